@@ -1,0 +1,215 @@
+//! The command lines of both programs: one definition for parser, `--help`, documents and tests.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+use crate::address::{Address, DEFAULT_PORT, DEFAULT_SOCKET, DEFAULT_URL, Transport};
+use crate::exit::Status;
+
+/// `upcalld`: calls every registered client back whenever input arrives.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "upcalld", version, about, max_term_width = 100, after_help = DAEMON_AFTER_HELP)]
+pub struct Daemon {
+    /// Read this configuration file [else $UPCALLD_CONFIG, /etc/upcalld/upcalld.toml, or the built-in default]
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Check the configuration, print every mistake as file:line:column, and exit; binds and writes nothing
+    #[arg(short = 't', long)]
+    pub check: bool,
+
+    /// Listen here instead of on the configured listeners: tcp://host:port, unix:///path, unix://@name (repeatable)
+    #[arg(short, long, value_name = "URL", value_parser = parse_listen)]
+    pub listen: Vec<Address>,
+
+    /// Let --listen admit strangers beyond this machine
+    #[arg(long, requires = "listen")]
+    pub open: bool,
+
+    /// Print the configuration in force as TOML, and exit
+    #[arg(long, conflicts_with = "check")]
+    pub print_config: bool,
+
+    /// Log the inputs themselves: auto (when stderr is a terminal), always, never [default: as configured]
+    #[arg(long, value_name = "WHEN", value_parser = ["auto", "always", "never"])]
+    pub log_inputs: Option<String>,
+
+    /// Log more: debug messages too
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// Log less: warnings and errors only
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+const DAEMON_AFTER_HELP: &str = "\
+Signals: TERM and INT drain and end (a second one ends at once), HUP reads the configuration again, USR1 logs a summary.
+Exit status: 0 ok, 64 usage, 73 cannot listen, 74 I/O error, 78 wrong configuration.";
+
+/// `upcall-client`: talks to upcalld. Without a command it is interactive: type a message, see the upcalls; `bye` ends.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "upcall-client", version, about, max_term_width = 100, after_help = CLIENT_AFTER_HELP)]
+pub struct Client {
+    /// Where to connect
+    #[command(flatten)]
+    pub target: Target,
+
+    /// What to do; interactive without one
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+const CLIENT_AFTER_HELP: &str = "\
+Exit status: 0 ok, 64 usage, 65 bad data, 68 unknown host, 69 refused, 74 I/O error, 75 timed out, 76 protocol, 77 denied.";
+
+/// Where the daemon is.
+#[derive(Debug, Clone, Args)]
+pub struct Target {
+    /// The daemon's URL: tcp://host:port, unix:///path, unix://@name [else $UPCALL_URL, or tcp://127.0.0.1:4141]
+    #[arg(value_name = "URL", conflicts_with_all = ["transport", "address"])]
+    url: Option<String>,
+
+    /// Transport: tcp or unix
+    #[arg(long, value_name = "T")]
+    transport: Option<String>,
+
+    /// Address on that transport: host[:port], a socket's path, or @name [default: 127.0.0.1:4141, /run/upcalld/upcalld.sock]
+    #[arg(long, value_name = "A")]
+    address: Option<String>,
+}
+
+/// The commands of `upcall-client`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Send one or more inputs, wait until the daemon has taken them, and exit
+    Send(Send),
+    /// Print upcalls as they come
+    Listen(Listen),
+}
+
+/// `upcall-client send`
+#[derive(Debug, Clone, Args)]
+pub struct Send {
+    /// Messages, one input each; - reads lines from stdin
+    #[arg(value_name = "MESSAGE", required_unless_present = "file")]
+    pub messages: Vec<String>,
+
+    /// Send the lines of this file (after the messages)
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+
+    /// How long to wait for the daemon to take everything, once everything is sent
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
+    pub linger: Duration,
+}
+
+/// `upcall-client listen`
+#[derive(Debug, Clone, Args)]
+pub struct Listen {
+    /// Exit after this many upcalls
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+
+    /// Exit after this time: with status 75 if fewer than COUNT upcalls came, with 0 if no COUNT was asked for
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+
+    /// Print each upcall as a JSON object on a line of its own
+    #[arg(long)]
+    pub json: bool,
+
+    /// Keep trying when the daemon cannot be reached at the start, too (a lost connection is always made again)
+    #[arg(long, conflicts_with = "no_reconnect")]
+    pub retry: bool,
+
+    /// Exit when the connection is lost
+    #[arg(long, action = ArgAction::SetTrue)]
+    pub no_reconnect: bool,
+}
+
+impl Target {
+    /// The address that the options name, or else `environment`: the value of `$UPCALL_URL`.
+    pub fn address(&self, environment: Option<&str>) -> Result<Address, String> {
+        let address = match (self.url.as_deref(), self.transport.as_deref(), self.address.as_deref()) {
+            (Some(url), _, _) => Address::parse_url(url, Some(DEFAULT_PORT)).map_err(|error| error.to_string()),
+            (None, None, None) => {
+                Address::parse_url(environment.unwrap_or(DEFAULT_URL), Some(DEFAULT_PORT)).map_err(|error| {
+                    if environment.is_some() { format!("$UPCALL_URL: {error}") } else { error.to_string() }
+                })
+            }
+            (None, transport, place) => transport
+                .unwrap_or("tcp")
+                .parse()
+                .and_then(|transport: Transport| {
+                    let default = if transport.is_inet() { "127.0.0.1" } else { DEFAULT_SOCKET };
+                    Address::parse(transport, place.unwrap_or(default), Some(DEFAULT_PORT))
+                })
+                .map_err(|error| error.to_string()),
+        }?;
+        match address.transport() {
+            Transport::Tcp | Transport::Unix => Ok(address),
+            other => Err(format!("{other} is not supported yet; use tcp or unix")),
+        }
+    }
+}
+
+/// Parses the program's arguments; prints help, version or the mistake and says how to exit where there is nothing to run.
+pub fn parse<P: Parser>() -> Result<P, Status> {
+    P::try_parse().map_err(|error| {
+        // Nothing is left to do if the terminal is gone.
+        let _ = error.print();
+        if error.use_stderr() { Status::Usage } else { Status::Ok }
+    })
+}
+
+fn parse_listen(url: &str) -> Result<Address, String> {
+    Address::parse_url(url, None).map_err(|error| error.to_string())
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| format!("{error}; write for example 5s, 500ms or 2min"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn target(arguments: &[&str]) -> Result<String, String> {
+        let arguments = std::iter::once("upcall-client").chain(arguments.iter().copied());
+        let client = Client::try_parse_from(arguments).map_err(|error| error.to_string())?;
+        client.target.address(None).map(|address| address.to_string())
+    }
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Daemon::command().debug_assert();
+        Client::command().debug_assert();
+    }
+
+    #[test]
+    fn the_environment_counts_where_nothing_is_said() {
+        let nothing = Target { url: None, transport: None, address: None };
+        assert_eq!(nothing.address(Some("tcp://lab")).unwrap().to_string(), "tcp://lab:4141");
+        assert!(nothing.address(Some("lab")).unwrap_err().starts_with("$UPCALL_URL: "));
+        let said = Target { transport: Some("unix".into()), ..nothing };
+        assert_eq!(said.address(Some("tcp://lab")).unwrap().to_string(), "unix:///run/upcalld/upcalld.sock");
+    }
+
+    #[test]
+    fn the_daemon_is_found_by_url_or_by_parts() {
+        assert_eq!(target(&[]).unwrap(), "tcp://127.0.0.1:4141");
+        assert_eq!(target(&["tcp://lab"]).unwrap(), "tcp://lab:4141");
+        assert_eq!(target(&["tcp://lab:1", "send", "hi"]).unwrap(), "tcp://lab:1");
+        assert_eq!(target(&["--transport", "tcp", "--address", "lab:7"]).unwrap(), "tcp://lab:7");
+        assert_eq!(target(&["--address", "lab:7"]).unwrap(), "tcp://lab:7");
+        assert_eq!(target(&["--transport", "unix"]).unwrap(), "unix:///run/upcalld/upcalld.sock");
+        assert_eq!(target(&["--transport", "unix", "--address", "@lab", "listen"]).unwrap(), "unix://@lab");
+        assert!(target(&["--transport", "tpc"]).unwrap_err().contains("unknown transport"));
+        assert!(target(&["tcp://lab", "--transport", "unix"]).unwrap_err().contains("cannot be used with"));
+        assert!(target(&["--transport", "udp"]).unwrap_err().contains("not supported"));
+    }
+}

@@ -1,0 +1,37 @@
+//! The exit statuses of both programs, after sysexits.h: one list for code, documents and tests.
+
+use std::process::ExitCode;
+
+/// How a program ended. The number is its exit status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Status {
+    /// It did what it was asked to.
+    Ok = 0,
+    /// The command line is wrong (EX_USAGE).
+    Usage = 64,
+    /// The input is wrong: too large a message, a newline where none may be (EX_DATAERR).
+    BadData = 65,
+    /// The host name does not resolve (EX_NOHOST).
+    UnknownHost = 68,
+    /// The connection was refused, or nobody received (EX_UNAVAILABLE).
+    Refused = 69,
+    /// Something cannot be created: a socket, an output file (EX_CANTCREAT).
+    CannotCreate = 73,
+    /// Reading or writing failed on the way (EX_IOERR).
+    Io = 74,
+    /// The time allowed is over (EX_TEMPFAIL).
+    TimedOut = 75,
+    /// The other side broke the protocol (EX_PROTOCOL).
+    Protocol = 76,
+    /// Not permitted (EX_NOPERM).
+    Denied = 77,
+    /// The configuration is wrong (EX_CONFIG).
+    Configuration = 78,
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> ExitCode {
+        ExitCode::from(status as u8)
+    }
+}
