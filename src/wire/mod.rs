@@ -2,4 +2,5 @@
 
 pub mod escape;
 pub mod format;
+pub mod reason;
 pub mod text;
