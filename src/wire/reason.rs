@@ -19,6 +19,8 @@ pub enum Reason {
     MessageTimeout,
     /// Its first line was an HTTP request.
     Http,
+    /// It broke the protocol, or speaks one that its listener does not.
+    Protocol,
     /// It sent something to a listener whose role is `output`.
     OutputOnly,
     /// Its listener is no longer configured.
@@ -44,7 +46,7 @@ pub enum Refusal {
 
 impl Reason {
     /// Every reason, in the order in which summaries list them.
-    pub const ALL: [Reason; 10] = [
+    pub const ALL: [Reason; 11] = [
         Reason::Closed,
         Reason::Reset,
         Reason::Dead,
@@ -52,6 +54,7 @@ impl Reason {
         Reason::MessageTooLarge,
         Reason::MessageTimeout,
         Reason::Http,
+        Reason::Protocol,
         Reason::OutputOnly,
         Reason::ListenerRemoved,
         Reason::Shutdown,
@@ -67,6 +70,7 @@ impl Reason {
             Reason::MessageTooLarge => "message_too_large",
             Reason::MessageTimeout => "message_timeout",
             Reason::Http => "http",
+            Reason::Protocol => "protocol",
             Reason::OutputOnly => "output_only",
             Reason::ListenerRemoved => "listener_removed",
             Reason::Shutdown => "shutdown",
