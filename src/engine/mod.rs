@@ -1,4 +1,36 @@
-//! Log, registry and delivery: pure and deterministic. `now` comes in; no sockets, no configuration types, no logging.
+//! Log, registry and delivery: pure and deterministic. Time comes in, bytes go out as slices; no sockets, no configuration
+//! types, no logging.
+//!
+//! A driver works in turns: it gives every input of the turn to [`Engine::input`] for as long as [`Engine::intake`] lets
+//! it, then writes what [`Engine::take_ready`] names, as [`Engine::slices`] gives it, and ends with [`Engine::end_turn`].
+
+mod delivery;
+mod departure;
+mod invariants;
+mod log;
+mod outbox;
+mod pace;
+mod page;
+mod registry;
+mod slow;
+mod time;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fmt;
+use std::time::Duration;
+
+use crate::address::{Peer, Transport};
+use crate::wire::format::{Fields, Format};
+use crate::wire::reason::{Reason, Refusal};
+use log::{Cursor, Log};
+use outbox::CutRecords;
+use registry::{Delivery, Registry};
+use slow::Laggards;
+
+pub use delivery::Progress;
+pub use log::Slices;
+pub use registry::{Endpoint, EndpointId, ListenerNumber, Registration};
+pub use time::{Now, Time};
 
 /// Which endpoints an input is due to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,7 +58,308 @@ pub enum Policy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
     /// At most this long; the budget refills over a minute.
-    Limited(std::time::Duration),
+    Limited(Duration),
     /// For ever: nobody is disconnected for another's input.
     Forever,
+}
+
+/// What the engine goes by. All of it may change while it runs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How upcalls are rendered, from the next input on.
+    pub format: Format,
+    /// Whom inputs are due to, from the next one on.
+    pub audience: Audience,
+    /// The most endpoints there may be.
+    pub max_endpoints: usize,
+    /// How long an unfinished message may take.
+    pub message_timeout: Option<Duration>,
+    /// How far behind an endpoint may fall: a distance in the log, in bytes.
+    pub max_behind: u64,
+    /// How long inputs wait for it.
+    pub patience: Patience,
+    /// What then happens to it. Text streams, which cannot be told of a gap, are disconnected whatever it says.
+    pub policy: Policy,
+    /// How long an endpoint that is told to leave may take to read what is still due to it.
+    pub farewell: Duration,
+}
+
+/// What became of an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its place in the one order.
+    pub sequence: u64,
+    /// How many endpoints it is due to.
+    pub due: usize,
+}
+
+/// Whose inputs may be handled now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intake {
+    /// Everybody's.
+    Open,
+    /// Nobody's until the next turn: this one has taken enough.
+    Full,
+    /// Only those of this endpoint: inputs wait for it, but its own lag never holds its own inputs.
+    Only(EndpointId),
+    /// Nobody's: inputs wait for several endpoints.
+    Held,
+}
+
+/// What the driver is to know or to do.
+#[derive(Debug)]
+pub enum Event {
+    /// An endpoint has left the registry; its connection is the driver's to end.
+    Left {
+        /// The endpoint as it was.
+        endpoint: Box<Endpoint>,
+        /// Why.
+        reason: Reason,
+        /// Whether everything that was due to it was written, its farewell included.
+        complete: bool,
+    },
+    /// Inputs wait for an endpoint: its number.
+    Waiting(u64),
+    /// Inputs no longer wait for anybody.
+    Resumed,
+    /// The patience of an endpoint is used up; inputs go on without it: its number.
+    Impatient(u64),
+}
+
+/// What has happened since the start.
+#[derive(Debug, Clone, Default)]
+pub struct Counters {
+    /// Inputs accepted.
+    pub inputs: u64,
+    /// Upcalls written, each to one endpoint.
+    pub upcalls: u64,
+    /// Endpoints registered.
+    pub registered: u64,
+    /// Times that inputs began to wait.
+    pub waits: u64,
+    left: [u64; Reason::ALL.len()],
+    refused: [u64; Refusal::ALL.len()],
+}
+
+impl Counters {
+    /// How many endpoints have left for this reason.
+    pub fn left(&self, reason: Reason) -> u64 {
+        self.left[reason as usize]
+    }
+
+    /// How many were refused for this reason.
+    pub fn refused(&self, refusal: Refusal) -> u64 {
+        self.refused[refusal as usize]
+    }
+
+    /// Counts a refusal that the driver decided on.
+    pub fn count_refused(&mut self, refusal: Refusal) {
+        self.refused[refusal as usize] += 1;
+    }
+}
+
+/// What a deadline is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Deadline {
+    Message,
+    Patience,
+    Farewell,
+}
+
+/// A message that has begun.
+#[derive(Debug, Clone, Copy)]
+struct Unfinished {
+    deadline: Time,
+    /// How long inputs had been held in all when it began: it need not hurry while nobody reads it.
+    held: Duration,
+}
+
+/// The engine.
+#[derive(Debug)]
+pub struct Engine {
+    settings: Settings,
+    log: Log,
+    registry: Registry,
+    laggards: Laggards,
+    cut_records: CutRecords,
+    deadlines: BTreeSet<(Time, EndpointId, Deadline)>,
+    unfinished: HashMap<EndpointId, Unfinished>,
+    ready: Vec<EndpointId>,
+    events: VecDeque<Event>,
+    counters: Counters,
+    /// The first input of this turn that is due to more than its sender.
+    broadcast: Option<u64>,
+    /// What this turn has appended, in bytes.
+    appended: usize,
+    /// Since when inputs have been held, and how long they had been before.
+    held_since: Option<Time>,
+    held: Duration,
+    scratch: Vec<u8>,
+}
+
+/// Where an input comes from, as `{from}` shows it.
+struct Origin(Transport, Peer);
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.0, self.1)
+    }
+}
+
+impl Engine {
+    /// An engine with a log of `log_size` bytes, in which `settings.max_behind` has to fit twice.
+    pub fn new(settings: Settings, log_size: usize) -> Engine {
+        Engine {
+            settings,
+            log: Log::new(log_size),
+            registry: Registry::default(),
+            laggards: Laggards::default(),
+            cut_records: CutRecords::default(),
+            deadlines: BTreeSet::new(),
+            unfinished: HashMap::new(),
+            ready: Vec::new(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+            broadcast: None,
+            appended: 0,
+            held_since: None,
+            held: Duration::ZERO,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Goes by other settings from now on.
+    pub fn reconfigure(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
+    /// Registers an endpoint: what is accepted from now on is due to it.
+    pub fn register(&mut self, now: Now, who: Registration) -> Result<EndpointId, Refusal> {
+        let id = self
+            .registry
+            .insert(who, self.settings.max_endpoints, self.log.next(), now.time)
+            .inspect_err(|refusal| self.counters.count_refused(*refusal))?;
+        self.counters.registered += 1;
+        Ok(id)
+    }
+
+    /// Takes one input from an endpoint: appends it to the log, due to everyone whom the audience names. `None` if the
+    /// endpoint is not, or no longer, heard.
+    pub fn input(&mut self, now: Now, id: EndpointId, data: &[u8]) -> Option<Accepted> {
+        let endpoint = self.registry.get_mut(id).filter(|endpoint| endpoint.leaving.is_none())?;
+        endpoint.inputs += 1;
+        endpoint.heard = now.time;
+        let (number, receives) = (endpoint.number, endpoint.receives);
+        let fields = Fields {
+            data,
+            sequence: self.log.next(),
+            topic: "",
+            from: Origin(endpoint.transport, endpoint.peer),
+            time: now.wall,
+        };
+        self.scratch.clear();
+        self.settings.format.render(&fields, &mut self.scratch);
+        self.make_room(now, self.scratch.len());
+        let audience = self.settings.audience;
+        let sequence = self.log.append(&self.scratch, audience, number);
+        self.appended += self.scratch.len();
+        self.counters.inputs += 1;
+        let receivers = self.registry.receivers();
+        let due = match audience {
+            Audience::All => receivers,
+            Audience::Others => receivers - usize::from(receives),
+            Audience::Sender => usize::from(receives),
+        };
+        if audience != Audience::Sender {
+            self.broadcast.get_or_insert(sequence);
+        } else if receives {
+            self.mark_due(id, sequence);
+        }
+        Some(Accepted { sequence, due })
+    }
+
+    /// Whose inputs may be handled now. Ask before each.
+    pub fn intake(&self) -> Intake {
+        // A turn takes no more than an endpoint may fall behind before inputs wait for it: with it, the first full
+        // socket is noticed long before the policy would have to act.
+        if self.appended as u64 >= self.settings.max_behind / 4 {
+            return Intake::Full;
+        }
+        match (self.laggards.waited(), self.laggards.only_waited()) {
+            (0, _) => Intake::Open,
+            (_, Some(id)) => Intake::Only(id),
+            _ => Intake::Held,
+        }
+    }
+
+    /// Notes that something was heard of an endpoint, and whether it has left a message unfinished.
+    pub fn heard(&mut self, now: Now, id: EndpointId, unfinished: bool) {
+        let Some(endpoint) = self.registry.get_mut(id) else { return };
+        endpoint.heard = now.time;
+        if !unfinished || endpoint.leaving.is_some() {
+            self.finish_message(id);
+        } else if let Some(timeout) = self.settings.message_timeout
+            && !self.unfinished.contains_key(&id)
+        {
+            let deadline = now.time + timeout;
+            self.unfinished.insert(id, Unfinished { deadline, held: self.held_until(now.time) });
+            self.deadlines.insert((deadline, id, Deadline::Message));
+        }
+    }
+
+    fn finish_message(&mut self, id: EndpointId) {
+        if let Some(Unfinished { deadline, .. }) = self.unfinished.remove(&id) {
+            self.deadlines.remove(&(deadline, id, Deadline::Message));
+        }
+    }
+
+    /// The next thing that the driver is to know or to do.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// An endpoint, while it is registered.
+    pub fn endpoint(&self, id: EndpointId) -> Option<&Endpoint> {
+        self.registry.get(id)
+    }
+
+    /// All endpoints, those that are about to leave included.
+    pub fn endpoints(&self) -> impl Iterator<Item = (EndpointId, &Endpoint)> {
+        self.registry.iter()
+    }
+
+    /// How many endpoints are registered, those that are about to leave included.
+    pub fn len(&self) -> usize {
+        self.registry.len()
+    }
+
+    /// Whether nobody is registered.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many endpoints are behind.
+    pub fn behind(&self) -> usize {
+        self.laggards.iter().count()
+    }
+
+    /// Memory of the log in use, and the most that it may use, in bytes.
+    pub fn log_memory(&self) -> (usize, usize) {
+        (self.log.allocated(), self.log.size())
+    }
+
+    /// The sequence of the next input.
+    pub fn next_sequence(&self) -> u64 {
+        self.log.next()
+    }
+
+    /// What has happened since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The same, to count what the driver refused by itself.
+    pub fn counters_mut(&mut self) -> &mut Counters {
+        &mut self.counters
+    }
 }

@@ -1,0 +1,93 @@
+//! How endpoints leave: in peace, with everything that was due to them; cut off, with a farewell; or lost.
+
+use super::outbox::Outbox;
+use super::{Cursor, Deadline, Delivery, EndpointId, Engine, Event, Now};
+use crate::wire::reason::{Reason, farewell};
+
+impl Engine {
+    /// Lets an endpoint leave: it gets what is due to it until now, a farewell if the reason is the daemon's, and is then
+    /// removed. It is not heard any more. One that does not read it all in time is removed all the same, unless the
+    /// client itself has ended its side: then there is no hurry.
+    pub fn leave(&mut self, now: Now, id: EndpointId, reason: Reason) {
+        self.finish_message(id);
+        let (next, broadcast) = (self.log.next(), self.broadcast);
+        let Some(endpoint) = self.registry.get_mut(id) else { return };
+        if endpoint.delivery == Delivery::Deaf {
+            return self.remove(id, Reason::Reset, false);
+        }
+        if endpoint.leaving.is_some_and(|earlier| earlier != Reason::Closed || !reason.is_announced()) {
+            return;
+        }
+        if endpoint.delivery == Delivery::CaughtUp {
+            // This turn's inputs are due to it, if it is one of those who get them.
+            let first = broadcast.filter(|_| endpoint.receives).unwrap_or(next);
+            endpoint.cursor = endpoint.cursor.max(Cursor::at(first));
+            endpoint.delivery = Delivery::Ready;
+            self.ready.push(id);
+        }
+        if endpoint.leaving.replace(reason).is_none() {
+            endpoint.until = next;
+        }
+        if reason.is_announced() {
+            endpoint.outbox = Some(Box::new(Outbox::new(farewell(reason.name()))));
+            self.deadlines.insert((now.time + self.settings.farewell, id, Deadline::Farewell));
+        }
+        self.registry.stop_receiving(id);
+    }
+
+    /// Removes an endpoint whose connection is gone.
+    pub fn lost(&mut self, now: Now, id: EndpointId, reason: Reason) {
+        self.stop_lagging(now, id);
+        self.remove(id, reason, false);
+    }
+
+    /// Nothing can be written to an endpoint any more. What it sent before may still be read, until the driver
+    /// lets it [leave](Engine::leave).
+    pub fn deafen(&mut self, now: Now, id: EndpointId) {
+        self.stop_lagging(now, id);
+        let Some(endpoint) = self.registry.get_mut(id) else { return };
+        endpoint.delivery = Delivery::Deaf;
+        endpoint.outbox = None;
+        if endpoint.leaving.is_some() {
+            self.remove(id, Reason::Reset, false);
+        } else {
+            self.registry.stop_receiving(id);
+        }
+    }
+
+    /// Acts on an endpoint that is too far behind: it gets no more of the log than the rest of the record that it is in.
+    pub(super) fn cut(&mut self, now: Now, id: EndpointId) {
+        self.stop_lagging(now, id);
+        self.finish_message(id);
+        let Some(endpoint) = self.registry.get_mut(id) else { return };
+        let Cursor { sequence, offset } = endpoint.cursor;
+        let mut outbox = Outbox::new(farewell(Reason::SlowConsumer.name()));
+        if offset > 0 {
+            let cap = self.log.size() / 8;
+            let record = self.log.payload(sequence).and_then(|payload| self.cut_records.keep(sequence, payload, cap));
+            let Some(record) = record else { return self.remove(id, Reason::SlowConsumer, false) };
+            outbox = outbox.behind(record, offset as usize);
+        }
+        endpoint.outbox = Some(Box::new(outbox));
+        endpoint.cursor = Cursor::at(sequence);
+        endpoint.until = sequence;
+        if !endpoint.leaving.replace(Reason::SlowConsumer).is_some_and(Reason::is_announced) {
+            self.deadlines.insert((now.time + self.settings.farewell, id, Deadline::Farewell));
+        }
+        self.registry.stop_receiving(id);
+    }
+
+    pub(super) fn farewell_is_over(&mut self, now: Now, id: EndpointId) {
+        if let Some(reason) = self.registry.get(id).and_then(|endpoint| endpoint.leaving) {
+            self.lost(now, id, reason);
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: EndpointId, reason: Reason, complete: bool) {
+        self.finish_message(id);
+        if let Some(endpoint) = self.registry.remove(id) {
+            self.counters.left[reason as usize] += 1;
+            self.events.push_back(Event::Left { endpoint: Box::new(endpoint), reason, complete });
+        }
+    }
+}

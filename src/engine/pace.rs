@@ -1,0 +1,161 @@
+//! Slow consumers and deadlines: when inputs wait, for whom, until when, and what is done about it. The mechanism and its
+//! terms are in [`super::slow`].
+
+use std::time::Duration;
+
+use super::log::Cursor;
+use super::slow::{Class, Slow};
+use super::{Deadline, EndpointId, Engine, Event, Now, Patience, Time};
+use crate::wire::reason::Reason;
+
+impl Engine {
+    /// Ends a turn, after everything ready was written as far as it went: decides for whom inputs wait, and acts on
+    /// those who are too far behind. May make endpoints ready again.
+    pub fn end_turn(&mut self, now: Now) {
+        self.appended = 0;
+        while let Some((position, id)) = self.laggards.furthest_behind()
+            && self.log.head() - position > self.settings.max_behind / 2
+        {
+            self.lag(now.time, id);
+        }
+        while let Some((position, id)) = self.laggards.furthest()
+            && self.log.head() - position > self.settings.max_behind
+        {
+            self.cut(now, id);
+        }
+    }
+
+    /// When [`Engine::expire`] has to be called next, if nothing else happens.
+    pub fn deadline(&self) -> Option<Time> {
+        self.deadlines.first().map(|(deadline, ..)| *deadline)
+    }
+
+    /// Does what is due by now.
+    pub fn expire(&mut self, now: Now) {
+        while let Some((deadline, id, kind)) = self.deadlines.first().copied()
+            && deadline <= now.time
+        {
+            self.deadlines.pop_first();
+            match kind {
+                Deadline::Message => self.message_timeout(now, id),
+                Deadline::Patience => self.out_of_patience(now.time, id),
+                Deadline::Farewell => self.farewell_is_over(now, id),
+            }
+        }
+    }
+
+    /// Enters an endpoint whose socket is full among those that are behind, or moves it there.
+    pub(super) fn place(&mut self, now: Now, id: EndpointId) {
+        let Some(endpoint) = self.registry.get_mut(id) else { return };
+        if endpoint.until <= endpoint.cursor.sequence {
+            // It needs nothing of the log any more, only its outbox.
+            return self.stop_lagging(now, id);
+        }
+        let position = self.log.position(endpoint.cursor);
+        let slow = endpoint.slow.get_or_insert_with(|| Box::new(Slow::new(now.time)));
+        let class = slow.class();
+        self.laggards.place(id, slow, if class == Class::No { Class::Behind } else { class }, position);
+        if class != Class::Behind && self.log.head() - position <= self.settings.max_behind / 4 {
+            self.reclass(now.time, id, Class::Behind);
+        }
+    }
+
+    /// An endpoint is caught up, or gone.
+    pub(super) fn stop_lagging(&mut self, now: Now, id: EndpointId) {
+        self.reclass(now.time, id, Class::No);
+    }
+
+    /// An endpoint is more than half of `max_behind` behind.
+    fn lag(&mut self, now: Time, id: EndpointId) {
+        let Some(slow) = self.registry.get_mut(id).and_then(|endpoint| endpoint.slow.as_mut()) else { return };
+        self.laggards.wait(id, slow, now);
+        if let Patience::Limited(limit) = self.settings.patience {
+            match slow.patience(limit, self.settings.max_behind, now) {
+                Some(deadline) => {
+                    slow.deadline = Some(deadline);
+                    self.deadlines.insert((deadline, id, Deadline::Patience));
+                }
+                None => return self.reclass(now, id, Class::Unwaited),
+            }
+        }
+        if self.held_since.is_none() {
+            self.held_since = Some(now);
+            self.counters.waits += 1;
+        }
+        self.announce(id, Event::Waiting);
+    }
+
+    /// The patience of an endpoint would be used up by now if it had read nothing meanwhile.
+    fn out_of_patience(&mut self, now: Time, id: EndpointId) {
+        let Some(slow) = self.registry.get_mut(id).and_then(|endpoint| endpoint.slow.as_mut()) else { return };
+        slow.deadline = None;
+        let Patience::Limited(limit) = self.settings.patience else { return };
+        if let Some(deadline) = slow.patience(limit, self.settings.max_behind, now) {
+            slow.deadline = Some(deadline);
+            self.deadlines.insert((deadline, id, Deadline::Patience));
+        } else {
+            self.reclass(now, id, Class::Unwaited);
+            self.announce(id, Event::Impatient);
+        }
+    }
+
+    fn announce(&mut self, id: EndpointId, event: fn(u64) -> Event) {
+        if let Some(endpoint) = self.registry.get(id) {
+            self.events.push_back(event(endpoint.number));
+        }
+    }
+
+    fn reclass(&mut self, now: Time, id: EndpointId, class: Class) {
+        let Some(slow) = self.registry.get_mut(id).and_then(|endpoint| endpoint.slow.as_mut()) else { return };
+        if slow.class() == class {
+            return;
+        }
+        if let Some(deadline) = slow.deadline {
+            self.deadlines.remove(&(deadline, id, Deadline::Patience));
+        }
+        let waited = slow.class() == Class::Waited;
+        if waited {
+            let (patience, max_behind) = (self.settings.patience, self.settings.max_behind);
+            self.laggards.stop_waiting(id, slow, class, patience, max_behind, now);
+        } else {
+            let position = slow.position();
+            self.laggards.place(id, slow, class, position);
+        }
+        if waited
+            && self.laggards.waited() == 0
+            && let Some(since) = self.held_since.take()
+        {
+            self.held += now.since(since);
+            self.events.push_back(Event::Resumed);
+        }
+    }
+
+    /// How long inputs have been held in all, up to `now`.
+    pub(super) fn held_until(&self, now: Time) -> Duration {
+        self.held + self.held_since.map_or(Duration::ZERO, |since| now.since(since))
+    }
+
+    /// Makes room for a record of `payload` bytes: nobody may still be reading what it displaces.
+    pub(super) fn make_room(&mut self, now: Now, payload: usize) {
+        let oldest = Cursor::at(self.log.oldest_after(payload));
+        while let Some((_, id)) = self.laggards.furthest()
+            && self.registry.get(id).is_some_and(|endpoint| endpoint.cursor < oldest)
+        {
+            self.cut(now, id);
+        }
+    }
+
+    fn message_timeout(&mut self, now: Now, id: EndpointId) {
+        let Some(unfinished) = self.unfinished.get(&id).copied() else { return };
+        // While inputs are held, nobody reads what may have come long ago.
+        let held = self.held_until(now.time);
+        let pardon = held.saturating_sub(unfinished.held);
+        if !pardon.is_zero() || self.held_since.is_some() {
+            let deadline = now.time + pardon.max(Duration::from_secs(1));
+            self.unfinished.insert(id, super::Unfinished { deadline, held });
+            self.deadlines.insert((deadline, id, Deadline::Message));
+        } else {
+            self.leave(now, id, Reason::MessageTimeout);
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! A page of the log: payload grows from the front, record headers grow from the back, and it is full when they meet. So
+//! a page's memory is exact whatever the size of the messages, and what is pending is one slice of bytes.
+
+use super::Audience;
+
+/// What a record costs beyond its payload, in bytes.
+pub(super) const HEADER: usize = 16;
+
+/// What the log knows of a record beside its payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Header {
+    /// Where its payload ends in the page.
+    end: u32,
+    audience: Audience,
+    /// The number of the endpoint that it came from.
+    source: u64,
+}
+
+impl Header {
+    pub(super) fn is_due_to(&self, reader: u64) -> bool {
+        match self.audience {
+            Audience::All => true,
+            Audience::Others => self.source != reader,
+            Audience::Sender => self.source == reader,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Page {
+    buffer: Box<[u8]>,
+    /// Payload bytes.
+    used: usize,
+    /// Records.
+    count: usize,
+    /// The sequence of its first record.
+    first: u64,
+    /// The log position (see [`super::log::Log::position`]) of its first record.
+    base: u64,
+}
+
+impl Page {
+    pub(super) fn new(capacity: usize, first: u64, base: u64) -> Page {
+        debug_assert!(u32::try_from(capacity).is_ok());
+        Page { buffer: vec![0; capacity].into_boxed_slice(), used: 0, count: 0, first, base }
+    }
+
+    /// The same memory as an empty page.
+    pub(super) fn reuse(self, first: u64, base: u64) -> Page {
+        Page { used: 0, count: 0, first, base, ..self }
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.buffer.len()
+    }
+
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The sequence behind its last record.
+    pub(super) fn next(&self) -> u64 {
+        self.first + self.count as u64
+    }
+
+    pub(super) fn fits(&self, payload: usize) -> bool {
+        self.used + payload + (self.count + 1) * HEADER <= self.buffer.len()
+    }
+
+    /// Appends a record; the caller has asked whether it [fits](Page::fits).
+    pub(super) fn push(&mut self, payload: &[u8], audience: Audience, source: u64) {
+        let end = self.used + payload.len();
+        self.buffer[self.used..end].copy_from_slice(payload);
+        let at = self.buffer.len() - (self.count + 1) * HEADER;
+        self.buffer[at..at + 8].copy_from_slice(&source.to_le_bytes());
+        self.buffer[at + 8..at + 12].copy_from_slice(&(end as u32).to_le_bytes());
+        self.buffer[at + 12] = audience as u8;
+        self.used = end;
+        self.count += 1;
+    }
+
+    /// The header of record `sequence`, which is in this page.
+    pub(super) fn header(&self, sequence: u64) -> Header {
+        let index = (sequence - self.first) as usize;
+        let at = self.buffer.len() - (index + 1) * HEADER;
+        let bytes: &[u8; HEADER] = self.buffer[at..at + HEADER].try_into().expect("a header is 16 bytes long");
+        let [s0, s1, s2, s3, s4, s5, s6, s7, e0, e1, e2, e3, audience, ..] = *bytes;
+        Header {
+            source: u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]),
+            end: u32::from_le_bytes([e0, e1, e2, e3]),
+            audience: match audience {
+                0 => Audience::All,
+                1 => Audience::Others,
+                _ => Audience::Sender,
+            },
+        }
+    }
+
+    /// Where the payload of `sequence` starts; of the sequence behind the last record, where the payloads end.
+    pub(super) fn start(&self, sequence: u64) -> usize {
+        if sequence == self.first { 0 } else { self.header(sequence - 1).end as usize }
+    }
+
+    pub(super) fn payload(&self, sequence: u64) -> &[u8] {
+        &self.buffer[self.start(sequence)..self.start(sequence + 1)]
+    }
+
+    /// The payloads of the sequences from `from` up to `until`, as one slice.
+    pub(super) fn payloads(&self, from: u64, until: u64) -> &[u8] {
+        &self.buffer[self.start(from)..self.start(until.min(self.next()))]
+    }
+
+    /// The record whose payload holds the byte at `offset`, with the offset in it; a boundary belongs to the record
+    /// behind it, so that records without payload are passed.
+    pub(super) fn locate(&self, offset: usize) -> (u64, usize) {
+        let (mut low, mut high) = (self.first, self.next());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if (self.header(middle).end as usize) <= offset { low = middle + 1 } else { high = middle }
+        }
+        (low, offset - self.start(low))
+    }
+
+    /// The log position of the beginning of record `sequence`.
+    pub(super) fn position(&self, sequence: u64) -> u64 {
+        self.base + self.start(sequence) as u64 + (sequence - self.first) * HEADER as u64
+    }
+}

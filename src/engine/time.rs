@@ -1,0 +1,32 @@
+//! Time as the engine sees it: it comes in with every call, so that a simulation can make it.
+
+use std::ops::Add;
+use std::time::{Duration, SystemTime};
+
+/// A moment on a monotonic clock: nanoseconds since whatever the clock's owner counts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Time(pub u64);
+
+impl Time {
+    /// How long after `earlier` this is; zero if it is before.
+    pub fn since(self, earlier: Time) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Time {
+    type Output = Time;
+
+    fn add(self, duration: Duration) -> Time {
+        Time(self.0.saturating_add(duration.as_nanos().try_into().unwrap_or(u64::MAX)))
+    }
+}
+
+/// The present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// For deadlines and durations.
+    pub time: Time,
+    /// For people: the wall clock, which may jump.
+    pub wall: SystemTime,
+}

@@ -1,0 +1,373 @@
+//! A seeded simulation of the engine: virtual clock, partial writes, stalls, closes, resets, policies. After every step
+//! the engine's invariants hold; at the end, every endpoint has got exactly what was due to it, or a named reason why not.
+//!
+//! `UPCALLD_SIM_SEEDS=5000` runs that many seeds; `UPCALLD_SIM_SEED=17` replays one.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, SystemTime};
+
+use fastrand::Rng;
+use upcalld::address::{Peer, Transport};
+use upcalld::engine::{
+    Audience, EndpointId, Engine, Event, Intake, Now, Patience, Policy, Progress, Registration, Settings, Time,
+};
+use upcalld::wire::format::Format;
+use upcalld::wire::reason::{Reason, farewell};
+
+const LOG: usize = 1 << 20;
+const MAX_BEHIND: u64 = 256 << 10;
+const STEPS: usize = 400;
+
+/// The far end of an endpoint: a socket's buffer, and what was read from it.
+struct Client {
+    id: EndpointId,
+    receives: bool,
+    /// The sequence that was next when it was registered.
+    joined: u64,
+    buffer: Vec<u8>,
+    capacity: usize,
+    blocked: bool,
+    /// Whether it reads everything at once, always: nobody may ever cut it off.
+    prompt: bool,
+    stalled: bool,
+    read: Vec<u8>,
+    /// The sequence that was next when it left, or was told to; and how it ended.
+    until: Option<u64>,
+    ended: Option<(Reason, bool)>,
+}
+
+struct Input {
+    source: u64,
+    audience: Audience,
+    rendered: Vec<u8>,
+}
+
+struct World {
+    rng: Rng,
+    engine: Engine,
+    settings: Settings,
+    now: Time,
+    clients: BTreeMap<u64, Client>,
+    inputs: Vec<Input>,
+    everybody_reads: bool,
+}
+
+impl World {
+    fn new(seed: u64) -> World {
+        let mut rng = Rng::with_seed(seed);
+        let patience = match rng.u8(..4) {
+            0 => Patience::Limited(Duration::ZERO),
+            1 => Patience::Forever,
+            _ => Patience::Limited(Duration::from_millis(rng.u64(1..2_000))),
+        };
+        let settings = Settings {
+            format: Format::parse("<{seq} {data}>").unwrap(),
+            audience: Audience::All,
+            max_endpoints: 40,
+            message_timeout: Some(Duration::from_secs(30)),
+            max_behind: MAX_BEHIND,
+            patience,
+            policy: Policy::Disconnect,
+            farewell: Duration::from_secs(5),
+        };
+        let engine = Engine::new(settings.clone(), LOG);
+        World {
+            rng,
+            engine,
+            settings,
+            now: Time(0),
+            clients: BTreeMap::new(),
+            inputs: Vec::new(),
+            everybody_reads: false,
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { time: self.now, wall: SystemTime::UNIX_EPOCH }
+    }
+
+    fn connect(&mut self) {
+        let tag = self.inputs.len() as u64;
+        let receives = self.rng.u8(..8) != 0;
+        let who = Registration {
+            tag,
+            listener: 0,
+            transport: Transport::Tcp,
+            peer: Peer::inet(([127, 0, 0, 1], self.rng.u16(1..)).into()),
+            receives,
+            max_per_listener: None,
+            max_per_source: None,
+        };
+        if let Ok(id) = self.engine.register(self.now(), who) {
+            let number = self.engine.endpoint(id).unwrap().number;
+            let client = Client {
+                id,
+                receives,
+                joined: self.engine.next_sequence(),
+                buffer: Vec::new(),
+                capacity: if self.rng.bool() { 64 << 10 } else { self.rng.usize(1..4_000) },
+                blocked: false,
+                prompt: self.rng.u8(..3) == 0,
+                stalled: false,
+                read: Vec::new(),
+                until: None,
+                ended: None,
+            };
+            self.clients.insert(number, client);
+        }
+    }
+
+    /// A client that has not been told to leave.
+    fn somebody(&mut self) -> Option<u64> {
+        let present: Vec<u64> =
+            self.clients.iter().filter(|(_, c)| c.until.is_none()).map(|(number, _)| *number).collect();
+        self.rng.choice(present)
+    }
+
+    /// One client sends a burst, as far as it is let.
+    fn send(&mut self) {
+        let Some(number) = self.somebody() else { return };
+        let id = self.clients[&number].id;
+        let largest = if self.rng.u8(..4) == 0 { 30_000 } else { 200 };
+        for _ in 0..self.rng.usize(1..60) {
+            match self.engine.intake() {
+                Intake::Open => {}
+                Intake::Only(only) if only == id => {}
+                _ => return,
+            }
+            let length = self.rng.usize(0..largest);
+            let data = vec![self.rng.lowercase() as u8; length];
+            let expected = self.inputs.len() as u64 + 1;
+            let Some(accepted) = self.engine.input(self.now(), id, &data) else { return };
+            assert_eq!(accepted.sequence, expected);
+            let rendered = [format!("<{expected} ").as_bytes(), &data, b">"].concat();
+            self.inputs.push(Input { source: number, audience: self.settings.audience, rendered });
+        }
+    }
+
+    /// What a driver does at the end of a turn: writes as far as the sockets take it, twice because policies may act.
+    fn end_turn(&mut self) {
+        for _ in 0..2 {
+            let mut ready = Vec::new();
+            self.engine.take_ready(&mut ready);
+            for id in ready {
+                self.flush(id);
+            }
+            self.engine.end_turn(self.now());
+            self.events();
+        }
+        self.engine.check_invariants();
+        let (used, size) = self.engine.log_memory();
+        assert!(used <= size);
+    }
+
+    fn flush(&mut self, id: EndpointId) {
+        let now = self.now();
+        let Some(number) = self.engine.endpoint(id).map(|endpoint| endpoint.number) else { return };
+        let client = self.clients.get_mut(&number).unwrap();
+        loop {
+            let slices = self.engine.slices(id);
+            let room = client.capacity.saturating_sub(client.buffer.len());
+            let written = slices.bytes().min(room).min(self.rng.usize(1..100_000));
+            if written == 0 && slices.bytes() > 0 {
+                client.blocked = true;
+                self.engine.blocked(now, id);
+                return;
+            }
+            client.buffer.extend(slices.iter().flat_map(|slice| slice.iter()).take(written));
+            if client.prompt {
+                client.read.append(&mut client.buffer);
+            }
+            if self.engine.advance(now, id, written) == Progress::Done {
+                return;
+            }
+        }
+    }
+
+    fn events(&mut self) {
+        while let Some(event) = self.engine.next_event() {
+            if let Event::Left { endpoint, reason, complete } = event {
+                let next = self.engine.next_sequence();
+                let client = self.clients.get_mut(&endpoint.number).unwrap();
+                assert!(client.ended.replace((reason, complete)).is_none());
+                client.until.get_or_insert(next);
+                assert!(!(client.prompt && reason == Reason::SlowConsumer), "a prompt reader was cut off");
+            }
+        }
+    }
+
+    fn read(&mut self) {
+        for client in self.clients.values_mut() {
+            let bytes = match (client.prompt || self.everybody_reads, client.stalled) {
+                (true, _) => client.buffer.len(),
+                (false, true) => 0,
+                (false, false) => self.rng.usize(0..=client.buffer.len()),
+            };
+            client.read.extend(client.buffer.drain(..bytes));
+            if bytes > 0 && std::mem::take(&mut client.blocked) {
+                self.engine.writable(client.id);
+            }
+        }
+    }
+
+    fn told_to_leave(&mut self, number: u64) -> EndpointId {
+        let next = self.engine.next_sequence();
+        let client = self.clients.get_mut(&number).unwrap();
+        client.until = Some(next);
+        client.id
+    }
+
+    fn step(&mut self) {
+        let now = self.now();
+        match self.rng.u8(..32) {
+            0..=2 => self.connect(),
+            3..=12 => self.send(),
+            13..=22 => self.read(),
+            23 => {
+                let stalled = self.rng.bool();
+                if let Some(number) = self.somebody() {
+                    self.clients.get_mut(&number).unwrap().stalled = stalled;
+                }
+            }
+            24 => {
+                let reasons = [Reason::Closed, Reason::Closed, Reason::Http, Reason::MessageTooLarge];
+                let reason = reasons[self.rng.usize(..reasons.len())];
+                if let Some(number) = self.somebody() {
+                    let id = self.told_to_leave(number);
+                    self.engine.leave(now, id, reason);
+                }
+            }
+            25 => {
+                if let Some(number) = self.somebody() {
+                    let id = self.told_to_leave(number);
+                    self.engine.lost(now, id, Reason::Reset);
+                }
+            }
+            26 => {
+                if let Some(number) = self.somebody() {
+                    let id = self.told_to_leave(number);
+                    self.engine.deafen(now, id);
+                    if self.rng.bool() {
+                        self.engine.leave(now, id, Reason::Closed);
+                    } else {
+                        self.engine.lost(now, id, Reason::Dead);
+                    }
+                }
+            }
+            27 => {
+                self.settings.audience = [Audience::All, Audience::Others, Audience::Sender][self.rng.usize(..3)];
+                self.engine.reconfigure(self.settings.clone());
+            }
+            28 => {
+                if let Some(number) = self.somebody() {
+                    let unfinished = self.rng.bool();
+                    self.engine.heard(now, self.clients[&number].id, unfinished);
+                }
+            }
+            _ => {
+                self.now = self.now + Duration::from_millis(self.rng.u64(0..400));
+                self.engine.expire(self.now());
+            }
+        }
+        self.events();
+        if self.rng.bool() {
+            self.end_turn();
+        }
+    }
+
+    /// Everybody reads again; everything ends.
+    fn finish(&mut self) {
+        self.end_turn();
+        let numbers: Vec<u64> = self.clients.keys().copied().collect();
+        for number in numbers {
+            if self.clients[&number].until.is_none() {
+                let id = self.told_to_leave(number);
+                self.engine.leave(self.now(), id, Reason::Shutdown);
+            }
+        }
+        self.everybody_reads = true;
+        self.clients.values_mut().for_each(|client| client.capacity = 64 << 10);
+        for _ in 0..100_000 {
+            if self.engine.is_empty() {
+                break;
+            }
+            self.read();
+            self.end_turn();
+        }
+        let stuck: Vec<_> = self.engine.endpoints().collect();
+        assert!(stuck.is_empty(), "somebody did not leave: {stuck:?}");
+        self.read();
+    }
+
+    /// Received, and the named reason for what is missing, make what was due.
+    fn check(&self) -> u64 {
+        let mut trace = DefaultHasher::new();
+        for (number, client) in &self.clients {
+            let (reason, complete) = client.ended.expect("everybody has left");
+            let until = client.until.unwrap_or(u64::MAX);
+            let due = self.inputs.iter().zip(1u64..).filter(|(input, sequence)| {
+                let is_due = match input.audience {
+                    Audience::All => true,
+                    Audience::Others => input.source != *number,
+                    Audience::Sender => input.source == *number,
+                };
+                client.receives && is_due && (client.joined..until).contains(sequence)
+            });
+            let due: Vec<u8> = due.flat_map(|(input, _)| input.rendered.iter().copied()).collect();
+            let last_line = if reason.is_announced() { farewell(reason.name()) } else { String::new() };
+            match (complete, reason) {
+                (true, Reason::SlowConsumer) => {
+                    let upcalls = client.read.strip_suffix(last_line.as_bytes()).expect("the reason is the last line");
+                    assert!(due.starts_with(upcalls), "#{number} got something else than what was due");
+                    assert!(upcalls.is_empty() || upcalls.ends_with(b">"), "#{number} was cut off inside a record");
+                }
+                (true, _) => assert_eq!(client.read, [&due, last_line.as_bytes()].concat(), "#{number}"),
+                (false, _) => {
+                    let everything = [&due, last_line.as_bytes()].concat();
+                    let got_less = everything.starts_with(&client.read) || reason == Reason::SlowConsumer;
+                    assert!(got_less, "#{number} got something else than what was due");
+                }
+            }
+            (number, reason, complete, &client.read).hash(&mut trace);
+        }
+        trace.finish()
+    }
+}
+
+fn run(seed: u64) -> (u64, World) {
+    let mut world = World::new(seed);
+    for _ in 0..STEPS {
+        world.step();
+    }
+    world.finish();
+    (world.check(), world)
+}
+
+#[test]
+fn nothing_is_lost_in_any_seed() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    if let Some(seed) = number("UPCALLD_SIM_SEED") {
+        run(seed);
+        return;
+    }
+    let (mut slow, mut waits, mut upcalls) = (0, 0, 0);
+    let seeds = number("UPCALLD_SIM_SEEDS").unwrap_or(200);
+    for seed in 0..seeds {
+        let outcome = std::panic::catch_unwind(|| run(seed));
+        let Ok((_, world)) = outcome else { panic!("replay with UPCALLD_SIM_SEED={seed}") };
+        slow += world.engine.counters().left(Reason::SlowConsumer);
+        waits += world.engine.counters().waits;
+        upcalls += world.engine.counters().upcalls;
+    }
+    println!("{seeds} seeds: {upcalls} upcalls, inputs waited {waits} times, {slow} slow consumers");
+    // A simulation in which nothing ever goes wrong would prove nothing.
+    assert!(slow > seeds / 10 && waits > seeds / 4 && upcalls > seeds * 100);
+}
+
+#[test]
+fn the_same_seed_makes_the_same_trace() {
+    for seed in [0, 7, 4141] {
+        assert_eq!(run(seed).0, run(seed).0);
+    }
+}
