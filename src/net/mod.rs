@@ -1,1 +1,10 @@
-//! (being written)
+//! Sockets: epoll, listeners, streams, signals. Moves bytes for tokens; knows no message.
+
+pub mod listener;
+pub mod poller;
+pub mod signals;
+pub mod stream;
+mod sys;
+mod unix_path;
+
+pub use sys::peer_groups;

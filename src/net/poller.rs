@@ -1,0 +1,92 @@
+//! Readiness, edge by edge (epoll(7)): one registration serves a socket for its whole life, and a socket that nobody reads
+//! for a while costs nothing.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+/// Events taken from the kernel at a time.
+const BATCH: usize = 1024;
+
+/// What a socket is watched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interest {
+    /// Something to read, an end, or an error.
+    Read,
+    /// The same, or room to write: only while a write has found none, since the far end of a Unix socket makes an
+    /// event with every read.
+    ReadWrite,
+}
+
+impl Interest {
+    fn flags(self) -> EpollFlags {
+        let read = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+        match self {
+            Interest::Read => read,
+            Interest::ReadWrite => read | EpollFlags::EPOLLOUT,
+        }
+    }
+}
+
+/// What happened to the socket of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Readiness {
+    /// The token that it was registered with.
+    pub token: u64,
+    /// There is something to read, an end, or an error to be read.
+    pub readable: bool,
+    /// The far end has ended its side, or the connection is broken: a short read is not the last one.
+    pub hangup: bool,
+    /// There is room to write.
+    pub writable: bool,
+}
+
+/// Watches sockets.
+#[derive(Debug)]
+pub struct Poller {
+    epoll: Epoll,
+    events: Vec<EpollEvent>,
+}
+
+impl Poller {
+    /// A poller that watches nothing yet.
+    pub fn new() -> io::Result<Poller> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        Ok(Poller { epoll, events: vec![EpollEvent::empty(); BATCH] })
+    }
+
+    /// Watches a socket. Closing it ends that.
+    pub fn add(&self, socket: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        Ok(self.epoll.add(socket, EpollEvent::new(interest.flags(), token))?)
+    }
+
+    /// Watches it for something else.
+    pub fn modify(&self, socket: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        Ok(self.epoll.modify(socket, &mut EpollEvent::new(interest.flags(), token))?)
+    }
+
+    /// Waits until something happens, or for `timeout`; for ever without one.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<impl Iterator<Item = Readiness> + '_> {
+        // Rounded up, lest a deadline half a millisecond away be waited for in a busy loop.
+        let milliseconds = timeout.map(|timeout| timeout.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i32);
+        let timeout = milliseconds.map_or(EpollTimeout::NONE, |milliseconds| {
+            EpollTimeout::try_from(milliseconds).unwrap_or(EpollTimeout::MAX)
+        });
+        let count = match self.epoll.wait(&mut self.events, timeout) {
+            Err(nix::Error::EINTR) => 0,
+            other => other?,
+        };
+        Ok(self.events[..count].iter().map(|event| {
+            let flags = event.events();
+            let hangup = flags.intersects(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
+            Readiness {
+                token: event.data(),
+                readable: hangup || flags.contains(EpollFlags::EPOLLIN),
+                hangup,
+                writable: flags.intersects(EpollFlags::EPOLLOUT | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR),
+            }
+        }))
+    }
+}

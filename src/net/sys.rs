@@ -1,0 +1,64 @@
+//! The system calls that no crate wraps: the one place with unsafe code.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+/// How many groups a user has at most (NGROUPS_MAX, credentials(7)).
+const MAX_GROUPS: usize = 65_536;
+
+/// The supplementary groups of the process that connected a Unix socket, when it did (SO_PEERGROUPS, socket(7)).
+pub fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
+    let fd = socket.as_fd().as_raw_fd();
+    let mut groups = vec![0 as libc::gid_t; 64];
+    loop {
+        let mut bytes = (groups.len() * size_of::<libc::gid_t>()) as libc::socklen_t;
+        // SAFETY: the pointer and the length in bytes are those of the vector, whose elements may hold any bits.
+        let result = unsafe {
+            libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERGROUPS, groups.as_mut_ptr().cast(), &raw mut bytes)
+        };
+        if result == 0 {
+            groups.truncate(bytes as usize / size_of::<libc::gid_t>());
+            return Ok(groups);
+        }
+        let error = io::Error::last_os_error();
+        // The kernel says how many bytes it would have written.
+        let wanted = bytes as usize / size_of::<libc::gid_t>();
+        if error.raw_os_error() != Some(libc::ERANGE) || wanted <= groups.len() || wanted > MAX_GROUPS {
+            return Err(error);
+        }
+        groups.resize(wanted, 0);
+    }
+}
+
+/// What the kernel knows of the far end of a TCP connection (TCP_INFO, tcp(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TcpInfo {
+    /// Segments sent and not acknowledged.
+    pub(super) unacknowledged: u32,
+    /// Window probes sent and not answered.
+    pub(super) probes: u8,
+    /// Since the last acknowledgement.
+    pub(super) silence: Duration,
+}
+
+pub(super) fn tcp_info(socket: impl AsFd) -> io::Result<TcpInfo> {
+    let fd = socket.as_fd().as_raw_fd();
+    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut bytes = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the pointer and the length are those of `info`; the kernel writes at most that many bytes.
+    let result =
+        unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut bytes) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the structure is made of integers, was zeroed, and an older kernel that writes less of it leaves zeros.
+    let info = unsafe { info.assume_init() };
+    Ok(TcpInfo {
+        unacknowledged: info.tcpi_unacked,
+        probes: info.tcpi_probes,
+        silence: Duration::from_millis(info.tcpi_last_ack_recv.into()),
+    })
+}

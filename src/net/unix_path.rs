@@ -1,0 +1,137 @@
+//! The path of a Unix socket: taken only if nobody else lives there, never wider open than configured, and given back.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{Gid, chown, geteuid};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+/// A path that is ours. Dropping it removes the socket file, if it still is the one that was bound, and the lock.
+#[derive(Debug)]
+pub(super) struct OwnedPath {
+    path: PathBuf,
+    /// Device and inode of the socket file.
+    identity: (u64, u64),
+    lock_path: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl OwnedPath {
+    /// Binds `socket` at `path`, with this mode and, if there is one, this group.
+    pub(super) fn bind(socket: &Socket, path: &Path, mode: u32, group: Option<u32>) -> io::Result<OwnedPath> {
+        let lock_path = lock_path(path);
+        let lock = lock(&lock_path)?;
+        let taken = remove_if_dead(path).and_then(|()| {
+            bind_closed(socket, path)?;
+            let identity = identity(path)?;
+            set_access(path, mode, group).inspect_err(|_| drop(fs::remove_file(path)))?;
+            Ok(identity)
+        });
+        match taken {
+            Ok(identity) => Ok(OwnedPath { path: path.into(), identity, lock_path, _lock: lock }),
+            Err(error) => {
+                let _ = fs::remove_file(&lock_path);
+                Err(error)
+            }
+        }
+    }
+
+    /// Changes mode and group of the socket file.
+    pub(super) fn set_access(&self, mode: u32, group: Option<u32>) -> io::Result<()> {
+        set_access(&self.path, mode, group)
+    }
+}
+
+impl Drop for OwnedPath {
+    fn drop(&mut self) {
+        // Whoever replaced the file meanwhile keeps theirs. The lock file goes last, and while it is locked: see `lock`.
+        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+            let _ = fs::remove_file(&self.path);
+        }
+        let _ = fs::remove_file(&self.lock_path);
+    }
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
+}
+
+/// Locks the file beside the socket. Its owner removes it while holding the lock, so one that was locked but is no longer
+/// there is somebody's old one: try again.
+fn lock(path: &Path) -> io::Result<Flock<File>> {
+    loop {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)
+            .map_err(|error| explain(error, format!("cannot open its lock file {}", path.display())))?;
+        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+            nix::Error::EWOULDBLOCK => {
+                io::Error::new(io::ErrorKind::AddrInUse, "another upcalld is listening there (it holds the lock)")
+            }
+            errno => explain(errno.into(), format!("cannot lock {}", path.display())),
+        })?;
+        let locked = file.metadata()?;
+        if fs::symlink_metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino())) {
+            return Ok(file);
+        }
+    }
+}
+
+/// Removes the socket file of a daemon that is dead. Anything else at the path is left alone, and is an error.
+fn remove_if_dead(path: &Path) -> io::Result<()> {
+    let metadata = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    let refuse = |message: &str| Err(io::Error::new(io::ErrorKind::AddrInUse, message));
+    if !metadata.file_type().is_socket() {
+        return refuse("there is something that is no socket; remove it, or choose another path");
+    }
+    if metadata.uid() != geteuid().as_raw() {
+        return refuse("there is a socket of another user; remove it, or choose another path");
+    }
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    probe.set_nonblocking(true)?;
+    match probe.connect(&SockAddr::unix(path)?) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Connected, or its queue is full, or it is of another type: somebody lives there.
+        _ => refuse("a program is listening there"),
+    }
+}
+
+/// Binds with no access for anybody, so that the file is never wider open than what is set next.
+fn bind_closed(socket: &Socket, path: &Path) -> io::Result<()> {
+    let address = SockAddr::unix(path)?;
+    let before = umask(Mode::all());
+    let result = socket.bind(&address);
+    umask(before);
+    result
+}
+
+fn set_access(path: &Path, mode: u32, group: Option<u32>) -> io::Result<()> {
+    if let Some(group) = group {
+        chown(path, None, Some(Gid::from_raw(group)))
+            .map_err(|errno| explain(errno.into(), format!("cannot give it to group {group}")))?;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+fn explain(error: io::Error, what: String) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
+}
