@@ -1,5 +1,7 @@
 //! What `--print-config` prints is a configuration file for the same configuration.
 
+#![allow(clippy::unwrap_used, reason = "what cannot go on in a test has failed")]
+
 use std::time::Duration;
 
 use proptest::collection::vec;

@@ -1,5 +1,7 @@
 //! The shipped `config/upcalld.toml` is the reference: every key, at its default.
 
+#![allow(clippy::unwrap_used, reason = "what cannot go on in a test has failed")]
+
 use upcalld::address::Address;
 use upcalld::config::{Config, Listener, SCHEMA, parse};
 

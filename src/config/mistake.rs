@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::syntax::line_around;
 use crate::wire::escape::Escaped;
 
 /// The most mistakes that one run lists: a file that is no configuration at all would fill the screen.
@@ -128,18 +129,12 @@ impl<'a> Report<'a> {
         self.text
     }
 
-    /// Notes what the parser said. Of several errors on one line, the first is the cause and the others its echo.
-    pub(super) fn syntax(&mut self, mut errors: Vec<(usize, String)>) {
-        errors.sort_by_key(|(offset, _)| *offset);
-        for (mut offset, reason) in errors {
-            while !self.text.is_char_boundary(offset) {
-                offset -= 1;
-            }
-            if self.broken_lines.last().is_some_and(|line| offset <= line.end) {
-                continue;
-            }
-            let line = self.line_around(offset);
-            self.doubtful |= self.text[line.clone()].trim_start().starts_with('[');
+    /// Notes the syntax errors, in their order, and whether they leave the tables in doubt.
+    pub(super) fn syntax(&mut self, errors: Vec<(usize, String)>, doubtful: bool) {
+        for (offset, reason) in errors {
+            let line = line_around(self.text, offset);
+            // A table that is not the one meant makes all of its keys look wrong.
+            self.doubtful |= doubtful || self.text[line.clone()].trim_start().starts_with('[');
             self.broken_lines.push(line);
             self.found.push((offset, reason));
         }
@@ -182,12 +177,6 @@ impl<'a> Report<'a> {
         }
         Mistakes::some(list)
     }
-
-    fn line_around(&self, offset: usize) -> Range<usize> {
-        let start = self.text[..offset].rfind('\n').map_or(0, |newline| newline + 1);
-        let end = self.text[offset..].find('\n').map_or(self.text.len(), |newline| offset + newline);
-        start..end
-    }
 }
 
 #[cfg(test)]
@@ -207,7 +196,7 @@ mod tests {
     #[test]
     fn a_broken_line_has_no_echo() {
         let mut report = Report::new("f", "a = b\nc = d\n");
-        report.syntax(vec![(4, "first".into()), (5, "echo".into())]);
+        report.syntax(vec![(4, "first".into())], false);
         report.wrong(4, "echo");
         report.wrong(10, "on its own");
         report.rule(10, "consequence");

@@ -9,6 +9,7 @@ mod print;
 mod read;
 mod search;
 mod sections;
+mod syntax;
 mod units;
 mod validate;
 mod values;

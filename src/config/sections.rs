@@ -7,7 +7,7 @@ use super::mistake::{Mistakes, Report};
 use super::read::{Field, Section, type_name};
 use super::values::{COUNT, DURATION, DURATION_OR_FOREVER, FORMAT, LIFETIME, SIZE, word};
 use super::words::nearest;
-use super::{Config, MAX_FILE, Upcall, listener, units, validate};
+use super::{Config, MAX_FILE, Upcall, listener, syntax, units, validate};
 use crate::engine::Patience;
 use crate::wire::format::{FIELDS, Format};
 
@@ -33,25 +33,15 @@ pub fn parse(file_name: &str, text: &str) -> Result<Config, Mistakes> {
         return Err(Mistakes::of_file(file_name, too_large()));
     }
     let mut report = Report::new(file_name, text);
-    let (root, errors) = DeTable::parse_recoverable(text);
-    let place = |error: &toml::de::Error| error.span().map_or(0, |span| span.start.min(text.len()));
-    report.syntax(errors.iter().map(|error| (place(error), syntax_reason(error.message()))).collect());
-    let config = read(root.get_ref(), &mut report);
+    let parsed = syntax::parse(text);
+    report.syntax(parsed.errors, parsed.doubtful);
+    let config = read(parsed.root.get_ref(), &mut report);
     report.finish().map_or(Ok(config), Err)
 }
 
 /// What is said about a file that is larger than [`MAX_FILE`].
 pub(super) fn too_large() -> String {
     format!("the file is larger than {}, the most that a configuration may have", units::print_size(MAX_FILE))
-}
-
-/// What the parser says, with a hint at what is most often behind it.
-fn syntax_reason(message: &str) -> String {
-    let message = message.strip_suffix(", expected nothing").unwrap_or(message);
-    if message.starts_with("invalid") && ["float", "integer", "datetime"].iter().any(|kind| message.contains(kind)) {
-        return format!("{message}; a string needs quotes");
-    }
-    message.into()
 }
 
 fn read(root: &DeTable<'_>, report: &mut Report<'_>) -> Config {
