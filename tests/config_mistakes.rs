@@ -1,6 +1,8 @@
 //! Wrong configuration files: each mistake is reported once, with its line, its column and words that help.
 
-use upcalld::config::{Config, parse};
+use proptest::prelude::*;
+
+use upcalld::config::{Config, Place, parse};
 
 /// `line:column: reason` of every mistake.
 fn mistakes(text: &str) -> Vec<String> {
@@ -331,6 +333,7 @@ fn listen_options() {
         let addresses = urls.iter().map(|url| upcalld::address::Address::parse_url(url, None).unwrap()).collect();
         Config::default().with_listeners(addresses, open).map_err(|mistakes| mistakes.to_string())
     };
+    assert_eq!(listen(&[], false), Ok(Config::default()));
     let config = listen(&["tcp://localhost:0", "unix://@x", "tcp://[::1]:0"], false).unwrap();
     let shown: Vec<_> = config.listeners.iter().map(|one| format!("{} {}", one.name, one.address)).collect();
     assert_eq!(shown, ["tcp-1 tcp://127.0.0.1:0", "unix-2 unix://@x", "tcp-3 tcp://[::1]:0"]);
@@ -372,4 +375,33 @@ fn huge_and_deeply_nested_files_are_refused_quickly() {
     }
     // Generous: an unoptimised build on a busy machine. A quadratic algorithm would take minutes.
     assert!(start.elapsed() < std::time::Duration::from_secs(60), "{:?}", start.elapsed());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// Whatever is done to a good file, the answer is a configuration or a list of mistakes that are in the file.
+    #[test]
+    fn damaged_files_are_answered(
+        cuts in prop::collection::vec((0..1_000usize, 0..60usize, "[\\[\\]{}\"'=.,#\n a1\\\\üé\u{feff}\r\t-]{0,6}"), 1..5),
+    ) {
+        let shipped = include_str!("../config/upcalld.toml");
+        let lines = shipped.lines().filter(|line| !line.is_empty() && !line.starts_with("# "));
+        let mut text = lines.map(|line| line.trim_start_matches('#').to_string() + "\n").collect::<String>();
+        for (at, length, put) in cuts {
+            let boundary = |at: usize| (at.min(text.len())..=text.len()).find(|at| text.is_char_boundary(*at));
+            let (start, end) = (boundary(at).unwrap_or(0), boundary(at + length).unwrap_or(0));
+            text.replace_range(start..end, &put);
+        }
+        if let Err(mistakes) = parse("f", &text) {
+            prop_assert!(!mistakes.list().is_empty());
+            for mistake in mistakes.list() {
+                let Place::Position { line, column, .. } = mistake.place else { panic!("{mistake}") };
+                let Some(content) = text.split('\n').nth(line - 1) else { panic!("{mistake}") };
+                prop_assert!(column <= content.chars().count() + 1, "{mistake}");
+            }
+        } else {
+            prop_assert!(!parse("f", &text).is_ok_and(|config| config.listeners.is_empty()));
+        }
+    }
 }

@@ -109,7 +109,7 @@ fn read_format(source: Field<String>, report: &mut Report<'_>) -> Field<Format> 
     match Format::parse(&source) {
         Ok(value) => Field::Given { at, value },
         Err(error) => {
-            let verbatim = report.text()[at + 1..].starts_with(&source);
+            let verbatim = report.text().get(at + 1..).is_some_and(|inside| inside.starts_with(&source));
             let near = error.unknown.as_deref().and_then(|unknown| nearest(unknown, FIELDS));
             let reason = near.map_or(error.message.clone(), |near| {
                 format!("unknown field {{{}}}; did you mean {{{near}}}?", error.unknown.unwrap_or_default())

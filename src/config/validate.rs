@@ -183,9 +183,12 @@ pub(super) fn sizes(config: &Config, marks: &Marks, report: &mut Report<'_>) {
 }
 
 impl Config {
-    /// Puts listeners from `--listen` in the place of those configured. `open` says that strangers beyond this machine
-    /// are welcome.
+    /// Puts listeners from `--listen` in the place of those configured, if there are any. `open` says that strangers beyond
+    /// this machine are welcome.
     pub fn with_listeners(mut self, addresses: Vec<Address>, open: bool) -> Result<Config, Mistakes> {
+        if addresses.is_empty() {
+            return Ok(self);
+        }
         let mut mistakes = Vec::new();
         let mut listeners: Vec<Listener> = Vec::new();
         for (index, address) in addresses.into_iter().enumerate() {
