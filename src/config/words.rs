@@ -1,0 +1,108 @@
+//! The words that values of a fixed choice are written with, and guesses at what a misspelt word was meant to be.
+
+use std::str::FromStr;
+
+use super::{Level, Protocol, Role, When};
+use crate::address::Transport;
+use crate::engine::{Audience, Policy};
+use crate::wire::text::Framing;
+
+/// A choice among words.
+pub(super) trait Word: Copy + PartialEq + 'static {
+    /// What is chosen: the key, for all of them.
+    const WHAT: &'static str;
+    /// Every word with its meaning; the first is the example.
+    const ALL: &'static [(&'static str, Self)];
+
+    /// The word.
+    fn word(self) -> &'static str {
+        Self::ALL.iter().find(|(_, meaning)| *meaning == self).map_or("", |(word, _)| word)
+    }
+
+    /// The meaning of a word, or what is wrong with it.
+    fn from_word(word: &str) -> Result<Self, String> {
+        let found = Self::ALL.iter().find(|(known, _)| *known == word);
+        found.map(|(_, meaning)| *meaning).ok_or_else(|| {
+            let words = Self::ALL.iter().map(|(known, _)| *known);
+            format!("unknown {} \"{word}\"; {}", Self::WHAT, did_you_mean(word, words))
+        })
+    }
+}
+
+macro_rules! words {
+    ($($type:ty, $what:literal: $($word:literal = $meaning:ident),+;)+) => {$(
+        impl Word for $type {
+            const WHAT: &'static str = $what;
+            const ALL: &'static [(&'static str, Self)] = &[$(($word, <$type>::$meaning)),+];
+        }
+    )+};
+}
+
+words! {
+    Transport, "transport": "tcp" = Tcp, "udp" = Udp, "unix" = Unix, "unix-datagram" = UnixDatagram;
+    Protocol, "protocol": "auto" = Auto, "text" = Text, "native" = Native;
+    Framing, "framing": "auto" = Auto, "line" = Line, "chunk" = Chunk;
+    Role, "role": "both" = Both, "input" = Input, "output" = Output;
+    Audience, "deliver_to": "all" = All, "others" = Others, "sender" = Sender;
+    Level, "log_level": "error" = Error, "warn" = Warn, "info" = Info, "debug" = Debug;
+    When, "log_inputs": "auto" = Auto, "always" = Always, "never" = Never;
+    Policy, "policy": "disconnect" = Disconnect, "skip" = Skip;
+}
+
+impl FromStr for When {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<When, String> {
+        When::from_word(word)
+    }
+}
+
+/// The word among `known` that `word` was probably meant to be: two letters off at most, and less than half of it.
+pub(super) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
+    // No word that is known is this long, and the distance of long words takes its time.
+    if word.chars().count() > 64 {
+        return None;
+    }
+    let word = word.to_lowercase().replace('-', "_");
+    let distance = |other: &str| strsim::osa_distance(&word, &other.replace('-', "_"));
+    let (distance, other) = known.into_iter().map(|other| (distance(other), other)).min()?;
+    (distance <= 2 && 2 * distance < other.chars().count()).then_some(other)
+}
+
+/// `did you mean "tcp"?`, or else the whole choice.
+pub(super) fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> String {
+    nearest(word, known.clone()).map_or_else(
+        || format!("it is one of {}", known.into_iter().collect::<Vec<_>>().join(", ")),
+        |near| format!("did you mean \"{near}\"?"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_misses_are_recognised_and_others_are_not() {
+        let known = ["tcp", "udp", "unix", "unix-datagram"];
+        for (word, meant) in [
+            ("tpc", Some("tcp")),
+            ("TCP", Some("tcp")),
+            ("unix_datagram", Some("unix-datagram")),
+            ("uinx", Some("unix")),
+            ("http", None),
+            ("", None),
+            ("quic", None),
+        ] {
+            assert_eq!(nearest(word, known), meant, "{word}");
+        }
+    }
+
+    #[test]
+    fn every_meaning_has_a_word() {
+        for transport in Transport::ALL {
+            assert_eq!(transport.word(), transport.name());
+        }
+        assert_eq!(When::Never.word().parse(), Ok(When::Never));
+        assert_eq!("nevr".parse::<When>().unwrap_err(), "unknown log_inputs \"nevr\"; did you mean \"never\"?");
+    }
+}
