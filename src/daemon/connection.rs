@@ -1,0 +1,75 @@
+//! What the daemon knows of a connection beside its endpoint.
+
+use slotmap::{Key, KeyData};
+
+use crate::engine::{EndpointId, ListenerNumber};
+use crate::net::stream::Stream;
+use crate::wire::text::{Decoder, End, Framing};
+
+slotmap::new_key_type! {
+    pub(super) struct ConnectionKey;
+}
+
+impl ConnectionKey {
+    /// For the poller and the engine. Never below 2³²: those are the listeners' (slotmap counts generations there).
+    pub(super) fn token(self) -> u64 {
+        self.data().as_ffi()
+    }
+
+    pub(super) fn from_token(token: u64) -> ConnectionKey {
+        KeyData::from_ffi(token).into()
+    }
+}
+
+/// Bytes that were read before the inputs had to wait.
+#[derive(Debug)]
+pub(super) struct Unread {
+    pub(super) bytes: Vec<u8>,
+    pub(super) end: End,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) stream: Stream,
+    /// None once it has left the registry, or if it was never let in: then only its end is waited for.
+    pub(super) endpoint: Option<EndpointId>,
+    pub(super) decoder: Decoder,
+    pub(super) unread: Option<Box<Unread>>,
+    pub(super) listener: ListenerNumber,
+    /// There is, or may be, something to read.
+    pub(super) readable: bool,
+    /// It stands in one of the queues of those that are readable.
+    pub(super) queued: bool,
+    /// The far end has ended its side: read until that end.
+    pub(super) hangup: bool,
+    /// The end was read.
+    pub(super) ended: bool,
+    /// What it sends is thrown away.
+    pub(super) discard: bool,
+    /// The poller is asked for room to write.
+    pub(super) wants_room: bool,
+    /// Its liveness is looked at from time to time.
+    pub(super) watched: bool,
+    /// Its first byte is still to tell which protocol it speaks.
+    pub(super) undecided: bool,
+}
+
+impl Connection {
+    pub(super) fn new(stream: Stream, listener: ListenerNumber, framing: Framing, undecided: bool) -> Connection {
+        Connection {
+            stream,
+            endpoint: None,
+            decoder: Decoder::new(framing),
+            unread: None,
+            listener,
+            readable: false,
+            queued: false,
+            hangup: false,
+            ended: false,
+            discard: false,
+            wants_room: false,
+            watched: false,
+            undecided,
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Deadlines that are all equally far away when they are set, so that a queue keeps them in order.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::engine::Time;
+
+/// What is to be looked at again after one period. An entry is not cancelled: whoever takes it out sees whether it
+/// still matters.
+#[derive(Debug)]
+pub(super) struct Deadlines<T> {
+    period: Duration,
+    queue: VecDeque<(Time, T)>,
+}
+
+impl<T> Deadlines<T> {
+    pub(super) fn new(period: Duration) -> Deadlines<T> {
+        Deadlines { period, queue: VecDeque::new() }
+    }
+
+    pub(super) fn add(&mut self, now: Time, what: T) {
+        self.queue.push_back((now + self.period, what));
+    }
+
+    pub(super) fn next(&self) -> Option<Time> {
+        self.queue.front().map(|(deadline, _)| *deadline)
+    }
+
+    /// Takes out one that is due.
+    pub(super) fn pop(&mut self, now: Time) -> Option<T> {
+        self.next().filter(|deadline| *deadline <= now)?;
+        self.queue.pop_front().map(|(_, what)| what)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+}
