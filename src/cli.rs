@@ -1,5 +1,6 @@
 //! The command lines of both programs: one definition for parser, `--help`, documents and tests.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -93,15 +94,15 @@ pub enum Command {
 /// `upcall-client send`
 #[derive(Debug, Clone, Args)]
 pub struct Send {
-    /// Messages, one input each; - reads lines from stdin
+    /// Messages, one input each, of any bytes but a newline; - sends the lines of stdin as they come
     #[arg(value_name = "MESSAGE", required_unless_present = "file")]
-    pub messages: Vec<String>,
+    pub messages: Vec<OsString>,
 
     /// Send the lines of this file (after the messages)
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
 
-    /// How long to wait for the daemon to take everything, once everything is sent
+    /// How long to wait for the daemon to take everything, once everything is sent; status 75 when that is over
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
     pub linger: Duration,
 }
@@ -117,15 +118,15 @@ pub struct Listen {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
 
-    /// Print each upcall as a JSON object on a line of its own
+    /// Print each upcall as a JSON object on a line of its own: received, and data, or data_base64 if it is not UTF-8
     #[arg(long)]
     pub json: bool,
 
-    /// Keep trying when the daemon cannot be reached at the start, too (a lost connection is always made again)
+    /// Keep trying when the daemon cannot be reached or does not let us in at the start, too
     #[arg(long, conflicts_with = "no_reconnect")]
     pub retry: bool,
 
-    /// Exit when the connection is lost
+    /// Exit when the connection is lost [default: make it again, waiting longer each time, up to 30s]
     #[arg(long, action = ArgAction::SetTrue)]
     pub no_reconnect: bool,
 }
