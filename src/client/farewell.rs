@@ -43,9 +43,11 @@ impl Farewell {
         matches!(self.name.as_str(), "not_allowed" | "message_too_large" | "http")
     }
 
-    /// Whether it says that the connection was not let in: it never was an endpoint.
+    /// Whether it says that the connection was not let in: it never was an endpoint. `shutdown` can mean either, and
+    /// is no refusal here: the daemon is expected back.
     pub(super) fn is_refusal(&self) -> bool {
         Refusal::ALL.iter().any(|refusal| refusal.name() == self.name)
+            && !Reason::ALL.iter().any(|reason| reason.name() == self.name)
     }
 
     /// What it means, as a failure.
