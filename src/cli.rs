@@ -52,7 +52,7 @@ Exit status: 0 ok, 64 usage, 73 cannot listen, 74 I/O error, 78 wrong configurat
 
 /// `upcall-client`: talks to upcalld. Without a command it is interactive: type a message, see the upcalls; `bye` ends.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "upcall-client", version, about, max_term_width = 100, after_help = CLIENT_AFTER_HELP)]
+#[command(name = "upcall-client", version, about = CLIENT_ABOUT, max_term_width = 100, after_help = CLIENT_AFTER_HELP)]
 pub struct Client {
     /// Where to connect
     #[command(flatten)]
@@ -62,6 +62,9 @@ pub struct Client {
     #[command(subcommand)]
     pub command: Option<Command>,
 }
+
+const CLIENT_ABOUT: &str = "\
+Talks to upcalld. Without a command it is interactive: type a message, see the upcalls; bye or Ctrl-D ends.";
 
 const CLIENT_AFTER_HELP: &str = "\
 Exit status: 0 ok, 64 usage, 65 bad data, 68 unknown host, 69 refused, 74 I/O error, 75 timed out, 76 protocol, 77 denied.";

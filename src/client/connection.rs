@@ -125,7 +125,9 @@ fn cannot_connect(place: &impl fmt::Display, error: &io::Error) -> Failure {
         }
         (ErrorKind::NotFound, _) => (Status::Refused, "there is no such socket; is upcalld running?"),
         (ErrorKind::ConnectionRefused, _) => (Status::Refused, "nobody listens there; is upcalld running?"),
-        (ErrorKind::PermissionDenied, _) => (Status::Denied, "ask for membership in the group that owns the socket"),
+        (ErrorKind::PermissionDenied, _) => {
+            (Status::Denied, "the socket's mode or group, or a firewall, keeps this user out")
+        }
         // The connection was made, and broken before we could use it.
         (ErrorKind::ConnectionReset, _) => (Status::Io, "it closed the connection at once"),
         (_, Some(Errno::EPROTOTYPE)) => (Status::Refused, "it is not a stream socket"),

@@ -39,7 +39,9 @@ pub fn run(options: &Client) -> Status {
 }
 
 fn dispatch(options: &Client) -> Result<(), Failure> {
-    let environment = std::env::var_os("UPCALL_URL").map(|url| url.to_string_lossy().into_owned());
+    // Empty counts as unset, as it does for most variables.
+    let environment = std::env::var_os("UPCALL_URL").filter(|url| !url.is_empty());
+    let environment = environment.map(|url| url.to_string_lossy().into_owned());
     let address =
         options.target.address(environment.as_deref()).map_err(|message| Failure::new(Status::Usage, message))?;
     match &options.command {

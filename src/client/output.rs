@@ -1,5 +1,6 @@
 //! Upcalls on standard output: as they came, made safe for a terminal, or as JSON. Every batch is one write.
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::ops::ControlFlow;
@@ -41,7 +42,7 @@ impl Style {
             Style::Lines => out.extend_from_slice(line),
             // A Vec takes every byte it is given.
             Style::Escaped => drop(write!(out, "{}", Escaped(line))),
-            Style::Json => drop(serde_json::to_writer(&mut *out, &Record::new(line, SystemTime::now()))),
+            Style::Json => out.extend_from_slice(Record::new(line, SystemTime::now()).json().as_bytes()),
         }
         out.push(b'\n');
     }
@@ -65,6 +66,35 @@ impl<'a> Record<'a> {
             data_base64: text.is_none().then(|| STANDARD.encode(data)),
         }
     }
+
+    /// As JSON that may go to a terminal: beyond what the format demands, what a terminal would obey is escaped too.
+    fn json(&self) -> String {
+        // Two strings are always representable.
+        let json = serde_json::to_string(self).unwrap_or_default();
+        if json.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return json;
+        }
+        let mut safe = String::with_capacity(json.len());
+        for c in json.chars() {
+            let harmless = c != '\x7f' && (c.is_ascii() || !is_escaped(c));
+            if harmless {
+                safe.push(c);
+            } else {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    // A String takes every character it is given.
+                    let _ = write!(safe, "\\u{unit:04x}");
+                }
+            }
+        }
+        safe
+    }
+}
+
+/// Whether a terminal must not see this character as it is.
+fn is_escaped(c: char) -> bool {
+    let mut buffer = [0; 4];
+    let plain: &str = c.encode_utf8(&mut buffer);
+    Escaped(plain.as_bytes()).to_string() != plain
 }
 
 /// Standard output without a buffer that could panic, or keep a line back.
@@ -172,8 +202,12 @@ mod tests {
     #[test]
     fn json_holds_text_or_base64() {
         let received = SystemTime::UNIX_EPOCH + Duration::from_millis(1);
-        let json = |data| serde_json::to_string(&Record::new(data, received)).unwrap();
+        let json = |data| Record::new(data, received).json();
         assert_eq!(json(b"a\x1b\"b"), r#"{"received":"1970-01-01T00:00:00.001Z","data":"a\u001b\"b"}"#);
+        let tricky = "\u{9b}\u{202e}\x7f✓\u{e0001}";
+        let shown = json(tricky.as_bytes());
+        assert!(shown.ends_with(r#""data":"\u009b\u202e\u007f✓\udb40\udc01"}"#), "{shown}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap()["data"], tricky);
         assert_eq!(json(b"\xff"), r#"{"received":"1970-01-01T00:00:00.001Z","data_base64":"/w=="}"#);
     }
 }
