@@ -1,5 +1,6 @@
 //! The command lines of both programs: one definition for parser, `--help`, documents and tests.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,7 +52,7 @@ Exit status: 0 ok, 64 usage, 73 cannot listen, 74 I/O error, 78 wrong configurat
 
 /// `upcall-client`: talks to upcalld. Without a command it is interactive: type a message, see the upcalls; `bye` ends.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "upcall-client", version, about, max_term_width = 100, after_help = CLIENT_AFTER_HELP)]
+#[command(name = "upcall-client", version, about = CLIENT_ABOUT, max_term_width = 100, after_help = CLIENT_AFTER_HELP)]
 pub struct Client {
     /// Where to connect
     #[command(flatten)]
@@ -61,6 +62,9 @@ pub struct Client {
     #[command(subcommand)]
     pub command: Option<Command>,
 }
+
+const CLIENT_ABOUT: &str = "\
+Talks to upcalld. Without a command it is interactive: type a message, see the upcalls; bye or Ctrl-D ends.";
 
 const CLIENT_AFTER_HELP: &str = "\
 Exit status: 0 ok, 64 usage, 65 bad data, 68 unknown host, 69 refused, 74 I/O error, 75 timed out, 76 protocol, 77 denied.";
@@ -93,15 +97,15 @@ pub enum Command {
 /// `upcall-client send`
 #[derive(Debug, Clone, Args)]
 pub struct Send {
-    /// Messages, one input each; - reads lines from stdin
+    /// Messages, one input each, of any bytes but a newline; - sends the lines of stdin as they come
     #[arg(value_name = "MESSAGE", required_unless_present = "file")]
-    pub messages: Vec<String>,
+    pub messages: Vec<OsString>,
 
     /// Send the lines of this file (after the messages)
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
 
-    /// How long to wait for the daemon to take everything, once everything is sent
+    /// How long to wait for the daemon to take everything, once everything is sent; status 75 when that is over
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
     pub linger: Duration,
 }
@@ -117,15 +121,15 @@ pub struct Listen {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
 
-    /// Print each upcall as a JSON object on a line of its own
+    /// Print each upcall as a JSON object on a line of its own: received, and data, or data_base64 if it is not UTF-8
     #[arg(long)]
     pub json: bool,
 
-    /// Keep trying when the daemon cannot be reached at the start, too (a lost connection is always made again)
+    /// Keep trying when the daemon cannot be reached or does not let us in at the start, too
     #[arg(long, conflicts_with = "no_reconnect")]
     pub retry: bool,
 
-    /// Exit when the connection is lost
+    /// Exit when the connection is lost [default: make it again, waiting longer each time, up to 30s]
     #[arg(long, action = ArgAction::SetTrue)]
     pub no_reconnect: bool,
 }

@@ -1,1 +1,14 @@
-fn main() {}
+//! `upcall-client`: the client. All it does is in the library.
+
+use std::process::ExitCode;
+
+use upcalld::cli::{self, Client};
+use upcalld::client;
+
+fn main() -> ExitCode {
+    match cli::parse::<Client>() {
+        Ok(options) => client::run(&options),
+        Err(status) => status,
+    }
+    .into()
+}

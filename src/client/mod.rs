@@ -1,1 +1,52 @@
-//! (being written)
+//! `upcall-client`: connects to a daemon, sends inputs, shows upcalls.
+//!
+//! ```text
+//! source: what to send ─┐                      ┌─ splitter: bytes → upcalls, tails, the farewell ─ sink: where they go
+//!                       └ exchange: one poll loop ┘
+//! ```
+//!
+//! The commands (`interactive`, `send`, `listen`) each put a source and a sink around the same loop. They know no
+//! protocol: that the daemon speaks text is known to `splitter`, `farewell` and `source` only.
+
+mod backoff;
+mod connection;
+mod exchange;
+mod failure;
+mod farewell;
+mod interactive;
+mod lines;
+mod listen;
+mod output;
+mod prompt;
+mod send;
+mod signals;
+mod source;
+mod splitter;
+
+use crate::cli::{Client, Command};
+use crate::exit::Status;
+use failure::Failure;
+
+/// Runs what the command line asks for, says on stderr what went wrong, and returns how to exit.
+pub fn run(options: &Client) -> Status {
+    match dispatch(options) {
+        Ok(()) => Status::Ok,
+        Err(failure) => {
+            failure::say(&failure);
+            failure.status()
+        }
+    }
+}
+
+fn dispatch(options: &Client) -> Result<(), Failure> {
+    // Empty counts as unset, as it does for most variables.
+    let environment = std::env::var_os("UPCALL_URL").filter(|url| !url.is_empty());
+    let environment = environment.map(|url| url.to_string_lossy().into_owned());
+    let address =
+        options.target.address(environment.as_deref()).map_err(|message| Failure::new(Status::Usage, message))?;
+    match &options.command {
+        None => interactive::run(&address),
+        Some(Command::Send(options)) => send::run(&address, options),
+        Some(Command::Listen(options)) => listen::run(&address, options),
+    }
+}
