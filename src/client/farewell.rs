@@ -70,6 +70,7 @@ fn of_reason(reason: Reason) -> (Status, &'static str) {
         Reason::MessageTooLarge => (Status::BadData, "a message is larger than its max_message; send smaller ones"),
         Reason::MessageTimeout => (Status::TimedOut, "a message was begun and not ended in time"),
         Reason::Http => (Status::BadData, "the first line looks like an HTTP request, and those are refused"),
+        Reason::Protocol => (Status::Protocol, "the first byte was NUL, and this listener speaks text only"),
         Reason::OutputOnly => (Status::Refused, "this listener takes no input; send to another one"),
         Reason::ListenerRemoved => (Status::Refused, "its configuration no longer has this listener"),
         Reason::Shutdown => (Status::Refused, "it is ending; try again when it is back"),

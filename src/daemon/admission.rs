@@ -20,7 +20,8 @@ pub(super) fn admits(rules: &Listener, peer: Peer, stream: &Stream) -> bool {
             let in_group = |group: &u32| rules.allow_groups.contains(group);
             open || rules.allow_users.contains(&credentials.uid)
                 || in_group(&credentials.gid)
-                || (!rules.allow_groups.is_empty() && peer_groups(stream).is_ok_and(|groups| groups.iter().any(in_group)))
+                || (!rules.allow_groups.is_empty()
+                    && peer_groups(stream).is_ok_and(|groups| groups.iter().any(in_group)))
         }
     }
 }

@@ -32,6 +32,10 @@ impl<T> Deadlines<T> {
         self.queue.pop_front().map(|(_, what)| what)
     }
 
+    pub(super) fn clear(&mut self) {
+        self.queue.clear();
+    }
+
     pub(super) fn len(&self) -> usize {
         self.queue.len()
     }

@@ -61,6 +61,11 @@ impl Log {
         level <= self.level
     }
 
+    /// Lines that were dropped and not yet said to be.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
     /// Logs a message; use the macros.
     pub(super) fn write(&mut self, level: Level, message: fmt::Arguments<'_>) {
         if !self.enabled(level) {
@@ -72,7 +77,8 @@ impl Log {
             return;
         };
         if self.dropped > 0 {
-            let dropped = self.line(Level::Warn, format_args!("{} log lines were dropped: nobody reads them", self.dropped));
+            let dropped =
+                self.line(Level::Warn, format_args!("{} log lines were dropped: nobody reads them", self.dropped));
             if queue.try_send(dropped).is_ok() {
                 self.dropped = 0;
             }
@@ -146,7 +152,7 @@ fn is_stderr(stream: &str) -> bool {
 macro_rules! error {
     ($log:expr, $($message:tt)+) => { $log.write($crate::config::Level::Error, format_args!($($message)+)) };
 }
-macro_rules! warn {
+macro_rules! warning {
     ($log:expr, $($message:tt)+) => { $log.write($crate::config::Level::Warn, format_args!($($message)+)) };
 }
 macro_rules! info {
@@ -155,7 +161,7 @@ macro_rules! info {
 macro_rules! debug {
     ($log:expr, $($message:tt)+) => { $log.write($crate::config::Level::Debug, format_args!($($message)+)) };
 }
-pub(super) use {debug, error, info, warn};
+pub(super) use {debug, error, info, warning};
 
 #[cfg(test)]
 mod tests {

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use crate::cli;
 use crate::config::{self, Config, Level, Mistakes, Source, When};
 use crate::exit::Status;
-use log::{Log, error, info, warn};
+use log::{Log, error, info, warning};
 use server::Server;
 
 /// Where the configuration comes from, now and at every reload.
@@ -105,11 +105,15 @@ fn serve(origin: Origin, source: &Source, config: Config) -> Status {
     match files::raise_limit() {
         Ok(limit) if limit < config.registry.max_endpoints as u64 + files::RESERVED => {
             let room = limit.saturating_sub(files::RESERVED);
-            warn!(log, "{limit} files may be open at once: room for about {room} endpoints, not for the {} of \
-                registry.max_endpoints; raise the hard limit (LimitNOFILE=, ulimit -Hn)", config.registry.max_endpoints);
+            warning!(
+                log,
+                "{limit} files may be open at once: room for about {room} endpoints, not for the {} of \
+                registry.max_endpoints; raise the hard limit (LimitNOFILE=, ulimit -Hn)",
+                config.registry.max_endpoints
+            );
         }
         Ok(_) => {}
-        Err(error) => warn!(log, "cannot raise the limit of open files: {error}"),
+        Err(error) => warning!(log, "cannot raise the limit of open files: {error}"),
     }
     let mut server = match Server::new(origin, config, log) {
         Ok(server) => server,

@@ -1,7 +1,8 @@
 //! How endpoints leave: in peace, with everything that was due to them; cut off, with a farewell; or lost.
 
+use super::log::Log;
 use super::outbox::Outbox;
-use super::{Cursor, Deadline, Delivery, EndpointId, Engine, Event, Now};
+use super::{Cursor, Deadline, Delivery, Endpoint, EndpointId, Engine, Event, Now};
 use crate::wire::reason::{Reason, farewell};
 
 impl Engine {
@@ -29,7 +30,8 @@ impl Engine {
             endpoint.until = next;
         }
         if reason.is_announced() {
-            endpoint.outbox = Some(Box::new(Outbox::new(farewell(reason.name()))));
+            let text = farewell_after(&self.log, endpoint, endpoint.until, reason);
+            endpoint.outbox = Some(Box::new(Outbox::new(text)));
             self.deadlines.insert((now.time + self.settings.farewell, id, Deadline::Farewell));
         }
         self.registry.stop_receiving(id);
@@ -61,7 +63,8 @@ impl Engine {
         self.finish_message(id);
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let Cursor { sequence, offset } = endpoint.cursor;
-        let mut outbox = Outbox::new(farewell(Reason::SlowConsumer.name()));
+        let last = sequence + u64::from(offset > 0);
+        let mut outbox = Outbox::new(farewell_after(&self.log, endpoint, last, Reason::SlowConsumer));
         if offset > 0 {
             let cap = self.log.size() / 8;
             let record = self.log.payload(sequence).and_then(|payload| self.cut_records.keep(sequence, payload, cap));
@@ -90,4 +93,14 @@ impl Engine {
             self.events.push_back(Event::Left { endpoint: Box::new(endpoint), reason, complete });
         }
     }
+}
+
+/// The farewell to an endpoint that got, or is getting, what comes before sequence `until`. It is a line of its own, also
+/// behind an upcall that did not end in a newline.
+fn farewell_after(log: &Log, endpoint: &Endpoint, until: u64, reason: Reason) -> String {
+    let last = until - 1;
+    let got_some = endpoint.upcalls > 0 || endpoint.cursor < Cursor::at(until);
+    let open = got_some && last >= log.oldest() && log.payload(last).is_some_and(|payload| !payload.ends_with(b"\n"));
+    let line = farewell(reason.name());
+    if open { format!("\n{line}") } else { line }
 }

@@ -90,6 +90,11 @@ impl Endpoint {
         self.receives
     }
 
+    /// Whether its socket is full.
+    pub fn is_behind(&self) -> bool {
+        self.delivery == Delivery::Blocked
+    }
+
     /// Why it is about to leave, if it is.
     pub fn leaving(&self) -> Option<Reason> {
         self.leaving

@@ -1,0 +1,107 @@
+//! Connections come in: registered, or refused with a reason that reaches them.
+
+use std::io::IoSlice;
+
+use super::admission;
+use super::connection::{Connection, ConnectionKey};
+use super::log::{debug, info, warning};
+use super::server::{Active, Server};
+use crate::address::Peer;
+use crate::config::{Protocol, Role};
+use crate::engine::{ListenerNumber, Now, Registration};
+use crate::net::listener::Accepted;
+use crate::net::poller::Interest;
+use crate::net::stream::Stream;
+use crate::wire::reason::{Refusal, farewell};
+
+/// Connections accepted in one turn from one listener: those who are there have to be served, too.
+const PER_TURN: usize = 64;
+
+/// Refused and departed connections whose end is waited for; above that they are closed at once.
+pub(super) const MAX_LINGERING: usize = 256;
+
+impl Server {
+    /// Accepts from every listener where somebody may be waiting.
+    pub(super) fn accept(&mut self, now: Now) {
+        if self.exhausted.next().is_some() {
+            return;
+        }
+        let waiting = self.listeners.iter().filter(|(_, active)| active.waiting).map(|(number, _)| *number);
+        for number in waiting.collect::<Vec<_>>() {
+            self.accept_from(now, number);
+        }
+    }
+
+    pub(super) fn accept_from(&mut self, now: Now, number: ListenerNumber) {
+        for _ in 0..PER_TURN {
+            let Some(active) = self.listeners.get_mut(&number) else { return };
+            match active.socket.accept() {
+                Accepted::Stream(stream, peer) => self.admit(now, number, stream, peer),
+                Accepted::Nobody => {
+                    active.waiting = false;
+                    if std::mem::take(&mut self.pausing) {
+                        info!(self.log, "accepting goes on");
+                    }
+                    return;
+                }
+                Accepted::Gone(error) => {
+                    debug!(self.log, "a connection to {} was gone already: {error}", active.rules.name)
+                }
+                Accepted::Exhausted(error) => {
+                    if !std::mem::replace(&mut self.pausing, true) {
+                        warning!(self.log, "accepting pauses with {} endpoints: {error}", self.engine.len());
+                    }
+                    self.exhausted.add(now.time, ());
+                    return;
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, now: Now, number: ListenerNumber, stream: Stream, peer: Peer) {
+        let Some(Active { rules, socket, .. }) = self.listeners.get(&number) else { return };
+        let transport = socket.address().transport();
+        let refusal = if self.drain.is_some() {
+            Some(Refusal::Shutdown)
+        } else if !admission::admits(rules, peer, &stream) {
+            Some(Refusal::NotAllowed)
+        } else {
+            None
+        };
+        let undecided = rules.protocol == Protocol::Auto;
+        let receives = rules.role != Role::Input;
+        let (max_per_listener, max_per_source) = (rules.max_endpoints, admission::max_per_source(rules, peer));
+        let key = self.connections.insert(Connection::new(stream, number, rules.framing, undecided));
+        if let Err(error) = self.poller.add(&self.connections[key].stream, key.token(), Interest::Read) {
+            warning!(self.log, "cannot watch a connection from {peer}: {error}");
+            self.connections.remove(key);
+            return;
+        }
+        if let Some(refusal) = refusal {
+            self.engine.counters_mut().count_refused(refusal);
+            return self.refuse(now, key, peer, refusal);
+        }
+        let tag = key.token();
+        let who = Registration { tag, listener: number, transport, peer, receives, max_per_listener, max_per_source };
+        match self.engine.register(now, who) {
+            Ok(endpoint) => {
+                self.connections[key].endpoint = Some(endpoint);
+                let id = self.engine.endpoint(endpoint).map_or(0, |endpoint| endpoint.number);
+                let (name, count) = (&self.listeners[&number].rules.name, self.engine.len());
+                info!(self.log, "#{id} connected from {peer} on {name}; {count} registered");
+            }
+            Err(refusal) => self.refuse(now, key, peer, refusal),
+        }
+    }
+
+    /// Tells a connection why it is not let in. It is closed when it has ended its side, or after a while: closed at once,
+    /// what it may have sent already would make the kernel reset it, and the reason with it.
+    fn refuse(&mut self, now: Now, key: ConnectionKey, peer: Peer, refusal: Refusal) {
+        let connection = &self.connections[key];
+        let name = self.listeners.get(&connection.listener).map_or("?", |active| &active.rules.name);
+        info!(self.log, "refused {peer} on {name}: {refusal}");
+        // A new socket has room for a line; one that is broken already needs none.
+        let _ = connection.stream.send(&[IoSlice::new(farewell(refusal.name()).as_bytes())]);
+        self.linger(now, key);
+    }
+}

@@ -1,0 +1,52 @@
+//! The end: nobody new is let in, everyone gets what is due and a farewell, and what is not read in time is given up.
+
+use super::log::{info, warning};
+use super::server::{Server, settings};
+use crate::engine::{Now, Time};
+use crate::wire::reason::Reason;
+
+/// The daemon is ending.
+#[derive(Debug)]
+pub(super) struct Drain {
+    pub(super) deadline: Time,
+    /// It was told so twice: it ends at once.
+    at_once: bool,
+}
+
+impl Server {
+    /// A signal to end has come.
+    pub(super) fn end(&mut self) {
+        if let Some(drain) = &mut self.drain {
+            info!(self.log, "ending at once");
+            drain.at_once = true;
+            return;
+        }
+        let now = self.clock.now();
+        let grace = self.config.daemon.shutdown_grace;
+        info!(self.log, "draining: {} endpoints, at most {}", self.engine.len(), humantime::format_duration(grace));
+        self.drain = Some(Drain { deadline: now.time + grace, at_once: false });
+        // Whoever is waiting to be accepted is told, rather than reset with the socket.
+        self.listeners.values_mut().for_each(|active| active.waiting = true);
+        self.accept(now);
+        self.listeners.clear();
+        self.engine.reconfigure(crate::engine::Settings { farewell: grace, ..settings(&self.config) });
+        let everyone: Vec<_> = self.engine.endpoints().map(|(id, _)| id).collect();
+        for endpoint in everyone {
+            self.engine.leave(now, endpoint, Reason::Shutdown);
+            self.discard_inputs(endpoint);
+        }
+    }
+
+    /// Whether there is nothing left to do.
+    pub(super) fn is_over(&mut self, now: Now) -> bool {
+        let Some(drain) = &self.drain else { return false };
+        if self.connections.is_empty() {
+            return true;
+        }
+        let over = drain.at_once || now.time >= drain.deadline;
+        if over && !self.engine.is_empty() {
+            warning!(self.log, "{} endpoints have not read everything that was due to them", self.engine.len());
+        }
+        over
+    }
+}

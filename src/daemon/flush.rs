@@ -1,0 +1,132 @@
+//! From the engine to the sockets, and the end of connections.
+
+use super::accept::MAX_LINGERING;
+use super::connection::ConnectionKey;
+use super::log::{info, warning};
+use super::server::Server;
+use crate::address::Transport;
+use crate::engine::{Endpoint, EndpointId, Event, Now, Progress};
+use crate::net::poller::Interest;
+use crate::net::stream::Sent;
+use crate::wire::reason::Reason;
+
+impl Server {
+    /// Writes what is pending, to everyone whose socket may take it; says whether that was anything.
+    pub(super) fn flush(&mut self, now: Now) -> bool {
+        let mut ready = std::mem::take(&mut self.ready);
+        self.engine.take_ready(&mut ready);
+        let any = !ready.is_empty();
+        for endpoint in ready.drain(..) {
+            self.write(now, endpoint);
+        }
+        self.ready = ready;
+        any
+    }
+
+    fn write(&mut self, now: Now, id: EndpointId) {
+        let Some(endpoint) = self.engine.endpoint(id) else { return };
+        let key = ConnectionKey::from_token(endpoint.tag);
+        let watchable = endpoint.transport == Transport::Tcp;
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        loop {
+            let slices = self.engine.slices(id);
+            let pending = slices.bytes();
+            let sent = if pending == 0 { Sent::Bytes(0) } else { connection.stream.send(&slices) };
+            match sent {
+                Sent::Bytes(count) => {
+                    if watchable && !std::mem::replace(&mut connection.watched, true) {
+                        self.watched.add(now.time, super::liveness::Watched { key, since: now.time });
+                    }
+                    if self.engine.advance(now, id, count) == Progress::Done {
+                        if std::mem::take(&mut connection.wants_room) {
+                            // It can fail for want of memory only, and then costs an event too many.
+                            let _ = self.poller.modify(&connection.stream, key.token(), Interest::Read);
+                        }
+                        return;
+                    }
+                    if count < pending {
+                        // A short write has filled the socket (epoll(7)): spare the call that would say so.
+                        return self.wait_for_room(now, id, key);
+                    }
+                }
+                Sent::Full => return self.wait_for_room(now, id, key),
+                Sent::Starved => {
+                    self.engine.blocked(now, id);
+                    return self.starved.add(now.time, id);
+                }
+                Sent::Broken(_) => {
+                    // What it sent before it broke is still there to be read.
+                    self.engine.deafen(now, id);
+                    return self.mark_readable(key, true);
+                }
+            }
+        }
+    }
+
+    fn wait_for_room(&mut self, now: Now, id: EndpointId, key: ConnectionKey) {
+        self.engine.blocked(now, id);
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if !connection.wants_room {
+            connection.wants_room = true;
+            if let Err(error) = self.poller.modify(&connection.stream, key.token(), Interest::ReadWrite) {
+                connection.wants_room = false;
+                warning!(self.log, "cannot watch a connection for room: {error}");
+                self.starved.add(now.time, id);
+            }
+        }
+    }
+
+    /// Sees to what the engine has decided.
+    pub(super) fn see_off(&mut self, now: Now) {
+        while let Some(event) = self.engine.next_event() {
+            match event {
+                Event::Left { endpoint, reason, complete } => self.left(now, &endpoint, reason, complete),
+                Event::Waiting(number) => info!(self.log, "inputs wait for #{number}, which is slow"),
+                Event::Impatient(number) => info!(self.log, "inputs go on without waiting for #{number}"),
+                Event::Resumed => info!(self.log, "inputs no longer wait"),
+            }
+        }
+    }
+
+    fn left(&mut self, now: Now, endpoint: &Endpoint, reason: Reason, complete: bool) {
+        let Endpoint { number, peer, inputs, upcalls, .. } = endpoint;
+        let lasted = now.time.since(endpoint.registered).as_secs();
+        let rest = if complete || !reason.is_announced() { "" } else { ", it did not read the rest" };
+        let remain = self.engine.len();
+        info!(
+            self.log,
+            "#{number} left: {reason}; {peer}, {inputs} inputs, {upcalls} upcalls, {lasted} s{rest}; {remain} registered"
+        );
+        let key = ConnectionKey::from_token(endpoint.tag);
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.endpoint = None;
+        if connection.ended || reason == Reason::Dead || !complete {
+            if !complete {
+                connection.stream.abort_on_close();
+            }
+            self.close(key);
+        } else {
+            self.linger(now, key);
+        }
+    }
+
+    /// Ends our side of a connection, and waits for the far end to end its own.
+    pub(super) fn linger(&mut self, now: Now, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.stream.end();
+        connection.discard = true;
+        if self.lingering.len() >= MAX_LINGERING && self.drain.is_none() {
+            return self.close(key);
+        }
+        self.lingering.add(now.time, key);
+        self.mark_readable(key, false);
+    }
+
+    /// Closes a connection that has left the registry.
+    pub(super) fn close(&mut self, key: ConnectionKey) {
+        // Its file descriptor may be the one that accepting waits for.
+        if self.connections.remove(key).is_some() {
+            self.exhausted.clear();
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! From the sockets to the engine: bytes, messages, inputs.
+
+use super::connection::{ConnectionKey, Unread};
+use super::log::{debug, info};
+use super::server::Server;
+use crate::config::{Level, Role};
+use crate::engine::{Accepted, EndpointId, Intake, Now};
+use crate::net::stream::Received;
+use crate::wire::escape::Escaped;
+use crate::wire::reason::Reason;
+use crate::wire::text::End;
+
+/// Of an input that is logged, so many bytes are shown.
+const SHOWN: usize = 1024;
+
+/// What is thrown away of one connection in one turn, in reads.
+const DISCARDS: usize = 16;
+
+/// Whether a connection has to be looked at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// When something happens.
+    Idle,
+    /// After the others.
+    Later,
+    /// First of all: it has bytes that were read already, which should not be many connections' at a time.
+    First,
+}
+
+impl Server {
+    /// There is, or may be, something to read from a connection.
+    pub(super) fn mark_readable(&mut self, key: ConnectionKey, hangup: bool) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.readable = true;
+        connection.hangup |= hangup;
+        if connection.discard {
+            self.discarding.push_back(key);
+        } else if !std::mem::replace(&mut connection.queued, true) {
+            self.readable.push_back(key);
+        }
+    }
+
+    /// Reads once from every connection that has something, as long as the engine takes inputs.
+    pub(super) fn receive(&mut self, now: Now) {
+        for _ in 0..self.discarding.len() {
+            if let Some(key) = self.discarding.pop_front() {
+                self.throw_away(now, key);
+            }
+        }
+        for _ in 0..self.readable.len() {
+            match self.engine.intake() {
+                Intake::Open => {}
+                Intake::Only(endpoint) => return self.receive_from_only(now, endpoint),
+                Intake::Full | Intake::Held => return,
+            }
+            let Some(key) = self.readable.pop_front() else { return };
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            connection.queued = false;
+            if !connection.readable || connection.discard {
+                continue;
+            }
+            let next = self.receive_from(now, key);
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            connection.readable = next != Next::Idle;
+            if connection.discard {
+                if connection.readable {
+                    self.discarding.push_back(key);
+                }
+                continue;
+            }
+            connection.queued = connection.readable;
+            match next {
+                Next::Idle => {}
+                Next::Later => self.readable.push_back(key),
+                Next::First => self.readable.push_front(key),
+            }
+        }
+    }
+
+    /// Inputs wait for this endpoint; its own need not. It keeps its place in the queue.
+    fn receive_from_only(&mut self, now: Now, endpoint: EndpointId) {
+        let Some(tag) = self.engine.endpoint(endpoint).map(|endpoint| endpoint.tag) else { return };
+        let key = ConnectionKey::from_token(tag);
+        if self.connections.get(key).is_some_and(|connection| connection.readable && !connection.discard) {
+            let next = self.receive_from(now, key);
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.readable = next != Next::Idle;
+                if connection.readable {
+                    self.mark_readable(key, false);
+                }
+            }
+        }
+    }
+
+    fn receive_from(&mut self, now: Now, key: ConnectionKey) -> Next {
+        let Some(connection) = self.connections.get_mut(key) else { return Next::Idle };
+        if let Some(unread) = connection.unread.take() {
+            let next = self.handle(now, key, &unread.bytes, unread.end);
+            // There was more to read when these bytes were put aside, or nobody knows.
+            return if next == Next::Idle { Next::Later } else { next };
+        }
+        // The handling of the bytes needs all of the server but this buffer.
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let next = match connection.stream.receive(&mut buffer) {
+            Received::Bytes(count) => {
+                // A short read has drained the socket (epoll(7)), unless its end is behind the bytes.
+                let full = count == buffer.len();
+                let again = full || connection.hangup;
+                let next = self.handle(now, key, &buffer[..count], if full { End::More } else { End::Drained });
+                if next == Next::Idle && again { Next::Later } else { next }
+            }
+            Received::Drained => self.handle(now, key, &[], End::Drained),
+            Received::End => {
+                connection.ended = true;
+                self.handle(now, key, &[], End::Eof)
+            }
+            Received::Broken(error) => {
+                debug!(self.log, "a connection broke: {error}");
+                connection.ended = true;
+                if let Some(endpoint) = connection.endpoint {
+                    self.engine.lost(now, endpoint, Reason::Reset);
+                }
+                Next::Idle
+            }
+        };
+        self.buffer = buffer;
+        next
+    }
+
+    /// Makes messages of bytes, and inputs of messages.
+    fn handle(&mut self, now: Now, key: ConnectionKey, mut bytes: &[u8], end: End) -> Next {
+        let Some(connection) = self.connections.get_mut(key) else { return Next::Idle };
+        let Some(endpoint) = connection.endpoint else { return Next::Idle };
+        if !bytes.is_empty() {
+            let native = std::mem::take(&mut connection.undecided) && bytes[0] == 0;
+            let listener = self.listeners.get(&connection.listener);
+            let refused = match listener.map(|active| active.rules.role) {
+                Some(Role::Output) => Some(Reason::OutputOnly),
+                _ if native => Some(Reason::Protocol),
+                _ => None,
+            };
+            if let Some(reason) = refused {
+                return self.dismiss(now, key, reason);
+            }
+        }
+        let max = self.config.upcall.max_message;
+        let mut any = false;
+        let unfinished = loop {
+            let decoder = &mut self.connections[key].decoder;
+            match self.engine.intake() {
+                Intake::Open => {}
+                Intake::Only(only) if only == endpoint => {}
+                _ => {
+                    self.connections[key].unread = Some(Box::new(Unread { bytes: bytes.to_vec(), end }));
+                    return Next::First;
+                }
+            }
+            match decoder.next(&mut bytes, end, max) {
+                Ok(Some(message)) => {
+                    any = true;
+                    let accepted = self.engine.input(now, endpoint, message);
+                    if let Some(accepted) = accepted
+                        && self.log_inputs
+                        && self.log.enabled(Level::Info)
+                    {
+                        let id = self.engine.endpoint(endpoint).map_or(0, |endpoint| endpoint.number);
+                        log_input(&mut self.log, id, message, accepted);
+                    }
+                }
+                Ok(None) => break decoder.is_unfinished(),
+                Err(reason) => return self.dismiss(now, key, reason),
+            }
+        };
+        if any {
+            // Whatever was unfinished before is complete.
+            self.engine.heard(now, endpoint, false);
+        }
+        self.engine.heard(now, endpoint, unfinished && end != End::More);
+        if end == End::Eof {
+            self.engine.leave(now, endpoint, Reason::Closed);
+        }
+        Next::Idle
+    }
+
+    /// Tells a connection to leave: what it sends from now on is thrown away.
+    fn dismiss(&mut self, now: Now, key: ConnectionKey, reason: Reason) -> Next {
+        let Some(connection) = self.connections.get_mut(key) else { return Next::Idle };
+        connection.discard = true;
+        if let Some(endpoint) = connection.endpoint {
+            self.engine.leave(now, endpoint, reason);
+        }
+        Next::Later
+    }
+
+    /// Reads what nobody wants any more, until the end comes.
+    fn throw_away(&mut self, now: Now, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.unread = None;
+        for _ in 0..DISCARDS {
+            match connection.stream.receive(&mut self.buffer) {
+                Received::Bytes(_) => {}
+                Received::Drained => return connection.readable = false,
+                Received::End | Received::Broken(_) if connection.endpoint.is_none() => return self.close(key),
+                Received::End => return connection.ended = true,
+                Received::Broken(_) => {
+                    connection.ended = true;
+                    if let Some(endpoint) = connection.endpoint {
+                        self.engine.lost(now, endpoint, Reason::Reset);
+                    }
+                    return;
+                }
+            }
+        }
+        self.discarding.push_back(key);
+    }
+}
+
+fn log_input(log: &mut super::log::Log, id: u64, message: &[u8], accepted: Accepted) {
+    let Accepted { sequence, due } = accepted;
+    let data = message.strip_suffix(b"\n").unwrap_or(message);
+    let endpoints = if due == 1 { "endpoint" } else { "endpoints" };
+    let shown = Escaped(&data[..data.len().min(SHOWN)]);
+    let more = if data.len() > SHOWN { format!("… ({} bytes)", data.len()) } else { String::new() };
+    info!(log, "Received from client: {shown}{more} -- #{id}, upcall {sequence} to {due} {endpoints}");
+}

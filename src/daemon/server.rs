@@ -1,0 +1,295 @@
+//! The loop: what happened, what it means, what is to be written; one turn after the other.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use slotmap::SlotMap;
+
+use super::Origin;
+use super::clock::Clock;
+use super::connection::{Connection, ConnectionKey};
+use super::deadlines::Deadlines;
+use super::drain::Drain;
+use super::liveness::Watched;
+use super::log::{Log, error, info};
+use crate::address::{Address, Host};
+use crate::config::{self, Config, When};
+use crate::engine::{EndpointId, Engine, Intake, ListenerNumber, Now, Settings};
+use crate::exit::Status;
+use crate::net::listener::{Binding, Listener};
+use crate::net::poller::{Interest, Poller, Readiness};
+use crate::net::signals::{Request, Signals};
+
+/// Bytes read from a socket at a time.
+const READ: usize = 64 * 1024;
+
+/// How long an endpoint that is told to leave may take to read what is due to it.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How long a connection that we have ended may take to end its own side. Closed earlier, what it still sends would
+/// be answered by a reset, which can cost it what it has not read yet.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// When a write is tried again that the kernel had no memory for.
+const STARVED: Duration = Duration::from_millis(50);
+
+/// When accepting is tried again that found no file descriptor, if none of our own was closed meanwhile.
+const EXHAUSTED: Duration = Duration::from_millis(500);
+
+/// The token of the signals; listeners have their numbers, connections their keys.
+const SIGNALS: u64 = u64::MAX;
+
+/// A configured listener that is listening.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) socket: Listener,
+    pub(super) rules: config::Listener,
+    /// Somebody may be waiting to be accepted.
+    pub(super) waiting: bool,
+}
+
+pub(super) struct Server {
+    pub(super) log: Log,
+    pub(super) clock: Clock,
+    pub(super) origin: Origin,
+    pub(super) config: Config,
+    pub(super) log_inputs: bool,
+    pub(super) poller: Poller,
+    pub(super) signals: Signals,
+    pub(super) engine: Engine,
+    pub(super) listeners: BTreeMap<ListenerNumber, Active>,
+    pub(super) next_listener: ListenerNumber,
+    /// Accepting is given up for now: there are no file descriptors. Said once, until it has gone well again.
+    pub(super) pausing: bool,
+    pub(super) exhausted: Deadlines<()>,
+    pub(super) connections: SlotMap<ConnectionKey, Connection>,
+    /// Connections that may have inputs.
+    pub(super) readable: VecDeque<ConnectionKey>,
+    /// Connections of which only the end is waited for.
+    pub(super) discarding: VecDeque<ConnectionKey>,
+    pub(super) lingering: Deadlines<ConnectionKey>,
+    pub(super) starved: Deadlines<EndpointId>,
+    pub(super) watched: Deadlines<Watched>,
+    pub(super) ready: Vec<EndpointId>,
+    pub(super) buffer: Box<[u8]>,
+    pub(super) drain: Option<Drain>,
+}
+
+pub(super) fn settings(config: &Config) -> Settings {
+    Settings {
+        format: config.upcall.format.clone(),
+        audience: config.upcall.deliver_to,
+        max_endpoints: config.registry.max_endpoints,
+        message_timeout: config.upcall.message_timeout,
+        max_behind: config.slow_consumer.max_behind as u64,
+        patience: config.slow_consumer.patience,
+        policy: config.slow_consumer.policy,
+        farewell: FAREWELL,
+    }
+}
+
+pub(super) fn logs_inputs(config: &Config) -> bool {
+    match config.daemon.log_inputs {
+        When::Auto => super::log::is_terminal(),
+        When::Always => true,
+        When::Never => false,
+    }
+}
+
+pub(super) fn binding(rules: &config::Listener) -> Binding {
+    Binding { dual_stack: rules.dual_stack, mode: rules.mode, group: rules.group }
+}
+
+impl Server {
+    /// A server that listens wherever the configuration says; the log comes back with the message where it cannot.
+    pub(super) fn new(origin: Origin, config: Config, log: Log) -> Result<Server, (Log, String, Status)> {
+        let (poller, signals) = match Poller::new().and_then(|poller| Signals::new().map(|signals| (poller, signals))) {
+            Ok(made) => made,
+            Err(error) => {
+                return Err((log, format!("cannot watch sockets and signals: {error}"), Status::CannotCreate));
+            }
+        };
+        let mut server = Server {
+            log,
+            clock: Clock::new(),
+            origin,
+            log_inputs: logs_inputs(&config),
+            poller,
+            signals,
+            engine: Engine::new(settings(&config), config.log.size),
+            listeners: BTreeMap::new(),
+            next_listener: 0,
+            pausing: false,
+            exhausted: Deadlines::new(EXHAUSTED),
+            connections: SlotMap::with_key(),
+            readable: VecDeque::new(),
+            discarding: VecDeque::new(),
+            lingering: Deadlines::new(LINGER),
+            starved: Deadlines::new(STARVED),
+            watched: Deadlines::new(super::liveness::PERIOD),
+            ready: Vec::new(),
+            buffer: vec![0; READ].into_boxed_slice(),
+            drain: None,
+            config,
+        };
+        match server.open() {
+            Ok(()) => Ok(server),
+            Err((message, status)) => Err((server.log, message, status)),
+        }
+    }
+
+    fn open(&mut self) -> Result<(), (String, Status)> {
+        for source in self.signals.sources() {
+            let added = self.poller.add(source, SIGNALS, Interest::Read);
+            added.map_err(|error| (format!("cannot watch for signals: {error}"), Status::CannotCreate))?;
+        }
+        for rules in self.config.listeners.clone() {
+            let socket = super::reload::bind(&rules).map_err(|message| (message, Status::CannotCreate))?;
+            self.listen(socket, rules).map_err(|message| (message, Status::CannotCreate))?;
+        }
+        info!(self.log, "ready");
+        Ok(())
+    }
+
+    /// Watches a new listener from now on.
+    pub(super) fn listen(&mut self, socket: Listener, rules: config::Listener) -> Result<(), String> {
+        self.next_listener += 1;
+        self.listen_as(self.next_listener, socket, rules)
+    }
+
+    /// Watches a listener, under a number that is free.
+    pub(super) fn listen_as(
+        &mut self,
+        number: ListenerNumber,
+        socket: Listener,
+        rules: config::Listener,
+    ) -> Result<(), String> {
+        let added = self.poller.add(&socket, number.into(), Interest::Read);
+        added.map_err(|error| format!("cannot watch {}: {error}", socket.address()))?;
+        let kind = match socket.address() {
+            Address::Inet { host: Host::Ip(ip), .. } if ip.is_ipv6() && ip.is_unspecified() => {
+                if rules.dual_stack {
+                    ", IPv6 and IPv4"
+                } else {
+                    ", IPv6 only"
+                }
+            }
+            _ => "",
+        };
+        info!(self.log, "listening on {} ({}{kind})", socket.address(), rules.name);
+        self.listeners.insert(number, Active { socket, rules, waiting: true });
+        Ok(())
+    }
+
+    /// Works until it is told to end.
+    pub(super) fn run(&mut self) -> Status {
+        let mut events = Vec::new();
+        loop {
+            let timeout = self.timeout();
+            match self.poller.wait(timeout) {
+                Ok(happened) => events.extend(happened),
+                Err(error) => {
+                    error!(self.log, "cannot wait for events: {error}");
+                    return Status::Io;
+                }
+            }
+            let now = self.clock.now();
+            for readiness in events.drain(..) {
+                self.happened(readiness);
+            }
+            self.turn(now);
+            if self.is_over(now) {
+                info!(self.log, "ended");
+                return Status::Ok;
+            }
+        }
+    }
+
+    fn happened(&mut self, readiness: Readiness) {
+        let Readiness { token, readable, hangup, writable } = readiness;
+        if token == SIGNALS {
+            for request in self.signals.take() {
+                match request {
+                    Request::End => self.end(),
+                    Request::Reload => self.reload(),
+                    Request::Summary => self.summary(),
+                }
+            }
+        } else if let Ok(number) = ListenerNumber::try_from(token) {
+            if let Some(active) = self.listeners.get_mut(&number) {
+                active.waiting = true;
+            }
+        } else {
+            let key = ConnectionKey::from_token(token);
+            if writable && let Some(endpoint) = self.connections.get(key).and_then(|connection| connection.endpoint) {
+                self.engine.writable(endpoint);
+            }
+            if readable {
+                self.mark_readable(key, hangup);
+            }
+        }
+    }
+
+    /// One turn: all reads before any write.
+    fn turn(&mut self, now: Now) {
+        self.accept(now);
+        self.receive(now);
+        self.engine.expire(now);
+        self.look_after(now);
+        // The end of a turn may tell endpoints to leave, who then have a farewell to be written.
+        while self.flush(now) {
+            self.engine.end_turn(now);
+            self.see_off(now);
+        }
+    }
+
+    /// Deadlines other than the engine's own.
+    fn look_after(&mut self, now: Now) {
+        while self.exhausted.pop(now.time).is_some() {}
+        while let Some(endpoint) = self.starved.pop(now.time) {
+            self.engine.writable(endpoint);
+        }
+        while let Some(key) = self.lingering.pop(now.time) {
+            self.close(key);
+        }
+        self.check_liveness(now);
+    }
+
+    /// How long nothing has to be done unless something happens.
+    fn timeout(&self) -> Option<Duration> {
+        let inputs = match self.engine.intake() {
+            Intake::Open | Intake::Full => !self.readable.is_empty(),
+            Intake::Only(endpoint) => self.connection_of(endpoint).is_some_and(|connection| connection.readable),
+            Intake::Held => false,
+        };
+        let waiting = self.exhausted.next().is_none() && self.listeners.values().any(|active| active.waiting);
+        if inputs || waiting || !self.discarding.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let deadlines = [
+            self.engine.deadline(),
+            self.exhausted.next(),
+            self.lingering.next(),
+            self.starved.next(),
+            self.watched.next(),
+            self.drain.as_ref().map(|drain| drain.deadline),
+        ];
+        let next = deadlines.into_iter().flatten().min()?;
+        Some(next.since(self.clock.now().time))
+    }
+
+    /// The connection of an endpoint.
+    pub(super) fn connection_of(&self, endpoint: EndpointId) -> Option<&Connection> {
+        self.connections.get(ConnectionKey::from_token(self.engine.endpoint(endpoint)?.tag))
+    }
+
+    /// Throws away what the connection of an endpoint still sends.
+    pub(super) fn discard_inputs(&mut self, endpoint: EndpointId) {
+        let Some(endpoint) = self.engine.endpoint(endpoint) else { return };
+        let key = ConnectionKey::from_token(endpoint.tag);
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.discard = true;
+            self.discarding.push_back(key);
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What SIGUSR1 logs: who is registered, and what has happened so far.
+
+use super::log::info;
+use super::server::Server;
+use crate::wire::reason::{Reason, Refusal};
+
+/// Endpoints listed one by one; a registry may hold very many.
+const LISTED: usize = 100;
+
+impl Server {
+    pub(super) fn summary(&mut self) {
+        let now = self.clock.now();
+        let counters = self.engine.counters();
+        let (memory, size) = self.engine.log_memory();
+        info!(
+            self.log,
+            "summary: {} endpoints ({} behind), {} registered since the start; {} inputs, {} upcalls; inputs waited {} \
+             times; log {} of {} KiB, next sequence {}; {} log lines dropped",
+            self.engine.len(),
+            self.engine.behind(),
+            counters.registered,
+            counters.inputs,
+            counters.upcalls,
+            counters.waits,
+            memory / 1024,
+            size / 1024,
+            self.engine.next_sequence(),
+            self.log.dropped(),
+        );
+        for (number, active) in &self.listeners {
+            let count = self.engine.endpoints().filter(|(_, endpoint)| endpoint.listener == *number).count();
+            info!(self.log, "summary: {} on {}: {count} endpoints", active.rules.name, active.socket.address());
+        }
+        let left = Reason::ALL.into_iter().map(|reason| (reason.name(), counters.left(reason)));
+        let refused = Refusal::ALL.into_iter().map(|refusal| (refusal.name(), counters.refused(refusal)));
+        info!(self.log, "summary: left: {}; refused: {}", list(left), list(refused));
+        for (_, endpoint) in self.engine.endpoints().take(LISTED) {
+            let name = self.listeners.get(&endpoint.listener).map_or("?", |active| &active.rules.name);
+            info!(
+                self.log,
+                "summary: #{} {}://{} on {name}: registered {} s ago, heard {} s ago, {} inputs, {} upcalls{}",
+                endpoint.number,
+                endpoint.transport,
+                endpoint.peer,
+                now.time.since(endpoint.registered).as_secs(),
+                now.time.since(endpoint.heard).as_secs(),
+                endpoint.inputs,
+                endpoint.upcalls,
+                if endpoint.is_behind() { ", behind" } else { "" },
+            );
+        }
+        if self.engine.len() > LISTED {
+            info!(self.log, "summary: and {} endpoints more", self.engine.len() - LISTED);
+        }
+    }
+}
+
+/// `closed 3, reset 1`: what is not zero.
+fn list(counts: impl Iterator<Item = (&'static str, u64)>) -> String {
+    let counts: Vec<String> =
+        counts.filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name} {count}")).collect();
+    if counts.is_empty() { "none".into() } else { counts.join(", ") }
+}
