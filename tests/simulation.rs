@@ -3,6 +3,8 @@
 //!
 //! `UPCALLD_SIM_SEEDS=5000` runs that many seeds; `UPCALLD_SIM_SEED=17` replays one.
 
+#![allow(clippy::unwrap_used)] // what is missing in the model of a test is a failure of the test
+
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, SystemTime};

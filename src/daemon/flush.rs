@@ -2,7 +2,7 @@
 
 use super::accept::MAX_LINGERING;
 use super::connection::ConnectionKey;
-use super::log::{info, warning};
+use super::log::{debug, info, warning};
 use super::server::Server;
 use crate::address::Transport;
 use crate::engine::{Endpoint, EndpointId, Event, Now, Progress};
@@ -81,9 +81,11 @@ impl Server {
         while let Some(event) = self.engine.next_event() {
             match event {
                 Event::Left { endpoint, reason, complete } => self.left(now, &endpoint, reason, complete),
-                Event::Waiting(number) => info!(self.log, "inputs wait for #{number}, which is slow"),
-                Event::Impatient(number) => info!(self.log, "inputs go on without waiting for #{number}"),
-                Event::Resumed => info!(self.log, "inputs no longer wait"),
+                Event::Waiting(number) => debug!(self.log, "inputs wait for #{number}, which is slow"),
+                Event::Impatient(number) => {
+                    info!(self.log, "inputs go on without waiting for #{number}, whose patience is used up");
+                }
+                Event::Resumed => debug!(self.log, "inputs no longer wait"),
             }
         }
     }
