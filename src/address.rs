@@ -48,6 +48,11 @@ impl Transport {
         }
     }
 
+    /// Whether messages are datagrams, and registrations are leases.
+    pub const fn is_datagram(self) -> bool {
+        matches!(self, Transport::Udp | Transport::UnixDatagram)
+    }
+
     /// Whether addresses are host and port, rather than a path or an abstract name.
     pub const fn is_inet(self) -> bool {
         matches!(self, Transport::Tcp | Transport::Udp)

@@ -1,5 +1,7 @@
-//! A seeded simulation of the engine: virtual clock, partial writes, stalls, closes, resets, policies. After every step
-//! the engine's invariants hold; at the end, every endpoint has got exactly what was due to it, or a named reason why not.
+//! A seeded simulation of the engine: virtual clocks that jump, partial writes, stalls, closes, resets, policies, leases,
+//! and datagram endpoints that stall. After every step the engine's invariants hold; at the end,
+//! every stream endpoint has got exactly what was due to it, or a named reason why not; every datagram endpoint was sent
+//! what was due to it, in order, but for what was counted as skipped; and every lease has ended on time.
 //!
 //! `UPCALLD_SIM_SEEDS=5000` runs that many seeds; `UPCALLD_SIM_SEED=17` replays one.
 
@@ -20,6 +22,7 @@ use upcalld::wire::reason::{Reason, farewell};
 const LOG: usize = 1 << 20;
 const MAX_BEHIND: u64 = 256 << 10;
 const STEPS: usize = 400;
+const LEASE: Duration = Duration::from_secs(3);
 
 /// The far end of an endpoint: a socket's buffer, and what was read from it.
 struct Client {
@@ -33,7 +36,12 @@ struct Client {
     /// Whether it reads everything at once, always: nobody may ever cut it off.
     prompt: bool,
     stalled: bool,
+    ever_stalled: bool,
     read: Vec<u8>,
+    /// Datagrams that were sent to it, where it is a datagram endpoint.
+    datagrams: Option<Vec<Vec<u8>>>,
+    /// When its lease ends, on the clock that counts suspend.
+    lease: Time,
     /// The sequence that was next when it left, or was told to; and how it ended.
     until: Option<u64>,
     ended: Option<(Reason, bool)>,
@@ -50,6 +58,9 @@ struct World {
     engine: Engine,
     settings: Settings,
     now: Time,
+    /// How much further the clock is that counts suspend, and what the wall clock says.
+    suspended: Duration,
+    wall: SystemTime,
     clients: BTreeMap<u64, Client>,
     inputs: Vec<Input>,
     everybody_reads: bool,
@@ -67,6 +78,7 @@ impl World {
             format: Format::parse("<{seq} {data}>").unwrap(),
             audience: Audience::All,
             max_endpoints: 40,
+            lease: LEASE,
             message_timeout: Some(Duration::from_secs(30)),
             max_behind: MAX_BEHIND,
             patience,
@@ -79,6 +91,8 @@ impl World {
             engine,
             settings,
             now: Time(0),
+            suspended: Duration::ZERO,
+            wall: SystemTime::UNIX_EPOCH,
             clients: BTreeMap::new(),
             inputs: Vec::new(),
             everybody_reads: false,
@@ -86,16 +100,17 @@ impl World {
     }
 
     fn now(&self) -> Now {
-        Now { time: self.now, wall: SystemTime::UNIX_EPOCH }
+        Now { time: self.now, boot: self.now + self.suspended, wall: self.wall }
     }
 
     fn connect(&mut self) {
         let tag = self.inputs.len() as u64;
         let receives = self.rng.u8(..8) != 0;
+        let datagram = self.rng.u8(..3) == 0;
         let who = Registration {
             tag,
             listener: 0,
-            transport: Transport::Tcp,
+            transport: if datagram { Transport::Udp } else { Transport::Tcp },
             peer: Peer::inet(([127, 0, 0, 1], self.rng.u16(1..)).into()),
             receives,
             max_per_listener: None,
@@ -112,7 +127,10 @@ impl World {
                 blocked: false,
                 prompt: self.rng.u8(..3) == 0,
                 stalled: false,
+                ever_stalled: false,
                 read: Vec::new(),
+                datagrams: datagram.then(Vec::new),
+                lease: self.now().boot + LEASE,
                 until: None,
                 ended: None,
             };
@@ -167,6 +185,9 @@ impl World {
     fn flush(&mut self, id: EndpointId) {
         let now = self.now();
         let Some(number) = self.engine.endpoint(id).map(|endpoint| endpoint.number) else { return };
+        if self.clients[&number].datagrams.is_some() {
+            return self.flush_datagrams(id, number);
+        }
         let client = self.clients.get_mut(&number).unwrap();
         loop {
             let slices = self.engine.slices(id);
@@ -187,6 +208,32 @@ impl World {
         }
     }
 
+    /// Sends datagrams, in runs of any length; one that is stalled takes none.
+    fn flush_datagrams(&mut self, id: EndpointId, number: u64) {
+        let now = self.now();
+        let client = self.clients.get_mut(&number).unwrap();
+        let sent = client.datagrams.as_mut().unwrap();
+        loop {
+            let (max_bytes, max_count) = (self.rng.usize(1..60_000), self.rng.usize(1..64));
+            let Some(run) = self.engine.run(id, max_bytes, max_count) else {
+                assert_eq!(self.engine.pass(now, id, 0, true), Progress::Done);
+                return;
+            };
+            assert!(run.count == 1 || run.bytes.len() <= max_bytes);
+            if client.stalled && !client.prompt && !self.everybody_reads {
+                self.engine.blocked(now, id);
+                client.blocked = true;
+                return;
+            }
+            let count = self.rng.usize(1..=run.count);
+            let size = run.bytes.len() / run.count;
+            sent.extend(run.bytes.chunks(size).take(count).map(<[u8]>::to_vec));
+            if self.engine.pass(now, id, count, true) == Progress::Done {
+                return;
+            }
+        }
+    }
+
     fn events(&mut self) {
         while let Some(event) = self.engine.next_event() {
             if let Event::Left { endpoint, reason, complete } = event {
@@ -194,6 +241,8 @@ impl World {
                 let client = self.clients.get_mut(&endpoint.number).unwrap();
                 assert!(client.ended.replace((reason, complete)).is_none());
                 client.until.get_or_insert(next);
+                let over = client.lease <= self.now + self.suspended;
+                assert!(reason != Reason::LeaseExpired || over, "a lease ended early");
                 assert!(!(client.prompt && reason == Reason::SlowConsumer), "a prompt reader was cut off");
             }
         }
@@ -207,7 +256,9 @@ impl World {
                 (false, false) => self.rng.usize(0..=client.buffer.len()),
             };
             client.read.extend(client.buffer.drain(..bytes));
-            if bytes > 0 && std::mem::take(&mut client.blocked) {
+            // A datagram socket does not say when there is room: a timer tries again.
+            let retry = client.datagrams.is_some() && (self.everybody_reads || self.rng.bool());
+            if (bytes > 0 || retry) && std::mem::take(&mut client.blocked) {
                 self.engine.writable(client.id);
             }
         }
@@ -229,7 +280,8 @@ impl World {
             23 => {
                 let stalled = self.rng.bool();
                 if let Some(number) = self.somebody() {
-                    self.clients.get_mut(&number).unwrap().stalled = stalled;
+                    let client = self.clients.get_mut(&number).unwrap();
+                    (client.stalled, client.ever_stalled) = (stalled, client.ever_stalled | stalled);
                 }
             }
             24 => {
@@ -267,15 +319,44 @@ impl World {
                     self.engine.heard(now, self.clients[&number].id, unfinished);
                 }
             }
+            29 => {
+                let now = self.now();
+                for client in self.clients.values_mut().filter(|client| client.until.is_none()) {
+                    if self.rng.bool() {
+                        self.engine.renew(now, client.id);
+                        client.lease = now.boot + LEASE;
+                    }
+                }
+            }
+            30 if self.rng.u8(..4) == 0 => {
+                // The wall clock is set, or the machine was suspended: leases count the one and not the other.
+                match self.rng.bool() {
+                    true => self.wall = SystemTime::UNIX_EPOCH + Duration::from_secs(self.rng.u64(..1 << 32)),
+                    false => self.suspended += Duration::from_secs(self.rng.u64(..4)),
+                }
+                self.engine.expire(self.now());
+                self.leases_are_on_time();
+            }
             _ => {
                 self.now = self.now + Duration::from_millis(self.rng.u64(0..400));
                 self.engine.expire(self.now());
+                self.leases_are_on_time();
             }
         }
         self.events();
         if self.rng.bool() {
             self.end_turn();
         }
+    }
+
+    fn leases_are_on_time(&mut self) {
+        self.events();
+        let now = self.now().boot;
+        for (number, client) in &self.clients {
+            let over = client.datagrams.is_some() && client.lease <= now;
+            assert!(!over || client.ended.is_some(), "the lease of #{number} should have ended");
+        }
+        assert!(self.engine.lease_deadline().is_none_or(|deadline| deadline > now));
     }
 
     /// Everybody reads again; everything ends.
@@ -316,6 +397,16 @@ impl World {
                 };
                 client.receives && is_due && (client.joined..until).contains(sequence)
             });
+            if let Some(sent) = &client.datagrams {
+                let farewell = reason.is_announced().then(|| farewell(reason.name()).into_bytes());
+                let mut expected = due.map(|(input, _)| &input.rendered).chain(farewell.as_ref());
+                let in_order = sent.iter().all(|datagram| expected.any(|due| due == datagram));
+                assert!(in_order, "#{number} was sent something that was not due, or not in order");
+                let all = complete && !(client.ever_stalled && !client.prompt);
+                assert!(!all || expected.next().is_none(), "#{number} was not sent everything");
+                (number, reason, complete, sent).hash(&mut trace);
+                continue;
+            }
             let due: Vec<u8> = due.flat_map(|(input, _)| input.rendered.iter().copied()).collect();
             let last_line = if reason.is_announced() { farewell(reason.name()) } else { String::new() };
             let read = without_break(&client.read, &last_line);
@@ -369,7 +460,7 @@ fn nothing_is_lost_in_any_seed() {
         run(seed);
         return;
     }
-    let (mut slow, mut waits, mut upcalls) = (0, 0, 0);
+    let (mut slow, mut waits, mut upcalls, mut skipped, mut leases) = (0, 0, 0, 0, 0);
     let seeds = number("UPCALLD_SIM_SEEDS").unwrap_or(200);
     for seed in 0..seeds {
         let outcome = std::panic::catch_unwind(|| run(seed));
@@ -377,9 +468,15 @@ fn nothing_is_lost_in_any_seed() {
         slow += world.engine.counters().left(Reason::SlowConsumer);
         waits += world.engine.counters().waits;
         upcalls += world.engine.counters().upcalls;
+        skipped += world.engine.counters().skipped;
+        leases += world.engine.counters().left(Reason::LeaseExpired);
     }
-    println!("{seeds} seeds: {upcalls} upcalls, inputs waited {waits} times, {slow} slow consumers");
+    println!(
+        "{seeds} seeds: {upcalls} upcalls, inputs waited {waits} times, {slow} slow consumers, {skipped} skipped, \
+         {leases} leases ended"
+    );
     // A simulation in which nothing ever goes wrong would prove nothing.
+    assert!(skipped > seeds && leases > seeds / 4);
     assert!(slow > seeds / 10 && waits > seeds / 4 && upcalls > seeds * 100);
 }
 

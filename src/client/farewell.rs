@@ -66,6 +66,7 @@ fn of_reason(reason: Reason) -> (Status, &'static str) {
     match reason {
         Reason::Closed => (Status::Refused, "it took this side for closed"),
         Reason::Reset | Reason::Dead => (Status::Io, "it took the connection for broken"),
+        Reason::LeaseExpired => (Status::TimedOut, "the lease was not renewed in time"),
         Reason::SlowConsumer => (Status::Io, "upcalls were not read fast enough; some are lost"),
         Reason::MessageTooLarge => (Status::BadData, "a message is larger than its max_message; send smaller ones"),
         Reason::MessageTimeout => (Status::TimedOut, "a message was begun and not ended in time"),

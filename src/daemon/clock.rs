@@ -1,22 +1,22 @@
 //! The clocks, read once a turn.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, SystemTime};
+
+use nix::time::{ClockId, clock_gettime};
 
 use crate::engine::{Now, Time};
 
-/// Counts from when it was made, on the monotonic clock.
+/// The kernel's clocks.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Clock {
-    origin: Instant,
-}
+pub(super) struct Clock;
 
 impl Clock {
-    pub(super) fn new() -> Clock {
-        Clock { origin: Instant::now() }
-    }
-
     pub(super) fn now(self) -> Now {
-        let nanoseconds = self.origin.elapsed().as_nanos();
-        Now { time: Time(nanoseconds.try_into().unwrap_or(u64::MAX)), wall: SystemTime::now() }
+        Now { time: read(ClockId::CLOCK_MONOTONIC), boot: read(ClockId::CLOCK_BOOTTIME), wall: SystemTime::now() }
     }
+}
+
+fn read(clock: ClockId) -> Time {
+    let time = clock_gettime(clock).expect("every Linux since 2.6.39 has both clocks (clock_gettime(2))");
+    Time(0) + Duration::from(time)
 }

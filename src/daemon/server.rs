@@ -80,6 +80,7 @@ pub(super) fn settings(config: &Config) -> Settings {
         format: config.upcall.format.clone(),
         audience: config.upcall.deliver_to,
         max_endpoints: config.registry.max_endpoints,
+        lease: config.registry.lease,
         message_timeout: config.upcall.message_timeout,
         max_behind: config.slow_consumer.max_behind as u64,
         patience: config.slow_consumer.patience,
@@ -111,7 +112,7 @@ impl Server {
         };
         let mut server = Server {
             log,
-            clock: Clock::new(),
+            clock: Clock,
             origin,
             log_inputs: logs_inputs(&config),
             poller,

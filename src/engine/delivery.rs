@@ -12,6 +12,15 @@ pub enum Progress {
     More,
 }
 
+/// Datagrams for one endpoint that lie side by side: `bytes` is `count` payloads of one size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run<'a> {
+    /// The payloads.
+    pub bytes: &'a [u8],
+    /// How many they are, at least 1.
+    pub count: usize,
+}
+
 impl Endpoint {
     pub(super) fn reading(&self, next: u64) -> Reading {
         Reading { cursor: self.cursor, until: self.until.min(next), reader: self.number }
@@ -73,6 +82,13 @@ impl Engine {
         if !done {
             return Progress::More;
         }
+        self.caught_up(now, id);
+        Progress::Done
+    }
+
+    /// Everything that was due to an endpoint is written; one that was about to leave leaves.
+    pub(super) fn caught_up(&mut self, now: Now, id: EndpointId) {
+        let Some(endpoint) = self.registry.get_mut(id) else { return };
         endpoint.delivery = Delivery::CaughtUp;
         endpoint.outbox = None;
         let leaving = endpoint.leaving;
@@ -80,6 +96,36 @@ impl Engine {
         if let Some(reason) = leaving {
             self.remove(id, reason, true);
         }
+    }
+
+    /// The next datagrams for an endpoint: no more than `max_count`, and, but for a lone one, than `max_bytes`. None where
+    /// nothing is left, which is to be [passed](Engine::pass) by 0 all the same.
+    pub fn run(&self, id: EndpointId, max_bytes: usize, max_count: usize) -> Option<Run<'_>> {
+        let endpoint = self.registry.get(id).filter(|endpoint| endpoint.delivery == Delivery::Ready)?;
+        let (bytes, count) = match self.log.run(&endpoint.reading(self.log.next()), max_bytes, max_count) {
+            Some(run) => run,
+            None => (endpoint.outbox.as_ref()?.farewell(), 1),
+        };
+        Some(Run { bytes, count })
+    }
+
+    /// Takes note that an endpoint has got `count` more datagrams, or that it cannot get them.
+    pub fn pass(&mut self, now: Now, id: EndpointId, count: usize, got: bool) -> Progress {
+        let next = self.log.next();
+        let Some(endpoint) = self.registry.get_mut(id) else { return Progress::Done };
+        let reading = endpoint.reading(next);
+        let (cursor, passed) = self.log.pass(&reading, count);
+        endpoint.cursor = endpoint.cursor.max(cursor);
+        if got {
+            endpoint.upcalls += passed as u64;
+            self.counters.upcalls += passed as u64;
+        } else {
+            self.counters.skipped += passed as u64;
+        }
+        if cursor.sequence < reading.until || (endpoint.outbox.is_some() && passed == count) {
+            return Progress::More;
+        }
+        self.caught_up(now, id);
         Progress::Done
     }
 

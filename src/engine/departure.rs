@@ -59,6 +59,9 @@ impl Engine {
 
     /// Acts on an endpoint that is too far behind: it gets no more of the log than the rest of the record that it is in.
     pub(super) fn cut(&mut self, now: Now, id: EndpointId) {
+        if self.registry.get(id).is_some_and(|endpoint| endpoint.transport.is_datagram()) {
+            return self.skip(now, id);
+        }
         self.stop_lagging(now, id);
         self.finish_message(id);
         let Some(endpoint) = self.registry.get_mut(id) else { return };
@@ -80,6 +83,19 @@ impl Engine {
         self.registry.stop_receiving(id);
     }
 
+    /// A datagram endpoint that took nothing for too long misses what it has not got: it was promised best effort.
+    fn skip(&mut self, now: Now, id: EndpointId) {
+        self.stop_lagging(now, id);
+        let next = self.log.next();
+        let Some(endpoint) = self.registry.get_mut(id) else { return };
+        let (cursor, missed) = self.log.pass(&endpoint.reading(next), usize::MAX);
+        self.counters.skipped += missed as u64;
+        endpoint.cursor = cursor;
+        if endpoint.outbox.is_none() {
+            self.caught_up(now, id);
+        }
+    }
+
     pub(super) fn farewell_is_over(&mut self, now: Now, id: EndpointId) {
         if let Some(reason) = self.registry.get(id).and_then(|endpoint| endpoint.leaving) {
             self.lost(now, id, reason);
@@ -89,6 +105,9 @@ impl Engine {
     pub(super) fn remove(&mut self, id: EndpointId, reason: Reason, complete: bool) {
         self.finish_message(id);
         if let Some(endpoint) = self.registry.remove(id) {
+            if let Some(lease) = &endpoint.lease {
+                self.leases.remove(&(lease.entered, id));
+            }
             self.counters.left[reason as usize] += 1;
             self.events.push_back(Event::Left { endpoint: Box::new(endpoint), reason, complete });
         }
@@ -100,7 +119,10 @@ impl Engine {
 fn farewell_after(log: &Log, endpoint: &Endpoint, until: u64, reason: Reason) -> String {
     let last = until - 1;
     let got_some = endpoint.upcalls > 0 || endpoint.cursor < Cursor::at(until);
-    let open = got_some && last >= log.oldest() && log.payload(last).is_some_and(|payload| !payload.ends_with(b"\n"));
+    let open = got_some
+        && !endpoint.transport.is_datagram()
+        && last >= log.oldest()
+        && log.payload(last).is_some_and(|payload| !payload.ends_with(b"\n"));
     let line = farewell(reason.name());
     if open { format!("\n{line}") } else { line }
 }

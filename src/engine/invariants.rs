@@ -40,6 +40,8 @@ impl Engine {
             let endpoint = self.registry.get(id).expect("only the registered can lag");
             assert_eq!(endpoint.slow.as_ref().map(|slow| (slow.class(), slow.position())), Some((class, position)));
         }
+        let leases = self.registry.iter().filter_map(|(id, endpoint)| Some((endpoint.lease.as_ref()?.entered, id)));
+        assert_eq!(self.leases, leases.collect(), "each lease is entered once");
         assert_eq!(self.held_since.is_some(), self.laggards.waited() > 0);
         for (id, unfinished) in &self.unfinished {
             assert!(self.deadlines.contains(&(unfinished.deadline, *id, Deadline::Message)));

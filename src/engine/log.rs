@@ -261,6 +261,53 @@ impl Log {
         Advanced { cursor, completed: cursor.sequence - reading.cursor.sequence, rest: written }
     }
 
+    /// The first records that are due to a reader, as far as they are of one size, and neighbours: their payload, and how
+    /// many they are. None where nothing is due.
+    pub(super) fn run(&self, reading: &Reading, max_bytes: usize, max_count: usize) -> Option<(&[u8], usize)> {
+        let Reading { cursor, until, reader } = *reading;
+        let mut sequence = cursor.sequence;
+        while sequence < until {
+            let page = self.page(sequence)?;
+            let end = until.min(page.next());
+            while sequence < end && !page.header(sequence).is_due_to(reader) {
+                sequence += 1;
+            }
+            if sequence == end {
+                continue;
+            }
+            let size = page.payload(sequence).len();
+            let is_alike = |next: u64| page.payload(next).len() == size && page.header(next).is_due_to(reader);
+            let mut count = 1;
+            while count < max_count
+                && (count + 1) * size <= max_bytes
+                && sequence + (count as u64) < end
+                && is_alike(sequence + count as u64)
+            {
+                count += 1;
+            }
+            return Some((page.payloads(sequence, sequence + count as u64), count));
+        }
+        None
+    }
+
+    /// Where a reader is that has got, or missed, `count` more of the records that are due to it, and how many these
+    /// really were.
+    pub(super) fn pass(&self, reading: &Reading, count: usize) -> (Cursor, usize) {
+        let mut sequence = reading.cursor.sequence;
+        let mut passed = 0;
+        while sequence < reading.until
+            && let Some(page) = self.page(sequence)
+        {
+            let is_due = page.header(sequence).is_due_to(reading.reader);
+            if is_due && passed == count {
+                break;
+            }
+            passed += usize::from(is_due);
+            sequence += 1;
+        }
+        (Cursor::at(sequence), passed)
+    }
+
     fn selective_advance(&self, reading: &Reading, mut written: usize) -> Advanced {
         let Reading { mut cursor, until, reader } = *reading;
         let mut completed = 0;
@@ -361,6 +408,33 @@ mod tests {
         }
         let reading = Reading { cursor: Cursor::at(1), until: 4, reader: 9 };
         assert_eq!(log.advance(&reading, 5), Advanced { cursor: Cursor::at(4), completed: 3, rest: 5 });
+    }
+
+    #[test]
+    fn runs_are_neighbours_of_one_size() {
+        let mut log = Log::new(SIZE);
+        for (payload, audience) in [
+            ("aa", Audience::All),
+            ("bb", Audience::All),
+            ("c", Audience::All),
+            ("x", Audience::Others),
+            ("d", Audience::All),
+        ] {
+            log.append(payload.as_bytes(), audience, 9);
+        }
+        let mut reading = Reading { cursor: Cursor::at(1), until: log.next(), reader: 9 };
+        let mut runs = Vec::new();
+        while let Some((bytes, count)) = log.run(&reading, 1_000, 64) {
+            runs.push((bytes, count));
+            let (cursor, passed) = log.pass(&reading, count);
+            assert_eq!(passed, count);
+            reading.cursor = cursor;
+        }
+        assert_eq!(runs, [(&b"aabb"[..], 2), (b"c", 1), (b"d", 1)]);
+        assert_eq!(reading.cursor, Cursor::at(log.next()));
+        let limited = Reading { cursor: Cursor::at(1), ..reading };
+        assert_eq!(log.run(&limited, 3, 64), Some((&b"aa"[..], 1)));
+        assert_eq!(log.run(&limited, 1_000, 1), Some((&b"aa"[..], 1)));
     }
 
     fn audience() -> impl Strategy<Value = Audience> {

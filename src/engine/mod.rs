@@ -6,7 +6,9 @@
 
 mod delivery;
 mod departure;
+mod gate;
 mod invariants;
+mod limiter;
 mod log;
 mod outbox;
 mod pace;
@@ -24,10 +26,11 @@ use crate::wire::format::{Fields, Format};
 use crate::wire::reason::{Reason, Refusal};
 use log::{Cursor, Log};
 use outbox::CutRecords;
-use registry::{Delivery, Registry};
+use registry::{Delivery, Lease, Registry};
 use slow::Laggards;
 
-pub use delivery::Progress;
+pub use delivery::{Progress, Run};
+pub use gate::{Claim, Dropped, Gate, Verdict};
 pub use log::Slices;
 pub use registry::{Endpoint, EndpointId, ListenerNumber, Registration};
 pub use time::{Now, Time};
@@ -72,6 +75,8 @@ pub struct Settings {
     pub audience: Audience,
     /// The most endpoints there may be.
     pub max_endpoints: usize,
+    /// How long a datagram endpoint stays registered without renewing.
+    pub lease: Duration,
     /// How long an unfinished message may take.
     pub message_timeout: Option<Duration>,
     /// How far behind an endpoint may fall: a distance in the log, in bytes.
@@ -137,6 +142,8 @@ pub struct Counters {
     pub registered: u64,
     /// Times that inputs began to wait.
     pub waits: u64,
+    /// Upcalls that datagram endpoints did not get, because they took nothing for too long or could not be reached.
+    pub skipped: u64,
     left: [u64; Reason::ALL.len()],
     refused: [u64; Refusal::ALL.len()],
 }
@@ -184,6 +191,9 @@ pub struct Engine {
     cut_records: CutRecords,
     deadlines: BTreeSet<(Time, EndpointId, Deadline)>,
     unfinished: HashMap<EndpointId, Unfinished>,
+    /// When a lease may have ended, on the clock that counts suspend: one entry for each datagram endpoint. A renewal
+    /// changes the endpoint only, and what is found here too early is entered again.
+    leases: BTreeSet<(Time, EndpointId)>,
     ready: Vec<EndpointId>,
     events: VecDeque<Event>,
     counters: Counters,
@@ -196,6 +206,9 @@ pub struct Engine {
     held: Duration,
     scratch: Vec<u8>,
 }
+
+/// The number of those who are not registered.
+const NOBODY: u64 = 0;
 
 /// Where an input comes from, as `{from}` shows it.
 struct Origin(Transport, Peer);
@@ -217,6 +230,7 @@ impl Engine {
             cut_records: CutRecords::default(),
             deadlines: BTreeSet::new(),
             unfinished: HashMap::new(),
+            leases: BTreeSet::new(),
             ready: Vec::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
@@ -240,7 +254,23 @@ impl Engine {
             .insert(who, self.settings.max_endpoints, self.log.next(), now.time)
             .inspect_err(|refusal| self.counters.count_refused(*refusal))?;
         self.counters.registered += 1;
+        if who.transport.is_datagram() {
+            let until = now.boot + self.settings.lease;
+            self.leases.insert((until, id));
+            if let Some(endpoint) = self.registry.get_mut(id) {
+                endpoint.lease = Some(Box::new(Lease { until, entered: until }));
+            }
+        }
         Ok(id)
+    }
+
+    /// Renews the lease of a datagram endpoint.
+    pub fn renew(&mut self, now: Now, id: EndpointId) {
+        let Some(endpoint) = self.registry.get_mut(id) else { return };
+        endpoint.heard = now.time;
+        if let Some(lease) = &mut endpoint.lease {
+            lease.until = now.boot + self.settings.lease;
+        }
     }
 
     /// Takes one input from an endpoint: appends it to the log, due to everyone whom the audience names. `None` if the
@@ -250,13 +280,21 @@ impl Engine {
         endpoint.inputs += 1;
         endpoint.heard = now.time;
         let (number, receives) = (endpoint.number, endpoint.receives);
-        let fields = Fields {
-            data,
-            sequence: self.log.next(),
-            topic: "",
-            from: Origin(endpoint.transport, endpoint.peer),
-            time: now.wall,
-        };
+        let origin = Origin(endpoint.transport, endpoint.peer);
+        let accepted = self.append(now, number, receives, &origin, data);
+        if self.settings.audience == Audience::Sender && receives {
+            self.mark_due(id, accepted.sequence);
+        }
+        Some(accepted)
+    }
+
+    /// Takes one input from somebody who is not registered, as listeners allow whose role is `input`.
+    pub fn input_from(&mut self, now: Now, transport: Transport, peer: Peer, data: &[u8]) -> Accepted {
+        self.append(now, NOBODY, false, &Origin(transport, peer), data)
+    }
+
+    fn append(&mut self, now: Now, number: u64, receives: bool, origin: &Origin, data: &[u8]) -> Accepted {
+        let fields = Fields { data, sequence: self.log.next(), topic: "", from: origin, time: now.wall };
         self.scratch.clear();
         self.settings.format.render(&fields, &mut self.scratch);
         self.make_room(now, self.scratch.len());
@@ -272,10 +310,8 @@ impl Engine {
         };
         if audience != Audience::Sender {
             self.broadcast.get_or_insert(sequence);
-        } else if receives {
-            self.mark_due(id, sequence);
         }
-        Some(Accepted { sequence, due })
+        Accepted { sequence, due }
     }
 
     /// Whose inputs may be handled now. Ask before each.

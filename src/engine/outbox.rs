@@ -26,6 +26,11 @@ impl Outbox {
         Outbox { record: Some(record), written, ..self }
     }
 
+    /// All of it, for those who get it in one datagram.
+    pub(super) fn farewell(&self) -> &[u8] {
+        &self.farewell
+    }
+
     pub(super) fn slices<'a>(&'a self, slices: &mut Slices<'a>) {
         let record = self.record.as_deref().unwrap_or_default();
         let split = self.written.min(record.len());

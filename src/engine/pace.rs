@@ -42,6 +42,28 @@ impl Engine {
                 Deadline::Farewell => self.farewell_is_over(now, id),
             }
         }
+        while let Some((deadline, id)) = self.leases.first().copied()
+            && deadline <= now.boot
+        {
+            self.leases.pop_first();
+            self.lease_may_be_over(now, id);
+        }
+    }
+
+    /// When [`Engine::expire`] has to be called for a lease, on the clock that counts suspend. May be early by what was
+    /// renewed since.
+    pub fn lease_deadline(&self) -> Option<Time> {
+        self.leases.first().map(|(deadline, _)| *deadline)
+    }
+
+    fn lease_may_be_over(&mut self, now: Now, id: EndpointId) {
+        let Some(lease) = self.registry.get_mut(id).and_then(|endpoint| endpoint.lease.as_mut()) else { return };
+        if lease.until > now.boot {
+            lease.entered = lease.until;
+            self.leases.insert((lease.until, id));
+        } else {
+            self.lost(now, id, Reason::LeaseExpired);
+        }
     }
 
     /// Enters an endpoint whose socket is full among those that are behind, or moves it there.
@@ -52,10 +74,16 @@ impl Engine {
             return self.stop_lagging(now, id);
         }
         let position = self.log.position(endpoint.cursor);
+        // Nobody waits for a datagram endpoint: what it is promised is best effort.
+        let patient = !endpoint.transport.is_datagram();
         let slow = endpoint.slow.get_or_insert_with(|| Box::new(Slow::new(now.time)));
-        let class = slow.class();
-        self.laggards.place(id, slow, if class == Class::No { Class::Behind } else { class }, position);
-        if class != Class::Behind && self.log.head() - position <= self.settings.max_behind / 4 {
+        let class = match slow.class() {
+            Class::No if patient => Class::Behind,
+            Class::No => Class::Unwaited,
+            class => class,
+        };
+        self.laggards.place(id, slow, class, position);
+        if patient && class != Class::Behind && self.log.head() - position <= self.settings.max_behind / 4 {
             self.reclass(now.time, id, Class::Behind);
         }
     }

@@ -52,6 +52,14 @@ pub(super) enum Delivery {
     Deaf,
 }
 
+/// How long a datagram endpoint stays, on the clock that counts suspend.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) until: Time,
+    /// The deadline that is entered for it: a renewal only moves `until`.
+    pub(super) entered: Time,
+}
+
 /// A registered client.
 #[derive(Debug)]
 pub struct Endpoint {
@@ -74,6 +82,8 @@ pub struct Endpoint {
     /// Upcalls that were written to it.
     pub upcalls: u64,
     pub(super) receives: bool,
+    /// Streams have none.
+    pub(super) lease: Option<Box<Lease>>,
     pub(super) delivery: Delivery,
     /// Meaningless while it is caught up, but never behind where it was when it was registered.
     pub(super) cursor: Cursor,
@@ -88,6 +98,11 @@ impl Endpoint {
     /// Whether upcalls are due to it.
     pub fn receives(&self) -> bool {
         self.receives
+    }
+
+    /// When its lease ends, on the clock that counts suspend, if it has one.
+    pub fn lease(&self) -> Option<Time> {
+        self.lease.as_ref().map(|lease| lease.until)
     }
 
     /// Whether its socket is full.
@@ -168,6 +183,7 @@ impl Registry {
             inputs: 0,
             upcalls: 0,
             receives,
+            lease: None,
             delivery: Delivery::CaughtUp,
             cursor: Cursor::at(next),
             until: u64::MAX,

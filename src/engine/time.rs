@@ -25,8 +25,10 @@ impl Add<Duration> for Time {
 /// The present.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// For deadlines and durations.
+    /// For deadlines and durations: stands still while the machine is suspended.
     pub time: Time,
+    /// For leases: counts while the machine is suspended, too (CLOCK_BOOTTIME, clock_gettime(2)).
+    pub boot: Time,
     /// For people: the wall clock, which may jump.
     pub wall: SystemTime,
 }

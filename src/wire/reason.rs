@@ -11,6 +11,8 @@ pub enum Reason {
     Reset,
     /// The peer acknowledged nothing for too long, or keepalive found it gone.
     Dead,
+    /// Its lease was not renewed in time.
+    LeaseExpired,
     /// It fell behind further than `slow_consumer.max_behind`.
     SlowConsumer,
     /// It sent a message larger than `upcall.max_message`.
@@ -46,10 +48,11 @@ pub enum Refusal {
 
 impl Reason {
     /// Every reason, in the order in which summaries list them.
-    pub const ALL: [Reason; 11] = [
+    pub const ALL: [Reason; 12] = [
         Reason::Closed,
         Reason::Reset,
         Reason::Dead,
+        Reason::LeaseExpired,
         Reason::SlowConsumer,
         Reason::MessageTooLarge,
         Reason::MessageTimeout,
@@ -66,6 +69,7 @@ impl Reason {
             Reason::Closed => "closed",
             Reason::Reset => "reset",
             Reason::Dead => "dead",
+            Reason::LeaseExpired => "lease_expired",
             Reason::SlowConsumer => "slow_consumer",
             Reason::MessageTooLarge => "message_too_large",
             Reason::MessageTimeout => "message_timeout",
@@ -79,7 +83,7 @@ impl Reason {
 
     /// Whether the daemon tells the endpoint why, in a final line: the reasons that are its own decision.
     pub const fn is_announced(self) -> bool {
-        !matches!(self, Reason::Closed | Reason::Reset | Reason::Dead)
+        !matches!(self, Reason::Closed | Reason::Reset | Reason::Dead | Reason::LeaseExpired)
     }
 }
 

@@ -1,0 +1,71 @@
+//! A rate limiter of fixed size: token buckets for sources, several of which may share one.
+
+use super::time::Time;
+
+/// Buckets; a source whose hash falls on another's shares its limit, which only ever limits more.
+const BUCKETS: usize = 4096;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Bucket {
+    /// Tokens used, as of `at`.
+    used: f32,
+    /// Nanoseconds.
+    at: Time,
+}
+
+/// Allows each source so many a second.
+#[derive(Debug)]
+pub(super) struct Limiter {
+    buckets: Box<[Bucket]>,
+    /// Tokens that come back in a second.
+    rate: f32,
+    /// Tokens there are at most.
+    burst: f32,
+}
+
+impl Limiter {
+    pub(super) fn new(rate: f32, burst: f32) -> Limiter {
+        Limiter { buckets: vec![Bucket::default(); BUCKETS].into_boxed_slice(), rate, burst }
+    }
+
+    /// Takes a token of the source with this hash, which is to be keyed; says whether there was one.
+    pub(super) fn allows(&mut self, now: Time, hash: u64) -> bool {
+        let bucket = &mut self.buckets[(hash % BUCKETS as u64) as usize];
+        let refilled = now.since(bucket.at).as_secs_f32() * self.rate;
+        let used = (bucket.used - refilled).max(0.0);
+        let allowed = used + 1.0 <= self.burst;
+        *bucket = Bucket { used: if allowed { used + 1.0 } else { used }, at: now.max(bucket.at) };
+        allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_million_sources_need_no_more_memory() {
+        let mut limiter = Limiter::new(1.0, 1.0);
+        let before = limiter.buckets.len();
+        let allowed = (0..1_000_000u64).filter(|source| limiter.allows(Time(0), *source)).count();
+        assert_eq!((limiter.buckets.len(), allowed), (before, BUCKETS));
+    }
+
+    proptest! {
+        /// However a source times what it sends, no more is allowed than the burst and what has come back.
+        #[test]
+        fn no_timing_beats_the_limit(pauses in prop::collection::vec(0u64..3_000_000_000, 1..300)) {
+            let (rate, burst) = (2.0, 5.0);
+            let mut limiter = Limiter::new(rate, burst);
+            let mut now = Time(0);
+            let mut allowed = 0;
+            for pause in pauses {
+                now = Time(now.0 + pause);
+                allowed += u32::from(limiter.allows(now, 7));
+            }
+            let most = f64::from(burst) + now.since(Time(0)).as_secs_f64() * f64::from(rate);
+            prop_assert!(f64::from(allowed) <= most + 0.1, "{allowed} of {most}");
+        }
+    }
+}
