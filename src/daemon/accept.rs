@@ -87,7 +87,7 @@ impl Server {
             Ok(endpoint) => {
                 self.connections[key].endpoint = Some(endpoint);
                 let id = self.engine.endpoint(endpoint).map_or(0, |endpoint| endpoint.number);
-                let (name, count) = (&self.listeners[&number].rules.name, self.engine.len());
+                let (name, count) = (&self.listeners[&number].rules.name, self.engine.registered());
                 info!(self.log, "#{id} connected from {peer} on {name}; {count} registered");
             }
             Err(refusal) => self.refuse(now, key, peer, refusal),

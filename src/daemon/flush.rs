@@ -94,7 +94,7 @@ impl Server {
         let Endpoint { number, peer, inputs, upcalls, .. } = endpoint;
         let lasted = now.time.since(endpoint.registered).as_secs();
         let rest = if complete || !reason.is_announced() { "" } else { ", it did not read the rest" };
-        let remain = self.engine.len();
+        let remain = self.engine.registered();
         info!(
             self.log,
             "#{number} left: {reason}; {peer}, {inputs} inputs, {upcalls} upcalls, {lasted} s{rest}; {remain} registered"

@@ -238,9 +238,13 @@ impl Server {
         self.engine.expire(now);
         self.look_after(now);
         // The end of a turn may tell endpoints to leave, who then have a farewell to be written.
-        while self.flush(now) {
+        loop {
+            let any = self.flush(now);
             self.engine.end_turn(now);
             self.see_off(now);
+            if !any {
+                break;
+            }
         }
     }
 

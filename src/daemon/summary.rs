@@ -14,9 +14,10 @@ impl Server {
         let (memory, size) = self.engine.log_memory();
         info!(
             self.log,
-            "summary: {} endpoints ({} behind), {} registered since the start; {} inputs, {} upcalls; inputs waited {} \
+            "summary: {} endpoints, {} of them registered for upcalls, {} behind; {} came since the start; {} inputs, {} upcalls; inputs waited {} \
              times; log {} of {} KiB, next sequence {}; {} log lines dropped",
             self.engine.len(),
+            self.engine.registered(),
             self.engine.behind(),
             counters.registered,
             counters.inputs,

@@ -364,7 +364,12 @@ impl Engine {
         self.registry.iter()
     }
 
-    /// How many endpoints are registered, those that are about to leave included.
+    /// How many endpoints upcalls are due to: neither those that only send nor those that are about to leave.
+    pub fn registered(&self) -> usize {
+        self.registry.receivers()
+    }
+
+    /// How many endpoints there are in all.
     pub fn len(&self) -> usize {
         self.registry.len()
     }
