@@ -153,7 +153,7 @@ fn read(value: &Spanned<DeValue<'_>>, report: &mut Report<'_>) -> Option<Draft> 
 
     if let Some(transport) = transport {
         misplaced(&section, transport, address.as_ref(), report);
-        for (key, reason) in validate::unsupported(&listener, transport) {
+        for (key, reason) in validate::unsupported(&listener) {
             let value = table.get(key).map_or(header, |value| value.span().start);
             report.rule(value, reason);
         }

@@ -14,17 +14,13 @@ use crate::address::{Address, Host, Transport, UnixName};
 
 /// What this version does not do yet, as key and reason: refused, because a key that is read and then ignored is a
 /// promise broken. Remove a rule when the daemon keeps it.
-pub(super) fn unsupported(listener: &Listener, transport: Transport) -> Vec<(&'static str, String)> {
+pub(super) fn unsupported(listener: &Listener) -> Vec<(&'static str, String)> {
     let rules = [
-        (matches!(transport, Transport::Udp | Transport::UnixDatagram), "transport", format!("\"{transport}\"")),
-        (listener.protocol == Protocol::Native, "protocol", "\"native\"".into()),
-        (listener.history, "history", "= true".into()),
-        (listener.token_file.is_some(), "token_file", String::new()),
+        (listener.protocol == Protocol::Native, "protocol", " \"native\""),
+        (listener.history, "history", " = true"),
+        (listener.token_file.is_some(), "token_file", ""),
     ];
-    let reason = |key: &str, value: String| {
-        let value = if value.is_empty() { value } else { format!(" {value}") };
-        format!("{key}{value} is not supported by this version")
-    };
+    let reason = |key: &str, value: &str| format!("{key}{value} is not supported by this version");
     rules.into_iter().filter(|rule| rule.0).map(|(_, key, value)| (key, reason(key, value))).collect()
 }
 
@@ -216,7 +212,6 @@ fn listen(address: Address, index: usize, open: bool, others: &[Listener]) -> Re
     ]
     .into_iter()
     .flatten()
-    .chain(unsupported(&listener, listener.address.transport()).into_iter().map(|(_, reason)| reason))
     .collect();
     if reasons.is_empty() { Ok(listener) } else { Err(reasons) }
 }

@@ -61,8 +61,6 @@ fn listeners() {
         ("unix", "/nowhere/x", "group = \"no-such-group\"", "4:9", "no group \"no-such-group\""),
         ("tcp", "127.0.0.1:1", "protocol = \"native\"", "4:12", "protocol \"native\" is not supported by this version"),
         ("tcp", "127.0.0.1:1", "history = true", "4:11", "history = true is not supported by this version"),
-        ("udp", "127.0.0.1:1", "", "2:13", "transport \"udp\" is not supported by this version"),
-        ("unix-datagram", "@x", "", "2:13", "transport \"unix-datagram\" is not supported by this version"),
     ] {
         assert_mistakes(&with_transport(transport, address, lines), &[(place, words)]);
     }
@@ -173,10 +171,9 @@ fn listen_options() {
     for (line, (option, words)) in lines.iter().zip([
         ("--listen tcp://0.0.0.0:1: ", "add --open"),
         ("--listen tcp://lab:1: ", "host name"),
-        ("--listen udp://[::1]:2: ", "transport \"udp\" is not supported by this version"),
         ("--listen unix://@x: ", "collides with listener \"unix-4\""),
     ]) {
         assert!(line.starts_with(option) && line.contains(words), "{line}");
     }
-    assert_eq!(lines.len(), 4, "{mistakes}");
+    assert_eq!(lines.len(), 3, "{mistakes}");
 }
