@@ -5,11 +5,13 @@ use std::io::IoSlice;
 use super::admission;
 use super::connection::{Connection, ConnectionKey};
 use super::log::{debug, info, warning};
-use super::server::{Active, Server};
+use super::listening::{Active, Socket};
+use super::server::Server;
 use crate::address::Peer;
 use crate::config::{Protocol, Role};
 use crate::engine::{ListenerNumber, Now, Registration};
 use crate::net::listener::Accepted;
+use crate::net::peer_groups;
 use crate::net::poller::Interest;
 use crate::net::stream::Stream;
 use crate::wire::reason::{Refusal, farewell};
@@ -26,7 +28,8 @@ impl Server {
         if self.exhausted.next().is_some() {
             return;
         }
-        let waiting = self.listeners.iter().filter(|(_, active)| active.waiting).map(|(number, _)| *number);
+        let is_waiting = |active: &Active| active.waiting && matches!(active.socket, Socket::Streams(_));
+        let waiting = self.listeners.iter().filter(|(_, active)| is_waiting(active)).map(|(number, _)| *number);
         for number in waiting.collect::<Vec<_>>() {
             self.accept_from(now, number);
         }
@@ -35,7 +38,8 @@ impl Server {
     pub(super) fn accept_from(&mut self, now: Now, number: ListenerNumber) {
         for _ in 0..PER_TURN {
             let Some(active) = self.listeners.get_mut(&number) else { return };
-            match active.socket.accept() {
+            let Socket::Streams(socket) = &active.socket else { return };
+            match socket.accept() {
                 Accepted::Stream(stream, peer) => self.admit(now, number, stream, peer),
                 Accepted::Nobody => {
                     active.waiting = false;
@@ -63,7 +67,7 @@ impl Server {
         let transport = socket.address().transport();
         let refusal = if self.drain.is_some() {
             Some(Refusal::Shutdown)
-        } else if !admission::admits(rules, peer, &stream) {
+        } else if !admission::admits(rules, peer, || peer_groups(&stream).unwrap_or_default()) {
             Some(Refusal::NotAllowed)
         } else {
             None

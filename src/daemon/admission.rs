@@ -4,15 +4,13 @@ use std::net::IpAddr;
 
 use crate::address::Peer;
 use crate::config::Listener;
-use crate::net::peer_groups;
-use crate::net::stream::Stream;
 
 /// The most endpoints from one address, or /64, where the configuration says nothing. Loopback addresses and users of
 /// this machine have no such cap by default: a machine is one source for all who work on it.
 const DEFAULT_PER_SOURCE: usize = 256;
 
-/// Whether the rules of a listener admit a peer.
-pub(super) fn admits(rules: &Listener, peer: Peer, stream: &Stream) -> bool {
+/// Whether the rules of a listener admit a peer; `groups` are its supplementary ones, asked for where they count.
+pub(super) fn admits(rules: &Listener, peer: Peer, groups: impl FnOnce() -> Vec<u32>) -> bool {
     match peer {
         Peer::Inet(address) => admits_address(rules, address.ip()),
         Peer::Unix(credentials) => {
@@ -20,8 +18,7 @@ pub(super) fn admits(rules: &Listener, peer: Peer, stream: &Stream) -> bool {
             let in_group = |group: &u32| rules.allow_groups.contains(group);
             open || rules.allow_users.contains(&credentials.uid)
                 || in_group(&credentials.gid)
-                || (!rules.allow_groups.is_empty()
-                    && peer_groups(stream).is_ok_and(|groups| groups.iter().any(in_group)))
+                || (!rules.allow_groups.is_empty() && groups().iter().any(in_group))
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The end: nobody new is let in, everyone gets what is due and a farewell, and what is not read in time is given up.
 
+use super::listening::Socket;
 use super::log::{info, warning};
 use super::server::{Server, settings};
 use crate::engine::{Now, Time};
@@ -28,7 +29,8 @@ impl Server {
         // Whoever is waiting to be accepted is told, rather than reset with the socket.
         self.listeners.values_mut().for_each(|active| active.waiting = true);
         self.accept(now);
-        self.listeners.clear();
+        // Datagram sockets still have the farewells to send.
+        self.listeners.retain(|_, active| matches!(active.socket, Socket::Datagrams(_)));
         self.engine.reconfigure(crate::engine::Settings { farewell: grace, ..settings(&self.config) });
         let everyone: Vec<_> = self.engine.endpoints().map(|(id, _)| id).collect();
         for endpoint in everyone {
@@ -40,7 +42,7 @@ impl Server {
     /// Whether there is nothing left to do.
     pub(super) fn is_over(&mut self, now: Now) -> bool {
         let Some(drain) = &self.drain else { return false };
-        if self.connections.is_empty() {
+        if self.connections.is_empty() && self.engine.is_empty() {
             return true;
         }
         let over = drain.at_once || now.time >= drain.deadline;

@@ -16,9 +16,12 @@ impl Server {
         let mut ready = std::mem::take(&mut self.ready);
         self.engine.take_ready(&mut ready);
         let any = !ready.is_empty();
+        let is_datagram = |id: &mut EndpointId| self.engine.endpoint(*id).is_some_and(|e| e.transport.is_datagram());
+        let mut datagrams: Vec<EndpointId> = ready.extract_if(.., is_datagram).collect();
         for endpoint in ready.drain(..) {
             self.write(now, endpoint);
         }
+        self.post(now, &mut datagrams);
         self.ready = ready;
         any
     }
@@ -99,6 +102,9 @@ impl Server {
             self.log,
             "#{number} left: {reason}; {peer}, {inputs} inputs, {upcalls} upcalls, {lasted} s{rest}; {remain} registered"
         );
+        if endpoint.transport.is_datagram() {
+            return self.forget_peer(endpoint.tag);
+        }
         let key = ConnectionKey::from_token(endpoint.tag);
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.endpoint = None;

@@ -3,21 +3,21 @@
 
 use std::io;
 
+use super::listening::Socket;
 use super::log::{error, info, warning};
 use super::server::{Server, binding, logs_inputs, settings};
 use crate::address::Address;
 use crate::config::{self, Config};
 use crate::engine::ListenerNumber;
-use crate::net::listener::Listener;
 use crate::wire::reason::Reason;
 
 /// Binds a listener; the error says where, why, and what to do.
-pub(super) fn bind(rules: &config::Listener) -> Result<Listener, String> {
+pub(super) fn bind(rules: &config::Listener) -> Result<Socket, String> {
     bind_socket(rules).map_err(|error| explain(rules, &error))
 }
 
-fn bind_socket(rules: &config::Listener) -> io::Result<Listener> {
-    Listener::bind(&rules.address, binding(rules))
+fn bind_socket(rules: &config::Listener) -> io::Result<Socket> {
+    Socket::bind(&rules.address, binding(rules))
 }
 
 fn explain(rules: &config::Listener, error: &io::Error) -> String {
@@ -125,6 +125,7 @@ impl Server {
         for number in going {
             if self.listeners.get(number).is_some_and(|active| may_collide(&active.rules, new)) {
                 self.accept_from(now, *number);
+                self.receive_batch(now, *number);
                 if let Some(active) = self.listeners.remove(number) {
                     info!(self.log, "no longer listening on {} ({})", active.socket.address(), active.rules.name);
                     replaced.push((*number, active.rules));
@@ -155,13 +156,19 @@ impl Server {
 
     fn stop_listening(&mut self, number: ListenerNumber) {
         let now = self.clock.now();
-        if let Some(active) = self.listeners.remove(&number) {
-            info!(self.log, "no longer listening on {} ({})", active.socket.address(), active.rules.name);
-        }
         let endpoints = self.engine.endpoints().filter(|(_, endpoint)| endpoint.listener == number);
         for endpoint in endpoints.map(|(id, _)| id).collect::<Vec<_>>() {
             self.engine.leave(now, endpoint, Reason::ListenerRemoved);
             self.discard_inputs(endpoint);
+        }
+        // Over a socket for datagrams, the farewells have to go before it does.
+        self.flush(now);
+        if let Some(active) = self.listeners.remove(&number) {
+            info!(self.log, "no longer listening on {} ({})", active.socket.address(), active.rules.name);
+        }
+        let left = self.engine.endpoints().filter(|(_, endpoint)| endpoint.listener == number && endpoint.transport.is_datagram());
+        for endpoint in left.map(|(id, _)| id).collect::<Vec<_>>() {
+            self.engine.lost(now, endpoint, Reason::ListenerRemoved);
         }
     }
 
@@ -180,6 +187,7 @@ impl Server {
             }
         }
         self.engine.reconfigure(settings(&config));
+        self.inbox = Some(super::datagrams::inbox(config.upcall.max_message, config.slow_consumer.max_behind));
         self.log_inputs = logs_inputs(&config);
         self.log.set_level(config.daemon.log_level);
         self.config = config;

@@ -10,13 +10,18 @@ use super::clock::Clock;
 use super::connection::{Connection, ConnectionKey};
 use super::deadlines::Deadlines;
 use super::drain::Drain;
+use super::datagrams;
+use super::listening::{Active, Socket};
 use super::liveness::Watched;
-use super::log::{Log, error, info};
+use super::peers::Peers;
+use super::log::{Log, error, info, warning};
 use crate::address::{Address, Host};
 use crate::config::{self, Config, When};
 use crate::engine::{EndpointId, Engine, Intake, ListenerNumber, Now, Settings};
 use crate::exit::Status;
-use crate::net::listener::{Binding, Listener};
+use crate::net::alarm::Alarm;
+use crate::net::datagram::{Inbox, Outbox};
+use crate::net::listener::Binding;
 use crate::net::poller::{Interest, Poller, Readiness};
 use crate::net::signals::{Request, Signals};
 
@@ -36,17 +41,9 @@ const STARVED: Duration = Duration::from_millis(50);
 /// When accepting is tried again that found no file descriptor, if none of our own was closed meanwhile.
 const EXHAUSTED: Duration = Duration::from_millis(500);
 
-/// The token of the signals; listeners have their numbers, connections their keys.
+/// The tokens of the signals and of the alarm; listeners have their numbers, connections their keys.
 const SIGNALS: u64 = u64::MAX;
-
-/// A configured listener that is listening.
-#[derive(Debug)]
-pub(super) struct Active {
-    pub(super) socket: Listener,
-    pub(super) rules: config::Listener,
-    /// Somebody may be waiting to be accepted.
-    pub(super) waiting: bool,
-}
+const ALARM: u64 = u64::MAX - 1;
 
 pub(super) struct Server {
     pub(super) log: Log,
@@ -67,6 +64,14 @@ pub(super) struct Server {
     pub(super) readable: VecDeque<ConnectionKey>,
     /// Connections of which only the end is waited for.
     pub(super) discarding: VecDeque<ConnectionKey>,
+    pub(super) peers: Peers,
+    pub(super) gate: Gate,
+    /// None while its datagrams are handled.
+    pub(super) inbox: Option<Inbox>,
+    pub(super) outbox: Outbox,
+    pub(super) run_lengths: Vec<usize>,
+    /// Set to the next lease that may end.
+    alarm: Alarm,
     pub(super) lingering: Deadlines<ConnectionKey>,
     pub(super) starved: Deadlines<EndpointId>,
     pub(super) watched: Deadlines<Watched>,
@@ -104,7 +109,8 @@ pub(super) fn binding(rules: &config::Listener) -> Binding {
 impl Server {
     /// A server that listens wherever the configuration says; the log comes back with the message where it cannot.
     pub(super) fn new(origin: Origin, config: Config, log: Log) -> Result<Server, (Log, String, Status)> {
-        let (poller, signals) = match Poller::new().and_then(|poller| Signals::new().map(|signals| (poller, signals))) {
+        let watch = || Ok((Poller::new()?, Signals::new()?, Alarm::new()?));
+        let (poller, signals, alarm) = match watch() {
             Ok(made) => made,
             Err(error) => {
                 return Err((log, format!("cannot watch sockets and signals: {error}"), Status::CannotCreate));
@@ -125,6 +131,12 @@ impl Server {
             connections: SlotMap::with_key(),
             readable: VecDeque::new(),
             discarding: VecDeque::new(),
+            peers: Peers::default(),
+            gate: Gate::new(),
+            inbox: Some(datagrams::inbox(config.upcall.max_message, config.slow_consumer.max_behind)),
+            outbox: Outbox::new(),
+            run_lengths: Vec::new(),
+            alarm,
             lingering: Deadlines::new(LINGER),
             starved: Deadlines::new(STARVED),
             watched: Deadlines::new(super::liveness::PERIOD),
@@ -144,6 +156,8 @@ impl Server {
             let added = self.poller.add(source, SIGNALS, Interest::Read);
             added.map_err(|error| (format!("cannot watch for signals: {error}"), Status::CannotCreate))?;
         }
+        let added = self.poller.add(&self.alarm, ALARM, Interest::Read);
+        added.map_err(|error| (format!("cannot watch the clock: {error}"), Status::CannotCreate))?;
         for rules in self.config.listeners.clone() {
             let socket = super::reload::bind(&rules).map_err(|message| (message, Status::CannotCreate))?;
             self.listen(socket, rules).map_err(|message| (message, Status::CannotCreate))?;
@@ -153,7 +167,7 @@ impl Server {
     }
 
     /// Watches a new listener from now on.
-    pub(super) fn listen(&mut self, socket: Listener, rules: config::Listener) -> Result<(), String> {
+    pub(super) fn listen(&mut self, socket: Socket, rules: config::Listener) -> Result<(), String> {
         self.next_listener += 1;
         self.listen_as(self.next_listener, socket, rules)
     }
@@ -162,7 +176,7 @@ impl Server {
     pub(super) fn listen_as(
         &mut self,
         number: ListenerNumber,
-        socket: Listener,
+        socket: Socket,
         rules: config::Listener,
     ) -> Result<(), String> {
         let added = self.poller.add(&socket, number.into(), Interest::Read);
@@ -178,7 +192,7 @@ impl Server {
             _ => "",
         };
         info!(self.log, "listening on {} ({}{kind})", socket.address(), rules.name);
-        self.listeners.insert(number, Active { socket, rules, waiting: true });
+        self.listeners.insert(number, Active { socket, rules, waiting: true, blocked: Vec::new() });
         Ok(())
     }
 
@@ -216,7 +230,12 @@ impl Server {
                     Request::Summary => self.summary(),
                 }
             }
+        } else if token == ALARM {
+            self.alarm.went_off();
         } else if let Ok(number) = ListenerNumber::try_from(token) {
+            if writable {
+                self.port_is_writable(number);
+            }
             if let Some(active) = self.listeners.get_mut(&number) {
                 active.waiting = true;
             }
@@ -235,6 +254,7 @@ impl Server {
     fn turn(&mut self, now: Now) {
         self.accept(now);
         self.receive(now);
+        self.receive_datagrams(now);
         self.engine.expire(now);
         self.look_after(now);
         // The end of a turn may tell endpoints to leave, who then have a farewell to be written.
@@ -245,6 +265,10 @@ impl Server {
             if !any {
                 break;
             }
+        }
+        let lease = self.engine.lease_deadline().map(|deadline| deadline.0);
+        if let Err(error) = self.alarm.set(lease) {
+            warning!(self.log, "cannot set the clock for the leases: {error}");
         }
     }
 
@@ -267,7 +291,11 @@ impl Server {
             Intake::Only(endpoint) => self.connection_of(endpoint).is_some_and(|connection| connection.readable),
             Intake::Held => false,
         };
-        let waiting = self.exhausted.next().is_none() && self.listeners.values().any(|active| active.waiting);
+        let open = self.engine.intake() == Intake::Open && self.drain.is_none();
+        let waiting = self.listeners.values().any(|active| match active.socket {
+            Socket::Streams(_) => active.waiting && self.exhausted.next().is_none(),
+            Socket::Datagrams(_) => active.waiting && open,
+        });
         if inputs || waiting || !self.discarding.is_empty() {
             return Some(Duration::ZERO);
         }
@@ -290,7 +318,7 @@ impl Server {
 
     /// Throws away what the connection of an endpoint still sends.
     pub(super) fn discard_inputs(&mut self, endpoint: EndpointId) {
-        let Some(endpoint) = self.engine.endpoint(endpoint) else { return };
+        let Some(endpoint) = self.engine.endpoint(endpoint).filter(|e| !e.transport.is_datagram()) else { return };
         let key = ConnectionKey::from_token(endpoint.tag);
         if let Some(connection) = self.connections.get_mut(key) {
             connection.discard = true;

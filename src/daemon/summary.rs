@@ -2,6 +2,7 @@
 
 use super::log::info;
 use super::server::Server;
+use crate::engine::Dropped;
 use crate::wire::reason::{Reason, Refusal};
 
 /// Endpoints listed one by one; a registry may hold very many.
@@ -34,7 +35,9 @@ impl Server {
         }
         let left = Reason::ALL.into_iter().map(|reason| (reason.name(), counters.left(reason)));
         let refused = Refusal::ALL.into_iter().map(|refusal| (refusal.name(), counters.refused(refusal)));
-        info!(self.log, "summary: left: {}; refused: {}", list(left), list(refused));
+        let dropped = Dropped::ALL.into_iter().map(|reason| (reason.name(), counters.dropped(reason)));
+        let (left, refused, dropped) = (list(left), list(refused), list(dropped));
+        info!(self.log, "summary: left: {left}; refused: {refused}; datagrams dropped: {dropped}; upcalls skipped: {}", counters.skipped);
         for (_, endpoint) in self.engine.endpoints().take(LISTED) {
             let name = self.listeners.get(&endpoint.listener).map_or("?", |active| &active.rules.name);
             info!(

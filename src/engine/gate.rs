@@ -58,11 +58,13 @@ pub enum Dropped {
     OutputOnly,
     /// Its source would be one endpoint too many.
     Refused,
+    /// It is an upcall of another upcalld: two of them must not talk to each other for ever.
+    Looped,
 }
 
 impl Dropped {
     /// Every reason, in the order in which summaries list them.
-    pub const ALL: [Dropped; 10] = [
+    pub const ALL: [Dropped; 11] = [
         Dropped::Empty,
         Dropped::TooLarge,
         Dropped::NoAddress,
@@ -73,6 +75,7 @@ impl Dropped {
         Dropped::NotRegistered,
         Dropped::OutputOnly,
         Dropped::Refused,
+        Dropped::Looped,
     ];
 
     /// The name, as it stands in logs and summaries.
@@ -88,6 +91,7 @@ impl Dropped {
             Dropped::NotRegistered => "not_registered",
             Dropped::OutputOnly => "output_only",
             Dropped::Refused => "refused",
+            Dropped::Looped => "looped",
         }
     }
 }

@@ -146,6 +146,7 @@ pub struct Counters {
     pub skipped: u64,
     left: [u64; Reason::ALL.len()],
     refused: [u64; Refusal::ALL.len()],
+    dropped: [u64; Dropped::ALL.len()],
 }
 
 impl Counters {
@@ -157,6 +158,16 @@ impl Counters {
     /// How many were refused for this reason.
     pub fn refused(&self, refusal: Refusal) -> u64 {
         self.refused[refusal as usize]
+    }
+
+    /// How many datagrams were dropped for this reason.
+    pub fn dropped(&self, dropped: Dropped) -> u64 {
+        self.dropped[dropped as usize]
+    }
+
+    /// Counts a datagram that the driver dropped.
+    pub fn count_dropped(&mut self, dropped: Dropped) {
+        self.dropped[dropped as usize] += 1;
     }
 
     /// Counts a refusal that the driver decided on.

@@ -1,5 +1,7 @@
 //! Sockets: epoll, listeners, streams, signals. Moves bytes for tokens; knows no message.
 
+pub mod alarm;
+pub mod datagram;
 pub mod listener;
 pub mod poller;
 pub mod signals;

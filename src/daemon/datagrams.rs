@@ -1,0 +1,287 @@
+//! Datagrams come in: judged by the gate, registered, renewed, made inputs; or dropped, and counted.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use super::admission;
+use super::listening::{Active, Socket};
+use super::log::{debug, info, warning};
+use super::peers::{Peer, PeerKey, PeerName, Route};
+use super::receive::log_input;
+use super::server::Server;
+use crate::address::{Address, Host, Peer as PeerAddress, Transport};
+use crate::config::{Level, Role};
+use crate::engine::{Claim, Dropped, EndpointId, Intake, ListenerNumber, Now, Registration, Verdict};
+use crate::net::datagram::{Datagram, Destination, Inbox, LocalAddress, Received, Sender, UnixPeer};
+use crate::wire::reason::Reason;
+
+/// System calls for one listener in one turn: those who use others have to be served, too.
+const CALLS: usize = 8;
+
+/// Services that answer whatever they get: a forged source would make us talk to them for ever (RFC 4732, section 2.3).
+const REFLECTORS: [u16; 5] = [7, 13, 17, 19, 37];
+
+/// An inbox for messages of this size. One call takes no more than a turn should, whatever is waiting.
+pub(super) fn inbox(max_message: usize, max_behind: usize) -> Inbox {
+    let largest = max_message.min(65_535);
+    Inbox::new((max_behind / 4 / largest).clamp(1, 64), largest)
+}
+
+/// Where a datagram comes from, once it is known to be somewhere.
+struct Source {
+    name: PeerName,
+    peer: PeerAddress,
+    local: Option<LocalAddress>,
+    trusted: bool,
+}
+
+impl Server {
+    /// Takes datagrams from every listener where some may be waiting, as long as the engine takes inputs.
+    pub(super) fn receive_datagrams(&mut self, now: Now) {
+        if self.drain.is_some() {
+            return;
+        }
+        let is_waiting = |active: &Active| active.waiting && matches!(active.socket, Socket::Datagrams(_));
+        let waiting: Vec<_> = self.listeners.iter().filter(|(_, active)| is_waiting(active)).map(|(n, _)| *n).collect();
+        for number in waiting {
+            for _ in 0..CALLS {
+                if self.engine.intake() != Intake::Open || !self.receive_batch(now, number) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Takes one batch; says whether there may be another.
+    pub(super) fn receive_batch(&mut self, now: Now, number: ListenerNumber) -> bool {
+        let Some(active) = self.listeners.get_mut(&number) else { return false };
+        let Socket::Datagrams(socket) = &active.socket else { return false };
+        // The handling needs all of the server but this.
+        let Some(mut inbox) = self.inbox.take() else { return false };
+        let more = match socket.receive(&mut inbox) {
+            Received::Datagrams(_) => {
+                for datagram in inbox.iter() {
+                    if let Err(dropped) = self.handle_datagram(now, number, &datagram) {
+                        self.engine.counters_mut().count_dropped(dropped);
+                        debug!(self.log, "dropped a datagram on listener {number}: {}", dropped.name());
+                    }
+                }
+                true
+            }
+            Received::Elsewhere(_) => true,
+            Received::Drained | Received::Starved => {
+                active.waiting = false;
+                false
+            }
+            Received::Broken(error) => {
+                active.waiting = false;
+                warning!(self.log, "cannot receive on {}: {error}", active.socket.address());
+                false
+            }
+        };
+        self.inbox = Some(inbox);
+        more
+    }
+
+    fn handle_datagram(&mut self, now: Now, number: ListenerNumber, datagram: &Datagram<'_>) -> Result<(), Dropped> {
+        let Some(active) = self.listeners.get(&number) else { return Ok(()) };
+        let (role, transport) = (active.rules.role, active.socket.address().transport());
+        if datagram.truncated {
+            return Err(Dropped::TooLarge);
+        }
+        if datagram.looped {
+            return Err(Dropped::Looped);
+        }
+        let source = match source(active, datagram) {
+            Ok(source) => source,
+            // It cannot be answered, and need not be.
+            Err((Dropped::NoAddress, Some(peer))) if role == Role::Input => {
+                return self.stranger_says(now, transport, peer, datagram.bytes);
+            }
+            Err((dropped, _)) => return Err(dropped),
+        };
+        let registered = self.peers.find(number, &source.name);
+        if let (Some((_, peer)), PeerAddress::Unix(credentials)) = (registered, source.peer)
+            && matches!(peer.route, Route::Unix { uid, .. } if uid != credentials.uid)
+        {
+            return Err(Dropped::BadAddress);
+        }
+        let known = registered.map(|(_, peer)| peer.endpoint);
+        if role == Role::Input {
+            return self.stranger_says(now, transport, source.peer, datagram.bytes);
+        }
+        let limited = limited(&source.name);
+        let claim = Claim {
+            listener: number,
+            address: &source.name,
+            source: &limited,
+            trusted: source.trusted,
+            registered: known.is_some(),
+        };
+        match self.gate.judge(now.time, &claim, datagram.bytes) {
+            Verdict::Drop(dropped) => return Err(dropped),
+            Verdict::Challenge => {
+                let line = self.gate.challenge(now.time, &claim);
+                self.answer(number, &source, &line);
+            }
+            Verdict::Join => drop(self.join(now, number, &source, known)?),
+            Verdict::Bye => {
+                if let Some(endpoint) = known {
+                    self.engine.leave(now, endpoint, Reason::Closed);
+                }
+            }
+            Verdict::Input => {
+                let endpoint = match known {
+                    Some(endpoint) if !source.trusted => endpoint,
+                    known => self.join(now, number, &source, known)?,
+                };
+                if role == Role::Output {
+                    return Err(Dropped::OutputOnly);
+                }
+                self.datagram_input(now, endpoint, datagram.bytes);
+            }
+        }
+        Ok(())
+    }
+
+    fn datagram_input(&mut self, now: Now, endpoint: EndpointId, data: &[u8]) {
+        let accepted = self.engine.input(now, endpoint, data);
+        if let Some(accepted) = accepted
+            && self.log_inputs
+            && self.log.enabled(Level::Info)
+        {
+            let id = self.engine.endpoint(endpoint).map_or(0, |endpoint| endpoint.number);
+            log_input(&mut self.log, id, data, accepted);
+        }
+    }
+
+    /// An input from somebody who is not registered, to a listener that registers nobody.
+    fn stranger_says(&mut self, now: Now, transport: Transport, peer: PeerAddress, data: &[u8]) -> Result<(), Dropped> {
+        if data.is_empty() {
+            return Err(Dropped::Empty);
+        }
+        let accepted = self.engine.input_from(now, transport, peer, data);
+        if self.log_inputs && self.log.enabled(Level::Info) {
+            log_input(&mut self.log, 0, data, accepted);
+        }
+        Ok(())
+    }
+
+    /// Registers a peer, or renews its lease.
+    fn join(
+        &mut self,
+        now: Now,
+        number: ListenerNumber,
+        source: &Source,
+        known: Option<EndpointId>,
+    ) -> Result<EndpointId, Dropped> {
+        if let Some(endpoint) = known {
+            self.engine.renew(now, endpoint);
+            return Ok(endpoint);
+        }
+        let route = match (&source.name, source.peer) {
+            (PeerName::Inet(address), _) => Route::Inet { address: *address, local: source.local },
+            (PeerName::Unix(name), PeerAddress::Unix(credentials)) => {
+                let verified = UnixPeer::verify(name, credentials.uid);
+                let peer = verified.map_err(|error| {
+                    debug!(self.log, "{name} is not written to: {error}");
+                    Dropped::BadAddress
+                })?;
+                Route::Unix { peer, uid: credentials.uid, own: None }
+            }
+            (PeerName::Unix(_), PeerAddress::Inet(_)) => return Err(Dropped::BadAddress),
+        };
+        let Some(Active { rules, socket, .. }) = self.listeners.get(&number) else { return Err(Dropped::Refused) };
+        let (max_per_listener, max_per_source) = (rules.max_endpoints, admission::max_per_source(rules, source.peer));
+        let (transport, peer) = (socket.address().transport(), source.peer);
+        let endpoint = EndpointId::default();
+        let key = self.peers.insert(Peer { listener: number, name: source.name.clone(), route, endpoint });
+        let tag = key.tag();
+        let who =
+            Registration { tag, listener: number, transport, peer, receives: true, max_per_listener, max_per_source };
+        match self.engine.register(now, who) {
+            Ok(endpoint) => {
+                if let Some(peer) = self.peers.get_mut(key) {
+                    peer.endpoint = endpoint;
+                }
+                let id = self.engine.endpoint(endpoint).map_or(0, |endpoint| endpoint.number);
+                let count = self.engine.registered();
+                info!(self.log, "#{id} joined from {peer} on {}; {count} registered", rules.name);
+                Ok(endpoint)
+            }
+            Err(refusal) => {
+                self.peers.remove(key);
+                info!(self.log, "refused {peer} on {}: {refusal}", rules.name);
+                Err(Dropped::Refused)
+            }
+        }
+    }
+
+    /// One line to somebody who is not registered.
+    fn answer(&mut self, number: ListenerNumber, source: &Source, line: &str) {
+        let Some(Active { socket: Socket::Datagrams(socket), .. }) = self.listeners.get(&number) else { return };
+        if let PeerName::Inet(address) = source.name {
+            let mut batch = socket.batch(&mut self.outbox);
+            batch.push(Destination::Inet(address), source.local, [std::io::IoSlice::new(line.as_bytes())], None);
+            // Whatever becomes of it: who wants to join asks again.
+            let _ = batch.send();
+        }
+    }
+
+    /// A datagram endpoint has left the registry.
+    pub(super) fn forget_peer(&mut self, tag: u64) {
+        self.peers.remove(PeerKey::from_tag(tag));
+    }
+}
+
+/// Who sent a datagram, if that can be somebody, and is admitted. The error holds the peer where it cannot be answered.
+fn source(active: &Active, datagram: &Datagram<'_>) -> Result<Source, (Dropped, Option<PeerAddress>)> {
+    // The kernel tells no more than the primary group of whoever sends a datagram.
+    let admitted = |peer| match admission::admits(&active.rules, peer, Vec::new) {
+        true => Ok(()),
+        false => Err((Dropped::NotAllowed, None)),
+    };
+    match &datagram.from {
+        Sender::Inet { peer, local } => {
+            if is_nobody(*peer) || is_ourselves(&active.socket, *peer, *local) {
+                return Err((Dropped::BadAddress, None));
+            }
+            admitted(PeerAddress::Inet(*peer))?;
+            let trusted = active.rules.trusted.iter().any(|network| network.contains(&peer.ip()));
+            Ok(Source { name: PeerName::Inet(*peer), peer: PeerAddress::Inet(*peer), local: *local, trusted })
+        }
+        Sender::Unix { name, credentials } => {
+            let Some(credentials) = credentials else { return Err((Dropped::NoAddress, None)) };
+            let peer = PeerAddress::Unix(*credentials);
+            admitted(peer)?;
+            let Some(name) = name else { return Err((Dropped::NoAddress, Some(peer))) };
+            // The kernel vouches for the address: whoever sends from it receives there.
+            Ok(Source { name: PeerName::Unix(name.clone()), peer, local: None, trusted: true })
+        }
+    }
+}
+
+/// Whether no single peer can have this address, or none that we may talk to.
+fn is_nobody(peer: SocketAddr) -> bool {
+    let ip = peer.ip();
+    let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    peer.port() == 0 || ip.is_multicast() || ip.is_unspecified() || broadcast || REFLECTORS.contains(&peer.port())
+}
+
+/// Whether it is the listener's own address.
+fn is_ourselves(socket: &Socket, peer: SocketAddr, local: Option<LocalAddress>) -> bool {
+    let Address::Inet { host: Host::Ip(ip), port, .. } = socket.address() else { return false };
+    let own = ip.to_canonical() == peer.ip() || local.is_some_and(|local| local.ip == peer.ip());
+    *port == peer.port() && (own || (ip.is_unspecified() && peer.ip().is_loopback()))
+}
+
+/// Whom the limits count an address for.
+fn limited(name: &PeerName) -> PeerName {
+    match name {
+        PeerName::Inet(SocketAddr::V6(v6)) => {
+            let network = v6.ip().to_bits() & !u128::from(u64::MAX);
+            PeerName::Inet(SocketAddr::new(Ipv6Addr::from_bits(network).into(), 0))
+        }
+        PeerName::Inet(SocketAddr::V4(v4)) => PeerName::Inet(SocketAddr::new((*v4.ip()).into(), 0)),
+        unix => unix.clone(),
+    }
+}

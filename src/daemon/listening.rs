@@ -1,0 +1,63 @@
+//! Listeners of either kind, as far as they are alike.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use crate::address::Address;
+use crate::config;
+use crate::engine::EndpointId;
+use crate::net::datagram::DatagramSocket;
+use crate::net::listener::{Binding, Listener};
+
+/// A socket that clients come to.
+#[derive(Debug)]
+pub(super) enum Socket {
+    /// They connect.
+    Streams(Listener),
+    /// They send datagrams.
+    Datagrams(DatagramSocket),
+}
+
+impl Socket {
+    pub(super) fn bind(address: &Address, binding: Binding) -> io::Result<Socket> {
+        if address.transport().is_datagram() {
+            DatagramSocket::bind(address, binding).map(Socket::Datagrams)
+        } else {
+            Listener::bind(address, binding).map(Socket::Streams)
+        }
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        match self {
+            Socket::Streams(socket) => socket.address(),
+            Socket::Datagrams(socket) => socket.address(),
+        }
+    }
+
+    pub(super) fn set_access(&self, binding: Binding) -> io::Result<()> {
+        match self {
+            Socket::Streams(socket) => socket.set_access(binding),
+            Socket::Datagrams(socket) => socket.set_access(binding),
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Socket::Streams(socket) => socket.as_fd(),
+            Socket::Datagrams(socket) => socket.as_fd(),
+        }
+    }
+}
+
+/// A configured listener that is listening.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) socket: Socket,
+    pub(super) rules: config::Listener,
+    /// Somebody may be waiting to be accepted, or a datagram to be read.
+    pub(super) waiting: bool,
+    /// Datagram endpoints that its socket had no room for.
+    pub(super) blocked: Vec<EndpointId>,
+}

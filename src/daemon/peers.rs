@@ -1,0 +1,102 @@
+//! Datagram peers: which endpoint an address is, and how it is written to.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use slotmap::{Key, KeyData, SlotMap};
+
+use crate::address::UnixName;
+use crate::engine::{EndpointId, ListenerNumber};
+use crate::net::datagram::{Destination, LocalAddress, PeerSocket, UnixPeer};
+
+slotmap::new_key_type! {
+    pub(super) struct PeerKey;
+}
+
+impl PeerKey {
+    /// For the engine.
+    pub(super) fn tag(self) -> u64 {
+        self.data().as_ffi()
+    }
+
+    pub(super) fn from_tag(tag: u64) -> PeerKey {
+        KeyData::from_ffi(tag).into()
+    }
+}
+
+/// What a datagram says it comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum PeerName {
+    Inet(SocketAddr),
+    Unix(UnixName),
+}
+
+/// How a peer is written to.
+#[derive(Debug)]
+pub(super) enum Route {
+    Inet {
+        address: SocketAddr,
+        /// What it addressed, if our socket is bound to a wildcard: what it gets comes from there.
+        local: Option<LocalAddress>,
+    },
+    Unix {
+        peer: UnixPeer,
+        /// The user who sends from there.
+        uid: u32,
+        /// While it is stalled, a socket of its own: what it does not read is charged to that one.
+        own: Option<PeerSocket>,
+    },
+}
+
+impl Route {
+    pub(super) fn destination(&self) -> (Destination<'_>, Option<LocalAddress>) {
+        match self {
+            Route::Inet { address, local } => (Destination::Inet(*address), *local),
+            Route::Unix { peer, .. } => (Destination::Unix(peer), None),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) listener: ListenerNumber,
+    pub(super) name: PeerName,
+    pub(super) route: Route,
+    /// Its endpoint; the null key only until it is registered.
+    pub(super) endpoint: EndpointId,
+}
+
+/// All registered datagram peers.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    peers: SlotMap<PeerKey, Peer>,
+    names: HashMap<(ListenerNumber, PeerName), PeerKey>,
+}
+
+impl Peers {
+    pub(super) fn find(&self, listener: ListenerNumber, name: &PeerName) -> Option<(PeerKey, &Peer)> {
+        let key = *self.names.get(&(listener, name.clone()))?;
+        self.peers.get(key).map(|peer| (key, peer))
+    }
+
+    pub(super) fn insert(&mut self, peer: Peer) -> PeerKey {
+        let name = (peer.listener, peer.name.clone());
+        let key = self.peers.insert(peer);
+        self.names.insert(name, key);
+        key
+    }
+
+    pub(super) fn get(&self, key: PeerKey) -> Option<&Peer> {
+        self.peers.get(key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: PeerKey) -> Option<&mut Peer> {
+        self.peers.get_mut(key)
+    }
+
+    pub(super) fn remove(&mut self, key: PeerKey) {
+        if let Some(peer) = self.peers.remove(key) {
+            self.names.remove(&(peer.listener, peer.name));
+        }
+    }
+}

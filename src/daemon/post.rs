@@ -1,0 +1,173 @@
+//! Datagrams go out: in batches over the sockets that peers share, and one by one to those Unix peers that are stalled.
+
+use std::io::IoSlice;
+use std::num::NonZeroU16;
+
+use super::listening::{Active, Socket};
+use super::peers::{PeerKey, Route};
+use super::server::Server;
+use crate::engine::{EndpointId, ListenerNumber, Now, Progress};
+use crate::net::datagram::{Fate, PeerSocket, Trouble};
+use crate::net::poller::Interest;
+use crate::wire::reason::Reason;
+
+/// The most bytes of a run, which is sent as one packet at first, and the most datagrams.
+const MAX_RUN: usize = 65_507;
+const MAX_DATAGRAMS: usize = 64;
+
+impl Server {
+    /// Sends what is pending to these endpoints, all of them datagram endpoints.
+    pub(super) fn post(&mut self, now: Now, endpoints: &mut Vec<EndpointId>) {
+        endpoints.retain(|id| self.engine.endpoint(*id).is_some());
+        // Those of one listener share its socket, and with it the system calls.
+        endpoints.sort_by_key(|id| self.engine.endpoint(*id).map(|endpoint| endpoint.listener));
+        let mut rest = std::mem::take(endpoints);
+        while let Some(number) = rest.first().and_then(|id| self.engine.endpoint(*id)).map(|endpoint| endpoint.listener)
+        {
+            let is_other = |id: &EndpointId| self.engine.endpoint(*id).map(|endpoint| endpoint.listener) != Some(number);
+            let end = rest.iter().position(is_other).unwrap_or(rest.len());
+            let mut group: Vec<EndpointId> = rest.drain(..end).collect();
+            group.retain(|id| !self.post_alone(now, *id));
+            while !group.is_empty() {
+                self.post_round(now, number, &mut group);
+            }
+        }
+        *endpoints = rest;
+        endpoints.clear();
+    }
+
+    /// One run to each of the group over the socket that they share; those who are done leave the group.
+    fn post_round(&mut self, now: Now, number: ListenerNumber, group: &mut Vec<EndpointId>) {
+        let Some(Active { socket: Socket::Datagrams(socket), .. }) = self.listeners.get(&number) else {
+            return group.clear();
+        };
+        let mut batch = socket.batch(&mut self.outbox);
+        let mut counts = std::mem::take(&mut self.run_lengths);
+        for id in group.iter() {
+            let key = self.engine.endpoint(*id).map(|endpoint| PeerKey::from_tag(endpoint.tag));
+            let peer = key.and_then(|key| self.peers.get(key));
+            counts.push(match (self.engine.run(*id, MAX_RUN, MAX_DATAGRAMS), peer) {
+                (Some(run), Some(peer)) => {
+                    let (destination, local) = peer.route.destination();
+                    let size = u16::try_from(run.bytes.len() / run.count).ok().and_then(NonZeroU16::new);
+                    let segment = size.filter(|_| run.count > 1);
+                    batch.push(destination, local, [IoSlice::new(run.bytes)], segment);
+                    run.count
+                }
+                _ => 0,
+            });
+        }
+        let fates: Vec<Fate> = batch.send().to_vec();
+        let mut fates = fates.into_iter();
+        let mut counts_left = counts.drain(..);
+        group.retain(|id| match counts_left.next() {
+            Some(count @ 1..) => match fates.next() {
+                Some(fate) => self.settle(now, number, *id, count, fate),
+                None => false,
+            },
+            _ => {
+                self.engine.pass(now, *id, 0, true);
+                false
+            }
+        });
+        drop(counts_left);
+        self.run_lengths = counts;
+    }
+
+    /// Takes note of what became of a run; says whether the endpoint goes on in this turn.
+    fn settle(&mut self, now: Now, number: ListenerNumber, id: EndpointId, count: usize, fate: Fate) -> bool {
+        let progress = self.engine.pass(now, id, fate.sent, true);
+        let Some(trouble) = fate.trouble else { return progress == Progress::More };
+        match trouble {
+            Trouble::Full if self.is_unix(id) => self.stalled(now, id),
+            Trouble::Full => {
+                self.engine.blocked(now, id);
+                self.wait_for_port(number, id);
+            }
+            Trouble::Starved => {
+                self.engine.blocked(now, id);
+                self.starved.add(now.time, id);
+            }
+            Trouble::Gone => self.engine.lost(now, id, Reason::Reset),
+            // This peer misses it; what comes later may reach it, until its lease ends.
+            Trouble::TooLarge | Trouble::Unreachable(_) => {
+                return self.engine.pass(now, id, count - fate.sent, false) == Progress::More;
+            }
+        }
+        false
+    }
+
+    fn is_unix(&self, id: EndpointId) -> bool {
+        self.engine.endpoint(id).is_some_and(|endpoint| !endpoint.transport.is_inet())
+    }
+
+    /// The socket of a listener is full: the poller says when there is room.
+    fn wait_for_port(&mut self, number: ListenerNumber, id: EndpointId) {
+        let Some(active) = self.listeners.get_mut(&number) else { return };
+        active.blocked.push(id);
+        if active.blocked.len() == 1 && self.poller.modify(&active.socket, number.into(), Interest::ReadWrite).is_err() {
+            self.starved.add(self.clock.now().time, id);
+        }
+    }
+
+    /// The socket of a listener has room again.
+    pub(super) fn port_is_writable(&mut self, number: ListenerNumber) {
+        let Some(active) = self.listeners.get_mut(&number) else { return };
+        if active.blocked.is_empty() {
+            return;
+        }
+        for id in active.blocked.drain(..) {
+            self.engine.writable(id);
+        }
+        // It can fail for want of memory only, and then costs an event too many.
+        let _ = self.poller.modify(&active.socket, number.into(), Interest::Read);
+    }
+
+    /// A Unix peer does not read: it gets a sending socket of its own, so that what it leaves unread is charged to
+    /// nobody else, and is tried again from time to time.
+    fn stalled(&mut self, now: Now, id: EndpointId) {
+        let key = self.engine.endpoint(id).map(|endpoint| PeerKey::from_tag(endpoint.tag));
+        let largest = self.config.upcall.format.max_rendered(self.config.upcall.max_message);
+        if let Some(peer) = key.and_then(|key| self.peers.get_mut(key))
+            && let Route::Unix { peer, own: own @ None, .. } = &mut peer.route
+        {
+            // One that has connected its socket to ours takes nothing from another: it stays where it is.
+            *own = PeerSocket::connect(peer, largest).ok();
+        }
+        self.engine.blocked(now, id);
+        self.starved.add(now.time, id);
+    }
+
+    /// Writes to a peer that has a sending socket of its own; says whether it has.
+    fn post_alone(&mut self, now: Now, id: EndpointId) -> bool {
+        let Some(key) = self.engine.endpoint(id).map(|endpoint| PeerKey::from_tag(endpoint.tag)) else { return false };
+        loop {
+            let Some(peer) = self.peers.get_mut(key) else { return false };
+            let Route::Unix { own: own @ Some(_), .. } = &mut peer.route else { return false };
+            let Some(run) = self.engine.run(id, usize::MAX, 1) else {
+                self.engine.pass(now, id, 0, true);
+                *own = None;
+                return true;
+            };
+            let sent = own.as_ref().map_or(Ok(()), |own| own.send(&[IoSlice::new(run.bytes)]));
+            let progress = match sent {
+                Ok(()) => self.engine.pass(now, id, 1, true),
+                Err(Trouble::TooLarge | Trouble::Unreachable(_)) => self.engine.pass(now, id, 1, false),
+                Err(Trouble::Gone) => {
+                    self.engine.lost(now, id, Reason::Reset);
+                    return true;
+                }
+                Err(Trouble::Full | Trouble::Starved) => {
+                    self.engine.blocked(now, id);
+                    self.starved.add(now.time, id);
+                    return true;
+                }
+            };
+            if progress == Progress::Done {
+                // It reads again, and has everything: from now on it is served with the others.
+                *own = None;
+                return true;
+            }
+        }
+    }
+}
