@@ -1,5 +1,6 @@
-//! Sockets: epoll, listeners, streams, signals. Moves bytes for tokens; knows no message.
+//! Sockets: epoll, listeners, streams, datagrams, signals. Moves bytes for tokens; knows no message.
 
+pub mod datagram;
 pub mod listener;
 pub mod poller;
 pub mod signals;
