@@ -57,6 +57,25 @@ fn f8_an_error_that_was_pending_for_the_socket_costs_nobody_anything() {
 }
 
 #[test]
+fn f9_dead_peers_cost_nothing_even_if_their_errors_are_asked_for() {
+    // As a socket that was handed over might.
+    let (socket, mut peers, mut outbox) = (socket(), peers(8), Outbox::new());
+    sys::set_option(&socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1).unwrap();
+    let addresses: Vec<_> = peers.iter().map(|peer| peer.local_addr().unwrap()).collect();
+    drop(peers.drain(2..5));
+    for _ in 0..10 {
+        let mut batch = socket.batch(&mut outbox);
+        for address in &addresses {
+            batch.push(Destination::Inet(*address), None, [IoSlice::new(b"x")], None);
+        }
+        assert_eq!(batch.send(), [SENT; 8]);
+    }
+    for peer in &peers {
+        (0..10).for_each(|_| assert_eq!(received(peer), b"x"));
+    }
+}
+
+#[test]
 fn f9_an_unreachable_peer_is_passed_over() {
     let (socket, peers, mut outbox) = (socket(), peers(3), Outbox::new());
     for errno in [libc::EPERM, libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EINVAL, libc::EACCES, libc::EADDRNOTAVAIL] {
