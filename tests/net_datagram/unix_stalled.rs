@@ -118,3 +118,19 @@ fn a_peer_that_has_connected_to_us_takes_from_the_shared_socket_only() {
     assert_eq!(send(&ours, Destination::Unix(&healthy_peer), b"x"), SENT);
     assert_eq!(healthy.recv(&mut [0; 9]).unwrap(), 1);
 }
+
+#[test]
+fn l8_a_connected_peer_that_fills_the_shared_socket_does_not_keep_others_from_being_reached() {
+    let Scene { ours, stalled, stalled_peer, healthy, healthy_peer, _directory } = scene();
+    stalled.connect(_directory.path().join("ours")).unwrap();
+    let large = vec![b'x'; LARGE];
+    let (_, trouble) = fill(|| send(&ours, Destination::Unix(&stalled_peer), &large).trouble);
+    assert_eq!(trouble, Trouble::Full);
+    let kept = ours.kept().unwrap();
+    assert!(kept.sending >= kept.send_buffer, "{kept:?}");
+    assert_eq!(send(&ours, Destination::Unix(&healthy_peer), &large).trouble, Some(Trouble::Full));
+    PeerSocket::connect(&healthy_peer, LARGE).unwrap().send(&[IoSlice::new(&large)]).unwrap();
+    assert_eq!(healthy.recv(&mut vec![0; LARGE + 1]).unwrap(), LARGE);
+    drop(stalled);
+    assert_eq!(send(&ours, Destination::Unix(&healthy_peer), &large), SENT);
+}
