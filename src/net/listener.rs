@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
-use std::path::Path;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
@@ -149,7 +148,7 @@ fn bind_unix(name: &UnixName, binding: Binding) -> io::Result<Listener> {
         }
         UnixName::Path(path) => {
             let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-            let path = bind_path(&socket, path, binding)?;
+            let path = OwnedPath::bind(&socket, path, binding.mode, binding.group)?;
             (socket, Some(path))
         }
     };
@@ -157,14 +156,4 @@ fn bind_unix(name: &UnixName, binding: Binding) -> io::Result<Listener> {
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(Listener { socket, transport: Transport::Unix, address, path })
-}
-
-fn bind_path(socket: &Socket, path: &Path, binding: Binding) -> io::Result<OwnedPath> {
-    if let Some(directory) = path.parent()
-        && !directory.is_dir()
-    {
-        let message = format!("its directory {} does not exist", directory.display());
-        return Err(io::Error::new(io::ErrorKind::NotFound, message));
-    }
-    OwnedPath::bind(socket, path, binding.mode, binding.group)
 }

@@ -1,4 +1,4 @@
-//! Sockets: epoll, listeners, streams, signals. Moves bytes for tokens; knows no message.
+//! Sockets: epoll, listeners, streams, datagrams, signals. Moves bytes for tokens; knows no message.
 
 pub mod alarm;
 pub mod datagram;

@@ -23,6 +23,12 @@ pub(super) struct OwnedPath {
 impl OwnedPath {
     /// Binds `socket` at `path`, with this mode and, if there is one, this group.
     pub(super) fn bind(socket: &Socket, path: &Path, mode: u32, group: Option<u32>) -> io::Result<OwnedPath> {
+        if let Some(directory) = path.parent()
+            && !directory.is_dir()
+        {
+            let message = format!("its directory {} does not exist", directory.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, message));
+        }
         let lock_path = lock_path(path);
         let lock = lock(&lock_path)?;
         let taken = remove_if_dead(path).and_then(|()| {
@@ -100,12 +106,14 @@ fn remove_if_dead(path: &Path) -> io::Result<()> {
     if metadata.uid() != geteuid().as_raw() {
         return refuse("there is a socket of another user; remove it, or choose another path");
     }
-    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // A socket that nobody has any more refuses every type; a live one says that it is of another type (EPROTOTYPE), or,
+    // if it is for datagrams, is connected to without noticing. A stream probe would be a connection to be accepted.
+    let probe = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
     probe.set_nonblocking(true)?;
     match probe.connect(&SockAddr::unix(path)?) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        // Connected, or its queue is full, or it is of another type: somebody lives there.
+        // Connected, or of another type, or connected to somebody else (EPERM): somebody lives there.
         _ => refuse("a program is listening there"),
     }
 }

@@ -1,5 +1,10 @@
-//! The system calls that no crate wraps: the one place with unsafe code.
+//! The system calls that no crate wraps: the one place with unsafe code. Knows no policy: what an error means is for others
+//! to say.
 #![allow(unsafe_code)]
+
+pub(super) mod control;
+pub(super) mod receive;
+pub(super) mod send;
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -61,4 +66,53 @@ pub(super) fn tcp_info(socket: impl AsFd) -> io::Result<TcpInfo> {
         probes: info.tcpi_probes,
         silence: Duration::from_millis(info.tcpi_last_ack_recv.into()),
     })
+}
+
+/// Sets an option that is an int (setsockopt(2)).
+pub(super) fn set_option(
+    socket: impl AsFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    let length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the pointer and the length are those of `value`, which the kernel only reads.
+    let result =
+        unsafe { libc::setsockopt(socket.as_fd().as_raw_fd(), level, name, (&raw const value).cast(), length) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether the kernel knows an option that is an int.
+pub(super) fn has_option(socket: impl AsFd, level: libc::c_int, name: libc::c_int) -> bool {
+    let mut value: libc::c_int = 0;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the pointer and the length are those of `value`.
+    let result =
+        unsafe { libc::getsockopt(socket.as_fd().as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut length) };
+    result == 0
+}
+
+/// What the kernel keeps for a socket (SO_MEMINFO, linux/sock_diag.h).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Memory {
+    /// Bytes charged to the send buffer, and how many it takes.
+    pub(super) sending: u32,
+    pub(super) send_buffer: u32,
+    /// Datagrams dropped because the receive buffer was full.
+    pub(super) drops: u32,
+}
+
+pub(super) fn memory(socket: impl AsFd) -> io::Result<Memory> {
+    // SK_MEMINFO_WMEM_ALLOC, SK_MEMINFO_SNDBUF and SK_MEMINFO_DROPS of the SK_MEMINFO_VARS = 9 values.
+    let mut values = [0u32; 9];
+    let mut length = size_of_val(&values) as libc::socklen_t;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the pointer and the length are those of the array; the kernel writes at most that many bytes.
+    let result = unsafe {
+        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_MEMINFO, values.as_mut_ptr().cast(), &raw mut length)
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(Memory { sending: values[2], send_buffer: values[3], drops: values[8] })
 }

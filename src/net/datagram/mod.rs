@@ -1,0 +1,236 @@
+//! Datagram sockets, UDP and Unix: bound, received from and sent by in batches. Knows addresses and bytes; who is registered, and what
+//! a datagram says, is for others.
+
+mod batch;
+mod inbox;
+#[cfg(test)]
+mod tests;
+mod trouble;
+mod unix_peer;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+pub use batch::{Batch, Destination, Fate, Outbox};
+pub use inbox::{Datagram, Inbox, LocalAddress, Received, Sender};
+pub use trouble::Trouble;
+pub use unix_peer::{PeerSocket, UnixPeer, Unwritable};
+
+use super::listener::Binding;
+use super::sys;
+use super::sys::send::Prepared;
+use super::unix_path::OwnedPath;
+use crate::address::{Address, Host, Transport, UnixName};
+use trouble::ReceiveTrouble;
+use unix_peer::abstract_address;
+
+/// What one socket may keep in the kernel, in bytes; the kernel doubles it, and allows no more than net.core.rmem_max and
+/// net.core.wmem_max (208 KiB where nobody has changed them).
+///
+/// It serves all peers of a listener, so that it needs far more than a stream's. Received: a small datagram is charged 768
+/// bytes, so that 2 MiB hold the simultaneous acknowledgements of 2,700 endpoints; UDP has nothing else that holds a
+/// sender back. Sent: an upcall of 60 KiB to 30 peers, before the first of them has read it.
+const BUFFER: usize = 1024 * 1024;
+
+/// The families, as far as they are different to send and to receive by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Ipv4,
+    Ipv6,
+    Unix,
+}
+
+/// A bound datagram socket that many peers share.
+#[derive(Debug)]
+pub struct DatagramSocket {
+    socket: Socket,
+    kind: Kind,
+    address: Address,
+    path: Option<OwnedPath>,
+    /// Bytes of data in the one control message that comes with each datagram; 0 if there is none.
+    control: usize,
+    /// Runs of datagrams are sent as one (UDP_SEGMENT).
+    offload: AtomicBool,
+    #[cfg(test)]
+    faults: std::sync::Mutex<std::collections::VecDeque<i32>>,
+}
+
+/// What the kernel keeps of a socket's datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept {
+    /// Bytes charged for what was sent and has not left yet; for a Unix socket, has not been read yet.
+    pub sending: usize,
+    /// How many it may be: a Unix socket is full for everybody then.
+    pub send_buffer: usize,
+    /// How many received datagrams were dropped for lack of room, since the socket was made; it wraps round.
+    pub dropped: u32,
+}
+
+impl DatagramSocket {
+    /// Binds. Errors are those of the system, with words where it has none.
+    pub fn bind(address: &Address, binding: Binding) -> io::Result<DatagramSocket> {
+        match address {
+            Address::Inet { transport: Transport::Udp, host: Host::Ip(ip), port } => {
+                bind_udp(SocketAddr::new(*ip, *port), binding.dual_stack)
+            }
+            Address::Unix { transport: Transport::UnixDatagram, name } => bind_unix(name, binding),
+            other => Err(io::Error::new(io::ErrorKind::Unsupported, format!("cannot take datagrams on {other}"))),
+        }
+    }
+
+    fn new(
+        socket: Socket,
+        kind: Kind,
+        address: Address,
+        path: Option<OwnedPath>,
+        control: usize,
+        offload: bool,
+    ) -> DatagramSocket {
+        DatagramSocket {
+            socket,
+            kind,
+            address,
+            path,
+            control,
+            offload: offload.into(),
+            #[cfg(test)]
+            faults: Default::default(),
+        }
+    }
+
+    /// Where it is bound, with the port that the kernel chose where none was asked for.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Changes what can be changed of a binding while it stands: mode and group of a socket file.
+    pub fn set_access(&self, binding: Binding) -> io::Result<()> {
+        self.path.as_ref().map_or(Ok(()), |path| path.set_access(binding.mode, binding.group))
+    }
+
+    /// What the kernel keeps for it now.
+    pub fn kept(&self) -> io::Result<Kept> {
+        let memory = sys::memory(&self.socket)?;
+        let (sending, send_buffer) = (memory.sending as usize, memory.send_buffer as usize);
+        Ok(Kept { sending, send_buffer, dropped: memory.drops })
+    }
+
+    /// Takes as many datagrams as are there and the inbox has room for, in one system call. To be repeated until it is
+    /// drained: a short batch can have been ended by an error that the next call reports.
+    pub fn receive(&self, inbox: &mut Inbox) -> Received {
+        loop {
+            let error = match self.fault().map_or_else(|| inbox.slots.receive(&self.socket, self.control), Err) {
+                Ok(count) => return Received::Datagrams(count),
+                Err(error) => error,
+            };
+            return match ReceiveTrouble::of(error.raw_os_error().unwrap_or(libc::EINVAL)) {
+                ReceiveTrouble::Interrupted => continue,
+                ReceiveTrouble::Drained => Received::Drained,
+                ReceiveTrouble::Elsewhere => Received::Elsewhere(error),
+                ReceiveTrouble::Starved => Received::Starved,
+                ReceiveTrouble::Broken => Received::Broken(error),
+            };
+        }
+    }
+
+    /// Begins a batch of messages to be sent.
+    pub fn batch<'s, 'o, 'd>(&'s self, outbox: &'o mut Outbox) -> Batch<'s, 'o, 'd> {
+        Batch::new(self, outbox)
+    }
+
+    fn offloads(&self) -> bool {
+        self.offload.load(Ordering::Relaxed)
+    }
+
+    fn stop_offloading(&self) {
+        self.offload.store(false, Ordering::Relaxed);
+    }
+
+    /// Sends prepared messages from `first` on: how many went, at least one, or the errno of the first.
+    fn transmit(&self, prepared: &mut Prepared<'_>, first: usize) -> Result<usize, i32> {
+        let result = self.fault().map_or_else(|| prepared.send(&self.socket, first), Err);
+        result.map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL))
+    }
+
+    /// What the next system call is to fail with instead of being made.
+    #[cfg(test)]
+    fn fault(&self) -> Option<io::Error> {
+        let errno = self.faults.lock().unwrap().pop_front().filter(|errno| *errno != 0);
+        errno.map(io::Error::from_raw_os_error)
+    }
+
+    #[cfg(not(test))]
+    fn fault(&self) -> Option<io::Error> {
+        None
+    }
+
+    /// Makes the next calls of the kernel fail, each with one of these; 0 is a call that is made.
+    #[cfg(test)]
+    pub(crate) fn fail_next(&self, errnos: &[i32]) {
+        self.faults.lock().unwrap().extend(errnos);
+    }
+}
+
+impl AsFd for DatagramSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn open(domain: Domain, protocol: Option<Protocol>) -> io::Result<Socket> {
+    let socket = Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), protocol)?;
+    socket.set_send_buffer_size(BUFFER)?;
+    socket.set_recv_buffer_size(BUFFER)?;
+    Ok(socket)
+}
+
+fn bind_udp(address: SocketAddr, dual_stack: bool) -> io::Result<DatagramSocket> {
+    let socket = open(Domain::for_address(address), Some(Protocol::UDP))?;
+    // No SO_REUSEADDR, by which a second daemon would take over the port; UDP has no TIME_WAIT to get past. No IP_RECVERR,
+    // by which ICMP for one peer fails the next call for another.
+    let wildcard = address.ip().is_unspecified();
+    let (kind, info) = if address.is_ipv6() {
+        socket.set_only_v6(!dual_stack)?;
+        if wildcard {
+            sys::set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+        }
+        (Kind::Ipv6, size_of::<libc::in6_pktinfo>())
+    } else {
+        if wildcard {
+            sys::set_option(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+        }
+        (Kind::Ipv4, size_of::<libc::in_pktinfo>())
+    };
+    // IPv4: what does not fit is cut into fragments, here and on the way, and no ICMP message, which anybody can forge,
+    // changes that. With path MTU discovery, a path that swallows ICMP would swallow larger datagrams for ever: nothing
+    // here acknowledges text (RFC 8085 section 3.2; IP_PMTUDISC_OMIT in linux/in.h). IPv6 routers cut nothing: there the
+    // kernel has to listen to them, as it does by default, and cuts here. A dual-stack socket does both.
+    if address.is_ipv4() || dual_stack {
+        sys::set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)?;
+    }
+    socket.bind(&address.into())?;
+    let bound = socket.local_addr()?.as_socket().unwrap_or(address);
+    let address = Address::Inet { transport: Transport::Udp, host: Host::Ip(bound.ip()), port: bound.port() };
+    // A kernel before 4.18 would not refuse a run, but send it as one datagram.
+    let offload = sys::has_option(&socket, libc::SOL_UDP, libc::UDP_SEGMENT);
+    Ok(DatagramSocket::new(socket, kind, address, None, if wildcard { info } else { 0 }, offload))
+}
+
+fn bind_unix(name: &UnixName, binding: Binding) -> io::Result<DatagramSocket> {
+    let socket = open(Domain::UNIX, None)?;
+    // Before anybody can send: what comes before it has no credentials.
+    socket.set_passcred(true)?;
+    let path = match name {
+        UnixName::Abstract(name) => {
+            socket.bind(&abstract_address(name)?)?;
+            None
+        }
+        UnixName::Path(path) => Some(OwnedPath::bind(&socket, path, binding.mode, binding.group)?),
+    };
+    let address = Address::Unix { transport: Transport::UnixDatagram, name: name.clone() };
+    Ok(DatagramSocket::new(socket, Kind::Unix, address, path, size_of::<libc::ucred>(), false))
+}

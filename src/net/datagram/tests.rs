@@ -1,0 +1,187 @@
+//! Faults that no test can cause, put in the place of system calls (F8); and what is on the way between them.
+
+use super::*;
+use std::io::IoSlice;
+use std::net::UdpSocket;
+use std::num::NonZeroU16;
+use std::time::Duration;
+
+fn socket() -> DatagramSocket {
+    DatagramSocket::bind(&Address::parse_url("udp://127.0.0.1:0", None).unwrap(), Binding::default()).unwrap()
+}
+
+fn peers(count: usize) -> Vec<UdpSocket> {
+    let peers: Vec<_> = (0..count).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    peers.iter().for_each(|peer| peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap());
+    peers
+}
+
+/// Sends a message of one byte, its number, to each of the peers.
+fn send<'o>(socket: &DatagramSocket, outbox: &'o mut Outbox, peers: &[UdpSocket]) -> &'o [Fate] {
+    const NUMBERS: [u8; 8] = [0, 1, 2, 3, 4, 5, 6, 7];
+    let mut batch = socket.batch(outbox);
+    for (peer, number) in peers.iter().zip(&NUMBERS) {
+        let to = Destination::Inet(peer.local_addr().unwrap());
+        batch.push(to, None, [IoSlice::new(std::slice::from_ref(number))], None);
+    }
+    batch.send()
+}
+
+fn received(peer: &UdpSocket) -> Vec<u8> {
+    let mut buffer = [0; 65_536];
+    let count = peer.recv(&mut buffer).unwrap();
+    buffer[..count].to_vec()
+}
+
+fn silent(peer: &UdpSocket) -> bool {
+    peer.set_nonblocking(true).unwrap();
+    peer.recv(&mut [0; 9]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+}
+
+const SENT: Fate = Fate { sent: 1, trouble: None };
+
+const fn failed(trouble: Trouble) -> Fate {
+    Fate { sent: 0, trouble: Some(trouble) }
+}
+
+#[test]
+fn f8_an_error_that_was_pending_for_the_socket_costs_nobody_anything() {
+    let (socket, peers, mut outbox) = (socket(), peers(3), Outbox::new());
+    for errno in [libc::ECONNREFUSED, libc::EHOSTUNREACH, libc::EINTR, libc::EPROTO] {
+        socket.fail_next(&[errno]);
+        assert_eq!(send(&socket, &mut outbox, &peers), [SENT; 3]);
+        for (number, peer) in peers.iter().enumerate() {
+            assert_eq!(received(peer), [number as u8]);
+        }
+    }
+}
+
+#[test]
+fn f9_dead_peers_cost_nothing_even_if_their_errors_are_asked_for() {
+    // As a socket that was handed over might.
+    let (socket, mut peers, mut outbox) = (socket(), peers(8), Outbox::new());
+    sys::set_option(&socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1).unwrap();
+    let addresses: Vec<_> = peers.iter().map(|peer| peer.local_addr().unwrap()).collect();
+    drop(peers.drain(2..5));
+    for _ in 0..10 {
+        let mut batch = socket.batch(&mut outbox);
+        for address in &addresses {
+            batch.push(Destination::Inet(*address), None, [IoSlice::new(b"x")], None);
+        }
+        assert_eq!(batch.send(), [SENT; 8]);
+    }
+    for peer in &peers {
+        (0..10).for_each(|_| assert_eq!(received(peer), b"x"));
+    }
+}
+
+#[test]
+fn f9_an_unreachable_peer_is_passed_over() {
+    let (socket, peers, mut outbox) = (socket(), peers(3), Outbox::new());
+    for errno in [libc::EPERM, libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EINVAL, libc::EACCES, libc::EADDRNOTAVAIL] {
+        socket.fail_next(&[errno, errno]);
+        assert_eq!(send(&socket, &mut outbox, &peers), [failed(Trouble::Unreachable(errno)), SENT, SENT]);
+        assert_eq!(received(&peers[1]), [1]);
+        assert_eq!(received(&peers[2]), [2]);
+    }
+    assert!(silent(&peers[0]));
+}
+
+#[test]
+fn f8_one_that_is_too_large_is_passed_over_and_full_or_starved_stops() {
+    let (socket, peers, mut outbox) = (socket(), peers(3), Outbox::new());
+    socket.fail_next(&[libc::EMSGSIZE]);
+    assert_eq!(send(&socket, &mut outbox, &peers), [failed(Trouble::TooLarge), SENT, SENT]);
+    for errno in [libc::ENOBUFS, libc::ENOMEM] {
+        socket.fail_next(&[errno]);
+        assert_eq!(send(&socket, &mut outbox, &peers), [failed(Trouble::Starved); 3]);
+    }
+    socket.fail_next(&[libc::EAGAIN]);
+    assert_eq!(send(&socket, &mut outbox, &peers), [failed(Trouble::Full); 3]);
+    assert!(silent(&peers[0]));
+}
+
+#[test]
+fn f8_receiving_goes_on_after_every_fault() {
+    let (socket, mut inbox) = (socket(), Inbox::new(4, 10));
+    let Address::Inet { port, .. } = *socket.address() else { panic!() };
+    UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"hi", ("127.0.0.1", port)).unwrap();
+    socket.fail_next(&[libc::ECONNREFUSED, libc::ENOBUFS, libc::EBADF, libc::EAGAIN, libc::EINTR]);
+    assert!(matches!(socket.receive(&mut inbox), Received::Elsewhere(_)));
+    assert!(matches!(socket.receive(&mut inbox), Received::Starved));
+    assert!(matches!(socket.receive(&mut inbox), Received::Broken(_)));
+    assert!(matches!(socket.receive(&mut inbox), Received::Drained));
+    assert!(matches!(socket.receive(&mut inbox), Received::Datagrams(1)));
+    assert_eq!(inbox.iter().next().unwrap().bytes, b"hi");
+}
+
+#[test]
+fn a_run_that_is_refused_is_sent_singly_in_its_place() {
+    let mut outbox = Outbox::new();
+    for (errno, offloads) in
+        [(libc::EINVAL, true), (libc::EMSGSIZE, true), (libc::EIO, false), (libc::EOPNOTSUPP, false)]
+    {
+        let (socket, peers) = (socket(), peers(2));
+        socket.fail_next(&[errno]);
+        let mut batch = socket.batch(&mut outbox);
+        let [first, second] = [0, 1].map(|peer: usize| Destination::Inet(peers[peer].local_addr().unwrap()));
+        batch.push(first, None, [IoSlice::new(b"aab"), IoSlice::new(b"bccd")], NonZeroU16::new(2));
+        batch.push(second, None, [IoSlice::new(b"x")], None);
+        let fates = batch.send();
+        assert_eq!(fates, [Fate { sent: 4, trouble: None }, SENT]);
+        assert_eq!([(); 4].map(|()| received(&peers[0])), [&b"aa"[..], b"bb", b"cc", b"d"]);
+        assert_eq!(received(&peers[1]), b"x");
+        assert_eq!(socket.offloads(), offloads);
+        // Whether it offloads any more or not, the next run arrives.
+        let mut batch = socket.batch(&mut outbox);
+        batch.push(first, None, [IoSlice::new(b"eeff")], NonZeroU16::new(2));
+        assert_eq!(batch.send(), [Fate { sent: 2, trouble: None }]);
+        assert_eq!([(); 2].map(|()| received(&peers[0])), [b"ee", b"ff"]);
+    }
+}
+
+#[test]
+fn a_unix_peer_that_has_trouble_is_passed_over_with_its_later_messages() {
+    let (ours, _) = unix("passed-over-ours");
+    let (_a, a_peer) = unix("passed-over-a");
+    let (b, b_peer) = unix("passed-over-b");
+    for (errno, trouble) in [
+        (libc::EAGAIN, Trouble::Full),
+        (libc::ECONNREFUSED, Trouble::Gone),
+        (libc::EPERM, Trouble::Unreachable(libc::EPERM)),
+    ] {
+        let mut outbox = Outbox::new();
+        ours.fail_next(&[errno]);
+        let mut batch = ours.batch(&mut outbox);
+        for (peer, bytes) in [(&a_peer, b"1"), (&a_peer, b"2"), (&b_peer, b"3"), (&a_peer, b"4")] {
+            batch.push(Destination::Unix(peer), None, [IoSlice::new(bytes)], None);
+        }
+        assert_eq!(batch.send(), [failed(trouble), failed(trouble), SENT, SENT]);
+    }
+    let mut inbox = Inbox::new(8, 10);
+    assert!(matches!(b.receive(&mut inbox), Received::Datagrams(3)));
+}
+
+/// A socket with an abstract name, and that name as one that may be written to.
+fn unix(name: &str) -> (DatagramSocket, UnixPeer) {
+    let name = UnixName::Abstract(format!("upcalld-test-{}-{name}", std::process::id()).into_bytes());
+    let address = Address::Unix { transport: Transport::UnixDatagram, name: name.clone() };
+    (DatagramSocket::bind(&address, Binding::default()).unwrap(), UnixPeer::verify(&name, 0).unwrap())
+}
+
+#[test]
+fn a_run_that_finds_no_more_room_says_how_far_it_came() {
+    let (ours, _) = unix("run-ours");
+    let (peer, name) = unix("run-peer");
+    let (mut outbox, mut inbox) = (Outbox::new(), Inbox::new(4096, 1));
+    let bytes = vec![7; 4000];
+    let mut batch = ours.batch(&mut outbox);
+    batch.push(Destination::Unix(&name), None, [IoSlice::new(&bytes)], NonZeroU16::new(1));
+    batch.push(Destination::Unix(&name), None, [IoSlice::new(b"8")], None);
+    let fates = batch.send();
+    assert_eq!(fates[0].trouble, Some(Trouble::Full));
+    assert!((1..4000).contains(&fates[0].sent));
+    assert_eq!(fates[1], failed(Trouble::Full), "it would overtake the rest of the run");
+    let Received::Datagrams(count) = peer.receive(&mut inbox) else { panic!() };
+    assert_eq!(count, fates[0].sent);
+}

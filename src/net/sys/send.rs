@@ -1,0 +1,85 @@
+//! Many datagrams by one system call (sendmmsg(2)), each with control messages of its own.
+
+use std::io::{self, IoSlice};
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd};
+
+use socket2::SockAddr;
+
+use super::control::Control;
+
+/// One message to be sent.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::net) struct Outgoing<'m> {
+    pub(in crate::net) to: &'m SockAddr,
+    pub(in crate::net) parts: &'m [IoSlice<'m>],
+    pub(in crate::net) control: &'m Control,
+}
+
+/// The memory for message headers, to be used again.
+#[derive(Default)]
+pub(in crate::net) struct Headers(Vec<libc::mmsghdr>);
+
+// SAFETY: the headers are written anew before each use; what is left over from the last is never looked at.
+unsafe impl Send for Headers {}
+
+/// Headers of messages, all of which are there for as long as this is.
+pub(in crate::net) struct Prepared<'m> {
+    headers: &'m mut [libc::mmsghdr],
+    messages: PhantomData<Outgoing<'m>>,
+}
+
+impl Headers {
+    /// Prepares messages to be sent in this order.
+    pub(in crate::net) fn prepare<'m>(&'m mut self, messages: impl Iterator<Item = Outgoing<'m>>) -> Prepared<'m> {
+        self.0.clear();
+        self.0.extend(messages.map(|message| {
+            // SAFETY: this is a plain C structure, for which all zeros is a value. (It has private padding on some systems.)
+            let mut header: libc::mmsghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+            header.msg_hdr.msg_name = message.to.as_ptr().cast_mut().cast();
+            header.msg_hdr.msg_namelen = message.to.len();
+            header.msg_hdr.msg_iov = message.parts.as_ptr().cast_mut().cast();
+            header.msg_hdr.msg_iovlen = message.parts.len() as _;
+            if message.control.length() > 0 {
+                header.msg_hdr.msg_control = message.control.as_ptr().cast_mut();
+                header.msg_hdr.msg_controllen = message.control.length() as _;
+            }
+            header
+        }));
+        Prepared { headers: &mut self.0, messages: PhantomData }
+    }
+}
+
+impl Prepared<'_> {
+    /// Sends the messages from `first` on, until one fails: how many went. An error is that of the first of them; one
+    /// of a later message is not told (sendmmsg(2)).
+    pub(in crate::net) fn send(&mut self, socket: impl AsFd, first: usize) -> io::Result<usize> {
+        let headers = &mut self.headers[first..];
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        let fd = socket.as_fd().as_raw_fd();
+        // SAFETY: the pointer and the count are those of the slice. Each header points to a name, to parts (an IoSlice is
+        // an iovec, by its documentation) and to control messages that are borrowed for as long as `self` is there; the
+        // kernel only reads them.
+        let result = unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), headers.len() as libc::c_uint, flags as _) };
+        usize::try_from(result).map_err(|_| io::Error::last_os_error())
+    }
+}
+
+/// The bytes of a slice, for as long as they are there (the standard library borrows the `IoSlice`, too).
+pub(in crate::net) fn bytes_of<'d>(slice: &IoSlice<'d>) -> &'d [u8] {
+    // SAFETY: an IoSlice<'d> is made from a slice that is borrowed for 'd.
+    unsafe { std::slice::from_raw_parts(slice.as_ptr(), slice.len()) }
+}
+
+/// Sends one datagram over a connected socket.
+pub(in crate::net) fn send(socket: impl AsFd, parts: &[IoSlice<'_>]) -> io::Result<()> {
+    // SAFETY: this is a plain C structure, for which all zeros is a value.
+    let mut header: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    header.msg_iov = parts.as_ptr().cast_mut().cast();
+    header.msg_iovlen = parts.len() as _;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the header points to parts that are borrowed for the call, and that the kernel only reads.
+    let result = unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const header, flags) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -1,0 +1,136 @@
+//! Unix datagram peers that do not read: the others must not notice.
+
+use std::io::IoSlice;
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
+use nix::unistd::geteuid;
+use upcalld::address::UnixName;
+use upcalld::net::datagram::{DatagramSocket, Destination, PeerSocket, Trouble, UnixPeer};
+use upcalld::net::listener::Binding;
+use upcalld::net::poller::{Interest, Poller};
+
+use super::{DEADLINE, SENT, send};
+
+const LARGE: usize = 60 * 1024;
+
+struct Scene {
+    ours: DatagramSocket,
+    stalled: UnixDatagram,
+    stalled_peer: UnixPeer,
+    healthy: UnixDatagram,
+    healthy_peer: UnixPeer,
+    _directory: tempfile::TempDir,
+}
+
+fn scene() -> Scene {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let url = format!("unix-datagram://{}", path("ours").display());
+    let ours = super::bind(&url, Binding { mode: 0o600, ..Binding::default() }).unwrap();
+    let [(stalled, stalled_peer), (healthy, healthy_peer)] = ["stalled", "healthy"].map(|name| {
+        let socket = UnixDatagram::bind(path(name)).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        (socket, UnixPeer::verify(&UnixName::Path(path(name)), geteuid().as_raw()).unwrap())
+    });
+    Scene { ours, stalled, stalled_peer, healthy, healthy_peer, _directory: directory }
+}
+
+/// Sends until it fails; how many went.
+fn fill(mut send: impl FnMut() -> Option<Trouble>) -> (usize, Trouble) {
+    (0..10_000).find_map(|count| send().map(|trouble| (count, trouble))).unwrap()
+}
+
+#[test]
+fn l8_a_stalled_peer_is_full_and_the_others_are_not() {
+    let Scene { ours, stalled, stalled_peer, healthy, healthy_peer, .. } = scene();
+    let (sent, trouble) = fill(|| send(&ours, Destination::Unix(&stalled_peer), b"x").trouble);
+    assert_eq!(trouble, Trouble::Full);
+    assert!(sent > 0);
+    assert_eq!(send(&ours, Destination::Unix(&healthy_peer), b"y"), SENT);
+    assert_eq!(healthy.recv(&mut [0; 9]).unwrap(), 1);
+    assert!(ours.kept().unwrap().sending > 0);
+    for _ in 0..sent {
+        stalled.recv(&mut [0; 9]).unwrap();
+    }
+    assert_eq!(ours.kept().unwrap().sending, 0);
+    assert_eq!(send(&ours, Destination::Unix(&stalled_peer), b"x"), SENT);
+}
+
+#[test]
+fn l8_its_own_socket_spares_the_shared_one() {
+    let Scene { ours, stalled, stalled_peer, healthy, healthy_peer, .. } = scene();
+    let large = vec![b'x'; LARGE];
+    let own = PeerSocket::connect(&stalled_peer, LARGE).unwrap();
+    let (sent, trouble) = fill(|| own.send(&[IoSlice::new(&large)]).err());
+    assert_eq!(trouble, Trouble::Full);
+    assert!(sent > 0);
+    assert_eq!(ours.kept().unwrap().sending, 0);
+    for _ in 0..3 {
+        assert_eq!(send(&ours, Destination::Unix(&healthy_peer), &large), SENT);
+        assert_eq!(healthy.recv(&mut vec![0; LARGE + 1]).unwrap(), LARGE);
+    }
+    // The poller tells when there is room again, and not before.
+    let mut poller = Poller::new().unwrap();
+    poller.add(&own, 0, Interest::ReadWrite).unwrap();
+    assert_eq!(poller.wait(Some(Duration::ZERO)).unwrap().filter(|ready| ready.writable).count(), 0);
+    for _ in 0..sent {
+        stalled.recv(&mut vec![0; LARGE + 1]).unwrap();
+    }
+    assert_eq!(poller.wait(Some(DEADLINE)).unwrap().filter(|ready| ready.writable).count(), 1);
+    own.send(&[IoSlice::new(&large)]).unwrap();
+}
+
+#[test]
+fn its_own_socket_tells_a_queue_that_is_full_of_small_ones_too() {
+    let Scene { stalled, stalled_peer, .. } = scene();
+    let own = PeerSocket::connect(&stalled_peer, LARGE).unwrap();
+    let mut poller = Poller::new().unwrap();
+    poller.add(&own, 0, Interest::ReadWrite).unwrap();
+    assert!(poller.wait(Some(Duration::ZERO)).unwrap().any(|ready| ready.writable));
+    let (sent, trouble) = fill(|| own.send(&[IoSlice::new(b"x")]).err());
+    assert_eq!(trouble, Trouble::Full);
+    // Whatever edges its own sending made are over.
+    while poller.wait(Some(Duration::ZERO)).unwrap().any(|ready| ready.writable) {}
+    for _ in 0..sent {
+        stalled.recv(&mut [0; 9]).unwrap();
+    }
+    assert!(poller.wait(Some(DEADLINE)).unwrap().any(|ready| ready.writable));
+    own.send(&[IoSlice::new(b"x")]).unwrap();
+}
+
+#[test]
+fn a_message_is_too_large_or_its_receiver_gone_for_its_own_socket_too() {
+    let Scene { stalled, stalled_peer, .. } = scene();
+    let own = PeerSocket::connect(&stalled_peer, LARGE).unwrap();
+    assert_eq!(own.send(&[IoSlice::new(&vec![0; 10_000_000])]), Err(Trouble::TooLarge));
+    drop(stalled);
+    assert_eq!(own.send(&[IoSlice::new(b"x")]), Err(Trouble::Gone));
+    assert_eq!(PeerSocket::connect(&stalled_peer, LARGE).unwrap_err(), Trouble::Gone);
+}
+
+#[test]
+fn a_peer_that_has_connected_to_us_takes_from_the_shared_socket_only() {
+    let Scene { ours, healthy, healthy_peer, _directory, .. } = scene();
+    healthy.connect(_directory.path().join("ours")).unwrap();
+    let refused = PeerSocket::connect(&healthy_peer, LARGE).unwrap_err();
+    assert_eq!(refused, Trouble::Unreachable(nix::libc::EPERM));
+    assert_eq!(send(&ours, Destination::Unix(&healthy_peer), b"x"), SENT);
+    assert_eq!(healthy.recv(&mut [0; 9]).unwrap(), 1);
+}
+
+#[test]
+fn l8_a_connected_peer_that_fills_the_shared_socket_does_not_keep_others_from_being_reached() {
+    let Scene { ours, stalled, stalled_peer, healthy, healthy_peer, _directory } = scene();
+    stalled.connect(_directory.path().join("ours")).unwrap();
+    let large = vec![b'x'; LARGE];
+    let (_, trouble) = fill(|| send(&ours, Destination::Unix(&stalled_peer), &large).trouble);
+    assert_eq!(trouble, Trouble::Full);
+    let kept = ours.kept().unwrap();
+    assert!(kept.sending >= kept.send_buffer, "{kept:?}");
+    assert_eq!(send(&ours, Destination::Unix(&healthy_peer), &large).trouble, Some(Trouble::Full));
+    PeerSocket::connect(&healthy_peer, LARGE).unwrap().send(&[IoSlice::new(&large)]).unwrap();
+    assert_eq!(healthy.recv(&mut vec![0; LARGE + 1]).unwrap(), LARGE);
+    drop(stalled);
+    assert_eq!(send(&ours, Destination::Unix(&healthy_peer), &large), SENT);
+}
