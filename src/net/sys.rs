@@ -62,3 +62,14 @@ pub(super) fn tcp_info(socket: impl AsFd) -> io::Result<TcpInfo> {
         silence: Duration::from_millis(info.tcpi_last_ack_recv.into()),
     })
 }
+
+/// Bytes that were written and not yet acknowledged (SIOCOUTQ, tcp(7)), or not yet read (unix(7)).
+pub(super) fn unsent(socket: impl AsFd) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the request writes one int, to where the pointer says.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
