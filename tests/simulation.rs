@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use fastrand::Rng;
 use upcalld::address::{Peer, Transport};
 use upcalld::engine::{
-    Audience, EndpointId, Engine, Event, Intake, Now, Patience, Policy, Progress, Registration, Settings, Time,
+    Audience, EndpointId, Engine, Event, Now, Patience, Policy, Progress, Registration, Settings, Time, Turn,
 };
 use upcalld::wire::format::Format;
 use upcalld::wire::reason::{Reason, farewell};
@@ -151,10 +151,8 @@ impl World {
         let id = self.clients[&number].id;
         let largest = if self.rng.u8(..4) == 0 { 30_000 } else { 200 };
         for _ in 0..self.rng.usize(1..60) {
-            match self.engine.intake() {
-                Intake::Open => {}
-                Intake::Only(only) if only == id => {}
-                _ => return,
+            if self.engine.turn_of(self.now(), id) != Turn::Yes {
+                return;
             }
             let length = self.rng.usize(0..largest);
             let data = vec![self.rng.lowercase() as u8; length];
@@ -311,7 +309,7 @@ impl World {
             }
             27 => {
                 self.settings.audience = [Audience::All, Audience::Others, Audience::Sender][self.rng.usize(..3)];
-                self.engine.reconfigure(self.settings.clone());
+                self.engine.reconfigure(now, self.settings.clone());
             }
             28 => {
                 if let Some(number) = self.somebody() {

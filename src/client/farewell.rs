@@ -2,8 +2,6 @@
 //!
 //! Knows the names in `wire::reason`; the splitter decides whether a line really is the final one.
 
-use memchr::memmem;
-
 use super::failure::Failure;
 use crate::exit::Status;
 use crate::wire::escape::Escaped;
@@ -21,15 +19,12 @@ pub(super) struct Farewell {
 }
 
 impl Farewell {
-    /// Finds a farewell at the end of a line with its newline: where it begins, and what it says. It begins behind
-    /// other text where an upcall without a newline came before it; then only names that we know are believed.
-    pub(super) fn find(line: &[u8]) -> Option<(usize, Farewell)> {
-        let body = line.strip_suffix(b"\n")?;
-        let start = memmem::rfind(body, PREFIX)?;
-        let name = &body[start + PREFIX.len()..];
+    /// Reads a line with its newline as a farewell. The daemon gives it a line of its own: the same words behind others
+    /// are what somebody said.
+    pub(super) fn read(line: &[u8]) -> Option<Farewell> {
+        let name = line.strip_suffix(b"\n")?.strip_prefix(PREFIX)?;
         let name_like = (1..=MAX_NAME).contains(&name.len()) && name.iter().all(|b| matches!(b, b'a'..=b'z' | b'_'));
-        let farewell = Farewell { name: Escaped(name).to_string() };
-        (name_like && (start == 0 || farewell.meaning().is_some())).then_some((start, farewell))
+        name_like.then(|| Farewell { name: Escaped(name).to_string() })
     }
 
     /// Whether a line that is not yet complete may become a farewell.
@@ -101,8 +96,8 @@ mod tests {
     fn every_announced_reason_is_recognized_and_has_a_status() {
         let announced = Reason::ALL.into_iter().filter(|reason| reason.is_announced()).map(Reason::name);
         for name in announced.chain(Refusal::ALL.into_iter().map(Refusal::name)) {
-            let (start, found) = Farewell::find(farewell(name).as_bytes()).unwrap();
-            assert_eq!((start, found.name.as_str()), (0, name));
+            let found = Farewell::read(farewell(name).as_bytes()).unwrap();
+            assert_eq!(found.name, name);
             assert!(found.failure().to_string().contains(&format!(": {name} (")), "{}", found.failure());
         }
     }
@@ -126,8 +121,8 @@ mod tests {
 
     #[test]
     fn only_a_line_of_its_own_or_a_known_name_is_a_farewell() {
-        assert!(Farewell::find(b"upcalld: from_the_future\n").is_some());
-        assert_eq!(Farewell::find(b"haiiupcalld: shutdown\n").unwrap().0, 4);
+        assert!(Farewell::read(b"upcalld: from_the_future\n").is_some());
+        assert_eq!(Farewell::read(b"haiiupcalld: shutdown\n"), None);
         for line in [
             &b"upcalld: shutdown"[..],
             b"upcalld: Shut down\n",
@@ -136,7 +131,7 @@ mod tests {
             b"upcalld: \x1b[2J\n",
             b"\n",
         ] {
-            assert_eq!(Farewell::find(line), None);
+            assert_eq!(Farewell::read(line), None);
         }
     }
 

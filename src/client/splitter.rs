@@ -26,6 +26,8 @@ pub(super) struct Splitter {
     scanned: usize,
     /// A line that read like a farewell and was passed on as an upcall when no end of file came; nothing came since.
     doubtful: Option<Farewell>,
+    /// The upcall that was handed out last had no newline.
+    open: bool,
 }
 
 impl Splitter {
@@ -38,6 +40,13 @@ impl Splitter {
     /// Hands out every complete line, its newline included, until `each` breaks. A last line that reads like a
     /// farewell is held back.
     pub(super) fn lines(&mut self, mut each: impl FnMut(&[u8]) -> ControlFlow<()>) -> ControlFlow<()> {
+        if std::mem::take(&mut self.open)
+            && let Some(line) = self.buffer.strip_prefix(b"\n")
+            && Farewell::read(line).is_some()
+        {
+            // It ends the line that the last upcall had left open, and is no upcall itself.
+            self.buffer.remove(0);
+        }
         let mut start = 0;
         let mut flow = ControlFlow::Continue(());
         while flow.is_continue()
@@ -45,7 +54,7 @@ impl Splitter {
         {
             let end = self.scanned + found + 1;
             let line = &self.buffer[start..end];
-            if end == self.buffer.len() && Farewell::find(line).is_some() {
+            if end == self.buffer.len() && Farewell::read(line).is_some() {
                 break;
             }
             flow = each(line);
@@ -74,17 +83,15 @@ impl Splitter {
     pub(super) fn quiet(&mut self) -> Vec<u8> {
         self.scanned = 0;
         let upcall = mem::take(&mut self.buffer);
-        self.doubtful = Farewell::find(&upcall).map(|(_, farewell)| farewell);
+        self.doubtful = Farewell::read(&upcall);
+        self.open = !upcall.ends_with(b"\n");
         upcall
     }
 
     /// The stream has ended: the last upcall where there is one, and the farewell where there was one.
-    pub(super) fn finish(mut self) -> (Vec<u8>, Option<Farewell>) {
-        match Farewell::find(&self.buffer) {
-            Some((start, farewell)) => {
-                self.buffer.truncate(start);
-                (self.buffer, Some(farewell))
-            }
+    pub(super) fn finish(self) -> (Vec<u8>, Option<Farewell>) {
+        match Farewell::read(&self.buffer) {
+            Some(farewell) => (Vec::new(), Some(farewell)),
             None => (self.buffer, self.doubtful),
         }
     }
@@ -125,7 +132,9 @@ mod tests {
         let bye = farewell("shutdown");
         assert_eq!(split(&[b"a\n", bye.as_bytes()]), (lines(&["a\n"]), String::new(), true));
         assert_eq!(split(&[bye.as_bytes(), b"a\n"]), (lines(&[&bye, "a\n"]), String::new(), false));
-        assert_eq!(split(&[b"haii", bye.as_bytes()]), (lines(&[]), "haii".into(), true));
+        let after_haii = format!("\n{bye}");
+        assert_eq!(split(&[b"haii", after_haii.as_bytes()]), (lines(&["haii\n"]), String::new(), true));
+        assert_eq!(split(&[b"haii", bye.as_bytes()]), (vec![format!("haii{bye}")], String::new(), false));
         assert_eq!(split(&[bye.as_bytes(), bye.as_bytes()]), (lines(&[&bye]), String::new(), true));
     }
 

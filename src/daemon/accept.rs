@@ -4,13 +4,13 @@ use std::io::IoSlice;
 
 use super::admission;
 use super::connection::{Connection, ConnectionKey};
-use super::log::{debug, info, warning};
 use super::listening::{Active, Socket};
+use super::log::{debug, info, warning};
 use super::server::Server;
 use crate::address::Peer;
 use crate::config::{Protocol, Role};
 use crate::engine::{ListenerNumber, Now, Registration};
-use crate::net::listener::Accepted;
+use crate::net::listener::{Accepted, BACKLOG};
 use crate::net::peer_groups;
 use crate::net::poller::Interest;
 use crate::net::stream::Stream;
@@ -35,7 +35,20 @@ impl Server {
         }
     }
 
-    pub(super) fn accept_from(&mut self, now: Now, number: ListenerNumber) {
+    /// Accepts everybody who is waiting, as far as file descriptors go.
+    pub(super) fn accept_all(&mut self, now: Now, number: ListenerNumber) {
+        for _ in 0..=BACKLOG / PER_TURN {
+            if let Some(active) = self.listeners.get_mut(&number) {
+                active.waiting = true;
+            }
+            self.accept_from(now, number);
+            if !self.listeners.get(&number).is_some_and(|active| active.waiting) || self.exhausted.next().is_some() {
+                return;
+            }
+        }
+    }
+
+    fn accept_from(&mut self, now: Now, number: ListenerNumber) {
         for _ in 0..PER_TURN {
             let Some(active) = self.listeners.get_mut(&number) else { return };
             let Socket::Streams(socket) = &active.socket else { return };

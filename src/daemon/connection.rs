@@ -38,8 +38,10 @@ pub(super) struct Connection {
     pub(super) listener: ListenerNumber,
     /// There is, or may be, something to read.
     pub(super) readable: bool,
-    /// It stands in one of the queues of those that are readable.
+    /// It stands in the queue of those that are readable.
     pub(super) queued: bool,
+    /// It stands in the queue of those whose bytes are thrown away.
+    pub(super) discarding: bool,
     /// The far end has ended its side: read until that end.
     pub(super) hangup: bool,
     /// The end was read.
@@ -64,6 +66,7 @@ impl Connection {
             listener,
             readable: false,
             queued: false,
+            discarding: false,
             hangup: false,
             ended: false,
             discard: false,

@@ -27,11 +27,12 @@ impl Server {
         info!(self.log, "draining: {} endpoints, at most {}", self.engine.len(), humantime::format_duration(grace));
         self.drain = Some(Drain { deadline: now.time + grace, at_once: false });
         // Whoever is waiting to be accepted is told, rather than reset with the socket.
-        self.listeners.values_mut().for_each(|active| active.waiting = true);
-        self.accept(now);
+        for number in self.listeners.keys().copied().collect::<Vec<_>>() {
+            self.accept_all(now, number);
+        }
         // Datagram sockets still have the farewells to send.
         self.listeners.retain(|_, active| matches!(active.socket, Socket::Datagrams(_)));
-        self.engine.reconfigure(crate::engine::Settings { farewell: grace, ..settings(&self.config) });
+        self.engine.reconfigure(now, crate::engine::Settings { farewell: grace, ..settings(&self.config) });
         let everyone: Vec<_> = self.engine.endpoints().map(|(id, _)| id).collect();
         for endpoint in everyone {
             self.engine.leave(now, endpoint, Reason::Shutdown);

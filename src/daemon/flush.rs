@@ -3,12 +3,20 @@
 use super::accept::MAX_LINGERING;
 use super::connection::ConnectionKey;
 use super::log::{debug, info, warning};
-use super::server::Server;
+use super::server::{FAREWELL, Server};
 use crate::address::Transport;
-use crate::engine::{Endpoint, EndpointId, Event, Now, Progress};
+use crate::engine::{Endpoint, EndpointId, Event, Now, Progress, Time};
 use crate::net::poller::Interest;
 use crate::net::stream::Sent;
 use crate::wire::reason::Reason;
+
+/// A connection that has left the registry, and may still be reading.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Lingering {
+    key: ConnectionKey,
+    /// It is closed then at the latest.
+    until: Time,
+}
 
 impl Server {
     /// Writes what is pending, to everyone whose socket may take it; says whether that was anything.
@@ -88,6 +96,7 @@ impl Server {
                 Event::Impatient(number) => {
                     info!(self.log, "inputs go on without waiting for #{number}, whose patience is used up");
                 }
+                Event::Unparked(tag) => self.mark_readable(ConnectionKey::from_token(tag), false),
                 Event::Resumed => debug!(self.log, "inputs no longer wait"),
             }
         }
@@ -126,8 +135,19 @@ impl Server {
         if self.lingering.len() >= MAX_LINGERING && self.drain.is_none() {
             return self.close(key);
         }
-        self.lingering.add(now.time, key);
+        let until = self.drain.as_ref().map_or(now.time + FAREWELL, |drain| drain.deadline);
+        self.lingering.add(now.time, Lingering { key, until });
         self.mark_readable(key, false);
+    }
+
+    /// A connection has lingered for a while: it is closed, unless it is still reading.
+    pub(super) fn stop_lingering(&mut self, now: Now, lingering: Lingering) {
+        let Some(connection) = self.connections.get(lingering.key) else { return };
+        if now.time < lingering.until && connection.stream.is_pending() {
+            self.lingering.add(now.time, lingering);
+        } else {
+            self.close(lingering.key);
+        }
     }
 
     /// Closes a connection that has left the registry.

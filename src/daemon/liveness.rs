@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::connection::ConnectionKey;
 use super::log::debug;
 use super::server::Server;
-use crate::engine::{Now, Time};
+use crate::engine::{Endpoint, Now, Time};
 use crate::wire::reason::Reason;
 
 /// How often a connection is looked at, from when something is sent until everything is acknowledged.
@@ -27,8 +27,13 @@ impl Server {
     pub(super) fn check_liveness(&mut self, now: Now) {
         while let Some(Watched { key, mut since }) = self.watched.pop(now.time) {
             let Some(connection) = self.connections.get_mut(key) else { continue };
+            let endpoint = connection.endpoint.and_then(|endpoint| self.engine.endpoint(endpoint));
             let Some(silence) = connection.stream.silence() else {
-                connection.watched = false;
+                // One whose window is closed has nothing outstanding, and may vanish like that.
+                connection.watched = endpoint.is_some_and(Endpoint::is_behind);
+                if connection.watched {
+                    self.watched.add(now.time, Watched { key, since });
+                }
                 continue;
             };
             if now.time.since(since) > silence {

@@ -25,6 +25,7 @@ use std::path::PathBuf;
 use crate::cli;
 use crate::config::{self, Config, Level, Mistakes, Source, When};
 use crate::exit::Status;
+use crate::net::signals::Signals;
 use log::{Log, error, info, warning};
 use server::Server;
 
@@ -72,6 +73,14 @@ impl Origin {
 
 /// Runs `upcalld` as the options say, until it is told to end.
 pub fn run(options: &cli::Daemon) -> Status {
+    // First of all: a signal that comes early means what it always means.
+    let signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "upcalld: cannot handle signals: {error}");
+            return Status::CannotCreate;
+        }
+    };
     let origin = Origin::new(options);
     let (source, config) = origin.load();
     let config = match config {
@@ -89,7 +98,7 @@ pub fn run(options: &cli::Daemon) -> Status {
         let count = config.listeners.len();
         return print(&format!("{source}: correct; {count} {}\n", if count == 1 { "listener" } else { "listeners" }));
     }
-    serve(origin, &source, config)
+    serve(origin, &source, config, signals)
 }
 
 fn print(text: &str) -> Status {
@@ -103,7 +112,7 @@ fn print(text: &str) -> Status {
     }
 }
 
-fn serve(origin: Origin, source: &Source, config: Config) -> Status {
+fn serve(origin: Origin, source: &Source, config: Config, signals: Signals) -> Status {
     let mut log = Log::new(config.daemon.log_level);
     info!(log, "upcalld {}: configuration: {source}", env!("CARGO_PKG_VERSION"));
     match files::raise_limit() {
@@ -119,7 +128,7 @@ fn serve(origin: Origin, source: &Source, config: Config) -> Status {
         Ok(_) => {}
         Err(error) => warning!(log, "cannot raise the limit of open files: {error}"),
     }
-    let mut server = match Server::new(origin, config, log) {
+    let mut server = match Server::new(origin, config, log, signals) {
         Ok(server) => server,
         Err((mut log, message, status)) => {
             error!(log, "{message}");

@@ -24,7 +24,8 @@ impl Server {
         let mut rest = std::mem::take(endpoints);
         while let Some(number) = rest.first().and_then(|id| self.engine.endpoint(*id)).map(|endpoint| endpoint.listener)
         {
-            let is_other = |id: &EndpointId| self.engine.endpoint(*id).map(|endpoint| endpoint.listener) != Some(number);
+            let is_other =
+                |id: &EndpointId| self.engine.endpoint(*id).map(|endpoint| endpoint.listener) != Some(number);
             let end = rest.iter().position(is_other).unwrap_or(rest.len());
             let mut group: Vec<EndpointId> = rest.drain(..end).collect();
             group.retain(|id| !self.post_alone(now, *id));
@@ -105,7 +106,8 @@ impl Server {
     fn wait_for_port(&mut self, number: ListenerNumber, id: EndpointId) {
         let Some(active) = self.listeners.get_mut(&number) else { return };
         active.blocked.push(id);
-        if active.blocked.len() == 1 && self.poller.modify(&active.socket, number.into(), Interest::ReadWrite).is_err() {
+        if active.blocked.len() == 1 && self.poller.modify(&active.socket, number.into(), Interest::ReadWrite).is_err()
+        {
             self.starved.add(self.clock.now().time, id);
         }
     }

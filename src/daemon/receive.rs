@@ -4,7 +4,7 @@ use super::connection::{ConnectionKey, Unread};
 use super::log::{debug, info};
 use super::server::Server;
 use crate::config::{Level, Role};
-use crate::engine::{Accepted, EndpointId, Intake, Now};
+use crate::engine::{Accepted, EndpointId, Intake, Now, Turn};
 use crate::net::stream::Received;
 use crate::wire::escape::Escaped;
 use crate::wire::reason::Reason;
@@ -14,7 +14,7 @@ use crate::wire::text::End;
 const SHOWN: usize = 1024;
 
 /// What is thrown away of one connection in one turn, in reads.
-const DISCARDS: usize = 16;
+const DISCARDS: usize = 2;
 
 /// Whether a connection has to be looked at again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,8 @@ enum Next {
     Later,
     /// First of all: it has bytes that were read already, which should not be many connections' at a time.
     First,
+    /// When the engine says that it need not wait for itself any more.
+    Parked,
 }
 
 impl Server {
@@ -33,8 +35,16 @@ impl Server {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.readable = true;
         connection.hangup |= hangup;
+        self.queue(key);
+    }
+
+    /// Enters a readable connection in the queue where it belongs, if it is not there already.
+    fn queue(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
         if connection.discard {
-            self.discarding.push_back(key);
+            if !std::mem::replace(&mut connection.discarding, true) {
+                self.discarding.push_back(key);
+            }
         } else if !std::mem::replace(&mut connection.queued, true) {
             self.readable.push_back(key);
         }
@@ -60,20 +70,22 @@ impl Server {
                 continue;
             }
             let next = self.receive_from(now, key);
-            let Some(connection) = self.connections.get_mut(key) else { continue };
-            connection.readable = next != Next::Idle;
-            if connection.discard {
-                if connection.readable {
-                    self.discarding.push_back(key);
-                }
-                continue;
+            self.go_on(key, next);
+        }
+    }
+
+    /// Sees to it that a connection is looked at again when it has to be.
+    fn go_on(&mut self, key: ConnectionKey, next: Next) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.readable = next != Next::Idle;
+        match next {
+            Next::Idle | Next::Parked => {}
+            Next::First if !connection.discard => {
+                // It may stand in the queue already; what matters is that it is first.
+                connection.queued = true;
+                self.readable.push_front(key);
             }
-            connection.queued = connection.readable;
-            match next {
-                Next::Idle => {}
-                Next::Later => self.readable.push_back(key),
-                Next::First => self.readable.push_front(key),
-            }
+            Next::First | Next::Later => self.queue(key),
         }
     }
 
@@ -83,17 +95,17 @@ impl Server {
         let key = ConnectionKey::from_token(tag);
         if self.connections.get(key).is_some_and(|connection| connection.readable && !connection.discard) {
             let next = self.receive_from(now, key);
-            if let Some(connection) = self.connections.get_mut(key) {
-                connection.readable = next != Next::Idle;
-                if connection.readable {
-                    self.mark_readable(key, false);
-                }
-            }
+            self.go_on(key, if next == Next::First { Next::Later } else { next });
         }
     }
 
     fn receive_from(&mut self, now: Now, key: ConnectionKey) -> Next {
         let Some(connection) = self.connections.get_mut(key) else { return Next::Idle };
+        if let Some(endpoint) = connection.endpoint
+            && self.engine.turn_of(now, endpoint) == Turn::Parked
+        {
+            return Next::Parked;
+        }
         if let Some(unread) = connection.unread.take() {
             let next = self.handle(now, key, &unread.bytes, unread.end);
             // There was more to read when these bytes were put aside, or nobody knows.
@@ -146,15 +158,12 @@ impl Server {
         let max = self.config.upcall.max_message;
         let mut any = false;
         let unfinished = loop {
-            let decoder = &mut self.connections[key].decoder;
-            match self.engine.intake() {
-                Intake::Open => {}
-                Intake::Only(only) if only == endpoint => {}
-                _ => {
-                    self.connections[key].unread = Some(Box::new(Unread { bytes: bytes.to_vec(), end }));
-                    return Next::First;
-                }
+            let turn = self.engine.turn_of(now, endpoint);
+            if turn != Turn::Yes {
+                self.connections[key].unread = Some(Box::new(Unread { bytes: bytes.to_vec(), end }));
+                return if turn == Turn::Parked { Next::Parked } else { Next::First };
             }
+            let decoder = &mut self.connections[key].decoder;
             match decoder.next(&mut bytes, end, max) {
                 Ok(Some(message)) => {
                     any = true;
@@ -195,15 +204,19 @@ impl Server {
     /// Reads what nobody wants any more, until the end comes.
     fn throw_away(&mut self, now: Now, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.discarding = false;
         connection.unread = None;
         for _ in 0..DISCARDS {
             match connection.stream.receive(&mut self.buffer) {
                 Received::Bytes(_) => {}
                 Received::Drained => return connection.readable = false,
                 Received::End | Received::Broken(_) if connection.endpoint.is_none() => return self.close(key),
-                Received::End => return connection.ended = true,
-                Received::Broken(_) => {
+                Received::End => {
                     connection.ended = true;
+                    return connection.readable = false;
+                }
+                Received::Broken(_) => {
+                    (connection.ended, connection.readable) = (true, false);
                     if let Some(endpoint) = connection.endpoint {
                         self.engine.lost(now, endpoint, Reason::Reset);
                     }
@@ -211,7 +224,7 @@ impl Server {
                 }
             }
         }
-        self.discarding.push_back(key);
+        self.queue(key);
     }
 }
 

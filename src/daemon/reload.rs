@@ -61,6 +61,10 @@ impl Server {
                 return error!(self.log, "reload refused: {source} is wrong; the old configuration stays");
             }
         };
+        let config = match self.fit_to_log(config) {
+            Ok(config) => config,
+            Err(message) => return error!(self.log, "reload refused: {message}; the old configuration stays"),
+        };
         match self.change_listeners(&config) {
             Ok(()) => self.change_settings(config),
             Err(message) => return error!(self.log, "reload refused: {message}; the old configuration stays"),
@@ -71,18 +75,7 @@ impl Server {
     /// Binds what is new before anything that is old goes. What cannot be bound beside an old listener that goes is bound
     /// in its place.
     fn change_listeners(&mut self, config: &Config) -> Result<(), String> {
-        let kept = |old: &config::Listener| config.listeners.iter().find(|new| same_socket(old, new)).cloned();
-        let mut going: Vec<ListenerNumber> = Vec::new();
-        let mut staying: Vec<(ListenerNumber, config::Listener)> = Vec::new();
-        for (number, active) in &self.listeners {
-            match kept(&active.rules) {
-                Some(rules) => staying.push((*number, rules)),
-                None => going.push(*number),
-            }
-        }
-        let is_new = |new: &&config::Listener| !self.listeners.values().any(|active| same_socket(&active.rules, new));
-        let coming: Vec<config::Listener> = config.listeners.iter().filter(is_new).cloned().collect();
-
+        let (staying, going, coming) = self.compare(&config.listeners);
         let mut bound = Vec::new();
         let mut replaced = Vec::new();
         for rules in coming {
@@ -114,6 +107,28 @@ impl Server {
         Ok(())
     }
 
+    /// Which listeners stay, and under which rules; which go; and which come. By name first: several may be configured
+    /// with port 0, and are alike but for their names.
+    #[allow(clippy::type_complexity)] // three lists, taken apart at once
+    fn compare(
+        &self,
+        new: &[config::Listener],
+    ) -> (Vec<(ListenerNumber, config::Listener)>, Vec<ListenerNumber>, Vec<config::Listener>) {
+        let mut coming = new.to_vec();
+        let mut going: Vec<ListenerNumber> = self.listeners.keys().copied().collect();
+        let mut staying = Vec::new();
+        for by_name in [true, false] {
+            going.retain(|number| {
+                let old = &self.listeners[number].rules;
+                let same = |new: &config::Listener| same_socket(old, new) && (!by_name || old.name == new.name);
+                let found = coming.iter().position(same);
+                staying.extend(found.map(|index| (*number, coming.remove(index))));
+                found.is_none()
+            });
+        }
+        (staying, going, coming)
+    }
+
     /// Closes the old listeners that may be in the way of a new one; their endpoints stay for now.
     fn make_way(
         &mut self,
@@ -124,7 +139,7 @@ impl Server {
         let now = self.clock.now();
         for number in going {
             if self.listeners.get(number).is_some_and(|active| may_collide(&active.rules, new)) {
-                self.accept_from(now, *number);
+                self.accept_all(now, *number);
                 self.receive_batch(now, *number);
                 if let Some(active) = self.listeners.remove(number) {
                     info!(self.log, "no longer listening on {} ({})", active.socket.address(), active.rules.name);
@@ -166,27 +181,34 @@ impl Server {
         if let Some(active) = self.listeners.remove(&number) {
             info!(self.log, "no longer listening on {} ({})", active.socket.address(), active.rules.name);
         }
-        let left = self.engine.endpoints().filter(|(_, endpoint)| endpoint.listener == number && endpoint.transport.is_datagram());
+        let left = self
+            .engine
+            .endpoints()
+            .filter(|(_, endpoint)| endpoint.listener == number && endpoint.transport.is_datagram());
         for endpoint in left.map(|(id, _)| id).collect::<Vec<_>>() {
             self.engine.lost(now, endpoint, Reason::ListenerRemoved);
         }
     }
 
-    fn change_settings(&mut self, mut config: Config) {
-        if config.log.size != self.config.log.size {
-            let size = self.config.log.size;
-            warning!(self.log, "log.size needs a restart; it stays at {size} bytes");
-            config.log.size = size;
-            if config.slow_consumer.max_behind > size / 2 {
-                let max_behind = self.config.slow_consumer.max_behind;
-                warning!(
-                    self.log,
-                    "slow_consumer.max_behind does not fit into that log; it stays at {max_behind} bytes"
-                );
-                config.slow_consumer.max_behind = max_behind;
+    /// The log keeps its size until a restart. Whatever else is configured has to fit into it.
+    fn fit_to_log(&mut self, mut config: Config) -> Result<Config, String> {
+        let size = self.config.log.size;
+        if config.log.size == size {
+            return Ok(config);
+        }
+        warning!(self.log, "log.size needs a restart; it stays at {size} bytes");
+        config.log.size = size;
+        match config::parse("as it would be", &config.to_toml()) {
+            Ok(config) => Ok(config),
+            Err(mistakes) => {
+                let reasons: Vec<&str> = mistakes.list().iter().map(|mistake| mistake.reason.as_str()).collect();
+                Err(format!("with a log of {size} bytes, {}", reasons.join("; ")))
             }
         }
-        self.engine.reconfigure(settings(&config));
+    }
+
+    fn change_settings(&mut self, config: Config) {
+        self.engine.reconfigure(self.clock.now(), settings(&config));
         self.inbox = Some(super::datagrams::inbox(config.upcall.max_message, config.slow_consumer.max_behind));
         self.log_inputs = logs_inputs(&config);
         self.log.set_level(config.daemon.log_level);

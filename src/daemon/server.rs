@@ -8,16 +8,17 @@ use slotmap::SlotMap;
 use super::Origin;
 use super::clock::Clock;
 use super::connection::{Connection, ConnectionKey};
+use super::datagrams;
 use super::deadlines::Deadlines;
 use super::drain::Drain;
-use super::datagrams;
+use super::flush::Lingering;
 use super::listening::{Active, Socket};
 use super::liveness::Watched;
-use super::peers::Peers;
 use super::log::{Log, error, info, warning};
+use super::peers::Peers;
 use crate::address::{Address, Host};
 use crate::config::{self, Config, When};
-use crate::engine::{EndpointId, Engine, Intake, ListenerNumber, Now, Settings};
+use crate::engine::{EndpointId, Engine, Gate, Intake, ListenerNumber, Now, Settings};
 use crate::exit::Status;
 use crate::net::alarm::Alarm;
 use crate::net::datagram::{Inbox, Outbox};
@@ -29,10 +30,10 @@ use crate::net::signals::{Request, Signals};
 const READ: usize = 64 * 1024;
 
 /// How long an endpoint that is told to leave may take to read what is due to it.
-const FAREWELL: Duration = Duration::from_secs(5);
+pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 
-/// How long a connection that we have ended may take to end its own side. Closed earlier, what it still sends would
-/// be answered by a reset, which can cost it what it has not read yet.
+/// How long a connection that we have ended may take to end its own side, once it has acknowledged everything. Closed
+/// earlier, what it still sends would be answered by a reset, which can cost it what it has not read yet.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// When a write is tried again that the kernel had no memory for.
@@ -72,7 +73,7 @@ pub(super) struct Server {
     pub(super) run_lengths: Vec<usize>,
     /// Set to the next lease that may end.
     alarm: Alarm,
-    pub(super) lingering: Deadlines<ConnectionKey>,
+    pub(super) lingering: Deadlines<Lingering>,
     pub(super) starved: Deadlines<EndpointId>,
     pub(super) watched: Deadlines<Watched>,
     pub(super) ready: Vec<EndpointId>,
@@ -108,13 +109,15 @@ pub(super) fn binding(rules: &config::Listener) -> Binding {
 
 impl Server {
     /// A server that listens wherever the configuration says; the log comes back with the message where it cannot.
-    pub(super) fn new(origin: Origin, config: Config, log: Log) -> Result<Server, (Log, String, Status)> {
-        let watch = || Ok((Poller::new()?, Signals::new()?, Alarm::new()?));
-        let (poller, signals, alarm) = match watch() {
+    pub(super) fn new(
+        origin: Origin,
+        config: Config,
+        log: Log,
+        signals: Signals,
+    ) -> Result<Server, (Log, String, Status)> {
+        let (poller, alarm) = match Poller::new().and_then(|poller| Alarm::new().map(|alarm| (poller, alarm))) {
             Ok(made) => made,
-            Err(error) => {
-                return Err((log, format!("cannot watch sockets and signals: {error}"), Status::CannotCreate));
-            }
+            Err(error) => return Err((log, format!("cannot watch sockets: {error}"), Status::CannotCreate)),
         };
         let mut server = Server {
             log,
@@ -278,8 +281,8 @@ impl Server {
         while let Some(endpoint) = self.starved.pop(now.time) {
             self.engine.writable(endpoint);
         }
-        while let Some(key) = self.lingering.pop(now.time) {
-            self.close(key);
+        while let Some(lingering) = self.lingering.pop(now.time) {
+            self.stop_lingering(now, lingering);
         }
         self.check_liveness(now);
     }
@@ -288,7 +291,11 @@ impl Server {
     fn timeout(&self) -> Option<Duration> {
         let inputs = match self.engine.intake() {
             Intake::Open | Intake::Full => !self.readable.is_empty(),
-            Intake::Only(endpoint) => self.connection_of(endpoint).is_some_and(|connection| connection.readable),
+            Intake::Only(endpoint) => {
+                let connection = self.connection_of(endpoint);
+                connection.is_some_and(|connection| connection.readable && !connection.discard)
+                    && !self.engine.is_parked(endpoint)
+            }
             Intake::Held => false,
         };
         let open = self.engine.intake() == Intake::Open && self.drain.is_none();
@@ -322,7 +329,7 @@ impl Server {
         let key = ConnectionKey::from_token(endpoint.tag);
         if let Some(connection) = self.connections.get_mut(key) {
             connection.discard = true;
-            self.discarding.push_back(key);
+            self.mark_readable(key, false);
         }
     }
 }

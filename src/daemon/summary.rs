@@ -37,7 +37,11 @@ impl Server {
         let refused = Refusal::ALL.into_iter().map(|refusal| (refusal.name(), counters.refused(refusal)));
         let dropped = Dropped::ALL.into_iter().map(|reason| (reason.name(), counters.dropped(reason)));
         let (left, refused, dropped) = (list(left), list(refused), list(dropped));
-        info!(self.log, "summary: left: {left}; refused: {refused}; datagrams dropped: {dropped}; upcalls skipped: {}", counters.skipped);
+        info!(
+            self.log,
+            "summary: left: {left}; refused: {refused}; datagrams dropped: {dropped}; upcalls skipped: {}",
+            counters.skipped
+        );
         for (_, endpoint) in self.engine.endpoints().take(LISTED) {
             let name = self.listeners.get(&endpoint.listener).map_or("?", |active| &active.rules.name);
             info!(

@@ -33,6 +33,10 @@ impl Engine {
                 assert_eq!(class, Class::Waited);
                 assert!(self.deadlines.contains(&(deadline, id, Deadline::Patience)));
             }
+            if let Some(deadline) = endpoint.slow.as_ref().and_then(|slow| slow.parked) {
+                assert!(matches!(class, Class::Waited | Class::Unwaited));
+                assert!(self.deadlines.contains(&(deadline, id, Deadline::Parked)));
+            }
             lagging += usize::from(class != Class::No);
         }
         assert_eq!(lagging, self.laggards.iter().count());

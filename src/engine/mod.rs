@@ -105,10 +105,21 @@ pub enum Intake {
     Open,
     /// Nobody's until the next turn: this one has taken enough.
     Full,
-    /// Only those of this endpoint: inputs wait for it, but its own lag never holds its own inputs.
+    /// Only those of this endpoint, for which inputs wait.
     Only(EndpointId),
     /// Nobody's: inputs wait for several endpoints.
     Held,
+}
+
+/// Whether the inputs of one endpoint may be handled now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// They may.
+    Yes,
+    /// Not yet: see [`Engine::intake`].
+    NotNow,
+    /// They would put itself further behind, and it is reading: [`Event::Unparked`] tells when they may.
+    Parked,
 }
 
 /// What the driver is to know or to do.
@@ -127,6 +138,8 @@ pub enum Event {
     Waiting(u64),
     /// Inputs no longer wait for anybody.
     Resumed,
+    /// The inputs of an endpoint that was [parked](Turn::Parked) may be handled again: its tag.
+    Unparked(u64),
     /// The patience of an endpoint is used up; inputs go on without it: its number.
     Impatient(u64),
 }
@@ -182,6 +195,7 @@ enum Deadline {
     Message,
     Patience,
     Farewell,
+    Parked,
 }
 
 /// A message that has begun.
@@ -254,8 +268,9 @@ impl Engine {
     }
 
     /// Goes by other settings from now on.
-    pub fn reconfigure(&mut self, settings: Settings) {
+    pub fn reconfigure(&mut self, now: Now, settings: Settings) {
         self.settings = settings;
+        self.reconsider(now);
     }
 
     /// Registers an endpoint: what is accepted from now on is due to it.
@@ -325,7 +340,7 @@ impl Engine {
         Accepted { sequence, due }
     }
 
-    /// Whose inputs may be handled now. Ask before each.
+    /// Whose inputs may be handled now.
     pub fn intake(&self) -> Intake {
         // A turn takes no more than an endpoint may fall behind before inputs wait for it: with it, the first full
         // socket is noticed long before the policy would have to act.
@@ -337,6 +352,16 @@ impl Engine {
             (_, Some(id)) => Intake::Only(id),
             _ => Intake::Held,
         }
+    }
+
+    /// Whether the inputs of this endpoint may be handled now. Ask before each.
+    pub fn turn_of(&mut self, now: Now, id: EndpointId) -> Turn {
+        match self.intake() {
+            Intake::Open => {}
+            Intake::Only(only) if only == id => {}
+            _ => return Turn::NotNow,
+        }
+        if self.park(now, id) { Turn::Parked } else { Turn::Yes }
     }
 
     /// Notes that something was heard of an endpoint, and whether it has left a message unfinished.
@@ -392,7 +417,7 @@ impl Engine {
 
     /// How many endpoints are behind.
     pub fn behind(&self) -> usize {
-        self.laggards.iter().count()
+        self.registry.iter().filter(|(_, endpoint)| endpoint.is_behind()).count()
     }
 
     /// Memory of the log in use, and the most that it may use, in bytes.

@@ -52,14 +52,14 @@ pub(super) struct CutRecords {
 }
 
 impl CutRecords {
-    /// One shared copy of record `sequence`; none if the copies would exceed `cap` bytes together.
+    /// One shared copy of record `sequence`; none if the copies would exceed `cap` bytes together, but for a first one.
     pub(super) fn keep(&mut self, sequence: u64, payload: &[u8], cap: usize) -> Option<Rc<[u8]>> {
         if let Some(record) = self.records.get(&sequence).and_then(Weak::upgrade) {
             return Some(record);
         }
         self.records.retain(|_, record| record.strong_count() > 0);
         let kept: usize = self.records.values().filter_map(Weak::upgrade).map(|record| record.len()).sum();
-        if kept + payload.len() > cap {
+        if kept > 0 && kept + payload.len() > cap {
             return None;
         }
         let record = Rc::from(payload);

@@ -8,6 +8,9 @@ use super::slow::{Class, Slow};
 use super::{Deadline, EndpointId, Engine, Event, Now, Patience, Time};
 use crate::wire::reason::Reason;
 
+/// How long an endpoint may read nothing before its own inputs no longer wait for it.
+const IDLE: Duration = Duration::from_secs(1);
+
 impl Engine {
     /// Ends a turn, after everything ready was written as far as it went: decides for whom inputs wait, and acts on
     /// those who are too far behind. May make endpoints ready again.
@@ -18,10 +21,67 @@ impl Engine {
         {
             self.lag(now.time, id);
         }
-        while let Some((position, id)) = self.laggards.furthest()
+        // One that inputs wait for is not cut off for what had come before they did.
+        while let Some((position, id)) = self.laggards.furthest_unwaited()
             && self.log.head() - position > self.settings.max_behind
         {
             self.cut(now, id);
+        }
+        if let Some(id) = self.laggards.only_waited()
+            && let Some(slow) = self.registry.get(id).and_then(|endpoint| endpoint.slow.as_ref())
+            && slow.idle
+            && self.log.head() - slow.position() > self.settings.max_behind
+        {
+            self.cut(now, id);
+        }
+    }
+
+    /// Whether the inputs of an endpoint have to wait for itself. If so, [`Event::Unparked`] will tell when they need not.
+    pub(super) fn park(&mut self, now: Now, id: EndpointId) -> bool {
+        let Some(endpoint) = self.registry.get_mut(id) else { return false };
+        let patient = !endpoint.transport.is_datagram();
+        let Some(slow) = endpoint.slow.as_mut().filter(|_| patient) else { return false };
+        if slow.idle || !matches!(slow.class(), Class::Waited | Class::Unwaited) {
+            return false;
+        }
+        if slow.parked.is_none() {
+            let deadline = slow.progress.max(now.time) + IDLE;
+            slow.parked = Some(deadline);
+            self.deadlines.insert((deadline, id, Deadline::Parked));
+        }
+        true
+    }
+
+    /// Whether the inputs of an endpoint are waiting for itself.
+    pub fn is_parked(&self, id: EndpointId) -> bool {
+        let slow = self.registry.get(id).and_then(|endpoint| endpoint.slow.as_ref());
+        slow.is_some_and(|slow| slow.parked.is_some())
+    }
+
+    /// It is time to see whether an endpoint still reads, for which its own inputs wait.
+    fn look_at_parked(&mut self, now: Time, id: EndpointId) {
+        let Some(endpoint) = self.registry.get_mut(id) else { return };
+        let tag = endpoint.tag;
+        let Some(slow) = endpoint.slow.as_mut() else { return };
+        slow.parked = None;
+        let deadline = slow.progress + IDLE;
+        if deadline > now {
+            slow.parked = Some(deadline);
+            self.deadlines.insert((deadline, id, Deadline::Parked));
+        } else {
+            slow.idle = true;
+            self.events.push_back(Event::Unparked(tag));
+        }
+    }
+
+    /// The settings have changed: whom inputs wait for, and for how long, is decided anew.
+    pub(super) fn reconsider(&mut self, now: Now) {
+        let lagging: Vec<(Class, EndpointId)> = self.laggards.iter().map(|(class, _, id)| (class, id)).collect();
+        for (class, id) in lagging {
+            let patient = self.registry.get(id).is_some_and(|endpoint| !endpoint.transport.is_datagram());
+            if patient && matches!(class, Class::Waited | Class::Unwaited) {
+                self.reclass(now.time, id, Class::Behind);
+            }
         }
     }
 
@@ -40,6 +100,7 @@ impl Engine {
                 Deadline::Message => self.message_timeout(now, id),
                 Deadline::Patience => self.out_of_patience(now.time, id),
                 Deadline::Farewell => self.farewell_is_over(now, id),
+                Deadline::Parked => self.look_at_parked(now.time, id),
             }
         }
         while let Some((deadline, id)) = self.leases.first().copied()
@@ -77,6 +138,9 @@ impl Engine {
         // Nobody waits for a datagram endpoint: what it is promised is best effort.
         let patient = !endpoint.transport.is_datagram();
         let slow = endpoint.slow.get_or_insert_with(|| Box::new(Slow::new(now.time)));
+        if slow.class() == Class::No || position > slow.position() {
+            slow.progress = now.time;
+        }
         let class = match slow.class() {
             Class::No if patient => Class::Behind,
             Class::No => Class::Unwaited,
@@ -134,12 +198,21 @@ impl Engine {
     }
 
     fn reclass(&mut self, now: Time, id: EndpointId, class: Class) {
-        let Some(slow) = self.registry.get_mut(id).and_then(|endpoint| endpoint.slow.as_mut()) else { return };
+        let Some(endpoint) = self.registry.get_mut(id) else { return };
+        let tag = endpoint.tag;
+        let Some(slow) = endpoint.slow.as_mut() else { return };
         if slow.class() == class {
             return;
         }
         if let Some(deadline) = slow.deadline {
             self.deadlines.remove(&(deadline, id, Deadline::Patience));
+        }
+        if matches!(class, Class::No | Class::Behind) {
+            slow.idle = false;
+            if let Some(deadline) = slow.parked.take() {
+                self.deadlines.remove(&(deadline, id, Deadline::Parked));
+                self.events.push_back(Event::Unparked(tag));
+            }
         }
         let waited = slow.class() == Class::Waited;
         if waited {

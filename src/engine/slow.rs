@@ -4,6 +4,10 @@
 //! caught up to a quarter or its patience is used up; from then on they go on without it, and the policy acts on it where
 //! it is further behind than `max_behind`.
 //!
+//! The endpoint's own inputs wait for it whatever its patience, as long as it reads: a program that sends faster than it
+//! reads is slowed down, not cut off. Once it has read nothing for a second it need not read before it is heard, lest
+//! both sides wait for each other.
+//!
 //! Patience is a budget of the endpoint: it refills over a minute, so that no stranger can hold the service still. Waiting
 //! costs nothing while the endpoint reads `max_behind` in the time of its patience, or faster: a healthy reader may be
 //! slower than the fastest sender for as long as it likes.
@@ -42,13 +46,29 @@ pub(super) struct Slow {
     used_at: Time,
     /// Since when inputs have waited for it, and where it was then.
     waiting: (Time, u64),
+    /// When it last read something.
+    pub(super) progress: Time,
+    /// It does not read, so its own inputs need not wait for it.
+    pub(super) idle: bool,
     /// When its patience is to be looked at next.
     pub(super) deadline: Option<Time>,
+    /// When it is to be looked at whether it still reads, while its own inputs wait for it.
+    pub(super) parked: Option<Time>,
 }
 
 impl Slow {
     pub(super) fn new(now: Time) -> Slow {
-        Slow { class: Class::No, position: 0, used: Duration::ZERO, used_at: now, waiting: (now, 0), deadline: None }
+        Slow {
+            class: Class::No,
+            position: 0,
+            used: Duration::ZERO,
+            used_at: now,
+            waiting: (now, 0),
+            progress: now,
+            idle: false,
+            deadline: None,
+            parked: None,
+        }
     }
 
     pub(super) fn class(&self) -> Class {
@@ -138,6 +158,11 @@ impl Laggards {
     /// The endpoint furthest behind among those that nothing has been decided on.
     pub(super) fn furthest_behind(&self) -> Option<(u64, EndpointId)> {
         self.behind.first().copied()
+    }
+
+    /// The endpoint furthest behind among those that inputs do not wait for.
+    pub(super) fn furthest_unwaited(&self) -> Option<(u64, EndpointId)> {
+        self.unwaited.first().copied()
     }
 
     /// The endpoint furthest behind of all.

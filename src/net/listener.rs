@@ -14,7 +14,7 @@ use super::unix_path::OwnedPath;
 use crate::address::{Address, Host, Peer, Transport, UnixName};
 
 /// Connections that may wait to be accepted; the kernel's own bound (net.core.somaxconn) is 4096, too.
-const BACKLOG: i32 = 4096;
+pub const BACKLOG: usize = 4096;
 
 /// The most that the kernel buffers for one connection, in bytes, in each direction; it doubles them for its own
 /// bookkeeping (socket(7)). Left to itself it would take megabytes for each endpoint that does not read.
@@ -132,7 +132,7 @@ fn bind_tcp(address: SocketAddr, dual_stack: bool) -> io::Result<Listener> {
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
     socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(BACKLOG as i32)?;
     socket.set_nonblocking(true)?;
     let bound = socket.local_addr()?.as_socket().unwrap_or(address);
     let address = Address::Inet { transport: Transport::Tcp, host: Host::Ip(bound.ip()), port: bound.port() };
@@ -153,7 +153,7 @@ fn bind_unix(name: &UnixName, binding: Binding) -> io::Result<Listener> {
         }
     };
     // Again for an abstract socket, whose listener std has made with a smaller backlog (listen(2) may be repeated).
-    socket.listen(BACKLOG)?;
+    socket.listen(BACKLOG as i32)?;
     socket.set_nonblocking(true)?;
     Ok(Listener { socket, transport: Transport::Unix, address, path })
 }

@@ -103,10 +103,16 @@ impl Stream {
     }
 
     /// For a TCP connection over which something is outstanding, for how long the far end has acknowledged nothing; `None`
-    /// where nothing is outstanding. A far end that only has no room acknowledges all the same, each time it is probed.
+    /// where nothing is outstanding. A far end that only has no room acknowledges all the same, each time it is probed;
+    /// three probes without an answer count as something outstanding.
     pub fn silence(&self) -> Option<Duration> {
         let info = sys::tcp_info(self).ok()?;
-        (info.unacknowledged > 0 || info.probes > 1).then_some(info.silence)
+        (info.unacknowledged > 0 || info.probes >= 3).then_some(info.silence)
+    }
+
+    /// Whether something that was written has not been acknowledged, or over a Unix socket not been read, yet.
+    pub fn is_pending(&self) -> bool {
+        sys::unsent(self).is_ok_and(|bytes| bytes > 0)
     }
 }
 

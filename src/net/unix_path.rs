@@ -48,6 +48,9 @@ impl OwnedPath {
 
     /// Changes mode and group of the socket file.
     pub(super) fn set_access(&self, mode: u32, group: Option<u32>) -> io::Result<()> {
+        if identity(&self.path)? != self.identity {
+            return Err(io::Error::other("there is something else at its path by now"));
+        }
         set_access(&self.path, mode, group)
     }
 }
@@ -77,9 +80,15 @@ fn lock(path: &Path) -> io::Result<Flock<File>> {
             .create(true)
             .truncate(false)
             .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
+            // What is no regular file must neither be followed nor be waited for.
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(path)
             .map_err(|error| explain(error, format!("cannot open its lock file {}", path.display())))?;
+        let there = file.metadata()?;
+        if !there.is_file() || there.uid() != geteuid().as_raw() {
+            let message = format!("its lock file {} is no regular file of this user; remove it", path.display());
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
+        }
         let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
             nix::Error::EWOULDBLOCK => {
                 io::Error::new(io::ErrorKind::AddrInUse, "another upcalld is listening there (it holds the lock)")

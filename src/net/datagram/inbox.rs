@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
+use super::MARK;
 use crate::address::{Credentials, UnixName};
 use crate::net::sys::receive::{Name, Slots};
 
@@ -58,6 +59,9 @@ pub struct Datagram<'i> {
     pub bytes: &'i [u8],
     /// It is larger than the inbox allows.
     pub truncated: bool,
+    /// It was sent by a socket like this one: it is an upcall, not an input. Known of UDP only, and only where no router
+    /// changes the mark.
+    pub looped: bool,
     /// Who sent it.
     pub from: Sender,
 }
@@ -100,7 +104,9 @@ impl Inbox {
                 }
                 Name::Unix(name) => Sender::Unix { name, credentials: ancillary.credentials },
             };
-            Datagram { bytes: &bytes[..bytes.len().min(self.largest)], truncated, from }
+            // The lower two bits are for congestion (RFC 3168).
+            let looped = ancillary.services & !3 == MARK;
+            Datagram { bytes: &bytes[..bytes.len().min(self.largest)], truncated, looped, from }
         })
     }
 }

@@ -22,6 +22,7 @@ pub use unix_peer::{PeerSocket, UnixPeer, Unwritable};
 
 use super::listener::Binding;
 use super::sys;
+use super::sys::control::space;
 use super::sys::send::Prepared;
 use super::unix_path::OwnedPath;
 use crate::address::{Address, Host, Transport, UnixName};
@@ -35,6 +36,11 @@ use unix_peer::abstract_address;
 /// bytes, so that 2 MiB hold the simultaneous acknowledgements of 2,700 endpoints; UDP has nothing else that holds a
 /// sender back. Sent: an upcall of 60 KiB to 30 peers, before the first of them has read it.
 const BUFFER: usize = 1024 * 1024;
+
+/// What our own UDP datagrams carry in their differentiated services field, so that they can be told from everybody else's:
+/// code point 3, of the pool for local use (RFC 2474, section 6). Two daemons that take each other for clients, as a
+/// forged datagram can make them, would otherwise send each other's upcalls back and forth for ever.
+const MARK: u8 = 3 << 2;
 
 /// The families, as far as they are different to send and to receive by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +57,7 @@ pub struct DatagramSocket {
     kind: Kind,
     address: Address,
     path: Option<OwnedPath>,
-    /// Bytes of data in the one control message that comes with each datagram; 0 if there is none.
+    /// Bytes of the control messages that come with each datagram.
     control: usize,
     /// Runs of datagrams are sent as one (UDP_SEGMENT).
     offload: AtomicBool,
@@ -198,12 +204,12 @@ fn bind_udp(address: SocketAddr, dual_stack: bool) -> io::Result<DatagramSocket>
         if wildcard {
             sys::set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
         }
-        (Kind::Ipv6, size_of::<libc::in6_pktinfo>())
+        (Kind::Ipv6, space(size_of::<libc::in6_pktinfo>()))
     } else {
         if wildcard {
             sys::set_option(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
         }
-        (Kind::Ipv4, size_of::<libc::in_pktinfo>())
+        (Kind::Ipv4, space(size_of::<libc::in_pktinfo>()))
     };
     // IPv4: what does not fit is cut into fragments, here and on the way, and no ICMP message, which anybody can forge,
     // changes that. With path MTU discovery, a path that swallows ICMP would swallow larger datagrams for ever: nothing
@@ -212,12 +218,27 @@ fn bind_udp(address: SocketAddr, dual_stack: bool) -> io::Result<DatagramSocket>
     if address.is_ipv4() || dual_stack {
         sys::set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)?;
     }
+    mark(&socket, address.is_ipv4() || dual_stack, address.is_ipv6())?;
     socket.bind(&address.into())?;
     let bound = socket.local_addr()?.as_socket().unwrap_or(address);
     let address = Address::Inet { transport: Transport::Udp, host: Host::Ip(bound.ip()), port: bound.port() };
     // A kernel before 4.18 would not refuse a run, but send it as one datagram.
     let offload = sys::has_option(&socket, libc::SOL_UDP, libc::UDP_SEGMENT);
-    Ok(DatagramSocket::new(socket, kind, address, None, if wildcard { info } else { 0 }, offload))
+    let control = space(size_of::<libc::c_int>()) + if wildcard { info } else { 0 };
+    Ok(DatagramSocket::new(socket, kind, address, None, control, offload))
+}
+
+/// Marks what is sent, and asks for the marks of what is received.
+fn mark(socket: &Socket, ipv4: bool, ipv6: bool) -> io::Result<()> {
+    if ipv4 {
+        sys::set_option(socket, libc::IPPROTO_IP, libc::IP_TOS, MARK.into())?;
+        sys::set_option(socket, libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
+    }
+    if ipv6 {
+        sys::set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_TCLASS, MARK.into())?;
+        sys::set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)?;
+    }
+    Ok(())
 }
 
 fn bind_unix(name: &UnixName, binding: Binding) -> io::Result<DatagramSocket> {
@@ -232,5 +253,5 @@ fn bind_unix(name: &UnixName, binding: Binding) -> io::Result<DatagramSocket> {
         UnixName::Path(path) => Some(OwnedPath::bind(&socket, path, binding.mode, binding.group)?),
     };
     let address = Address::Unix { transport: Transport::UnixDatagram, name: name.clone() };
-    Ok(DatagramSocket::new(socket, Kind::Unix, address, path, size_of::<libc::ucred>(), false))
+    Ok(DatagramSocket::new(socket, Kind::Unix, address, path, space(size_of::<libc::ucred>()), false))
 }

@@ -5,7 +5,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 
 use crate::address::Credentials;
 
-/// Bytes of control messages with one datagram: an in6_pktinfo (40) and a segment size (24) at most.
+/// Bytes of control messages with one datagram: an in6_pktinfo (40), and a segment size or a traffic class (24) at most.
 const ROOM: usize = 64;
 
 /// A buffer for control messages.
@@ -17,7 +17,7 @@ pub(in crate::net) struct Control {
 }
 
 /// Room for one control message with that many bytes of data.
-pub(super) const fn space(bytes: usize) -> usize {
+pub(in crate::net) const fn space(bytes: usize) -> usize {
     // SAFETY: CMSG_SPACE only computes.
     unsafe { libc::CMSG_SPACE(bytes as libc::c_uint) as usize }
 }
@@ -90,6 +90,8 @@ pub(in crate::net) struct Ancillary {
     /// Where it was sent to, and the index of the interface that it came in by.
     pub(in crate::net) local: Option<(IpAddr, u32)>,
     pub(in crate::net) credentials: Option<Credentials>,
+    /// The differentiated services field (RFC 2474): its upper six bits are the code point.
+    pub(in crate::net) services: u8,
 }
 
 impl Ancillary {
@@ -119,6 +121,10 @@ impl Ancillary {
                         let ip = IpAddr::from(Ipv6Addr::from(info.ipi6_addr.s6_addr)).to_canonical();
                         // Nothing can leave from a group.
                         found.local = (!ip.is_multicast()).then_some((ip, info.ipi6_ifindex as u32));
+                    }
+                    (libc::IPPROTO_IP, libc::IP_TOS) if length >= 1 => found.services = *data,
+                    (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) if length >= size_of::<libc::c_int>() => {
+                        found.services = data.cast::<libc::c_int>().read_unaligned() as u8;
                     }
                     (libc::SOL_SOCKET, libc::SCM_CREDENTIALS) if length >= size_of::<libc::ucred>() => {
                         let ucred = data.cast::<libc::ucred>().read_unaligned();

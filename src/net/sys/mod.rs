@@ -116,3 +116,14 @@ pub(super) fn memory(socket: impl AsFd) -> io::Result<Memory> {
     }
     Ok(Memory { sending: values[2], send_buffer: values[3], drops: values[8] })
 }
+
+/// Bytes that were written and not yet acknowledged (SIOCOUTQ, tcp(7)), or not yet read (unix(7)).
+pub(super) fn unsent(socket: impl AsFd) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the request writes one int, to where the pointer says.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 
-use super::control::{Ancillary, Control, space};
+use super::control::{Ancillary, Control};
 use crate::address::UnixName;
 
 /// Buffers for datagrams, and what the last call has put into them.
@@ -48,8 +48,8 @@ impl Slots {
         }
     }
 
-    /// Takes what is there, without waiting. The room for control messages is that of one message with `control` bytes of
-    /// data and not a byte more: a stranger's SCM_RIGHTS then finds none, and the kernel drops the descriptors.
+    /// Takes what is there, without waiting. The room for control messages is `control` bytes, and should be no more than
+    /// those that are expected need: a stranger's SCM_RIGHTS then finds none, and the kernel drops the descriptors.
     pub(in crate::net) fn receive(&mut self, socket: impl AsFd, control: usize) -> io::Result<usize> {
         self.filled = 0;
         let buffers = self.bytes.chunks_exact_mut(self.room).zip(&mut self.names).zip(&mut self.controls);
@@ -61,7 +61,7 @@ impl Slots {
             header.msg_iov = part;
             header.msg_iovlen = 1;
             header.msg_control = buffer.as_mut_ptr();
-            header.msg_controllen = if control == 0 { 0 } else { space(control) } as _;
+            header.msg_controllen = control as _;
             header.msg_flags = 0;
         }
         let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
