@@ -5,7 +5,7 @@ use crate::common::{Daemon, Place, Program, listener, skip_without};
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clientcall.py");
 
 /// A running script, connected and registered.
-fn script(daemon: &Daemon, test: &str) -> Option<Program> {
+pub(crate) fn script(daemon: &Daemon, test: &str) -> Option<Program> {
     let before = daemon.connected();
     let program = Program::start("python3", &[SCRIPT, "127.0.0.1", &daemon.port("lab").to_string()]);
     match program {

@@ -2,7 +2,8 @@
 
 use nix::sys::signal::Signal;
 
-use crate::common::{Daemon, Place, Program, listener, skip_without};
+use crate::common::{Daemon, Place, Program, Stream, listener, skip_without};
+use crate::practicum::script;
 
 const CLIENT: &str = env!("CARGO_BIN_EXE_upcall-client");
 
@@ -45,43 +46,82 @@ fn everybody(test: &str, rest: &str) -> (Daemon, Vec<Program>) {
     (daemon, programs)
 }
 
+/// Everything up to the given number of line ends.
+fn lines(witness: &Stream, count: usize) -> String {
+    let (mut bytes, mut ends) = (Vec::new(), 0);
+    while ends < count {
+        let byte = witness.read_exactly(1);
+        ends += usize::from(byte == b"\n");
+        bytes.extend(byte);
+    }
+    String::from_utf8(bytes).expect("text")
+}
+
+/// What was said, wherever a program broke its lines.
+fn joined(text: &str) -> String {
+    text.replace('\n', "")
+}
+
 #[test]
 fn all_of_them_see_one_order() {
     let (daemon, mut programs) = everybody("all_of_them_see_one_order", "");
+    let mut student = script(&daemon, "all_of_them_see_one_order");
     let witness = daemon.join("lab");
-    let count = programs.len();
+    let (count, mut all, mut sequence) = (programs.len(), String::new(), 0);
+    // The student's messages have no line end, and it only listens after it has spoken.
+    let mut speak = |all: &mut String, sequence: &mut usize| {
+        if let Some(student) = &mut student {
+            student.type_in("a student's line\n");
+            *sequence += 1;
+            let upcall = format!("{sequence} a student's line");
+            witness.expect(&upcall);
+            *all += &upcall;
+        }
+    };
+    speak(&mut all, &mut sequence);
     for (index, program) in programs.iter_mut().enumerate() {
         for line in 0..5 {
             program.type_in(&format!("program {index} line {line}\n"));
         }
     }
-    // Sequences are told by the daemon, so the witness knows where all of it ends.
-    let mut all = Vec::new();
-    while all.iter().filter(|byte| **byte == b'\n').count() < 5 * count {
-        all.extend(witness.read_exactly(1));
-    }
-    let all = String::from_utf8(all).expect("text");
-    let last = all.lines().last().expect("there are lines");
+    all += &lines(&witness, 5 * count);
+    sequence += 5 * count;
+    speak(&mut all, &mut sequence);
+    witness.send("that was all\n");
+    let end = format!("{} that was all\n", sequence + 1);
+    witness.expect(&end);
+    all += &end;
+
     for program in &programs {
-        program.wait_output(last);
-        program.wait_output("\n");
-    }
-    for program in &programs {
-        let text = program.output().text();
-        assert_eq!(text.trim_end(), all.trim_end(), "{}", program.name());
+        program.wait_output("that was all\n");
+        assert_eq!(joined(&program.output().text()), joined(&all), "{}", program.name());
     }
     for index in 0..count {
-        let own: Vec<&str> = all.lines().filter(|line| line.contains(&format!(" program {index} "))).collect();
-        let lines: Vec<char> = own.iter().filter_map(|line| line.chars().last()).collect();
-        assert_eq!(lines, ['0', '1', '2', '3', '4'], "{own:?}");
+        let name = format!(" program {index} line ");
+        let own: Vec<&str> = all.split(&name).skip(1).map(|rest| &rest[..1]).collect();
+        assert_eq!(own, ["0", "1", "2", "3", "4"], "program {index}'s own order");
+    }
+    if let Some(mut student) = student {
+        student.type_in("bye\n");
+        assert!(student.wait_exit().success());
+        let heard = joined(&student.output().text());
+        assert!(!heard.is_empty() && joined(&all).starts_with(&heard), "the student heard {heard}");
     }
 }
 
 #[test]
 fn kill_nine_harms_nobody() {
     let (mut daemon, mut programs) = everybody("kill_nine_harms_nobody", "");
+    let mut student = script(&daemon, "kill_nine_harms_nobody");
     let witness = daemon.join("lab");
     let mut sequence = 0;
+    if let Some(student) = &mut student {
+        student.type_in("whole\n");
+        sequence += 1;
+        witness.expect(format!("{sequence} whole"));
+        student.kill();
+        daemon.wait_log_count(" left: ", 1);
+    }
     while let Some(mut victim) = programs.pop() {
         // In the middle of a line, and with an upcall on its way to it.
         victim.type_in("whole\nhalf a li");
@@ -94,15 +134,11 @@ fn kill_nine_harms_nobody() {
             survivor.wait_output(&format!("{sequence} whole\n"));
         }
         witness.send("witness\n");
-        let mut next = witness.read_exactly(1);
-        while !next.ends_with(b"witness\n") {
-            next.extend(witness.read_exactly(1));
-        }
+        let next = lines(&witness, 1);
         // What the victim had begun may be its last message, or lost with it; it is never there twice.
-        let next = String::from_utf8(next).expect("text");
-        assert!(next.matches("half a li").count() <= 1, "{next}");
-        sequence += 1 + next.matches("half a li").count();
-        assert!(next.ends_with(&format!("{sequence} witness\n")), "{next}");
+        let halves = next.matches("half a li").count();
+        sequence += 1 + halves;
+        assert!(halves <= 1 && next.ends_with(&format!("{sequence} witness\n")), "{next}");
     }
     assert!(daemon.is_running());
     daemon.signal(Signal::SIGTERM);
