@@ -147,8 +147,10 @@ impl Daemon {
 
     /// Where the listener of this name listens, as the log says: the newest line counts.
     pub(crate) fn url(&self, listener: &str) -> String {
-        let name = format!("({listener})");
-        let line = self.log.lines_with("listening on ").into_iter().rfind(|line| line.ends_with(&name));
+        // Behind the name there may be more to say: "(lab, IPv6 only)".
+        let names = [format!(" ({listener})"), format!(" ({listener}, ")];
+        let lines = self.log.lines_with("listening on ");
+        let line = lines.into_iter().rfind(|line| names.iter().any(|name| line.contains(name)));
         let line = line.unwrap_or_else(|| panic!("no listener {listener}"));
         let url = line.split("listening on ").nth(1).and_then(|rest| rest.split(' ').next());
         url.expect("a URL follows").to_owned()
@@ -191,6 +193,11 @@ impl Daemon {
 
     pub(crate) fn wait_connected(&self, count: usize) {
         self.wait_log_count(" connected from ", count);
+    }
+
+    /// How many connections left otherwise than by closing themselves.
+    pub(crate) fn thrown_out(&self) -> usize {
+        self.log.count(" left: ") - self.log.count(" left: closed")
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

@@ -90,7 +90,7 @@ fn the_console_tells_the_story() {
         ": configuration: ",
         "listening on tcp://127.0.0.1:",
         " ready",
-        " connected from tcp://127.0.0.1:",
+        " connected from 127.0.0.1:",
         "; 1 registered",
         "Received from client: haii -- #",
         ", upcall 1 to 1 endpoint",

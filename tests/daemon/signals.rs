@@ -105,7 +105,7 @@ fn usr1_logs_a_summary() {
     tcp.expect("hi\n");
     let before = daemon.log().text().lines().count();
     daemon.signal(Signal::SIGUSR1);
-    daemon.wait_log("SIGUSR1");
+    daemon.wait_log(" summary: ");
     // One event later, the summary is complete.
     daemon.join("lab");
     let text = daemon.log().text();
