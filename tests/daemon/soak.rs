@@ -116,13 +116,12 @@ impl Cable {
         Setup::new(&config).under(&["ip", "netns", "exec", &self.name]).start()
     }
 
-    /// From now on nothing comes from this peer, and nothing gets to it.
+    /// From now on nothing of this peer arrives at the daemon.
     fn cut(&self, stream: &Stream) {
         let port = stream.local().port().to_string();
-        for (chain, side) in [("INPUT", "--sport"), ("OUTPUT", "--dport")] {
-            let rule = ["iptables", "-A", chain, "-p", "tcp", side, &port, "-j", "DROP"];
-            assert!(run(&[&["ip", "netns", "exec", &self.name], &rule[..]].concat()), "the rule is in force");
-        }
+        // What leaves is not dropped here: the daemon's kernel would notice that itself, as no broken cable lets it.
+        let rule = ["iptables", "-A", "INPUT", "-p", "tcp", "--sport", &port, "-j", "DROP"];
+        assert!(run(&[&["ip", "netns", "exec", &self.name], &rule[..]].concat()), "the rule is in force");
     }
 }
 
