@@ -201,6 +201,7 @@ fn a_flood_of_connects_and_leaves_changes_nothing_for_others() {
         assert!(answer[..count].starts_with(format!("{round}\n").as_bytes()));
         witness.expect(format!("{round}\n"));
     }
-    daemon.wait_log_count(" left: closed", 300);
+    // Closed, or reset if the next one's upcall came before it was gone.
+    daemon.wait_log_count(" left: ", 300);
     assert_eq!(daemon.wait_descriptors(before), before);
 }
