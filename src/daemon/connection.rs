@@ -46,6 +46,8 @@ pub(super) struct Connection {
     pub(super) hangup: bool,
     /// The end was read.
     pub(super) ended: bool,
+    /// A write has failed: what was sent before may still be read, but its end is none.
+    pub(super) broken: bool,
     /// What it sends is thrown away.
     pub(super) discard: bool,
     /// The poller is asked for room to write.
@@ -69,6 +71,7 @@ impl Connection {
             discarding: false,
             hangup: false,
             ended: false,
+            broken: false,
             discard: false,
             wants_room: false,
             watched: false,

@@ -65,8 +65,10 @@ impl Server {
                     self.engine.blocked(now, id);
                     return self.starved.add(now.time, id);
                 }
-                Sent::Broken(_) => {
+                Sent::Broken(error) => {
                     // What it sent before it broke is still there to be read.
+                    // EPIPE only says that the far end reads no more (shutdown(2)): what it sends may still end in peace.
+                    connection.broken = error.raw_os_error() != Some(libc::EPIPE);
                     self.engine.deafen(now, id);
                     return self.mark_readable(key, true);
                 }

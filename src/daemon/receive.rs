@@ -1,5 +1,7 @@
 //! From the sockets to the engine: bytes, messages, inputs.
 
+use std::io;
+
 use super::connection::{ConnectionKey, Unread};
 use super::log::{debug, info};
 use super::server::Server;
@@ -122,17 +124,15 @@ impl Server {
                 if next == Next::Idle && again { Next::Later } else { next }
             }
             Received::Drained => self.handle(now, key, &[], End::Drained),
-            Received::End => {
+            Received::End if !connection.broken => {
                 connection.ended = true;
                 self.handle(now, key, &[], End::Eof)
             }
+            // The error was reported to a write already; what looks like an end is none, and ends no message.
+            Received::End => self.broke(now, key, Reason::Reset),
             Received::Broken(error) => {
                 debug!(self.log, "a connection broke: {error}");
-                connection.ended = true;
-                if let Some(endpoint) = connection.endpoint {
-                    self.engine.lost(now, endpoint, Reason::Reset);
-                }
-                Next::Idle
+                self.broke(now, key, reason_of(&error))
             }
         };
         self.buffer = buffer;
@@ -191,6 +191,17 @@ impl Server {
         Next::Idle
     }
 
+    /// A connection is broken: its endpoint, if it has one, is lost.
+    fn broke(&mut self, now: Now, key: ConnectionKey, reason: Reason) -> Next {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.ended = true;
+            if let Some(endpoint) = connection.endpoint {
+                self.engine.lost(now, endpoint, reason);
+            }
+        }
+        Next::Idle
+    }
+
     /// Tells a connection to leave: what it sends from now on is thrown away.
     fn dismiss(&mut self, now: Now, key: ConnectionKey, reason: Reason) -> Next {
         let Some(connection) = self.connections.get_mut(key) else { return Next::Idle };
@@ -215,16 +226,22 @@ impl Server {
                     connection.ended = true;
                     return connection.readable = false;
                 }
-                Received::Broken(_) => {
-                    (connection.ended, connection.readable) = (true, false);
-                    if let Some(endpoint) = connection.endpoint {
-                        self.engine.lost(now, endpoint, Reason::Reset);
-                    }
+                Received::Broken(error) => {
+                    connection.readable = false;
+                    self.broke(now, key, reason_of(&error));
                     return;
                 }
             }
         }
         self.queue(key);
+    }
+}
+
+/// What an error of a connection says of its peer: keepalive, or retransmission, has given it up (tcp(7)); or it is broken.
+fn reason_of(error: &io::Error) -> Reason {
+    match error.raw_os_error() {
+        Some(libc::ETIMEDOUT | libc::EHOSTUNREACH | libc::ENETUNREACH) => Reason::Dead,
+        _ => Reason::Reset,
     }
 }
 

@@ -37,9 +37,9 @@ fn same_socket(old: &config::Listener, new: &config::Listener) -> bool {
     old.address == new.address && old.dual_stack == new.dual_stack
 }
 
-/// Whether two listeners could be in each other's way.
-fn may_collide(old: &config::Listener, new: &config::Listener) -> bool {
-    match (&old.address, &new.address) {
+/// Whether a listener, by the address that it really has, could be in the way of a new one.
+fn may_collide(old: &Address, new: &Address) -> bool {
+    match (old, new) {
         (Address::Inet { transport: a, port: p, .. }, Address::Inet { transport: b, port: q, .. }) => a == b && p == q,
         (old, new) => old == new,
     }
@@ -138,7 +138,7 @@ impl Server {
     ) {
         let now = self.clock.now();
         for number in going {
-            if self.listeners.get(number).is_some_and(|active| may_collide(&active.rules, new)) {
+            if self.listeners.get(number).is_some_and(|active| may_collide(active.socket.address(), &new.address)) {
                 self.accept_all(now, *number);
                 self.receive_batch(now, *number);
                 if let Some(active) = self.listeners.remove(number) {

@@ -1,0 +1,149 @@
+//! The command line: what is checked, printed and refused before anything runs.
+
+use std::fs;
+use std::net::TcpListener;
+
+use crate::common::{Daemon, Place, Setup, Stream, listener};
+
+const USAGE: i32 = 64;
+const CANNOT_CREATE: i32 = 73;
+const CONFIGURATION: i32 = 78;
+
+#[test]
+fn check_names_four_mistakes_with_line_and_column() {
+    let config = r#"[[listener]]
+name = "lab"
+transport = "tpc"
+address = "127.0.0.1:4141"
+
+[upcall]
+formt = "x"
+deliver_to = "everyone"
+
+[registry]
+lease = "5"
+"#;
+    let ended = Setup::new(config).args(&["--check"]).run();
+    assert_eq!(ended.code(), CONFIGURATION, "{}", ended.stderr);
+    let file = ended.setup.config_path().display().to_string();
+    let said = ended.stdout.clone() + &ended.stderr;
+    let mistakes = [(3, 13, "did you mean \"tcp\""), (7, 1, "did you mean"), (8, 14, "everyone"), (11, 9, "\"5\"")];
+    for (line, column, words) in mistakes {
+        let place = format!("{file}:{line}:{column}: ");
+        let found = said.lines().find(|said| said.contains(&place));
+        assert!(found.is_some_and(|found| found.contains(words)), "no {place}… {words} in\n{said}");
+    }
+    assert_eq!(said.lines().filter(|line| line.contains(&format!("{file}:"))).count(), mistakes.len(), "{said}");
+}
+
+/// The port is taken, and nobody minds: what is only checked is not bound, and nothing is written.
+#[test]
+fn check_binds_and_writes_nothing() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let config = listener("lab", "tcp", &address, "") + &listener("local", "unix", "SCRATCH/check.sock", "");
+    for option in ["--check", "-t"] {
+        let ended = Setup::new(&config).args(&[option]).run();
+        assert_eq!(ended.code(), 0, "{}", ended.stderr);
+        let names: Vec<_> = fs::read_dir(ended.setup.scratch())
+            .expect("the scratch directory")
+            .map(|entry| entry.expect("an entry").file_name().into_string().expect("text"))
+            .collect();
+        assert_eq!(names, ["upcalld.toml"], "nothing was written");
+    }
+}
+
+#[test]
+fn a_wrong_file_refuses_to_start_and_binds_nothing() {
+    let config = listener("local", "unix", "SCRATCH/never.sock", "") + "[upcall]\nformat = \"{dta}\"\n";
+    let ended = Setup::new(&config).run();
+    assert_eq!(ended.code(), CONFIGURATION, "{}", ended.stderr);
+    assert!(ended.stderr.contains("upcalld.toml:7:11: "), "{}", ended.stderr);
+    assert!(!ended.setup.scratch().join("never.sock").exists());
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let setup = Setup::new("");
+    fs::remove_file(setup.config_path()).expect("it is there");
+    let ended = setup.run();
+    assert_eq!(ended.code(), CONFIGURATION, "{}", ended.stderr);
+    assert!(ended.stderr.contains("upcalld.toml"), "{}", ended.stderr);
+}
+
+#[test]
+fn wrong_options_are_usage() {
+    let wrong: [&[&str]; 4] =
+        [&["--lisen", "tcp://127.0.0.1:0"], &["--listen", "tpc://127.0.0.1:0"], &["-v", "-q"], &["--open"]];
+    for arguments in wrong {
+        let ended = Setup::new("").args(arguments).run();
+        assert_eq!(ended.code(), USAGE, "{arguments:?}: {}", ended.stderr);
+    }
+    for arguments in [["--help"], ["--version"]] {
+        let ended = Setup::new("").args(&arguments).run();
+        assert_eq!(ended.code(), 0);
+        assert!(ended.stdout.contains("upcalld"), "{}", ended.stdout);
+    }
+}
+
+#[test]
+fn listen_replaces_the_configured_listeners() {
+    let config = Place::UnixPath.listener("local", "") + "[upcall]\nformat = \"<{data}>\"\n";
+    let name = format!("@upcalld-test-{}-listen", std::process::id());
+    let setup = Setup::new(&config).args(&["--listen", "tcp://127.0.0.1:0", "--listen", &format!("unix://{name}")]);
+    let daemon = setup.start();
+    let lines = daemon.log().lines_with("listening on ");
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let urls: Vec<&str> =
+        lines.iter().filter_map(|line| line.split("listening on ").nth(1)?.split(' ').next()).collect();
+    let streams: Vec<Stream> = urls.iter().map(|url| Stream::connect(url)).collect();
+    daemon.wait_connected(2);
+    streams[0].send("hi");
+    for stream in &streams {
+        stream.expect("<hi>");
+    }
+}
+
+#[test]
+fn an_address_that_cannot_be_bound_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let missing = "SCRATCH/no/such/directory/x.sock";
+    for (transport, address) in [("tcp", address.as_str()), ("unix", missing)] {
+        let ended = Setup::new(&listener("lab", transport, address, "")).run();
+        assert_eq!(ended.code(), CANNOT_CREATE, "{}", ended.stderr);
+        let shown = address.replace("SCRATCH", &ended.setup.scratch().display().to_string());
+        assert!(ended.stderr.contains(&shown), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn the_first_line_says_which_configuration() {
+    let daemon = Daemon::start(&Place::Tcp.listener("lab", ""));
+    let text = daemon.log().text();
+    let first = text.lines().next().expect("there is a line");
+    let file = daemon.setup().config_path().display().to_string();
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(first.ends_with(&format!("upcalld {version}: configuration: {file}")), "{first}");
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[1].contains("listening on ") && lines[2].ends_with(" ready"), "{text}");
+    for line in lines {
+        let (time, rest) = line.split_once(' ').expect("words");
+        assert!(humantime::parse_rfc3339(time).is_ok() && time.len() == "2026-01-01T00:00:00.000Z".len(), "{line}");
+        assert!(["error", "warn", "info", "debug"].contains(&rest.split(' ').next().expect("a word")), "{line}");
+    }
+}
+
+#[test]
+fn what_is_printed_is_a_configuration() {
+    let config = Place::Tcp.listener("lab", "max_endpoints = 7") + "[upcall]\nformat = \"<{data}>\"\n";
+    let first = Setup::new(&config).args(&["--print-config"]).run();
+    assert_eq!(first.code(), 0, "{}", first.stderr);
+    assert!(first.stdout.contains("max_endpoints = 7") && first.stdout.contains("<{data}>"), "{}", first.stdout);
+    let second = Setup::new(&first.stdout).args(&["--print-config"]).run();
+    assert_eq!(second.stdout, first.stdout, "printing what was printed changes nothing: {}", second.stderr);
+    let daemon = Daemon::start(&first.stdout);
+    let stream = daemon.join("lab");
+    stream.send("x");
+    stream.expect("<x>");
+}

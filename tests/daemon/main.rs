@@ -1,0 +1,20 @@
+//! The daemon from outside: the real program, on ports and paths of its own, spoken to through sockets and signals.
+//!
+//! A test that proves a promise of the design's test table is named by its row: `cargo test l2_`, `cargo test f13_`.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod admission;
+mod cli;
+mod limits;
+mod load;
+mod order;
+mod practicum;
+mod programs;
+mod reload;
+mod signals;
+mod slow_consumer;
+mod soak;
+mod streams;
+mod unix_socket;

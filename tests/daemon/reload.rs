@@ -1,0 +1,184 @@
+//! SIGHUP: what changes, and who does not notice.
+
+use std::net::SocketAddr;
+
+use nix::sys::signal::Signal;
+use socket2::{Domain, Socket, Type};
+
+use crate::common::{Daemon, Place, Stream, listener, over_transports};
+
+const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
+const RELOADED: &str = " reloaded";
+const REFUSED: &str = " reload refused: ";
+
+over_transports!(the_unchanged_do_not_notice, f15_a_wrong_file_changes_nothing);
+
+fn the_unchanged_do_not_notice(place: Place) {
+    let kept = place.listener("kept", "");
+    let removed = Place::UnixPath.listener("removed", "");
+    let daemon = Daemon::start(&(kept.clone() + &removed + DATA));
+    let (stays, goes) = (daemon.join("kept"), daemon.join("removed"));
+    let (kept_url, removed_url) = (daemon.url("kept"), daemon.url("removed"));
+    stays.send("unfini");
+    stays.expect("unfini");
+    goes.expect("unfini");
+    stays.send("shed\nha");
+    stays.expect("shed\n");
+    goes.expect("shed\n");
+
+    let added = Place::UnixAbstract.listener("added", "");
+    daemon.reload(&(kept + &added + DATA), RELOADED);
+    goes.expect_rest("upcalld: listener_removed\n");
+    daemon.wait_log(" left: listener_removed");
+    assert!(Stream::try_connect(&removed_url).is_err(), "nobody listens there any more");
+    assert_eq!(daemon.url("kept"), kept_url);
+    let new = daemon.join("added");
+    // Half a line from before the reload is still half a line.
+    stays.send("lf\n");
+    for stream in [&stays, &new] {
+        stream.expect("half\n");
+    }
+    assert_eq!(daemon.thrown_out(), 1);
+}
+
+fn f15_a_wrong_file_changes_nothing(place: Place) {
+    let config = place.listener("lab", "") + DATA;
+    let daemon = Daemon::start(&config);
+    let streams: Vec<Stream> = (0..10).map(|_| daemon.join("lab")).collect();
+    let wrong = [
+        "this is no TOML [".to_owned(),
+        config.replace("{data}", "{dta}"),
+        config.replace("transport", "transprot"),
+        config.clone() + "[registry]\nlease = \"0s\"\n",
+    ];
+    for (round, wrong) in wrong.iter().enumerate() {
+        daemon.reload(wrong, REFUSED);
+        streams[round].send(format!("{round}\n"));
+        for stream in &streams {
+            stream.expect(format!("{round}\n"));
+        }
+        daemon.join("lab");
+    }
+    assert!(daemon.log().lines_with(REFUSED).iter().all(|line| line.contains("the old configuration stays")));
+    // A file that is gone is a wrong file, too.
+    std::fs::remove_file(daemon.setup().config_path()).expect("it is there");
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_log_count(REFUSED, wrong.len() + 1);
+    streams[0].send("still here\n");
+    for stream in &streams {
+        stream.expect("still here\n");
+    }
+}
+
+#[test]
+fn a_format_applies_from_the_next_sequence_on() {
+    let lab = Place::Tcp.listener("lab", "");
+    let daemon = Daemon::start(&(lab.clone() + "[upcall]\nformat = \"old {seq} {data}\"\n"));
+    let (first, second) = (daemon.join("lab"), daemon.join("lab"));
+    first.send("a\n");
+    first.expect("old 1 a\n");
+    daemon.reload(&(lab + "[upcall]\nformat = \"new {seq} {data}\"\ndeliver_to = \"others\"\n"), RELOADED);
+    first.send("b\n");
+    second.expect("old 1 a\nnew 2 b\n");
+    second.send("c\n");
+    first.expect("new 3 c\n");
+}
+
+#[test]
+fn rules_and_limits_change_for_newcomers() {
+    let daemon = Daemon::start(&(Place::UnixPath.listener("local", "") + &Place::Tcp.listener("lab", "")));
+    let config = std::fs::read_to_string(daemon.setup().config_path()).expect("it is there");
+    let (first, url) = (daemon.join("lab"), daemon.url("lab"));
+    let limited = config.replace("name = \"lab\"\n", "name = \"lab\"\ndeny = [\"127.0.0.2/32\"]\nmax_endpoints = 2\n");
+    daemon.reload(&limited, RELOADED);
+    assert_eq!(daemon.url("lab"), url);
+    Stream::connect_from("127.0.0.2", &url).expect_rest("upcalld: not_allowed\n");
+    let second = daemon.join("lab");
+    daemon.connect("lab").expect_rest("upcalld: listener_max_endpoints\n");
+    daemon.reload(&config, RELOADED);
+    let third = Stream::connect_from("127.0.0.2", &url);
+    third.send("hi");
+    for stream in [&first, &second, &third] {
+        stream.expect("Upcall event: Processing hi");
+    }
+}
+
+/// `before` stands for the port, and what the reload changes it to has the same port.
+fn widen(before: &str, port: impl Fn(&Daemon) -> u16) {
+    let config = listener("lab", "tcp", before, "") + &Place::UnixPath.listener("local", "") + DATA;
+    let daemon = Daemon::start(&config);
+    let local = daemon.join("local");
+    let port = port(&daemon);
+    let config = std::fs::read_to_string(daemon.setup().config_path()).expect("it is there");
+    daemon.reload(&config.replace(&format!("\"{before}\""), &format!("\"0.0.0.0:{port}\"\nopen = true")), RELOADED);
+    assert_eq!(daemon.url("lab"), format!("tcp://0.0.0.0:{port}"));
+    let far = Stream::connect_from("127.0.0.3", &format!("tcp://127.0.0.2:{port}"));
+    far.send("from afar\n");
+    far.expect("from afar\n");
+    local.expect("from afar\n");
+}
+
+#[test]
+fn an_address_widens_on_its_own_port() {
+    // Bound but not listening, and with the address to be reused: the port is kept from others, not from the daemon.
+    let reserved = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    reserved.set_reuse_address(true).expect("the option exists");
+    reserved.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+    let port = reserved.local_addr().ok().and_then(|address| address.as_socket()).expect("an address").port();
+    widen(&format!("127.0.0.1:{port}"), |_| port);
+}
+
+#[test]
+fn an_address_widens_on_the_port_that_the_kernel_chose() {
+    widen("127.0.0.1:0", |daemon| daemon.port("lab"));
+}
+
+/// A file that is right but asks for what cannot be had: all of it is refused, nothing is half done.
+#[test]
+fn an_address_in_use_refuses_the_reload() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let local = Place::UnixPath.listener("local", "");
+    let lab = Place::Tcp.listener("lab", "");
+    let daemon = Daemon::start(&(local.clone() + &lab + DATA));
+    let (local_stream, lab_stream) = (daemon.join("local"), daemon.join("lab"));
+    daemon.reload(&(local + &listener("more", "tcp", &address, "") + DATA), REFUSED);
+    lab_stream.send("all here\n");
+    for stream in [&local_stream, &lab_stream] {
+        stream.expect("all here\n");
+    }
+    daemon.join("lab");
+    daemon.join("local");
+}
+
+#[test]
+fn f16_a_thousand_hups() {
+    let lab = Place::Tcp.listener("lab", "") + &Place::UnixPath.listener("local", "");
+    let with = |format: usize| format!("{lab}[upcall]\nformat = \"{format} {{data}}\"\n");
+    let daemon = Daemon::start(&with(0));
+    let (tcp, local) = (daemon.join("lab"), daemon.join("local"));
+    let before = daemon.descriptors();
+    for round in 1..=1_000 {
+        daemon.setup().write_config(&with(round));
+        daemon.signal(Signal::SIGHUP);
+    }
+    // Signals coalesce, so count answers, not reloads: the last file is in force at last.
+    let last = b"1000 x\n";
+    for attempt in 0.. {
+        assert!(attempt < 100_000, "the last file never came into force");
+        tcp.send("x\n");
+        let mut got = tcp.read_exactly(4);
+        while got.last() != Some(&b'\n') {
+            got.extend(tcp.read_exactly(1));
+        }
+        let mut same = local.read_exactly(got.len());
+        assert_eq!(got, same);
+        same.clear();
+        if got == last {
+            break;
+        }
+    }
+    assert_eq!(daemon.wait_descriptors(before), before);
+    assert_eq!(daemon.thrown_out(), 0);
+    assert_eq!(daemon.log().count(REFUSED), 0);
+}
