@@ -106,9 +106,6 @@ impl Server {
             return Err(Dropped::BadAddress);
         }
         let known = registered.map(|(_, peer)| peer.endpoint);
-        if role == Role::Input {
-            return self.stranger_says(now, transport, source.peer, datagram.bytes);
-        }
         let limited = limited(&source.name);
         let claim = Claim {
             listener: number,
@@ -117,6 +114,12 @@ impl Server {
             trusted: source.trusted,
             registered: known.is_some(),
         };
+        if role == Role::Input {
+            if !self.gate.allows_input(now.time, &claim) {
+                return Err(Dropped::RateLimited);
+            }
+            return self.stranger_says(now, transport, source.peer, datagram.bytes);
+        }
         match self.gate.judge(now.time, &claim, datagram.bytes) {
             Verdict::Drop(dropped) => return Err(dropped),
             Verdict::Challenge => {

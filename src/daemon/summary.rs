@@ -1,5 +1,6 @@
 //! What SIGUSR1 logs: who is registered, and what has happened so far.
 
+use super::listening::Socket;
 use super::log::info;
 use super::server::Server;
 use crate::engine::Dropped;
@@ -31,7 +32,12 @@ impl Server {
         );
         for (number, active) in &self.listeners {
             let count = self.engine.endpoints().filter(|(_, endpoint)| endpoint.listener == *number).count();
-            info!(self.log, "summary: {} on {}: {count} endpoints", active.rules.name, active.socket.address());
+            let lost = match &active.socket {
+                Socket::Datagrams(socket) => socket.kept().map_or(0, |kept| kept.dropped),
+                Socket::Streams(_) => 0,
+            };
+            let lost = if lost > 0 { format!(", {lost} datagrams found no room") } else { String::new() };
+            info!(self.log, "summary: {} on {}: {count} endpoints{lost}", active.rules.name, active.socket.address());
         }
         let left = Reason::ALL.into_iter().map(|reason| (reason.name(), counters.left(reason)));
         let refused = Refusal::ALL.into_iter().map(|refusal| (refusal.name(), counters.refused(refusal)));

@@ -117,6 +117,7 @@ pub struct Gate<S = RandomState> {
     /// Keyed by the system's randomness, freshly at each start (SipHash-1-3, as the standard library has it).
     key: S,
     challenges: Limiter,
+    inputs: Limiter,
 }
 
 impl Gate {
@@ -135,8 +136,9 @@ impl Default for Gate {
 impl<S: BuildHasher> Gate<S> {
     /// A gate with this key.
     pub fn with_key(key: S) -> Gate<S> {
-        // Somebody who loses a line or restarts needs a few challenges, not many.
-        Gate { key, challenges: Limiter::new(10.0, 20.0) }
+        // Somebody who loses a line or restarts needs a few challenges, not many. Inputs are bounded because nothing
+        // else slows a sender of datagrams down.
+        Gate { key, challenges: Limiter::new(10.0, 20.0), inputs: Limiter::new(1_000.0, 1_000.0) }
     }
 
     /// Says what is to be done about a datagram.
@@ -163,8 +165,15 @@ impl<S: BuildHasher> Gate<S> {
         match (line == b"join", claim.trusted, claim.registered) {
             (true, true, _) => Verdict::Join,
             (true, false, _) | (false, false, false) => self.challenge_if_allowed(now, claim, payload),
-            (false, ..) => Verdict::Input,
+            (false, true, _) => Verdict::Input,
+            (false, false, true) if self.allows_input(now, claim) => Verdict::Input,
+            (false, false, true) => Verdict::Drop(Dropped::RateLimited),
         }
+    }
+
+    /// Whether one more input of this source is within what a source may send that is not trusted.
+    pub fn allows_input<A: Hash>(&mut self, now: Time, claim: &Claim<'_, A>) -> bool {
+        claim.trusted || self.inputs.allows(now, self.key.hash_one((claim.listener, claim.source)))
     }
 
     /// The line that proves an address once it is sent back.
@@ -291,6 +300,16 @@ mod tests {
         assert_eq!(gate.judge(at(0), &claim, b"bye"), Verdict::Challenge);
         assert_eq!(gate.judge(at(0), &claim, b"bye 0123456789abcdef"), Verdict::Drop(Dropped::BadCookie));
         assert_eq!(gate.judge(at(0), &claim, line.replace("join", "bye").as_bytes()), Verdict::Bye);
+    }
+
+    #[test]
+    fn a_source_that_is_not_trusted_sends_so_many_inputs_a_second() {
+        let mut gate = gate();
+        let claim = Claim { registered: true, ..stranger(&PEER) };
+        let inputs = (0..5_000).filter(|_| gate.judge(at(5), &claim, b"x") == Verdict::Input).count();
+        assert_eq!(inputs, 1_000);
+        let trusted = Claim { trusted: true, ..claim };
+        assert!((0..5_000).all(|_| gate.judge(at(5), &trusted, b"x") == Verdict::Input));
     }
 
     #[test]
