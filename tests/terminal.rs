@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "scripts are helpers of tests")]
 
 mod client_support;
+#[path = "client_support/datagram.rs"]
+mod datagram;
 #[path = "client_support/terminal.rs"]
 mod pseudo_terminal;
 
@@ -10,8 +12,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::sync::Mutex;
 use std::sync::mpsc::{self, Sender};
+use std::thread;
 
 use client_support::*;
+use datagram::Puppet;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pseudo_terminal::Terminal;
@@ -64,6 +68,28 @@ fn a_conversation() {
             terminal.type_in(" BYE \r");
             assert_eq!(terminal.end().code(), Some(0));
             assert_eq!(daemon.next_heard(), "haii\napa kabar? ✓\n");
+        }
+    });
+}
+
+#[test]
+fn a_conversation_by_datagrams() {
+    within(DEADLINE, || {
+        let directory = tempfile::tempdir().unwrap();
+        for daemon in Puppet::everywhere(directory.path()) {
+            let url = daemon.url.clone();
+            let inputs = thread::spawn(move || daemon.echo());
+            let mut terminal = Terminal::start(client(&url, &[]), None);
+            terminal.expect(&format!("joined {url}, best effort"));
+            terminal.expect("> ");
+            terminal.type_in("join us\r");
+            terminal.expect("\"join us\" is a command");
+            terminal.expect("> ");
+            terminal.type_in("haii\r");
+            terminal.expect(&format!("{EVENT}haii\r\n"));
+            terminal.type_in("bye\r");
+            assert_eq!(terminal.end().code(), Some(0));
+            assert_eq!(inputs.join().unwrap(), ["haii\n"]);
         }
     });
 }

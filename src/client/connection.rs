@@ -1,4 +1,4 @@
-//! A connection to the daemon: made within a time limit, nonblocking from then on.
+//! A connection to the daemon: a stream, made within a time limit, nonblocking from then on.
 //!
 //! Turns what can go wrong on the way into exit statuses. Knows nothing of what is said over it.
 
@@ -33,7 +33,7 @@ impl Connection {
             Address::Unix { transport: Transport::Unix, name } => {
                 open_unix(name, timeout).map_err(|error| cannot_connect(name, &error))
             }
-            _ => Err(Failure::new(Status::Usage, format!("{address} is not a stream; use tcp or unix"))),
+            _ => Err(Failure::new(Status::Usage, format!("{address} is not a stream"))),
         }?;
         socket
             .set_nonblocking(true)
@@ -63,15 +63,33 @@ impl AsFd for Connection {
     }
 }
 
+/// Every address that a host has.
+pub(super) fn resolve(host: &Host, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+    match host {
+        Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, port)]),
+        Host::Name(name) => match (name.as_str(), port).to_socket_addrs().map(Iterator::collect) {
+            Ok(addresses) => Ok(addresses),
+            Err(error) => Err(Failure::new(Status::UnknownHost, format!("unknown host {name}: {error}"))),
+        },
+    }
+}
+
+/// What there is to say of a host without any.
+pub(super) fn no_address() -> Failure {
+    Failure::new(Status::UnknownHost, "the host has no address")
+}
+
+/// The name of a Unix socket as the kernel takes it.
+pub(super) fn unix_address(name: &UnixName) -> io::Result<SockAddr> {
+    match name {
+        UnixName::Path(path) => SockAddr::unix(path),
+        UnixName::Abstract(name) => SockAddr::unix(std::ffi::OsStr::from_bytes(&[b"\0", name.as_slice()].concat())),
+    }
+}
+
 fn open_tcp(host: &Host, port: u16, timeout: Duration) -> Result<Socket, Failure> {
     let deadline = Instant::now() + timeout;
-    let candidates: Vec<SocketAddr> = match host {
-        Host::Ip(ip) => vec![SocketAddr::new(*ip, port)],
-        Host::Name(name) => (name.as_str(), port)
-            .to_socket_addrs()
-            .map_err(|error| Failure::new(Status::UnknownHost, format!("unknown host {name}: {error}")))?
-            .collect(),
-    };
+    let candidates = resolve(host, port)?;
     let mut last = None;
     for (i, &candidate) in candidates.iter().enumerate() {
         // Each gets its share of what is left: one that swallows packets must not keep us from the others.
@@ -82,7 +100,7 @@ fn open_tcp(host: &Host, port: u16, timeout: Duration) -> Result<Socket, Failure
             Err(error) => last = Some(cannot_connect(&candidate, &error)),
         }
     }
-    Err(last.unwrap_or_else(|| Failure::new(Status::UnknownHost, "the host has no address")))
+    Err(last.unwrap_or_else(no_address))
 }
 
 fn try_tcp(address: SocketAddr, timeout: Duration) -> io::Result<Socket> {
@@ -101,10 +119,7 @@ fn try_tcp(address: SocketAddr, timeout: Duration) -> io::Result<Socket> {
 }
 
 fn open_unix(name: &UnixName, timeout: Duration) -> io::Result<Socket> {
-    let address = match name {
-        UnixName::Path(path) => SockAddr::unix(path)?,
-        UnixName::Abstract(name) => SockAddr::unix(std::ffi::OsStr::from_bytes(&[b"\0", name.as_slice()].concat()))?,
-    };
+    let address = unix_address(name)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // A full accept queue blocks connect(2) for as long as a send may take (unix(7)).
     socket.set_write_timeout(Some(timeout.max(Duration::from_millis(1))))?;
@@ -113,7 +128,8 @@ fn open_unix(name: &UnixName, timeout: Duration) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn cannot_connect(place: &impl fmt::Display, error: &io::Error) -> Failure {
+/// Why the daemon cannot be reached, over any transport.
+pub(super) fn cannot_connect(place: &impl fmt::Display, error: &io::Error) -> Failure {
     let (status, advice) = match (error.kind(), error.raw_os_error().map(Errno::from_raw)) {
         (ErrorKind::TimedOut | ErrorKind::WouldBlock, _) => {
             return Failure::new(
@@ -130,7 +146,7 @@ fn cannot_connect(place: &impl fmt::Display, error: &io::Error) -> Failure {
         }
         // The connection was made, and broken before we could use it.
         (ErrorKind::ConnectionReset, _) => (Status::Io, "it closed the connection at once"),
-        (_, Some(Errno::EPROTOTYPE)) => (Status::Refused, "it is not a stream socket"),
+        (_, Some(Errno::EPROTOTYPE)) => (Status::Refused, "it is a socket of another kind; is it the right transport?"),
         _ => (Status::Refused, "is the address right?"),
     };
     Failure::new(status, format!("cannot connect to {place}: {error}; {advice}"))

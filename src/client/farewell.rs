@@ -1,4 +1,5 @@
-//! The final line of a stream that the daemon closes on purpose: recognizing it, and what it means to a client.
+//! The final line of a stream, or the last datagram, that the daemon says goodbye with: recognizing it, and what it
+//! means to a client.
 //!
 //! Knows the names in `wire::reason`; the splitter decides whether a line really is the final one.
 
@@ -25,6 +26,13 @@ impl Farewell {
         let name = line.strip_suffix(b"\n")?.strip_prefix(PREFIX)?;
         let name_like = (1..=MAX_NAME).contains(&name.len()) && name.iter().all(|b| matches!(b, b'a'..=b'z' | b'_'));
         name_like.then(|| Farewell { name: Escaped(name).to_string() })
+    }
+
+    /// What a datagram says that is a farewell: nothing but its line, with a name that we know. Nothing else tells it
+    /// from an upcall.
+    pub(super) fn of_datagram(datagram: &[u8]) -> Option<Farewell> {
+        let (start, farewell) = Farewell::find(datagram)?;
+        (start == 0 && farewell.meaning().is_some()).then_some(farewell)
     }
 
     /// Whether a line that is not yet complete may become a farewell.
@@ -132,6 +140,14 @@ mod tests {
             b"\n",
         ] {
             assert_eq!(Farewell::read(line), None);
+        }
+    }
+
+    #[test]
+    fn a_datagram_is_a_farewell_only_as_a_whole() {
+        assert!(Farewell::of_datagram(b"upcalld: shutdown\n").is_some());
+        for datagram in [&b"haiiupcalld: shutdown\n"[..], b"upcalld: from_the_future\n", b"upcalld: shutdown"] {
+            assert_eq!(Farewell::of_datagram(datagram), None);
         }
     }
 

@@ -13,10 +13,12 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::connection::{CONNECT_TIMEOUT, Connection};
-use super::exchange::{End, Exchange, Sink};
+use super::commands;
+use super::connection::CONNECT_TIMEOUT;
+use super::exchange::{Exchange, Sink};
 use super::failure::{Failure, say};
 use super::lines::is_bye;
+use super::link::{self, End, Link, Manner};
 use super::output::{Output, Printer, Style};
 use super::prompt::{Display, Prompt, Typed};
 use super::signals::Signals;
@@ -24,7 +26,8 @@ use super::source::Source;
 use crate::address::Address;
 use crate::exit::Status;
 
-/// How long to wait for what is still due after a goodbye at the prompt: a person waits.
+/// How long to wait for what is still due after a goodbye at the prompt: a person waits. (Over datagrams, a tenth of it
+/// without anything is enough.)
 const LINGER_AT_PROMPT: Duration = Duration::from_secs(2);
 
 /// The same at the end of a pipe.
@@ -36,39 +39,52 @@ const INTERRUPT_INTERVAL: Duration = Duration::from_millis(20);
 /// Runs until `bye`, the end of input, or the end of the connection.
 pub(super) fn run(address: &Address) -> Result<(), Failure> {
     let stdout = || Output::stdout().map_err(|error| Failure::output(&error));
-    let mut connection = Connection::open(address, CONNECT_TIMEOUT)?;
-    if io::stdin().is_terminal()
-        && let Some((prompt, display)) = Prompt::open(stdout()?)
-    {
-        let output = stdout()?;
-        let mut printer = Printer::new(&output, Style::Verbatim, None);
+    let prompt = if io::stdin().is_terminal() { Prompt::open(stdout()?) } else { None };
+    let linger = if prompt.is_some() { LINGER_AT_PROMPT } else { LINGER };
+    let mut link = link::open(address, Manner { timeout: CONNECT_TIMEOUT, linger, echo: true })?;
+    let datagrams = address.transport().is_datagram();
+    // What comes on a stream is one text; datagrams are one each, whatever they end in.
+    let style = if datagrams { Style::Lines } else { Style::Verbatim };
+    let output = stdout()?;
+    if let Some((prompt, display)) = prompt {
+        let mut printer = Printer::new(&output, style, None);
         let mut above = AbovePrompt { display, pending: Vec::new() };
         let sink: &mut (dyn Sink + Send) = if io::stdout().is_terminal() { &mut above } else { &mut printer };
-        say(&format!("connected to {address}; what you type is sent line by line, bye or Ctrl-D ends"));
-        at_prompt(&mut connection, prompt, sink)
+        let how = if datagrams { "joined {}, best effort" } else { "connected to {}" };
+        let how = how.replace("{}", &address.to_string());
+        say(&format!("{how}; what you type is sent line by line, bye or Ctrl-D ends"));
+        at_prompt(&mut *link, prompt, sink, checked(address))
     } else {
-        piped(&mut connection, &stdout()?)
+        let signals = Signals::catch_for(address)?;
+        let printer = Printer::new(&output, Style::unless_terminal(style), None);
+        let end = piped(&mut *link, printer, signals.as_ref())?;
+        if let Some(signals) = &signals {
+            signals.release();
+        }
+        verdict(end, false)
     }
 }
 
-fn piped(connection: &mut Connection, output: &Output) -> Result<(), Failure> {
+fn piped(link: &mut dyn Link, printer: Printer<'_>, signals: Option<&Signals>) -> Result<End, Failure> {
     let mut source = Source::default();
     source.add_stdin(true)?;
-    let printer = Printer::new(output, Style::unless_terminal(Style::Verbatim), None);
     let mut sink = WhileRead { printer, closed: false };
-    let exchange = Exchange {
-        connection,
-        source: Some(source),
-        sink: &mut sink,
-        linger: LINGER,
-        deadline: None,
-        stop: None,
-        output: None,
-    };
-    verdict(exchange.run()?, false)
+    let stop = signals.map(AsFd::as_fd);
+    Exchange { link, source: Some(source), sink: &mut sink, deadline: None, stop, output: None }.run()
 }
 
-fn at_prompt(connection: &mut Connection, mut prompt: Prompt, sink: &mut (dyn Sink + Send)) -> Result<(), Failure> {
+/// Refuses lines that the daemon would take for commands.
+fn checked(address: &Address) -> impl Fn(&[u8]) -> Result<(), Failure> {
+    let (datagrams, strict) = (address.transport().is_datagram(), !address.is_local());
+    move |line| if datagrams { commands::check(line, strict) } else { Ok(()) }
+}
+
+fn at_prompt(
+    link: &mut dyn Link,
+    mut prompt: Prompt,
+    sink: &mut (dyn Sink + Send),
+    check: impl Fn(&[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let unusable = |error: io::Error| Failure::new(Status::Io, format!("cannot set up the terminal: {error}"));
     let signals = Signals::catch().map_err(unusable)?;
     let (receiver, mut typed) = io::pipe().map_err(unusable)?;
@@ -79,10 +95,9 @@ fn at_prompt(connection: &mut Connection, mut prompt: Prompt, sink: &mut (dyn Si
     let (mishap, end) = thread::scope(|scope| {
         let exchange = scope.spawn(|| {
             let exchange = Exchange {
-                connection,
+                link,
                 source: Some(source),
                 sink,
-                linger: LINGER_AT_PROMPT,
                 deadline: None,
                 stop: Some(signals.as_fd()),
                 output: None,
@@ -97,7 +112,7 @@ fn at_prompt(connection: &mut Connection, mut prompt: Prompt, sink: &mut (dyn Si
             }
             end
         });
-        let mishap = converse(&mut prompt, &mut typed, &over);
+        let mishap = converse(&mut prompt, &mut typed, &over, check);
         left.store(true, Ordering::SeqCst);
         exchange.thread().unpark();
         // The end of the pipe is the end of what there is to send; without an editor nobody waits for it to draw.
@@ -113,13 +128,22 @@ fn at_prompt(connection: &mut Connection, mut prompt: Prompt, sink: &mut (dyn Si
 }
 
 /// Passes on what is typed until somebody leaves.
-fn converse(prompt: &mut Prompt, typed: &mut impl Write, over: &AtomicBool) -> Option<Failure> {
+fn converse(
+    prompt: &mut Prompt,
+    typed: &mut impl Write,
+    over: &AtomicBool,
+    check: impl Fn(&[u8]) -> Result<(), Failure>,
+) -> Option<Failure> {
     while !over.load(Ordering::SeqCst) {
         match prompt.read() {
             Typed::Line(text) => {
                 for line in text.lines().filter(|line| !line.is_empty()) {
                     if is_bye(line.as_bytes()) {
                         return None;
+                    }
+                    if let Err(refusal) = check(line.as_bytes()) {
+                        say(&refusal);
+                        continue;
                     }
                     // A broken pipe means that the exchange is over, and it says why.
                     typed.write_all(format!("{line}\n").as_bytes()).ok()?;
@@ -136,7 +160,8 @@ fn converse(prompt: &mut Prompt, typed: &mut impl Write, over: &AtomicBool) -> O
 fn verdict(end: End, at_prompt: bool) -> Result<(), Failure> {
     match end {
         End::Closed { farewell: Some(farewell), .. } => Err(farewell.failure()),
-        End::Closed { complete: true, .. } | End::Enough | End::OutputClosed | End::Stopped => Ok(()),
+        End::Closed { complete: true, .. } | End::Sent | End::Enough | End::OutputClosed | End::Stopped => Ok(()),
+        End::Failed(failure) => Err(failure),
         End::Closed { .. } => {
             Err(Failure::new(Status::Refused, "the daemon closed the connection and did not say why"))
         }

@@ -1,4 +1,4 @@
-//! `upcall-client listen`: prints upcalls as they come, and comes back when the connection is lost. It sends nothing, ever.
+//! `upcall-client listen`: prints upcalls as they come, and comes back when the connection is lost. It sends no input, ever.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -7,10 +7,12 @@ use fastrand::Rng;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::backoff::Backoff;
-use super::connection::{CONNECT_TIMEOUT, Connection};
-use super::exchange::{End, Exchange};
+use super::connection::CONNECT_TIMEOUT;
+use super::exchange::Exchange;
 use super::failure::{Failure, say};
+use super::link::{self, End, Manner};
 use super::output::{Output, Printer, Style};
+use super::signals::Signals;
 use crate::address::Address;
 use crate::cli::Listen;
 use crate::exit::Status;
@@ -31,8 +33,10 @@ pub(super) fn run(address: &Address, options: &Listen) -> Result<(), Failure> {
         output: &output,
         printer: Printer::new(&output, style, options.count),
         deadline: options.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+        signals: Signals::catch_for(address)?,
         admitted: false,
     };
+    listener.release();
     listener.listen()
 }
 
@@ -42,6 +46,8 @@ struct Listener<'a> {
     output: &'a Output,
     printer: Printer<'a>,
     deadline: Option<Instant>,
+    /// Held while there is somebody to say goodbye to.
+    signals: Option<Signals>,
     /// The daemon has let us in at least once.
     admitted: bool,
 }
@@ -81,24 +87,30 @@ impl Listener<'_> {
     /// Connects and prints. The outer result says whether to try again.
     fn attempt(&mut self) -> Result<Result<(), Failure>, Lost> {
         let left = self.deadline.map_or(CONNECT_TIMEOUT, |deadline| deadline.saturating_duration_since(Instant::now()));
-        let mut connection = match Connection::open(self.address, left.min(CONNECT_TIMEOUT)) {
-            Ok(connection) => connection,
+        let manner = Manner { timeout: left.min(CONNECT_TIMEOUT), linger: Duration::ZERO, echo: true };
+        let mut link = match link::open(self.address, manner) {
+            Ok(link) => link,
             Err(_) if self.is_late() => return Ok(self.timed_out()),
             Err(failure) => return Err(Lost { finally: failure.status() == Status::Denied, failure }),
         };
         if self.admitted {
-            say(&format!("connected to {} again", self.address));
+            let what = if self.address.transport().is_datagram() { "joined" } else { "connected to" };
+            say(&format!("{what} {} again", self.address));
+        }
+        if let Some(signals) = &self.signals {
+            signals.hold();
         }
         let exchange = Exchange {
-            connection: &mut connection,
+            link: &mut *link,
             source: None,
             sink: &mut self.printer,
-            linger: Duration::ZERO,
             deadline: self.deadline,
-            stop: None,
+            stop: self.signals.as_ref().map(AsFd::as_fd),
             output: Some(self.output.as_fd()),
         };
-        let end = match exchange.run() {
+        let end = exchange.run();
+        self.release();
+        let end = match end {
             Ok(end) => end,
             Err(failure) => return Ok(Err(failure)),
         };
@@ -116,9 +128,10 @@ impl Listener<'_> {
                 let message = format!("the connection to {} broke: {error}", self.address);
                 Err(Lost { failure: Failure::new(Status::Io, message), finally: false })
             }
+            End::Failed(failure) => Err(Lost { finally: failure.status() == Status::Denied, failure }),
             End::TimedOut => Ok(self.timed_out()),
             // Whoever has read enough of us is content.
-            End::Enough | End::OutputClosed | End::Lingered { .. } | End::Stopped => Ok(Ok(())),
+            End::Enough | End::OutputClosed | End::Lingered { .. } | End::Sent | End::Stopped => Ok(Ok(())),
         }
     }
 
@@ -137,6 +150,13 @@ impl Listener<'_> {
             if poll(&mut output, timeout).unwrap_or(0) > 0 {
                 return Some(Ok(()));
             }
+        }
+    }
+
+    /// Nobody is there to say goodbye to: signals end the program again.
+    fn release(&self) {
+        if let Some(signals) = &self.signals {
+            signals.release();
         }
     }
 

@@ -1,27 +1,39 @@
 //! `upcall-client`: connects to a daemon, sends inputs, shows upcalls.
 //!
 //! ```text
-//! source: what to send ─┐                      ┌─ splitter: bytes → upcalls, tails, the farewell ─ sink: where they go
-//!                       └ exchange: one poll loop ┘
+//! source: what to send ─ exchange: one poll loop ─ sink: where upcalls go
+//!                                 │
+//!                      link: a way to the daemon
+//!      stream ──────────────┘           └────────────── datagram
+//!      connection: made in time                         mailbox: a socket, and whose datagrams count
+//!      splitter: bytes → upcalls, tails, the farewell   session: join, prove, renew, leave; pacer: not too fast
 //! ```
 //!
 //! The commands (`interactive`, `send`, `listen`) each put a source and a sink around the same loop. They know no
-//! protocol: that the daemon speaks text is known to `splitter`, `farewell` and `source` only.
+//! protocol: that the daemon speaks text is known to `source`, to `farewell` and to what is below the link only.
 
 mod backoff;
+mod commands;
 mod connection;
+mod datagram;
 mod exchange;
 mod failure;
 mod farewell;
 mod interactive;
 mod lines;
+mod link;
 mod listen;
+mod mailbox;
 mod output;
+mod pacer;
 mod prompt;
 mod send;
+mod senders;
+mod session;
 mod signals;
 mod source;
 mod splitter;
+mod stream;
 
 use crate::cli::{Client, Command};
 use crate::exit::Status;

@@ -1,38 +1,49 @@
 //! `upcall-client send`: inputs from arguments, files and standard input, each sent once.
 
 use std::ffi::OsStr;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
-use super::connection::{CONNECT_TIMEOUT, Connection};
-use super::exchange::{End, Exchange};
+use super::commands;
+use super::connection::CONNECT_TIMEOUT;
+use super::exchange::Exchange;
 use super::failure::Failure;
+use super::link::{self, End, Manner};
 use super::output::Discard;
+use super::signals::Signals;
 use super::source::Source;
 use crate::address::Address;
 use crate::cli::Send;
 use crate::exit::Status;
 
-/// A connection is never made twice: what it carried may have been delivered already.
+/// Nothing is ever sent on a second connection: what the first carried may have been delivered already.
 const NO_RETRY: &str = "not tried again, because inputs could be sent twice";
 
-/// Sends everything, and waits until the daemon has taken it.
+/// Sends everything, and waits until the daemon has taken it, where the transport can tell.
 pub(super) fn run(address: &Address, options: &Send) -> Result<(), Failure> {
     // Whatever can be wrong on this side is found before anything is sent.
-    let source = gather(options)?;
-    let mut connection = Connection::open(address, CONNECT_TIMEOUT)?;
+    let source = gather(address, options)?;
+    let manner = Manner { timeout: CONNECT_TIMEOUT, linger: options.linger, echo: false };
+    let mut link = link::open(address, manner)?;
+    let signals = Signals::catch_for(address)?;
     let exchange = Exchange {
-        connection: &mut connection,
+        link: &mut *link,
         source: Some(source),
         // The daemon calls us back like everybody else; unread, that would block it and us.
         sink: &mut Discard,
-        linger: options.linger,
         deadline: None,
-        stop: None,
+        stop: signals.as_ref().map(AsFd::as_fd),
         output: None,
     };
-    match exchange.run()? {
+    let end = exchange.run()?;
+    if let Some(signals) = &signals {
+        signals.release();
+    }
+    match end {
         End::Closed { farewell: Some(farewell), .. } => Err(farewell.failure().and(NO_RETRY)),
-        End::Closed { complete: true, .. } => Ok(()),
+        End::Closed { complete: true, .. } | End::Sent => Ok(()),
+        End::Failed(failure) if failure.status() == Status::BadData => Err(failure),
+        End::Failed(failure) => Err(failure.and(NO_RETRY)),
         End::Closed { .. } => Err(Failure::new(
             Status::Refused,
             "the daemon closed the connection before everything was sent, and did not say why",
@@ -46,18 +57,22 @@ pub(super) fn run(address: &Address, options: &Send) -> Result<(), Failure> {
             let linger = humantime::format_duration(options.linger);
             Err(Failure::new(Status::TimedOut, format!("the daemon {what} within {linger}")).and(NO_RETRY))
         }
-        // Nothing that could cause these was set up.
+        // A signal has ended the program by now, and nothing that could cause the others was set up.
         End::Enough | End::OutputClosed | End::TimedOut | End::Stopped => Ok(()),
     }
 }
 
-fn gather(options: &Send) -> Result<Source, Failure> {
+fn gather(address: &Address, options: &Send) -> Result<Source, Failure> {
     let mut source = Source::default();
     for message in &options.messages {
         if message == OsStr::new("-") {
             source.add_stdin(false)?;
         } else {
-            source.add_bytes(line(message.as_bytes())?);
+            let message = line(message.as_bytes())?;
+            if address.transport().is_datagram() {
+                commands::check(&message, !address.is_local())?;
+            }
+            source.add_bytes(message);
         }
     }
     if let Some(file) = &options.file {
