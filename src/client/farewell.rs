@@ -31,8 +31,7 @@ impl Farewell {
     /// What a datagram says that is a farewell: nothing but its line, with a name that we know. Nothing else tells it
     /// from an upcall.
     pub(super) fn of_datagram(datagram: &[u8]) -> Option<Farewell> {
-        let (start, farewell) = Farewell::find(datagram)?;
-        (start == 0 && farewell.meaning().is_some()).then_some(farewell)
+        Farewell::read(datagram).filter(|farewell| farewell.meaning().is_some())
     }
 
     /// Whether a line that is not yet complete may become a farewell.

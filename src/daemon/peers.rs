@@ -9,6 +9,9 @@ use crate::address::UnixName;
 use crate::engine::{EndpointId, ListenerNumber};
 use crate::net::datagram::{Destination, LocalAddress, PeerSocket, UnixPeer};
 
+/// The bit that tells the tokens of peers.
+const PEER: u64 = 1 << 63;
+
 slotmap::new_key_type! {
     pub(super) struct PeerKey;
 }
@@ -17,6 +20,15 @@ impl PeerKey {
     /// For the engine.
     pub(super) fn tag(self) -> u64 {
         self.data().as_ffi()
+    }
+
+    /// For the poller: no connection's, since no slot is ever used 2³¹ times, nor a listener's.
+    pub(super) fn token(self) -> u64 {
+        self.tag() | PEER
+    }
+
+    pub(super) fn from_token(token: u64) -> Option<PeerKey> {
+        (token & PEER != 0).then(|| PeerKey::from_tag(token & !PEER))
     }
 
     pub(super) fn from_tag(tag: u64) -> PeerKey {

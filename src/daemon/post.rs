@@ -89,7 +89,7 @@ impl Server {
                 self.engine.blocked(now, id);
                 self.starved.add(now.time, id);
             }
-            Trouble::Gone => self.engine.lost(now, id, Reason::Reset),
+            Trouble::Gone => self.gone(now, id),
             // This peer misses it; what comes later may reach it, until its lease ends.
             Trouble::TooLarge | Trouble::Unreachable(_) => {
                 return self.engine.pass(now, id, count - fate.sent, false) == Progress::More;
@@ -126,18 +126,41 @@ impl Server {
     }
 
     /// A Unix peer does not read: it gets a sending socket of its own, so that what it leaves unread is charged to
-    /// nobody else, and is tried again from time to time.
+    /// nobody else. One that can have none, since it has connected its socket to ours, is tried again after a while.
     fn stalled(&mut self, now: Now, id: EndpointId) {
-        let key = self.engine.endpoint(id).map(|endpoint| PeerKey::from_tag(endpoint.tag));
+        let Some(key) = self.engine.endpoint(id).map(|endpoint| PeerKey::from_tag(endpoint.tag)) else { return };
         let largest = self.config.upcall.format.max_rendered(self.config.upcall.max_message);
-        if let Some(peer) = key.and_then(|key| self.peers.get_mut(key))
+        if let Some(peer) = self.peers.get_mut(key)
             && let Route::Unix { peer, own: own @ None, .. } = &mut peer.route
         {
-            // One that has connected its socket to ours takes nothing from another: it stays where it is.
-            *own = PeerSocket::connect(peer, largest).ok();
+            let socket = PeerSocket::connect(peer, largest).ok();
+            // Connected, it says truly when there is room; unconnected ones do not (unix(7)).
+            let watched = |socket: &PeerSocket| self.poller.add(socket, key.token(), Interest::ReadWrite).is_ok();
+            *own = socket.filter(watched);
         }
         self.engine.blocked(now, id);
-        self.starved.add(now.time, id);
+        if !self.has_own_socket(id) {
+            self.crowded.add(now.time, id);
+        }
+    }
+
+    fn has_own_socket(&self, id: EndpointId) -> bool {
+        let key = self.engine.endpoint(id).map(|endpoint| PeerKey::from_tag(endpoint.tag));
+        let peer = key.and_then(|key| self.peers.get(key));
+        peer.is_some_and(|peer| matches!(peer.route, Route::Unix { own: Some(_), .. }))
+    }
+
+    /// A peer that has a sending socket of its own can take something again.
+    pub(super) fn peer_is_writable(&mut self, key: PeerKey) {
+        if let Some(peer) = self.peers.get(key) {
+            self.engine.writable(peer.endpoint);
+        }
+    }
+
+    /// Nobody has the socket of a peer any more.
+    fn gone(&mut self, now: Now, id: EndpointId) {
+        let leaving = self.engine.endpoint(id).and_then(|endpoint| endpoint.leaving());
+        self.engine.lost(now, id, leaving.unwrap_or(Reason::Reset));
     }
 
     /// Writes to a peer that has a sending socket of its own; says whether it has.
@@ -156,10 +179,14 @@ impl Server {
                 Ok(()) => self.engine.pass(now, id, 1, true),
                 Err(Trouble::TooLarge | Trouble::Unreachable(_)) => self.engine.pass(now, id, 1, false),
                 Err(Trouble::Gone) => {
-                    self.engine.lost(now, id, Reason::Reset);
+                    self.gone(now, id);
                     return true;
                 }
-                Err(Trouble::Full | Trouble::Starved) => {
+                Err(Trouble::Full) => {
+                    self.engine.blocked(now, id);
+                    return true;
+                }
+                Err(Trouble::Starved) => {
                     self.engine.blocked(now, id);
                     self.starved.add(now.time, id);
                     return true;

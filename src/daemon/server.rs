@@ -15,7 +15,7 @@ use super::flush::Lingering;
 use super::listening::{Active, Socket};
 use super::liveness::Watched;
 use super::log::{Log, error, info, warning};
-use super::peers::Peers;
+use super::peers::{PeerKey, Peers};
 use crate::address::{Address, Host};
 use crate::config::{self, Config, When};
 use crate::engine::{EndpointId, Engine, Gate, Intake, ListenerNumber, Now, Settings};
@@ -38,6 +38,9 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// When a write is tried again that the kernel had no memory for.
 const STARVED: Duration = Duration::from_millis(50);
+
+/// When a Unix datagram is sent again that found no room in a socket which does not say when there is some.
+const CROWDED: Duration = Duration::from_millis(5);
 
 /// When accepting is tried again that found no file descriptor, if none of our own was closed meanwhile.
 const EXHAUSTED: Duration = Duration::from_millis(500);
@@ -75,6 +78,7 @@ pub(super) struct Server {
     alarm: Alarm,
     pub(super) lingering: Deadlines<Lingering>,
     pub(super) starved: Deadlines<EndpointId>,
+    pub(super) crowded: Deadlines<EndpointId>,
     pub(super) watched: Deadlines<Watched>,
     pub(super) ready: Vec<EndpointId>,
     pub(super) buffer: Box<[u8]>,
@@ -142,6 +146,7 @@ impl Server {
             alarm,
             lingering: Deadlines::new(LINGER),
             starved: Deadlines::new(STARVED),
+            crowded: Deadlines::new(CROWDED),
             watched: Deadlines::new(super::liveness::PERIOD),
             ready: Vec::new(),
             buffer: vec![0; READ].into_boxed_slice(),
@@ -235,6 +240,8 @@ impl Server {
             }
         } else if token == ALARM {
             self.alarm.went_off();
+        } else if let Some(peer) = PeerKey::from_token(token) {
+            self.peer_is_writable(peer);
         } else if let Ok(number) = ListenerNumber::try_from(token) {
             if writable {
                 self.port_is_writable(number);
@@ -278,7 +285,7 @@ impl Server {
     /// Deadlines other than the engine's own.
     fn look_after(&mut self, now: Now) {
         while self.exhausted.pop(now.time).is_some() {}
-        while let Some(endpoint) = self.starved.pop(now.time) {
+        while let Some(endpoint) = self.starved.pop(now.time).or_else(|| self.crowded.pop(now.time)) {
             self.engine.writable(endpoint);
         }
         while let Some(lingering) = self.lingering.pop(now.time) {
@@ -311,6 +318,7 @@ impl Server {
             self.exhausted.next(),
             self.lingering.next(),
             self.starved.next(),
+            self.crowded.next(),
             self.watched.next(),
             self.drain.as_ref().map(|drain| drain.deadline),
         ];
