@@ -6,9 +6,11 @@
 //! ```
 //!
 //! The commands (`interactive`, `send`, `listen`) each put a source and a sink around the same loop. They know no
-//! protocol: that the daemon speaks text is known to `splitter`, `farewell` and `source` only.
+//! protocol: that the daemon speaks text is known to `splitter`, `farewell` and `source` only. `bench` drives many
+//! connections at once and has a loop of its own.
 
 mod backoff;
+mod bench;
 mod connection;
 mod exchange;
 mod failure;
@@ -48,5 +50,6 @@ fn dispatch(options: &Client) -> Result<(), Failure> {
         None => interactive::run(&address),
         Some(Command::Send(options)) => send::run(&address, options),
         Some(Command::Listen(options)) => listen::run(&address, options),
+        Some(Command::Bench(options)) => bench::run(&address, options),
     }
 }
