@@ -221,12 +221,7 @@ fn played(answer: impl Fn(usize, &str) -> String + Send + Sync + 'static) -> Dae
 fn what_is_wrong_is_found() {
     within(DEADLINE, || {
         let twice = played(|i, line| if i == 5 { format!("{line}\n{line}\n") } else { format!("{line}\n") });
-        fails(
-            &twice.url,
-            "ping-pong --messages 20",
-            65,
-            "ping-pong: 1 receivers did not get what was sent: 1 received twice",
-        );
+        fails(&twice.url, "ping-pong --messages 20", 65, "ping-pong: wrong at 1 of 1 receivers: 1 received twice");
         let damaged = played(|i, line| format!("{}{line}\n", if i == 5 { &line[..30] } else { "" }));
         fails(&damaged.url, "ping-pong --messages 20", 65, "1 damaged");
         let hole = played(|i, line| if i == 5 { String::new() } else { format!("{line}\n") });

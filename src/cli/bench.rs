@@ -79,9 +79,9 @@ pub struct Bench {
 }
 
 const AFTER_HELP: &str = "\
-Every message carries its run, its index and its time; every receiver checks order, count, gaps and duplicates, and exit
-status 65 says that they were wrong. Use a daemon of its own, at best with --log-inputs never: what others say is ignored
-and counted, but costs time, and everybody on that daemon receives what is sent here.";
+Every message carries its run, its index and its time, and every receiver checks order, count, gaps and duplicates; \
+exit status 65 says that they were wrong. Use a daemon of its own, with --log-inputs never: everybody on it receives \
+what is sent here. What others say is ignored and counted.";
 
 impl Bench {
     /// What is to be measured, in this order.

@@ -66,8 +66,11 @@ pub(super) fn open(
     let mut resolved = None;
     while links.len() < count {
         progress(links.len());
-        let link = Connection::open(resolved.as_ref().unwrap_or(address), timeout)
-            .map_err(|failure| failure.and(&format!("{} of {count} connections were made", links.len())))?;
+        let link =
+            Connection::open(resolved.as_ref().unwrap_or(address), timeout).map_err(|failure| match links.len() {
+                0 => failure,
+                made => failure.and(&format!("{made} of {count} connections were made")),
+            })?;
         if links.is_empty() {
             resolved = peer(&link);
         }

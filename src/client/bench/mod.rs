@@ -121,7 +121,8 @@ fn memory_of_one(swarm: &mut Swarm, daemon: Option<&Process>) -> Result<Option<u
 fn complaint(outcome: &Outcome) -> Option<Failure> {
     outcome.faults.any().then(|| {
         let (mode, faults) = (outcome::name(outcome.mode), report::faults(&outcome.faults));
-        let message = format!("{mode}: {} receivers did not get what was sent: {faults}", outcome.faulty);
+        let receivers = outcome.receivers + usize::from(outcome.echo);
+        let message = format!("{mode}: wrong at {} of {receivers} receivers: {faults}", outcome.faulty);
         Failure::new(Status::BadData, message)
     })
 }

@@ -41,10 +41,11 @@ pub(super) fn table(outcome: &Outcome, heading: &str, daemon: Option<&Process>, 
         let memory = idle.bytes_per_connection.map(|bytes| format!("{bytes:.0} bytes a connection"));
         row("daemon memory", memory.unwrap_or_else(|| "unknown; say --server-pid".to_owned()));
     }
-    if let Some(times) = &outcome.times {
+    let times = outcome.times.as_ref().filter(|times| times.count() > 0);
+    if let Some(times) = times {
         row(if outcome.mode == Mode::PingPong { "round trip" } else { "latency" }, quantiles(times));
     }
-    if let Some(late) = &outcome.late {
+    if let Some(late) = outcome.late.as_ref().filter(|late| late.count() > 0) {
         row("sent late by", quantiles(late));
     }
     if outcome.foreign > 0 {
