@@ -249,7 +249,7 @@ fn progress_is_one_line_of_a_terminal() {
         let daemon = Upcalld::start("", "");
         let command = client(&daemon.unix, &["bench", "fan-out", "--receivers", "2", "--duration", "500ms"]);
         let mut terminal = Terminal::start(command, None);
-        terminal.expect(" a second\x1b[K\r");
+        terminal.expect(" a second\x1b[K");
         terminal.expect("\r\x1b[K  fan-out ");
         assert!(terminal.end().success());
     });
