@@ -90,6 +90,7 @@ fn measure(address: &Address, options: &Bench, mode: Mode) -> Result<Measured, F
     let first = link::open(address, 1, options.timeout, |_| ())?;
     let pid = first.iter().find_map(|link| link.daemon());
     swarm.add(first)?;
+    swarm.greet();
     let daemon = options.server_pid.or(pid).and_then(Process::new);
     let before = if mode == Mode::Idle { memory_of_one(&mut swarm, daemon.as_ref())? } else { None };
     let others = link::open(address, receivers, options.timeout, |made| {
