@@ -1,5 +1,7 @@
 //! The command lines of both programs: one definition for parser, `--help`, documents and tests.
 
+mod bench;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +10,8 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::address::{Address, DEFAULT_PORT, DEFAULT_SOCKET, DEFAULT_URL, Transport};
 use crate::exit::Status;
+
+pub use bench::{Bench, MAX_MESSAGES, MIN_SIZE, Mode};
 
 /// `upcalld`: calls every registered client back whenever input arrives.
 #[derive(Debug, Clone, Parser)]
@@ -95,6 +99,8 @@ pub enum Command {
     Send(Send),
     /// Print upcalls as they come
     Listen(Listen),
+    /// Measure how fast the daemon is, and check what it delivers
+    Bench(Bench),
 }
 
 /// `upcall-client send`

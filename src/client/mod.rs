@@ -10,9 +10,11 @@
 //! ```
 //!
 //! The commands (`interactive`, `send`, `listen`) each put a source and a sink around the same loop. They know no
-//! protocol: that the daemon speaks text is known to `source`, to `farewell` and to what is below the link only.
+//! protocol: that the daemon speaks text is known to `source`, to `farewell` and to what is below the link only. `bench`
+//! drives many connections at once and has a loop of its own.
 
 mod backoff;
+mod bench;
 mod commands;
 mod connection;
 mod datagram;
@@ -60,5 +62,6 @@ fn dispatch(options: &Client) -> Result<(), Failure> {
         None => interactive::run(&address),
         Some(Command::Send(options)) => send::run(&address, options),
         Some(Command::Listen(options)) => listen::run(&address, options),
+        Some(Command::Bench(options)) => bench::run(&address, options),
     }
 }

@@ -1,4 +1,5 @@
 //! A pseudo-terminal with the client on it.
+#![allow(dead_code, reason = "each test program uses its part of it")]
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
 use std::fs::File;

@@ -1,0 +1,104 @@
+//! A connection of the bench, whatever the transport: the one place of the bench that knows transports.
+//!
+//! A datagram transport is another implementation of [`Link`], and a line in [`open`].
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use socket2::SockRef;
+
+use crate::address::{Address, Host, Transport};
+use crate::client::connection::Connection;
+use crate::client::failure::Failure;
+use crate::exit::Status;
+
+/// Files that are not links: standard streams, epoll.
+const RESERVED: u64 = 16;
+
+/// Registered with the daemon, or about to be: what is sent here is an input, and what is read here are upcalls.
+pub(super) trait Link: AsFd {
+    /// Sends messages of `size` bytes each that stand one behind the other, as much of them as can be sent at once;
+    /// returns how many bytes. A stream may end within a message; a datagram is a message, and never does.
+    fn send(&mut self, messages: &[u8], size: usize) -> io::Result<usize>;
+
+    /// Reads what there is, one behind the other; 0 is the end. A datagram link has no end, and never returns 0.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+
+    /// Whether what does not come may be lost, rather than late.
+    fn loses(&self) -> bool;
+
+    /// The process id of the daemon, where the kernel knows it.
+    fn daemon(&self) -> Option<u32>;
+}
+
+impl Link for Connection {
+    fn send(&mut self, messages: &[u8], _: usize) -> io::Result<usize> {
+        self.write(messages)
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Connection::read(self, buffer)
+    }
+
+    fn loses(&self) -> bool {
+        false
+    }
+
+    fn daemon(&self) -> Option<u32> {
+        // Of a process that is not on this machine, or not in our namespace, the id is 0.
+        let peer = getsockopt(self, PeerCredentials).ok()?;
+        u32::try_from(peer.pid()).ok().filter(|pid| *pid != 0)
+    }
+}
+
+/// Connects to the daemon `count` times, and tells `progress` how often it has.
+pub(super) fn open(
+    address: &Address,
+    count: usize,
+    timeout: Duration,
+    mut progress: impl FnMut(usize),
+) -> Result<Vec<Box<dyn Link>>, Failure> {
+    raise_limit(count as u64 + RESERVED)?;
+    let mut links: Vec<Box<dyn Link>> = Vec::new();
+    let mut resolved = None;
+    while links.len() < count {
+        progress(links.len());
+        let link =
+            Connection::open(resolved.as_ref().unwrap_or(address), timeout).map_err(|failure| match links.len() {
+                0 => failure,
+                made => failure.and(&format!("{made} of {count} connections were made")),
+            })?;
+        if links.is_empty() {
+            resolved = peer(&link);
+        }
+        links.push(Box::new(link));
+    }
+    Ok(links)
+}
+
+/// Where a TCP connection went. A name is resolved once: thousands of questions would be asked of a stranger, and might
+/// be answered differently.
+fn peer(link: &Connection) -> Option<Address> {
+    let peer = SockRef::from(link).peer_addr().ok()?.as_socket()?;
+    Some(Address::Inet { transport: Transport::Tcp, host: Host::Ip(peer.ip()), port: peer.port() })
+}
+
+fn raise_limit(wanted: u64) -> Result<(), Failure> {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft < wanted {
+            setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        }
+        Ok(soft.max(hard))
+    });
+    match limit {
+        Ok(limit) if limit < wanted => Err(Failure::new(
+            Status::CannotCreate,
+            format!("{limit} files may be open at once, {wanted} are needed; raise the hard limit (ulimit -Hn)"),
+        )),
+        // Where the limit cannot be known or raised, opening says so.
+        _ => Ok(()),
+    }
+}
