@@ -1,6 +1,6 @@
 //! A connection of the bench, whatever the transport: the one place of the bench that knows transports.
 //!
-//! A datagram transport is another implementation of [`Link`], and a line in [`open`].
+//! A transport is an implementation of [`Link`], and a line in [`open`].
 
 use std::io;
 use std::os::fd::AsFd;
@@ -10,6 +10,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use socket2::SockRef;
 
+use super::datagrams::Datagrams;
 use crate::address::{Address, Host, Transport};
 use crate::client::connection::Connection;
 use crate::client::failure::Failure;
@@ -62,6 +63,9 @@ pub(super) fn open(
     mut progress: impl FnMut(usize),
 ) -> Result<Vec<Box<dyn Link>>, Failure> {
     raise_limit(count as u64 + RESERVED)?;
+    if address.transport().is_datagram() {
+        return open_datagrams(address, count, timeout, progress);
+    }
     let mut links: Vec<Box<dyn Link>> = Vec::new();
     let mut resolved = None;
     while links.len() < count {
@@ -75,6 +79,20 @@ pub(super) fn open(
             resolved = peer(&link);
         }
         links.push(Box::new(link));
+    }
+    Ok(links)
+}
+
+fn open_datagrams(
+    address: &Address,
+    count: usize,
+    timeout: Duration,
+    mut progress: impl FnMut(usize),
+) -> Result<Vec<Box<dyn Link>>, Failure> {
+    let mut links: Vec<Box<dyn Link>> = Vec::new();
+    while links.len() < count {
+        progress(links.len());
+        links.push(Box::new(Datagrams::open(address, links.is_empty(), timeout)?));
     }
     Ok(links)
 }

@@ -9,6 +9,7 @@
 //! `warm_up` comes before each measurement; `process` knows what the daemon used; `outcome` and `report` say it.
 
 mod checker;
+mod datagrams;
 mod histogram;
 mod link;
 mod message;
@@ -32,6 +33,7 @@ use super::output::Output;
 use crate::address::Address;
 use crate::cli::{Bench, MAX_MESSAGES, Mode};
 use crate::exit::Status;
+use checker::Faults;
 use modes::{Plan, Run};
 use outcome::Outcome;
 use process::Process;
@@ -67,7 +69,7 @@ pub(super) fn run(address: &Address, options: &Bench) -> Result<(), Failure> {
         // What was measured before something failed is worth knowing all the same.
         print(address, options, &measured)?;
     }
-    failure.or_else(|| measured.iter().find_map(|(outcome, _)| complaint(outcome))).map_or(Ok(()), Err)
+    failure.or_else(|| measured.iter().find_map(|(outcome, _)| complaint(outcome, address))).map_or(Ok(()), Err)
 }
 
 const DEFAULT_RECEIVERS: u32 = 100;
@@ -119,8 +121,10 @@ fn memory_of_one(swarm: &mut Swarm, daemon: Option<&Process>) -> Result<Option<u
     Ok(daemon.and_then(Process::memory))
 }
 
-fn complaint(outcome: &Outcome) -> Option<Failure> {
-    outcome.faults.any().then(|| {
+/// What is wrong with what was received. On datagrams, what was lost is a figure, not a fault: nothing else was promised.
+fn complaint(outcome: &Outcome, address: &Address) -> Option<Failure> {
+    let lost = if address.transport().is_datagram() { 0 } else { outcome.faults.lost };
+    Faults { lost, ..outcome.faults }.any().then(|| {
         let (mode, faults) = (outcome::name(outcome.mode), report::faults(&outcome.faults));
         let receivers = outcome.receivers + usize::from(outcome.echo);
         let message = format!("{mode}: wrong at {} of {receivers} receivers: {faults}", outcome.faulty);
