@@ -4,7 +4,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -205,6 +205,9 @@ fn parse_host_port(text: &str, default_port: Option<u16>) -> Result<(Host, u16),
                 }
             }
         }
+        Some((host, port)) if host.parse::<Ipv6Addr>().is_ok() => {
+            return Err(AddressError(format!("an IPv6 address needs brackets; write [{host}]:{port}")));
+        }
         Some((host, _)) if host.contains(':') => {
             return Err(AddressError(format!("an IPv6 address needs brackets; write [{text}]:{DEFAULT_PORT}")));
         }
@@ -332,7 +335,7 @@ mod tests {
         for (url, words) in [
             ("127.0.0.1:4141", "is not a URL"),
             ("tpc://h:1", "unknown transport \"tpc\""),
-            ("tcp://::1:4141", "needs brackets"),
+            ("tcp://::1:4141", "write [::1]:4141"),
             ("tcp://[::1:4141", "closing bracket"),
             ("tcp://[127.0.0.1]:1", "without them"),
             ("tcp://[lab]:1", "not an IPv6 address"),

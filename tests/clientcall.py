@@ -1,10 +1,10 @@
-"""The practicum's client: send a message, print its upcall, until bye."""
+"""The practicum's client: send a message, print its upcall, until bye. python3 clientcall.py [HOST [PORT]]"""
 import socket
 import sys
 
-with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as server:
-    for message in map(str.rstrip, sys.stdin):
-        if message.strip().lower() == "bye":
+host, port = (sys.argv[1:] + ["127.0.0.1", "4141"][len(sys.argv) - 1 :])[:2]
+with socket.create_connection((host, int(port))) as server:
+    for message in filter(None, map(str.strip, sys.stdin)):  # an empty message would get no answer
+        if message.lower() == "bye" or not server.send(message.encode()):
             break
-        server.send(message.encode())
-        print(server.recv(1024).decode(), flush=True)
+        print(server.recv(1024).decode(errors="replace"), flush=True)

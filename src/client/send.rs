@@ -12,7 +12,7 @@ use super::link::{self, End, Manner};
 use super::output::Discard;
 use super::signals::Signals;
 use super::source::Source;
-use crate::address::Address;
+use crate::address::{Address, DEFAULT_PORT};
 use crate::cli::Send;
 use crate::exit::Status;
 
@@ -21,6 +21,13 @@ const NO_RETRY: &str = "not tried again, because inputs could be sent twice";
 
 /// Sends everything, and waits until the daemon has taken it, where the transport can tell.
 pub(super) fn run(address: &Address, options: &Send) -> Result<(), Failure> {
+    if let [first, ..] = options.messages.as_slice()
+        && let Some(url) = first.to_str().filter(|first| Address::parse_url(first, Some(DEFAULT_PORT)).is_ok())
+    {
+        let message =
+            format!("the URL goes before the command: upcall-client {url} send …; as a message, send it with -");
+        return Err(Failure::new(Status::Usage, message));
+    }
     // Whatever can be wrong on this side is found before anything is sent.
     let source = gather(address, options)?;
     let manner = Manner { timeout: CONNECT_TIMEOUT, linger: options.linger, echo: false };

@@ -17,7 +17,7 @@ const UNITS: [(&str, u64); 8] = [
     ("GB", 1_000_000_000),
 ];
 
-/// Parses a size such as `16MiB`, `60 KiB` or `4096`, in bytes.
+/// Parses a size such as `16MiB`, `60 KiB` or `4096B`, in bytes.
 pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let trimmed = text.trim();
     let end = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());
@@ -27,7 +27,9 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     }
     let factor = match UNITS.iter().find(|(known, _)| *known == unit) {
         Some((_, factor)) => *factor,
-        None if unit.is_empty() => 1,
+        None if unit.is_empty() => {
+            return Err(format!("\"{text}\" has no unit; write \"{digits}KiB\", or \"{digits}B\" for bytes"));
+        }
         None => {
             let guess = UNITS.iter().find(|(known, _)| {
                 known.eq_ignore_ascii_case(unit) || known.trim_end_matches("iB").eq_ignore_ascii_case(unit)
@@ -109,7 +111,7 @@ mod tests {
     #[test]
     fn sizes() {
         for (text, bytes) in
-            [("16MiB", 16 << 20), ("60 KiB", 60 << 10), ("4096", 4096), ("7B", 7), (" 2GB ", 2_000_000_000), ("0", 0)]
+            [("16MiB", 16 << 20), ("60 KiB", 60 << 10), ("4096B", 4096), ("7B", 7), (" 2GB ", 2_000_000_000), ("0B", 0)]
         {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }

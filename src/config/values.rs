@@ -70,7 +70,10 @@ pub(super) const COUNT: Kind<usize> = kind("a whole number", "1000", |value| {
 pub(super) const SIZE: Kind<usize> = kind("a size", "\"16MiB\"", |value| {
     let bytes = match value {
         DeValue::String(text) => units::parse_size(text),
-        _ => integer(value)?.ok_or_else(|| "a size is a number of bytes, not less than 0".into()),
+        DeValue::Integer(number) => {
+            Err(format!("{number} has no unit; write \"{number}KiB\", or \"{number}B\" for bytes"))
+        }
+        _ => return None,
     };
     Some(bytes.and_then(|bytes| match usize::try_from(bytes) {
         Ok(0) => Err("a size of zero leaves no room for anything".into()),

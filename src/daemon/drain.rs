@@ -24,7 +24,12 @@ impl Server {
         }
         let now = self.clock.now();
         let grace = self.config.daemon.shutdown_grace;
-        info!(self.log, "draining: {} endpoints, at most {}", self.engine.len(), humantime::format_duration(grace));
+        info!(
+            self.log,
+            "draining: {} endpoints, at most {}; another signal ends at once",
+            self.engine.len(),
+            humantime::format_duration(grace)
+        );
         self.drain = Some(Drain { deadline: now.time + grace, at_once: false });
         // Whoever is waiting to be accepted is told, rather than reset with the socket.
         for number in self.listeners.keys().copied().collect::<Vec<_>>() {

@@ -114,7 +114,8 @@ fn print(text: &str) -> Status {
 
 fn serve(origin: Origin, source: &Source, config: Config, signals: Signals) -> Status {
     let mut log = Log::new(config.daemon.log_level);
-    info!(log, "upcalld {}: configuration: {source}", env!("CARGO_PKG_VERSION"));
+    let listeners = if origin.options.listen.is_empty() { "" } else { ", listeners from the command line" };
+    info!(log, "upcalld {}: configuration: {source}{listeners}", env!("CARGO_PKG_VERSION"));
     match files::raise_limit() {
         Ok(limit) if limit < config.registry.max_endpoints as u64 + files::RESERVED => {
             let room = limit.saturating_sub(files::RESERVED);

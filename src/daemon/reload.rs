@@ -58,7 +58,7 @@ impl Server {
                 for mistake in mistakes.list() {
                     error!(self.log, "{mistake}");
                 }
-                return error!(self.log, "reload refused: {source} is wrong; the old configuration stays");
+                return error!(self.log, "reload refused: {source} cannot be used; the old configuration stays");
             }
         };
         let config = match self.fit_to_log(config) {
