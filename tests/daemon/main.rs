@@ -10,6 +10,7 @@ mod cli;
 mod limits;
 mod load;
 mod order;
+mod own_pace;
 mod practicum;
 mod programs;
 mod reload;
