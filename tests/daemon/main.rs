@@ -7,6 +7,7 @@ mod common;
 
 mod admission;
 mod cli;
+mod drain;
 mod limits;
 mod load;
 mod order;
