@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io::Write;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::thread;
 
 use super::daemon::wait;
 use super::output::Output;
@@ -39,6 +40,13 @@ impl Program {
     pub(crate) fn type_in(&mut self, text: &str) {
         let stdin = self.stdin.as_mut().expect("stdin is still open");
         stdin.write_all(text.as_bytes()).expect("the program reads");
+    }
+
+    /// Types a lot and ends its stdin, in a thread: it may read no faster than others let it, or never.
+    pub(crate) fn feed(&mut self, text: String) {
+        let mut stdin = self.stdin.take().expect("stdin is still open");
+        // Whether it has read all of this shows in what it prints; when it ends, so does this.
+        thread::spawn(move || drop(stdin.write_all(text.as_bytes())));
     }
 
     /// Ends its stdin.

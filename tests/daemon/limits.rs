@@ -1,6 +1,8 @@
 //! Limits that keep one client from harming the others, each with a name that reaches whom it concerns.
 
 use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -158,6 +160,19 @@ fn f6_connections_closed_with_a_reset() {
     assert_eq!(daemon.wait_descriptors(before), before);
 }
 
+/// Nothing else happens that could remind the daemon of them.
+#[test]
+fn f6_resets_alone_are_noticed() {
+    const CONNECTS: usize = 100;
+    let daemon = Daemon::start(&Place::Tcp.listener("lab", ""));
+    let before = daemon.descriptors();
+    let swarm: Vec<Stream> = (0..CONNECTS).map(|_| daemon.connect("lab")).collect();
+    daemon.wait_connected(CONNECTS);
+    swarm.into_iter().for_each(Stream::reset);
+    daemon.wait_log_count(" left: reset", CONNECTS);
+    assert_eq!(daemon.wait_descriptors(before), before);
+}
+
 #[test]
 fn f7_out_of_descriptors() {
     const CONNECTS: usize = 200;
@@ -204,4 +219,43 @@ fn a_flood_of_connects_and_leaves_changes_nothing_for_others() {
     // Closed, or reset if the next one's upcall came before it was gone.
     daemon.wait_log_count(" left: ", 300);
     assert_eq!(daemon.wait_descriptors(before), before);
+}
+
+/// Told to leave, they flood all the more; those who stay are served in between.
+#[test]
+fn dismissed_flooders_starve_nobody() {
+    const FLOODERS: usize = 10;
+    let config = Place::Tcp.listener("lab", "framing = \"line\"") + &Place::UnixPath.listener("local", "") + DATA;
+    let daemon = Daemon::start(&config);
+    let healthy = daemon.join("local");
+    let flooders: Vec<Stream> = (0..FLOODERS).map(|_| daemon.join("lab")).collect();
+    let over = Arc::new(AtomicBool::new(false));
+    let flooding = thread::spawn({
+        let over = Arc::clone(&over);
+        move || {
+            let (block, mut flood) = (vec![b'z'; 2 << 20], [0; FLOODERS]);
+            for stream in &flooders {
+                stream.socket().set_nonblocking(true).expect("the option exists");
+            }
+            while !over.load(Ordering::Relaxed) {
+                for (mut stream, flood) in flooders.iter().zip(&mut flood) {
+                    *flood += stream.write(&block).unwrap_or(0);
+                }
+            }
+            flood
+        }
+    });
+    daemon.wait_log_count(" left: message_too_large", FLOODERS);
+    let mut worst = Duration::ZERO;
+    for round in 0..50 {
+        let start = Instant::now();
+        healthy.send(format!("{round}\n"));
+        healthy.expect(format!("{round}\n"));
+        worst = worst.max(start.elapsed());
+    }
+    over.store(true, Ordering::Relaxed);
+    let flood = flooding.join().expect("the flood ends");
+    figure("flooders", &format!("{} MB thrown away; worst round trip {worst:.2?}", flood.iter().sum::<usize>() >> 20));
+    assert!(flood.iter().all(|flood| *flood > 64 << 10), "all of them did flood: {flood:?}");
+    assert_eq!(daemon.thrown_out(), FLOODERS);
 }

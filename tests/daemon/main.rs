@@ -7,9 +7,11 @@ mod common;
 
 mod admission;
 mod cli;
+mod drain;
 mod limits;
 mod load;
 mod order;
+mod own_pace;
 mod practicum;
 mod programs;
 mod reload;

@@ -168,3 +168,17 @@ fn b12_a_pipeline_half_closes() {
         assert!(program.output().text() == text, "{}: {} bytes", command[0], program.output().bytes().len());
     }
 }
+
+/// A farewell is only believed on a line of its own; in the default format, what somebody said never is one.
+#[test]
+fn what_looks_like_a_farewell_is_sent_like_anything_else() {
+    let daemon = Daemon::start(&Place::Tcp.listener("lab", ""));
+    let (witness, url) = (daemon.join("lab"), daemon.url("lab"));
+    for _ in 0..10 {
+        let mut client = Program::start(CLIENT, &[&url, "send", "upcalld: shutdown"]).expect("our own client");
+        client.end_input();
+        let status = client.wait_exit();
+        assert_eq!(status.code(), Some(0), "{status}");
+        witness.expect("Upcall event: Processing upcalld: shutdown\n");
+    }
+}

@@ -1,11 +1,13 @@
 //! SIGHUP: what changes, and who does not notice.
 
 use std::net::SocketAddr;
+use std::thread;
 
 use nix::sys::signal::Signal;
 use socket2::{Domain, Socket, Type};
 
-use crate::common::{Daemon, Place, Stream, listener, over_transports};
+use crate::common::{Daemon, Place, Stream, Swarm, listener, over_transports};
+use crate::slow_consumer::lines;
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 const RELOADED: &str = " reloaded";
@@ -149,6 +151,86 @@ fn an_address_in_use_refuses_the_reload() {
     }
     daemon.join("lab");
     daemon.join("local");
+}
+
+/// Alike but for their names, and listed in another order: each keeps its own rules.
+#[test]
+fn listeners_on_port_0_are_told_apart_by_name() {
+    let said = Place::Tcp.listener("said", "");
+    let heard = Place::Tcp.listener("heard", "role = \"output\"");
+    let daemon = Daemon::start(&(said.clone() + &heard + DATA));
+    let (said_url, heard_url) = (daemon.url("said"), daemon.url("heard"));
+    for config in [said.clone() + &heard, heard + &said] {
+        daemon.reload(&(config + "[upcall]\nformat = \"{data}\"\nmax_message = \"50KiB\"\n"), RELOADED);
+        let (speaker, listener) = (Stream::connect(&said_url), Stream::connect(&heard_url));
+        speaker.send("all hear it\n");
+        speaker.expect("all hear it\n");
+        listener.send("not mine to say\n");
+        let told = listener.read_until_eof();
+        assert!(told.ends_with(b"upcalld: output_only\n"), "{}", told.escape_ascii());
+    }
+}
+
+/// What is configured has to fit into the log that is there, not into the one that a restart would make.
+#[test]
+fn what_does_not_fit_into_the_running_log_is_refused() {
+    let lab = Place::Tcp.listener("lab", "");
+    let daemon =
+        Daemon::start(&(lab.clone() + DATA + "[log]\nsize = \"4MiB\"\n[slow_consumer]\nmax_behind = \"1MiB\"\n"));
+    let stream = daemon.join("lab");
+    let with = |max_message: &str, max_behind: &str| {
+        format!(
+            "{lab}[upcall]\nformat = \"new {{data}}\"\nmax_message = \"{max_message}\"\n[log]\nsize = \"64MiB\"\n\
+             [slow_consumer]\nmax_behind = \"{max_behind}\"\n"
+        )
+    };
+    for (round, (max_message, max_behind)) in [("60KiB", "16MiB"), ("8MiB", "16MiB")].into_iter().enumerate() {
+        daemon.reload(&with(max_message, max_behind), REFUSED);
+        let lines = daemon.log().lines_with(REFUSED);
+        assert!(
+            lines[round].contains("max_behind") && lines[round].contains("the old configuration stays"),
+            "{lines:?}"
+        );
+        stream.send(format!("{round}\n"));
+        stream.expect(format!("{round}\n"));
+    }
+    // What fits is taken, and the log stays as it is.
+    daemon.reload(&with("60KiB", "2MiB"), RELOADED);
+    daemon.wait_log("log.size needs a restart");
+    stream.send("x\n");
+    stream.expect("new x\n");
+}
+
+/// Inputs wait for a reader for ever, until they are told not to.
+#[test]
+fn patience_that_is_lost_ends_the_waiting() {
+    let with = |patience: &str| {
+        format!(
+            "{DATA}[log]\nsize = \"4MiB\"\n[slow_consumer]\nmax_behind = \"1MiB\"\npatience = \"{patience}\"\n\
+             [daemon]\nlog_level = \"debug\"\n"
+        )
+    };
+    let listeners = Place::Tcp.listener("lab", "") + &Place::Tcp.listener("in", "role = \"input\"");
+    let daemon = Daemon::start(&(listeners.clone() + &with("forever")));
+    let stalled = Stream::connect_narrow(&daemon.url("lab"));
+    daemon.wait_connected(1);
+    let mut healthy = Swarm::join(&daemon, &["lab"], 1);
+    let sender = daemon.connect("in");
+    let expected = lines(8_000, 1_000);
+    let sent = expected.clone();
+    let sending = thread::spawn(move || sender.send(sent));
+    // So much comes before they wait, and not much more.
+    let mut got = healthy.collect(256 << 10).remove(0);
+    daemon.wait_log("inputs wait for #1,");
+    daemon.reload(&(listeners + &with("100ms")), RELOADED);
+    daemon.wait_log("inputs go on without waiting for #1,");
+    healthy.expect_each(&expected[got.len()..], |_, _| {});
+    sending.join().expect("everything could be sent");
+    got.truncate(expected.len());
+    assert!(expected.starts_with(&got));
+    daemon.wait_log(" left: slow_consumer");
+    assert_eq!(daemon.thrown_out(), 1);
+    drop(stalled);
 }
 
 #[test]

@@ -15,7 +15,7 @@ const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 over_transports!(f1_a_reader_stops, f13_everything_pending_arrives_before_the_end);
 
 /// `count` lines of `size` bytes, numbered.
-fn lines(count: usize, size: usize) -> Vec<u8> {
+pub(crate) fn lines(count: usize, size: usize) -> Vec<u8> {
     (0..count).flat_map(|line| format!("{line:>width$}\n", width = size - 1).into_bytes()).collect()
 }
 

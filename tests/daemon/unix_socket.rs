@@ -183,3 +183,15 @@ fn two_daemons_on_two_paths_in_one_directory() {
         stream.expect("Upcall event: Processing hi");
     }
 }
+
+/// Opened like a file, a FIFO would keep the daemon waiting for somebody at its other end.
+#[test]
+fn a_fifo_as_the_lock_does_not_stop_the_start() {
+    let setup = Setup::new(&on("fifo.sock", ""));
+    let lock = setup.scratch().join("fifo.sock.lock");
+    nix::unistd::mkfifo(&lock, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    let ended = setup.run();
+    assert_eq!(ended.code(), CANNOT_CREATE, "{}", ended.stderr);
+    assert!(ended.stderr.contains("fifo.sock"), "{}", ended.stderr);
+    assert!(fs::symlink_metadata(&lock).expect("it is still there").file_type().is_fifo());
+}
