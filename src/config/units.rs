@@ -123,7 +123,7 @@ mod tests {
             ("", "not a size"),
             ("MiB", "not a size"),
             ("5 apples", "unknown unit \"apples\""),
-            ("99999999999999999999", "more than can be counted"),
+            ("99999999999999999999B", "more than can be counted"),
             ("99999999999999GiB", "more than can be counted"),
         ] {
             let reason = parse_size(text).unwrap_err();

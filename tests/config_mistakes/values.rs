@@ -11,8 +11,9 @@ fn values() {
             "2:15",
             "\"max_message\" takes a size, not a boolean; write for example max_message = \"16MiB\"",
         ),
-        ("[upcall]\nmax_message = 0", "2:15", "zero"),
-        ("[upcall]\nmax_message = -1", "2:15", "number of bytes"),
+        ("[upcall]\nmax_message = 0", "2:15", "no unit; write \"0KiB\""),
+        ("[upcall]\nmax_message = \"0B\"", "2:15", "zero"),
+        ("[upcall]\nmax_message = -1", "2:15", "no unit"),
         ("[upcall]\nmax_message = 99999999999999999999", "2:15", "number of bytes"),
         ("[upcall]\nmessage_timeout = \"0s\"", "2:19", "\"forever\""),
         ("[upcall]\nmessage_timeout = \"never\"", "2:19", "not a duration"),
@@ -76,7 +77,7 @@ fn keys_and_tables() {
         assert_mistakes(text, &[(place, words)]);
     }
     assert_mistakes(&with_transport("tcp", "127.0.0.1:1", "lease = \"1s\""), &[("4:1", "it belongs in [registry]")]);
-    assert_mistakes(&with_transport("tcp", "127.0.0.1:1", "colour = 1"), &[("4:1", "upcalld.toml(5)")]);
+    assert_mistakes(&with_transport("tcp", "127.0.0.1:1", "colour = 1"), &[("4:1", "--print-config")]);
 }
 
 #[test]
@@ -94,7 +95,7 @@ fn sizes_that_do_not_fit_into_each_other() {
         ("[log]\nsize = \"4MiB\"", "2:8", "max_behind (4MiB) of [slow_consumer] is more than half of size (4MiB)"),
         // Nothing is concluded from a value that is wrong by itself.
         ("[log]\nsize = \"4M\"\n[slow_consumer]\nmax_behind = \"9MiB\"", "2:8", "did you mean \"4MiB\"?"),
-        ("[slow_consumer]\nmax_behind = 0\n[upcall]\nmax_message = \"9MiB\"", "2:14", "zero"),
+        ("[slow_consumer]\nmax_behind = \"0B\"\n[upcall]\nmax_message = \"9MiB\"", "2:14", "zero"),
     ] {
         assert_mistakes(text, &[(place, words)]);
     }
