@@ -14,7 +14,7 @@ fn values() {
         ("[upcall]\nmax_message = 0", "2:15", "no unit; write \"0KiB\""),
         ("[upcall]\nmax_message = \"0B\"", "2:15", "zero"),
         ("[upcall]\nmax_message = -1", "2:15", "no unit"),
-        ("[upcall]\nmax_message = 99999999999999999999", "2:15", "number of bytes"),
+        ("[upcall]\nmax_message = 99999999999999999999", "2:15", "no unit"),
         ("[upcall]\nmessage_timeout = \"0s\"", "2:19", "\"forever\""),
         ("[upcall]\nmessage_timeout = \"never\"", "2:19", "not a duration"),
         ("[upcall]\ndeliver_to = \"al\"", "2:14", "unknown deliver_to \"al\"; did you mean \"all\"?"),
