@@ -126,7 +126,8 @@ impl Server {
     }
 
     /// A Unix peer does not read: it gets a sending socket of its own, so that what it leaves unread is charged to
-    /// nobody else, and is tried again from time to time.
+    /// nobody else, and is tried again from time to time. It may also be that the others have filled the socket that all
+    /// share, and that it reads well enough: so it is written to over its own at once.
     fn stalled(&mut self, now: Now, id: EndpointId) {
         let key = self.engine.endpoint(id).map(|endpoint| PeerKey::from_tag(endpoint.tag));
         let largest = self.config.upcall.format.max_rendered(self.config.upcall.max_message);
@@ -135,6 +136,10 @@ impl Server {
         {
             // One that has connected its socket to ours takes nothing from another: it stays where it is.
             *own = PeerSocket::connect(peer, largest).ok();
+            if own.is_some() {
+                self.post_alone(now, id);
+                return;
+            }
         }
         self.engine.blocked(now, id);
         self.starved.add(now.time, id);
