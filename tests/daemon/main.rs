@@ -7,6 +7,10 @@ mod common;
 
 mod admission;
 mod cli;
+mod datagram_load;
+mod datagram_peers;
+mod datagrams;
+mod forged;
 mod limits;
 mod load;
 mod order;
@@ -16,5 +20,6 @@ mod reload;
 mod signals;
 mod slow_consumer;
 mod soak;
+mod strangers;
 mod streams;
 mod unix_socket;
