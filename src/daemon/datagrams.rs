@@ -9,7 +9,7 @@ use super::peers::{Peer, PeerKey, PeerName, Route};
 use super::receive::log_input;
 use super::server::Server;
 use crate::address::{Address, Host, Peer as PeerAddress, Transport};
-use crate::config::{Level, Role};
+use crate::config::{Config, Level, Role};
 use crate::engine::{Claim, Dropped, EndpointId, Intake, ListenerNumber, Now, Registration, Verdict};
 use crate::net::datagram::{Datagram, Destination, Inbox, LocalAddress, Received, Sender, UnixPeer};
 use crate::wire::reason::Reason;
@@ -20,10 +20,15 @@ const CALLS: usize = 8;
 /// Services that answer whatever they get: a forged source would make us talk to them for ever (RFC 4732, section 2.3).
 const REFLECTORS: [u16; 5] = [7, 13, 17, 19, 37];
 
-/// An inbox for messages of this size. One call takes no more than a turn should, whatever is waiting.
-pub(super) fn inbox(max_message: usize, max_behind: usize) -> Inbox {
-    let largest = max_message.min(65_535);
-    Inbox::new((max_behind / 4 / largest).clamp(1, 64), largest)
+/// The largest datagram that is ever received, in bytes: Unix sockets carry what their send buffers hold.
+const LARGEST: usize = 1 << 20;
+
+/// An inbox for the messages of this configuration. One call takes no more than a turn may append to the log, whatever
+/// is waiting, and however long it is once it is rendered.
+pub(super) fn inbox(config: &Config) -> Inbox {
+    let max_message = config.upcall.max_message;
+    let rendered = config.upcall.format.max_rendered(max_message).max(1);
+    Inbox::new((config.slow_consumer.max_behind / 4 / rendered).clamp(1, 64), max_message.min(LARGEST))
 }
 
 /// Where a datagram comes from, once it is known to be somewhere.
@@ -105,7 +110,10 @@ impl Server {
         {
             return Err(Dropped::BadAddress);
         }
-        let known = registered.map(|(_, peer)| peer.endpoint);
+        // One that has said bye is not known any more, even while it still has something to get.
+        let known = registered.map(|(key, peer)| (key, peer.endpoint)).filter(|(_, endpoint)| {
+            self.engine.endpoint(*endpoint).is_some_and(|endpoint| endpoint.leaving().is_none())
+        });
         let limited = limited(&source.name);
         let claim = Claim {
             listener: number,
@@ -128,13 +136,13 @@ impl Server {
             }
             Verdict::Join => drop(self.join(now, number, &source, known)?),
             Verdict::Bye => {
-                if let Some(endpoint) = known {
+                if let Some((_, endpoint)) = known {
                     self.engine.leave(now, endpoint, Reason::Closed);
                 }
             }
             Verdict::Input => {
                 let endpoint = match known {
-                    Some(endpoint) if !source.trusted => endpoint,
+                    Some((_, endpoint)) if !source.trusted => endpoint,
                     known => self.join(now, number, &source, known)?,
                 };
                 if role == Role::Output {
@@ -175,24 +183,14 @@ impl Server {
         now: Now,
         number: ListenerNumber,
         source: &Source,
-        known: Option<EndpointId>,
+        known: Option<(PeerKey, EndpointId)>,
     ) -> Result<EndpointId, Dropped> {
-        if let Some(endpoint) = known {
+        if let Some((key, endpoint)) = known {
+            self.renew_route(key, source)?;
             self.engine.renew(now, endpoint);
             return Ok(endpoint);
         }
-        let route = match (&source.name, source.peer) {
-            (PeerName::Inet(address), _) => Route::Inet { address: *address, local: source.local },
-            (PeerName::Unix(name), PeerAddress::Unix(credentials)) => {
-                let verified = UnixPeer::verify(name, credentials.uid);
-                let peer = verified.map_err(|error| {
-                    debug!(self.log, "{name} is not written to: {error}");
-                    Dropped::BadAddress
-                })?;
-                Route::Unix { peer, uid: credentials.uid, own: None }
-            }
-            (PeerName::Unix(_), PeerAddress::Inet(_)) => return Err(Dropped::BadAddress),
-        };
+        let route = self.route(source)?;
         let Some(Active { rules, socket, .. }) = self.listeners.get(&number) else { return Err(Dropped::Refused) };
         let (max_per_listener, max_per_source) = (rules.max_endpoints, admission::max_per_source(rules, source.peer));
         let (transport, peer) = (socket.address().transport(), source.peer);
@@ -213,10 +211,43 @@ impl Server {
             }
             Err(refusal) => {
                 self.peers.remove(key);
-                info!(self.log, "refused {peer} on {}: {refusal}", rules.name);
+                // Nobody has connected: what one stranger can send in a second is no news each time.
+                debug!(self.log, "refused {peer} on {}: {refusal}", rules.name);
                 Err(Dropped::Refused)
             }
         }
+    }
+
+    /// How a peer is written to from now on.
+    fn route(&mut self, source: &Source) -> Result<Route, Dropped> {
+        match (&source.name, source.peer) {
+            (PeerName::Inet(address), _) => Ok(Route::Inet { address: *address, local: source.local }),
+            (PeerName::Unix(name), PeerAddress::Unix(credentials)) => {
+                let verified = UnixPeer::verify(name, credentials.uid);
+                let peer = verified.map_err(|error| {
+                    debug!(self.log, "{name} is not written to: {error}");
+                    Dropped::BadAddress
+                })?;
+                Ok(Route::Unix { peer, uid: credentials.uid, own: None })
+            }
+            (PeerName::Unix(_), PeerAddress::Inet(_)) => Err(Dropped::BadAddress),
+        }
+    }
+
+    /// A peer is heard again: it may have addressed another of our addresses, or have made its socket anew.
+    fn renew_route(&mut self, key: PeerKey, source: &Source) -> Result<(), Dropped> {
+        let is_current = match self.peers.get(key).map(|peer| &peer.route) {
+            Some(Route::Inet { local, .. }) => *local == source.local,
+            Some(Route::Unix { peer, .. }) => peer.is_current(),
+            None => true,
+        };
+        if !is_current {
+            let route = self.route(source)?;
+            if let Some(peer) = self.peers.get_mut(key) {
+                peer.route = route;
+            }
+        }
+        Ok(())
     }
 
     /// One line to somebody who is not registered.

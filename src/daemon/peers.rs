@@ -108,7 +108,11 @@ impl Peers {
 
     pub(super) fn remove(&mut self, key: PeerKey) {
         if let Some(peer) = self.peers.remove(key) {
-            self.names.remove(&(peer.listener, peer.name));
+            let name = (peer.listener, peer.name);
+            // It may have joined again before it was gone.
+            if self.names.get(&name) == Some(&key) {
+                self.names.remove(&name);
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io::IoSlice;
 use std::num::NonZeroU16;
 
 use super::listening::{Active, Socket};
-use super::peers::{PeerKey, Route};
+use super::peers::{Peer, PeerKey, Route};
 use super::server::Server;
 use crate::engine::{EndpointId, ListenerNumber, Now, Progress};
 use crate::net::datagram::{Fate, PeerSocket, Trouble};
@@ -126,7 +126,9 @@ impl Server {
     }
 
     /// A Unix peer does not read: it gets a sending socket of its own, so that what it leaves unread is charged to
-    /// nobody else. One that can have none, since it has connected its socket to ours, is tried again after a while.
+    /// nobody else. It may also be that the others have filled the socket that all share, and that it reads well enough: so
+    /// it is written to over its own at once. One that can have none, since it has connected its socket to ours, is tried
+    /// again after a while.
     fn stalled(&mut self, now: Now, id: EndpointId) {
         let Some(key) = self.engine.endpoint(id).map(|endpoint| PeerKey::from_tag(endpoint.tag)) else { return };
         let largest = self.config.upcall.format.max_rendered(self.config.upcall.max_message);
@@ -137,6 +139,12 @@ impl Server {
             // Connected, it says truly when there is room; unconnected ones do not (unix(7)).
             let watched = |socket: &PeerSocket| self.poller.add(socket, key.token(), Interest::ReadWrite).is_ok();
             *own = socket.filter(watched);
+            if own.is_some() {
+                if !self.post_alone(now, id) {
+                    self.gone(now, id);
+                }
+                return;
+            }
         }
         self.engine.blocked(now, id);
         if !self.has_own_socket(id) {
@@ -150,11 +158,21 @@ impl Server {
         peer.is_some_and(|peer| matches!(peer.route, Route::Unix { own: Some(_), .. }))
     }
 
+    /// A peer has got everything: it is served with the others again once it has also read it.
+    fn back_to_the_others(&mut self, key: PeerKey) {
+        if let Some(Peer { route: Route::Unix { own, .. }, .. }) = self.peers.get_mut(key)
+            && own.as_ref().is_some_and(PeerSocket::is_drained)
+        {
+            *own = None;
+        }
+    }
+
     /// A peer that has a sending socket of its own can take something again.
     pub(super) fn peer_is_writable(&mut self, key: PeerKey) {
         if let Some(peer) = self.peers.get(key) {
             self.engine.writable(peer.endpoint);
         }
+        self.back_to_the_others(key);
     }
 
     /// Nobody has the socket of a peer any more.
@@ -171,7 +189,6 @@ impl Server {
             let Route::Unix { own: own @ Some(_), .. } = &mut peer.route else { return false };
             let Some(run) = self.engine.run(id, usize::MAX, 1) else {
                 self.engine.pass(now, id, 0, true);
-                *own = None;
                 return true;
             };
             let sent = own.as_ref().map_or(Ok(()), |own| own.send(&[IoSlice::new(run.bytes)]));
@@ -179,8 +196,9 @@ impl Server {
                 Ok(()) => self.engine.pass(now, id, 1, true),
                 Err(Trouble::TooLarge | Trouble::Unreachable(_)) => self.engine.pass(now, id, 1, false),
                 Err(Trouble::Gone) => {
-                    self.gone(now, id);
-                    return true;
+                    // Somebody else may have the name by now: the shared socket finds out.
+                    *own = None;
+                    return false;
                 }
                 Err(Trouble::Full) => {
                     self.engine.blocked(now, id);
@@ -193,8 +211,7 @@ impl Server {
                 }
             };
             if progress == Progress::Done {
-                // It reads again, and has everything: from now on it is served with the others.
-                *own = None;
+                self.back_to_the_others(key);
                 return true;
             }
         }

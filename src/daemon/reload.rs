@@ -209,7 +209,7 @@ impl Server {
 
     fn change_settings(&mut self, config: Config) {
         self.engine.reconfigure(self.clock.now(), settings(&config));
-        self.inbox = Some(super::datagrams::inbox(config.upcall.max_message, config.slow_consumer.max_behind));
+        self.inbox = Some(super::datagrams::inbox(&config));
         self.log_inputs = logs_inputs(&config);
         self.log.set_level(config.daemon.log_level);
         self.config = config;

@@ -140,7 +140,7 @@ impl Server {
             discarding: VecDeque::new(),
             peers: Peers::default(),
             gate: Gate::new(),
-            inbox: Some(datagrams::inbox(config.upcall.max_message, config.slow_consumer.max_behind)),
+            inbox: Some(datagrams::inbox(&config)),
             outbox: Outbox::new(),
             run_lengths: Vec::new(),
             alarm,

@@ -149,9 +149,12 @@ impl<S: BuildHasher> Gate<S> {
         let line = payload.trim_ascii();
         let proved = |cookie: Option<&[u8]>| cookie.is_some_and(|cookie| self.is_valid(now, claim, cookie));
         if line.starts_with(b"join ") {
-            return match proved(line.strip_prefix(b"join ")) {
-                true => Verdict::Join,
-                false => self.bad_cookie(now, claim),
+            return match (proved(line.strip_prefix(b"join ")), claim.registered) {
+                (true, true) => Verdict::Join,
+                // One cookie is good for a minute: it must not fill the log with comings and goings.
+                (true, false) if self.within_limits(now, claim) => Verdict::Join,
+                (true, false) => Verdict::Drop(Dropped::RateLimited),
+                (false, _) => self.bad_cookie(now, claim),
             };
         }
         if line.eq_ignore_ascii_case(b"bye") || (!claim.trusted && line.starts_with(b"bye ")) {

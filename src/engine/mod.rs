@@ -282,9 +282,10 @@ impl Engine {
         self.counters.registered += 1;
         if who.transport.is_datagram() {
             let until = now.boot + self.settings.lease;
+            let held = self.held_until(now.time);
             self.leases.insert((until, id));
             if let Some(endpoint) = self.registry.get_mut(id) {
-                endpoint.lease = Some(Box::new(Lease { until, entered: until }));
+                endpoint.lease = Some(Box::new(Lease { until, entered: until, held }));
             }
         }
         Ok(id)
@@ -292,10 +293,17 @@ impl Engine {
 
     /// Renews the lease of a datagram endpoint.
     pub fn renew(&mut self, now: Now, id: EndpointId) {
+        let held = self.held_until(now.time);
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         endpoint.heard = now.time;
         if let Some(lease) = &mut endpoint.lease {
-            lease.until = now.boot + self.settings.lease;
+            (lease.until, lease.held) = (now.boot + self.settings.lease, held);
+            if lease.until < lease.entered {
+                // Leases have become shorter.
+                self.leases.remove(&(lease.entered, id));
+                self.leases.insert((lease.until, id));
+                lease.entered = lease.until;
+            }
         }
     }
 

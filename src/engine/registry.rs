@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use slotmap::SlotMap;
 
@@ -58,6 +59,8 @@ pub(super) struct Lease {
     pub(super) until: Time,
     /// The deadline that is entered for it: a renewal only moves `until`.
     pub(super) entered: Time,
+    /// How long inputs had been held in all when it was renewed: while they are, no renewal is read.
+    pub(super) held: Duration,
 }
 
 /// A registered client.

@@ -3,6 +3,7 @@
 //! Tests learn addresses from the daemon's log, wait on what it says or sends, and give up at [`DEADLINE`].
 
 pub(crate) mod daemon;
+pub(crate) mod datagram;
 pub(crate) mod output;
 pub(crate) mod program;
 pub(crate) mod stream;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 pub(crate) use daemon::{Daemon, Setup};
+pub(crate) use datagram::Datagram;
 pub(crate) use program::Program;
 pub(crate) use stream::Stream;
 pub(crate) use swarm::Swarm;
@@ -28,27 +30,38 @@ pub(crate) enum Place {
     Tcp6,
     UnixPath,
     UnixAbstract,
+    Udp,
+    Udp6,
+    DatagramPath,
+    DatagramAbstract,
 }
 
 impl Place {
+    /// The streams.
     pub(crate) const ALL: [Place; 4] = [Place::Tcp, Place::Tcp6, Place::UnixPath, Place::UnixAbstract];
 
     /// A `[[listener]]` table, with `more` lines in it. `SCRATCH` stands for the daemon's scratch directory.
     pub(crate) fn listener(self, name: &str, more: &str) -> String {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let unique = NEXT.fetch_add(1, Ordering::Relaxed);
+        let (path, abstract_name) =
+            (format!("SCRATCH/{unique}.sock"), format!("@upcalld-test-{}-{unique}", std::process::id()));
         let (transport, address) = match self {
             Place::Tcp => ("tcp", "127.0.0.1:0".into()),
             Place::Tcp6 => ("tcp", "[::1]:0".into()),
-            Place::UnixPath => ("unix", format!("SCRATCH/{unique}.sock")),
-            Place::UnixAbstract => ("unix", format!("@upcalld-test-{}-{unique}", std::process::id())),
+            Place::UnixPath => ("unix", path),
+            Place::UnixAbstract => ("unix", abstract_name),
+            Place::Udp => ("udp", "127.0.0.1:0".into()),
+            Place::Udp6 => ("udp", "[::1]:0".into()),
+            Place::DatagramPath => ("unix-datagram", path),
+            Place::DatagramAbstract => ("unix-datagram", abstract_name),
         };
         listener(name, transport, &address, more)
     }
 
     /// Whether this machine has it.
     pub(crate) fn is_available(self) -> bool {
-        self != Place::Tcp6 || TcpListener::bind("[::1]:0").is_ok()
+        !matches!(self, Place::Tcp6 | Place::Udp6) || TcpListener::bind("[::1]:0").is_ok()
     }
 }
 
@@ -91,6 +104,32 @@ macro_rules! over_transports {
     )+};
 }
 pub(crate) use over_transports;
+
+/// One test body, four tests: `body::udp`, `body::udp6`, `body::path`, `body::abstract_name`.
+macro_rules! over_datagrams {
+    ($($body:ident),+ $(,)?) => {$(
+        mod $body {
+            use crate::common::{Place, over};
+            #[test]
+            fn udp() {
+                over(Place::Udp, stringify!($body), super::$body);
+            }
+            #[test]
+            fn udp6() {
+                over(Place::Udp6, stringify!($body), super::$body);
+            }
+            #[test]
+            fn path() {
+                over(Place::DatagramPath, stringify!($body), super::$body);
+            }
+            #[test]
+            fn abstract_name() {
+                over(Place::DatagramAbstract, stringify!($body), super::$body);
+            }
+        }
+    )+};
+}
+pub(crate) use over_datagrams;
 
 /// Says that a test, or a part of it, did not run, in a line that the full test script counts.
 pub(crate) fn skip(test: &str, why: &str) {

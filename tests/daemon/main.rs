@@ -7,7 +7,11 @@ mod common;
 
 mod admission;
 mod cli;
+mod datagram_load;
+mod datagram_peers;
+mod datagrams;
 mod drain;
+mod forged;
 mod limits;
 mod load;
 mod order;
@@ -18,5 +22,6 @@ mod reload;
 mod signals;
 mod slow_consumer;
 mod soak;
+mod strangers;
 mod streams;
 mod unix_socket;

@@ -5,7 +5,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -30,7 +30,7 @@ pub struct UnixPeer {
     pub(super) address: SockAddr,
     /// The socket file that was looked at. It is this one that is written to, by way of /proc/self/fd, and not what is at
     /// the path by then: otherwise a peer could replace its socket by a link to one of somebody else.
-    _file: Option<File>,
+    file: Option<File>,
 }
 
 /// Why a name is not written to.
@@ -75,7 +75,16 @@ impl UnixPeer {
                 (SockAddr::unix(format!("/proc/self/fd/{}", file.as_raw_fd()))?, Some(file))
             }
         };
-        Ok(UnixPeer { name: name.clone(), address, _file: file })
+        Ok(UnixPeer { name: name.clone(), address, file })
+    }
+
+    /// Whether the name still stands for the socket that was verified: its owner may have made another one since, or
+    /// somebody else. An abstract name stands for whoever has it.
+    pub fn is_current(&self) -> bool {
+        let (UnixName::Path(path), Some(file)) = (&self.name, &self.file) else { return true };
+        let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
+        let there = fs::symlink_metadata(path).map(identity);
+        there.is_ok_and(|there| file.metadata().map(identity).is_ok_and(|held| held == there))
     }
 
     /// The name that it was verified by.
@@ -126,6 +135,12 @@ impl PeerSocket {
             Ok(PeerSocket { socket })
         };
         connect().map_err(|error: io::Error| Trouble::of_unix(error.raw_os_error().unwrap_or(libc::EINVAL)))
+    }
+
+    /// Whether the peer has read everything that was sent over it: until then, what it has not read is charged to this
+    /// socket, or to nobody once this socket is closed.
+    pub fn is_drained(&self) -> bool {
+        sys::unsent(self).is_ok_and(|bytes| bytes == 0)
     }
 
     /// Sends one datagram that is made of these slices.

@@ -1,0 +1,239 @@
+//! The datagram handler as the daemon has it, without sockets: the gate, the engine, and peers that say anything at any time.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use upcalld::address::{Peer, Transport};
+use upcalld::engine::{
+    Audience, Claim, EndpointId, Engine, Event, Gate, Intake, Now, Patience, Policy, Registration, Settings, Time,
+    Verdict,
+};
+use upcalld::wire::format::Format;
+use upcalld::wire::reason::Reason;
+
+const PEERS: u8 = 8;
+/// These are trusted.
+const TRUSTED: u8 = 3;
+const MAX_ENDPOINTS: usize = 6;
+const LEASE: Duration = Duration::from_secs(30);
+const HEADERS: usize = 28;
+
+struct World {
+    engine: Engine,
+    gate: Gate<BuildHasherDefault<DefaultHasher>>,
+    now: Time,
+    /// Who is registered, and until when.
+    registered: HashMap<u8, (EndpointId, Time)>,
+    /// The lines that each has been sent, and when.
+    challenges: Vec<(u8, Time, Vec<u8>)>,
+    /// Bytes as IP packets, while a peer is not registered: in and out.
+    traffic: [(usize, usize); PEERS as usize],
+    /// How often a stranger has registered by a cookie.
+    proved: usize,
+}
+
+/// The bytes are read as commands: whose datagram, or how much time passes, and what a datagram holds.
+/// Returns how often a stranger has registered.
+pub(crate) fn run(bytes: &[u8]) -> usize {
+    let mut world = World::new();
+    let mut rest = bytes.iter().copied();
+    while let Some(command) = rest.next() {
+        let mut next = || rest.next().unwrap_or(0);
+        match command {
+            0..=31 => world.pass_time(u64::from(next()) << (command / 2)),
+            _ => {
+                let payload = world.payload(command, &mut next);
+                world.datagram(command % PEERS, &payload);
+            }
+        }
+        world.turn(command & 64 != 0);
+    }
+    world.proved
+}
+
+impl World {
+    fn new() -> World {
+        let settings = Settings {
+            format: Format::parse("<{seq} {data}>").expect("it is a format"),
+            audience: Audience::All,
+            max_endpoints: MAX_ENDPOINTS,
+            lease: LEASE,
+            message_timeout: None,
+            max_behind: 4 << 10,
+            patience: Patience::Limited(Duration::from_secs(1)),
+            policy: Policy::Disconnect,
+            farewell: Duration::from_secs(1),
+        };
+        World {
+            engine: Engine::new(settings, 16 << 10),
+            gate: Gate::with_key(BuildHasherDefault::default()),
+            now: Time(0),
+            registered: HashMap::new(),
+            challenges: Vec::new(),
+            traffic: Default::default(),
+            proved: 0,
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { time: self.now, boot: self.now, wall: SystemTime::UNIX_EPOCH }
+    }
+
+    fn pass_time(&mut self, milliseconds: u64) {
+        self.now = self.now + Duration::from_millis(milliseconds);
+    }
+
+    /// What is likely to matter: its own challenge, another's, an altered one, commands; or any bytes.
+    fn payload(&self, command: u8, next: &mut impl FnMut() -> u8) -> Vec<u8> {
+        let (kind, choice) = (next(), usize::from(next()));
+        let line = |offset: usize| {
+            let lines = self.challenges.len();
+            let line =
+                (lines > 0).then(|| self.challenges[(lines - 1).saturating_sub(offset % lines.max(1))].2.clone());
+            line.unwrap_or_else(|| b"join 0123456789abcdef\n".to_vec())
+        };
+        let own =
+            || self.challenges.iter().rev().find(|(peer, ..)| *peer == command % PEERS).map(|(.., line)| line.clone());
+        let bye = |mut line: Vec<u8>| {
+            line.splice(..4, *b"bye");
+            line
+        };
+        match kind % 10 {
+            0 => b"join\n".to_vec(),
+            1 => b"bye\n".to_vec(),
+            2 | 3 => own().unwrap_or_default(),
+            4 => line(choice),
+            5 => {
+                let mut line = own().unwrap_or_else(|| line(0));
+                let at = 5 + choice % 16;
+                line[at] ^= next().max(1);
+                line
+            }
+            6 => bye(own().unwrap_or_else(|| line(0))),
+            7 => bye(line(choice)),
+            _ => (0..choice).map(|_| next()).collect(),
+        }
+    }
+
+    /// As Server::handle_datagram.
+    fn datagram(&mut self, peer: u8, payload: &[u8]) {
+        if self.engine.intake() != Intake::Open {
+            return;
+        }
+        let address = SocketAddr::from(([192, 0, 2, peer], 4242));
+        let known = self.registered.get(&peer).map(|(id, _)| *id);
+        let trusted = peer < TRUSTED;
+        let claim = Claim { listener: 1, address: &address, source: &address, trusted, registered: known.is_some() };
+        let traffic = &mut self.traffic[usize::from(peer)];
+        traffic.0 += payload.len() + HEADERS;
+        match self.gate.judge(self.now, &claim, payload) {
+            Verdict::Drop(dropped) => self.engine.counters_mut().count_dropped(dropped),
+            Verdict::Challenge => {
+                assert!(!trusted, "the trusted need not prove anything");
+                let line = self.gate.challenge(self.now, &claim).into_bytes();
+                assert!(line.len() + HEADERS <= 3 * (payload.len() + HEADERS), "answer to {}", payload.escape_ascii());
+                traffic.1 += line.len() + HEADERS;
+                self.challenges.push((peer, self.now, line));
+            }
+            Verdict::Join => {
+                assert!(trusted || self.has_proved(peer, payload, b"join "), "{}", payload.escape_ascii());
+                self.proved += usize::from(!trusted && known.is_none());
+                self.join(peer);
+            }
+            Verdict::Bye => {
+                let id = known.expect("only the registered leave");
+                assert!(trusted || self.has_proved(peer, payload, b"bye "), "{}", payload.escape_ascii());
+                self.engine.leave(self.now(), id, Reason::Closed);
+            }
+            Verdict::Input => {
+                assert!(trusted || known.is_some(), "a stranger is not heard: {}", payload.escape_ascii());
+                assert!(!payload.is_empty());
+                let id = if trusted { self.join(peer) } else { known };
+                if let Some(id) = id {
+                    self.engine.input(self.now(), id, payload);
+                }
+            }
+        }
+    }
+
+    /// Whether the payload is a line that was sent to this very peer, not too long ago.
+    fn has_proved(&self, peer: u8, payload: &[u8], word: &[u8]) -> bool {
+        let cookie = payload.trim_ascii().strip_prefix(word);
+        self.challenges.iter().any(|(to, at, line)| {
+            let issued = line.trim_ascii().strip_prefix(b"join ");
+            *to == peer && cookie == issued && self.now.since(*at) <= Duration::from_secs(120)
+        })
+    }
+
+    fn join(&mut self, peer: u8) -> Option<EndpointId> {
+        let now = self.now();
+        let until = now.boot + LEASE;
+        if let Some((id, lease)) = self.registered.get_mut(&peer) {
+            *lease = until;
+            self.engine.renew(now, *id);
+            return Some(*id);
+        }
+        let who = Registration {
+            tag: peer.into(),
+            listener: 1,
+            transport: Transport::Udp,
+            peer: Peer::Inet(SocketAddr::from(([192, 0, 2, peer], 4242))),
+            receives: true,
+            max_per_listener: None,
+            max_per_source: None,
+        };
+        match self.engine.register(now, who) {
+            Ok(id) => {
+                self.registered.insert(peer, (id, until));
+                Some(id)
+            }
+            Err(_) => {
+                assert_eq!(self.engine.len(), MAX_ENDPOINTS, "refused only where it is full");
+                None
+            }
+        }
+    }
+
+    /// The rest of a turn: deadlines, and what is due is sent, unless nobody's socket takes anything.
+    fn turn(&mut self, full: bool) {
+        let now = self.now();
+        self.engine.expire(now);
+        let mut ready = Vec::new();
+        self.engine.take_ready(&mut ready);
+        for id in ready {
+            // Who has nothing to send finds nothing full.
+            if full && self.engine.run(id, 1, 1).is_some() {
+                self.engine.blocked(now, id);
+                continue;
+            }
+            while let Some(run) = self.engine.run(id, 1 << 10, 8) {
+                assert!(run.count > 0 && run.bytes.len().is_multiple_of(run.count), "runs of equal size");
+                let count = run.count;
+                self.engine.pass(now, id, count, true);
+            }
+            self.engine.pass(now, id, 0, true);
+        }
+        self.engine.end_turn(now);
+        if !full {
+            let everyone: Vec<EndpointId> = self.engine.endpoints().map(|(id, _)| id).collect();
+            everyone.into_iter().for_each(|id| self.engine.writable(id));
+        }
+        while let Some(event) = self.engine.next_event() {
+            if let Event::Left { endpoint, reason, .. } = event {
+                let (_, until) = self.registered.remove(&(endpoint.tag as u8)).expect("it was registered");
+                assert!(reason == Reason::Closed || until <= self.now, "its lease was not over");
+            }
+        }
+        self.engine.check_invariants();
+        assert_eq!(self.engine.len(), self.registered.len());
+        for (peer, (id, until)) in &self.registered {
+            assert!(*until > self.now, "the lease of {peer} is over");
+            assert!(self.engine.endpoint(*id).is_some());
+        }
+        for (into, out) in self.traffic {
+            assert!(out <= 3 * into, "{out} bytes out, {into} in");
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The text decoder takes any bytes, cut anywhere.
+
+use upcalld::wire::reason::Reason;
+use upcalld::wire::text::{Decoder, End, Framing};
+
+const MAX: usize = 64;
+
+/// All messages, until the end or an error.
+fn decode(framing: Framing, pieces: &[&[u8]], between: End) -> (Vec<Vec<u8>>, Option<Reason>) {
+    let (mut decoder, mut messages) = (Decoder::new(framing), Vec::new());
+    for (index, piece) in pieces.iter().enumerate() {
+        let end = if index + 1 == pieces.len() { End::Eof } else { between };
+        let mut rest = *piece;
+        loop {
+            match decoder.next(&mut rest, end, MAX) {
+                Ok(Some(message)) => messages.push(message.to_vec()),
+                Ok(None) => break,
+                Err(reason) => return (messages, Some(reason)),
+            }
+        }
+        assert!(rest.is_empty(), "all of a piece is taken");
+    }
+    assert!(!decoder.is_unfinished(), "nothing is left behind the end");
+    (messages, None)
+}
+
+/// The first bytes say how the rest is cut.
+pub(crate) fn run(bytes: &[u8]) {
+    let [framing, first, second, stream @ ..] = bytes else { return };
+    let framing = [Framing::Auto, Framing::Line, Framing::Chunk][usize::from(*framing) % 3];
+    let mut cuts = [usize::from(*first), usize::from(*second)].map(|cut| cut.min(stream.len()));
+    cuts.sort_unstable();
+    let pieces = [&stream[..cuts[0]], &stream[cuts[0]..cuts[1]], &stream[cuts[1]..]];
+    for between in [End::More, End::Drained] {
+        let (messages, error) = decode(framing, &pieces, between);
+        for message in &messages {
+            assert!((1..=MAX).contains(&message.len()), "{} bytes", message.len());
+            assert!(!message[..message.len() - 1].contains(&b'\n'), "no newline but at the end");
+        }
+        let joined = messages.concat();
+        assert!(stream.starts_with(&joined), "nothing is added or changed");
+        assert!(error.is_some() || joined == stream, "nothing is lost");
+        if between == End::More || framing == Framing::Line {
+            assert_eq!((messages, error), decode(framing, &[stream], End::More), "wherever it is cut");
+        }
+    }
+}

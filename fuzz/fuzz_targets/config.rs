@@ -1,0 +1,7 @@
+//! `cargo fuzz run config`: see the body, which the ordinary tests run, too.
+#![no_main]
+
+#[path = "../bodies/config.rs"]
+mod body;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| body::run(bytes));

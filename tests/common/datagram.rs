@@ -1,0 +1,165 @@
+//! A socket for datagrams to and from the daemon, with a deadline on everything.
+
+use std::ffi::OsStr;
+use std::io::{self, ErrorKind, Read};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nix::sys::signal::Signal;
+use socket2::{Domain, SockAddr, Socket, Type};
+use tempfile::TempDir;
+
+use super::{DEADLINE, Daemon};
+
+/// A bound socket, not connected: it would see who else sends to it.
+#[derive(Debug)]
+pub(crate) struct Datagram {
+    socket: Socket,
+    /// The same, if it is one: only this says who sends.
+    udp: Option<UdpSocket>,
+    /// The daemon.
+    to: SockAddr,
+    /// Where its socket file is.
+    directory: Option<TempDir>,
+}
+
+impl Datagram {
+    /// A socket for the URL of a listener, of the same kind: a path for a path, an abstract name for an abstract one.
+    pub(crate) fn open(url: &str) -> Datagram {
+        let (transport, place) = url.split_once("://").expect("a URL");
+        match (transport, place.strip_prefix('@')) {
+            ("udp", _) => {
+                let to: SocketAddr = place.parse().expect("a literal address");
+                Datagram::open_from(to.ip(), to)
+            }
+            (_, Some(name)) => {
+                static NEXT: AtomicUsize = AtomicUsize::new(0);
+                let own = format!("upcalld-test-peer-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+                let address = |name: &str| SockAddr::unix(OsStr::from_bytes(&[b"\0", name.as_bytes()].concat()));
+                Datagram::bind(address(&own).expect("short"), address(name).expect("short"))
+            }
+            (_, None) => {
+                let directory = tempfile::tempdir().expect("a scratch directory");
+                let own = SockAddr::unix(directory.path().join("peer")).expect("short");
+                let datagram = Datagram::bind(own, SockAddr::unix(place).expect("short"));
+                Datagram { directory: Some(directory), ..datagram }
+            }
+        }
+    }
+
+    /// A UDP socket at an address of this machine.
+    pub(crate) fn open_from(from: IpAddr, to: SocketAddr) -> Datagram {
+        Datagram::bind(SocketAddr::new(from, 0).into(), to.into())
+    }
+
+    fn bind(own: SockAddr, to: SockAddr) -> Datagram {
+        let socket = Socket::new(Domain::from(i32::from(own.family())), Type::DGRAM, None).expect("a socket");
+        socket.bind(&own).expect("the address is free");
+        socket.set_read_timeout(Some(DEADLINE)).expect("the option exists");
+        socket.set_write_timeout(Some(DEADLINE)).expect("the option exists");
+        let udp = to.as_socket().map(|_| socket.try_clone().expect("a descriptor").into());
+        Datagram { socket, udp, to, directory: None }
+    }
+
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Its address, where it is a UDP socket.
+    pub(crate) fn local(&self) -> SocketAddr {
+        self.socket.local_addr().ok().and_then(|address| address.as_socket()).expect("a UDP socket")
+    }
+
+    /// The path of its socket file, where it has one.
+    pub(crate) fn path(&self) -> std::path::PathBuf {
+        self.directory.as_ref().expect("it is at a path").path().join("peer")
+    }
+
+    pub(crate) fn send(&self, bytes: impl AsRef<[u8]>) {
+        let bytes = bytes.as_ref();
+        assert_eq!(self.socket.send_to(bytes, &self.to).expect("the daemon is there"), bytes.len());
+    }
+
+    /// The next datagram; over UDP, from where it has sent to.
+    #[track_caller]
+    pub(crate) fn receive(&self) -> Vec<u8> {
+        match self.try_receive() {
+            Ok(bytes) => bytes,
+            Err(error) => panic!("no datagram came: {error}"),
+        }
+    }
+
+    fn try_receive(&self) -> io::Result<Vec<u8>> {
+        let mut buffer = vec![0; 1 << 16];
+        let length = match &self.udp {
+            Some(udp) => {
+                let (length, from) = udp.recv_from(&mut buffer)?;
+                assert_eq!(Some(from), self.to.as_socket(), "it comes from somewhere else");
+                length
+            }
+            None => (&self.socket).read(&mut buffer)?,
+        };
+        buffer.truncate(length);
+        Ok(buffer)
+    }
+
+    /// The next datagram is this one.
+    #[track_caller]
+    pub(crate) fn expect(&self, bytes: impl AsRef<[u8]>) {
+        let came = self.receive();
+        assert_eq!(came.escape_ascii().to_string(), bytes.as_ref().escape_ascii().to_string());
+    }
+
+    /// Nothing has come. What the daemon has sent is here at once, so that there must be another sign that it is done.
+    #[track_caller]
+    pub(crate) fn expect_nothing(&self) {
+        self.socket.set_nonblocking(true).expect("the option exists");
+        match self.try_receive() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => panic!("{error}"),
+            Ok(bytes) => panic!("there is \"{}\"", bytes.escape_ascii()),
+        }
+        self.socket.set_nonblocking(false).expect("the option exists");
+    }
+}
+
+impl AsFd for Datagram {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Daemon {
+    /// A socket for datagrams to and from a listener, which does not know it yet.
+    pub(crate) fn datagram(&self, listener: &str) -> Datagram {
+        Datagram::open(&self.url(listener))
+    }
+
+    /// The same, registered as those are whom the listener trusts.
+    pub(crate) fn join_datagram(&self, listener: &str) -> Datagram {
+        let before = self.log().count(" joined from ");
+        let datagram = self.datagram(listener);
+        datagram.send("join\n");
+        self.wait_log_count(" joined from ", before + 1);
+        datagram
+    }
+
+    /// Has it log a summary; the line that contains `needle`.
+    pub(crate) fn summary(&self, needle: &str) -> String {
+        let before = self.log().count("summary: left: ");
+        self.signal(Signal::SIGUSR1);
+        self.wait_log_count("summary: left: ", before + 1);
+        // The lines are written at once; the newest one with these words is of this summary.
+        self.wait_log_count(needle, 1);
+        self.log().lines_with(needle).pop().expect("it is there")
+    }
+
+    /// How often the word stands in the summary with a number behind it: `too_large 1`.
+    pub(crate) fn counted(&self, word: &str) -> usize {
+        let line = self.summary("summary: left: ");
+        let mut words = line.split([' ', ',', ';']);
+        words.find(|found| *found == word).and_then(|_| words.next()?.parse().ok()).unwrap_or(0)
+    }
+}

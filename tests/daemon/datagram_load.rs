@@ -1,0 +1,158 @@
+//! Many datagram endpoints, some of which are dead or do not read: nobody else misses anything.
+
+use std::time::Instant;
+
+use crate::common::swarm::allow_files;
+use crate::common::{Daemon, Datagram, Place, Stream, Swarm, figure, over_datagrams, percentile, skip};
+
+const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
+
+over_datagrams!(f9_one_dead_peer_among_a_hundred);
+
+/// Over Unix sockets, a dead peer is noticed; over UDP nobody knows, and its lease ends some day.
+fn f9_one_dead_peer_among_a_hundred(place: Place) {
+    const MESSAGES: usize = 1_000;
+    let daemon = Daemon::start(&(place.listener("lab", "") + DATA));
+    let peers: Vec<Datagram> = (0..99).map(|_| daemon.join_datagram("lab")).collect();
+    drop(daemon.join_datagram("lab"));
+    for message in 0..MESSAGES {
+        // From everybody by turns: what the dead one answers with, comes to the socket that all use.
+        let text = format!("message {message}\n");
+        peers[message % peers.len()].send(&text);
+        for peer in &peers {
+            peer.expect(&text);
+        }
+    }
+    for peer in &peers {
+        peer.expect_nothing();
+    }
+    let inet = matches!(place, Place::Udp | Place::Udp6);
+    assert_eq!(daemon.log().count(" left: reset"), usize::from(!inet));
+    assert_eq!(daemon.log().count(" left: "), usize::from(!inet), "and nobody else has left");
+}
+
+/// Messages of one size, numbered.
+fn message(number: usize, size: usize) -> Vec<u8> {
+    let mut message = format!("{number:09}").into_bytes();
+    message.resize(size, b'.');
+    message
+}
+
+fn stalled_among_readers(place: Place, size: usize, messages: usize) {
+    const EACH: usize = 100;
+    let test = format!("l8 {place:?} {size} B");
+    if !allow_files(1_000) {
+        return skip("l8", "it needs 1,000 open files");
+    }
+    let daemon =
+        Daemon::start(&(place.listener("lab", "") + &Place::UnixPath.listener("in", "role = \"input\"\n") + DATA));
+    // By turns, so that those who do not read stand between the others.
+    let (mut stalled, mut readers) = (Vec::new(), Vec::new());
+    for _ in 0..EACH {
+        stalled.push(daemon.join_datagram("lab"));
+        readers.push(daemon.join_datagram("lab"));
+    }
+    let sender = daemon.connect("in");
+    let mut delays = Vec::with_capacity(messages * EACH);
+    for number in 0..messages {
+        let mut text = message(number, size - 1);
+        text.push(b'\n');
+        let sent = Instant::now();
+        sender.send(&text);
+        for (index, reader) in readers.iter().enumerate() {
+            let came = reader.receive();
+            assert!(came == text, "reader {index} got {} bytes instead of message {number}", came.len());
+            delays.push(sent.elapsed());
+        }
+    }
+    let (p50, p99) = (percentile(&mut delays, 0.5), percentile(&mut delays, 0.99));
+    figure(&test, &format!("{} deliveries beside {EACH} stalled peers: p50 {p50:.2?}, p99 {p99:.2?}", delays.len()));
+    assert_eq!(daemon.log().count(" left: "), 0, "best effort disconnects nobody");
+
+    // They read again: in order, without duplicates, and from then on everything.
+    sender.send([message(messages, size - 1), b"\n".to_vec()].concat());
+    for reader in &readers {
+        reader.receive();
+    }
+    let (mut got, mut holes) = (0, 0);
+    let mut reading: Vec<(&Datagram, usize)> = stalled.iter().map(|peer| (peer, 0)).collect();
+    while !reading.is_empty() {
+        // By turns: each is tried again from time to time, all of them at once.
+        reading.retain_mut(|(peer, next)| {
+            let came = peer.receive();
+            assert_eq!(came.len(), size, "whole messages only");
+            let number: usize = std::str::from_utf8(&came[..9]).expect("digits").parse().expect("a number");
+            assert!(number >= *next, "{number} came after {next}");
+            (holes, got) = (holes + number - *next, got + 1);
+            *next = number + 1;
+            *next <= messages
+        });
+    }
+    for peer in &stalled {
+        peer.expect_nothing();
+    }
+    let skipped = daemon.counted("skipped:");
+    figure(&test, &format!("the stalled ones got {got} later, and missed {holes}"));
+    assert_eq!(skipped, holes, "what somebody missed was counted");
+    sender.send([message(messages + 1, size - 1), b"\n".to_vec()].concat());
+    for peer in stalled.iter().chain(&readers) {
+        assert!(peer.receive().starts_with(format!("{:09}", messages + 1).as_bytes()));
+    }
+}
+
+#[test]
+fn l8_stalled_peers_and_small_messages() {
+    for place in [Place::DatagramPath, Place::DatagramAbstract] {
+        stalled_among_readers(place, 64, 300);
+    }
+}
+
+#[test]
+fn l8_stalled_peers_and_large_messages() {
+    for place in [Place::DatagramPath, Place::DatagramAbstract] {
+        stalled_among_readers(place, 60 << 10, 150);
+    }
+}
+
+/// Everybody who was registered sees the same, in the same order; datagrams are not lost either where somebody reads.
+#[test]
+fn l9_all_transports_in_one_order() {
+    const EACH: usize = 250;
+    const MESSAGES: usize = 200;
+    let places = [Place::Tcp, Place::UnixPath, Place::Udp, Place::DatagramAbstract];
+    if !allow_files(8 * EACH as u64) {
+        return skip("l9", "it needs 2,000 open files");
+    }
+    let tables: String = places.iter().map(|place| place.listener(&format!("{place:?}"), "")).collect();
+    let daemon = Daemon::start(&(tables + "[upcall]\nformat = \"{seq} {data}\"\n"));
+    let [tcp, unix, udp, dgram] = places.map(|place| format!("{place:?}"));
+    let mut swarm = Swarm::join(&daemon, &[&tcp, &unix], 2 * EACH);
+    let mut datagrams: Vec<Datagram> = Vec::new();
+    for name in [&udp, &dgram] {
+        datagrams.extend((0..EACH).map(|_| daemon.join_datagram(name)));
+    }
+    let streams: Vec<Stream> = swarm.streams().iter().map(Stream::again).collect();
+    let (mut expected, start) = (Vec::new(), Instant::now());
+    for number in 0..MESSAGES {
+        // One of each transport speaks; each upcall is read by all before the next, so that UDP has no reason to lose any.
+        let text = format!("message {number}\n");
+        match number % 4 {
+            0 | 1 => streams[(number * 7) % streams.len() / 2 * 2 + number % 2].send(&text),
+            2 => datagrams[(number * 7) % EACH].send(&text),
+            _ => datagrams[EACH + (number * 7) % EACH].send(&text),
+        }
+        let upcall = format!("{} {text}", number + 1);
+        for (index, datagram) in datagrams.iter().enumerate() {
+            let came = datagram.receive();
+            assert!(came == upcall.as_bytes(), "datagram endpoint {index}, not {upcall}: {}", came.escape_ascii());
+        }
+        expected.extend(upcall.into_bytes());
+    }
+    swarm.expect_each(&expected, |_, _| {});
+    figure("l9", &format!("{} deliveries to {} endpoints in {:.2?}", 4 * EACH * MESSAGES, 4 * EACH, start.elapsed()));
+    for datagram in &datagrams {
+        datagram.expect_nothing();
+    }
+    assert_eq!(daemon.log().count(" left: "), 0);
+    assert_eq!(daemon.log().count(" joined from "), 2 * EACH);
+}

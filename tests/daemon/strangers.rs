@@ -1,0 +1,212 @@
+//! Datagram endpoints that nobody vouches for: they prove their address before they are registered.
+
+use std::time::Instant;
+
+use crate::common::{Daemon, Datagram, Place, over};
+
+const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
+const STRANGERS: &str = "trusted = []\n";
+
+/// One test body over both families.
+macro_rules! over_udp {
+    ($($body:ident),+ $(,)?) => {$(
+        mod $body {
+            use super::*;
+            #[test]
+            fn udp() {
+                over(Place::Udp, stringify!($body), super::$body);
+            }
+            #[test]
+            fn udp6() {
+                over(Place::Udp6, stringify!($body), super::$body);
+            }
+        }
+    )+};
+}
+
+over_udp!(
+    a_cookie_registers,
+    plain_datagrams_do_not_renew,
+    s3_altered_cookies,
+    s3_a_cookie_from_another_port,
+    bye_needs_the_cookie,
+    s5_a_flood_of_requests,
+    roles,
+);
+
+fn start(place: Place, listener: &str, rest: &str) -> Daemon {
+    Daemon::start(&(place.listener("lab", listener) + DATA + rest))
+}
+
+/// Asks for a challenge; the line.
+fn challenge(peer: &Datagram, request: &str) -> String {
+    peer.send(request);
+    let line = String::from_utf8(peer.receive()).expect("text");
+    let cookie = line.strip_prefix("join ").and_then(|rest| rest.strip_suffix('\n')).expect("a challenge");
+    assert!(cookie.len() == 16 && cookie.bytes().all(|byte| byte.is_ascii_hexdigit()), "{line}");
+    line
+}
+
+/// Registers as strangers do.
+fn join(daemon: &Daemon) -> (Datagram, String) {
+    let before = daemon.log().count(" joined from ");
+    let peer = daemon.datagram("lab");
+    let line = challenge(&peer, "join\n");
+    peer.send(&line);
+    daemon.wait_log_count(" joined from ", before + 1);
+    (peer, line)
+}
+
+fn a_cookie_registers(place: Place) {
+    let daemon = start(place, STRANGERS, "");
+    let peer = daemon.datagram("lab");
+    // Whatever it says first is not delivered, and answered with a challenge.
+    let line = challenge(&peer, "hello there\n");
+    assert_eq!(daemon.log().count(" joined from "), 0);
+    peer.send(&line);
+    daemon.wait_log(" joined from ");
+    peer.send("hello");
+    peer.expect("hello");
+    let (second, _) = join(&daemon);
+    second.send("from the second");
+    for peer in [&peer, &second] {
+        peer.expect("from the second");
+    }
+    daemon.summary("2 inputs, 3 upcalls");
+    // Sent again, it renews; without its newline, too.
+    peer.send(line.trim_end());
+    peer.send("still here");
+    peer.expect("still here");
+    assert_eq!(daemon.log().count(" joined from "), 2);
+}
+
+fn plain_datagrams_do_not_renew(place: Place) {
+    let daemon = start(place, STRANGERS, "[registry]\nlease = \"1s\"\n");
+    let ((plain, _), (proved, cookie)) = (join(&daemon), join(&daemon));
+    let start = Instant::now();
+    while daemon.log().count(" left: lease_expired") == 0 {
+        assert!(start.elapsed().as_secs() < 30, "no lease ends");
+        proved.send(&cookie);
+        // Its inputs are taken, but anybody could have sent them in its name.
+        plain.send("x");
+        proved.send("y");
+        while proved.receive() != b"y" {}
+    }
+    let line = daemon.log().lines_with(" left: lease_expired").remove(0);
+    assert!(line.contains(&format!("{},", plain.local())) && line.contains(", 1 s; 1 registered"), "{line}");
+}
+
+fn s3_altered_cookies(place: Place) {
+    const ALTERED: usize = 10_000;
+    let daemon = start(place, STRANGERS, "");
+    let (witness, _) = join(&daemon);
+    let peer = daemon.datagram("lab");
+    let line = challenge(&peer, "join\n");
+    let digits = b"0123456789abcdef";
+    let mut sent = 0;
+    while sent < ALTERED {
+        // Every change of one digit, of two, and then of many.
+        let mut altered = line.clone().into_bytes();
+        let mut number = sent + 1;
+        for place in 5..21 {
+            let value = digits.iter().position(|digit| *digit == altered[place]).expect("a digit");
+            altered[place] = digits[(value + number % 16) % 16];
+            number /= 16;
+        }
+        assert_ne!(altered, line.as_bytes());
+        peer.send(altered);
+        sent += 1;
+        if sent % 100 == 0 {
+            // What we send faster than it reads would be lost, not refused.
+            witness.send("done");
+            witness.expect("done");
+        }
+    }
+    assert_eq!(daemon.counted("bad_cookie"), ALTERED);
+    assert_eq!(daemon.log().count(" joined from "), 1);
+    peer.expect_nothing();
+    // Not altered, it is good still.
+    peer.send(line);
+    daemon.wait_log_count(" joined from ", 2);
+}
+
+fn s3_a_cookie_from_another_port(place: Place) {
+    let daemon = start(place, STRANGERS, "");
+    let (one, other) = (daemon.datagram("lab"), daemon.datagram("lab"));
+    let line = challenge(&one, "x");
+    for wrong in [line.as_str(), "join x", "join  0123456789abcdef", &line.to_uppercase().replace("JOIN", "join")] {
+        other.send(wrong);
+    }
+    let (witness, _) = join(&daemon);
+    assert_eq!(daemon.log().count(" joined from "), 1);
+    assert!(daemon.log().lines_with(" joined from ")[0].contains(&witness.local().to_string()));
+    other.expect_nothing();
+}
+
+fn bye_needs_the_cookie(place: Place) {
+    let daemon = start(place, STRANGERS, "");
+    let (peer, line) = join(&daemon);
+    // A bye that anybody could have sent is answered with what a real one needs.
+    assert_eq!(challenge(&peer, "bye"), line);
+    peer.send("bye 0123456789abcdef");
+    peer.send("still here");
+    peer.expect("still here");
+    assert_eq!(daemon.log().count(" left: "), 0);
+    assert_eq!(daemon.counted("bad_cookie"), 1);
+    peer.send(line.replace("join", "bye"));
+    daemon.wait_log(" left: closed");
+}
+
+/// One source has a burst of challenges and then so many a second (10 and 20, in the gate).
+fn s5_a_flood_of_requests(place: Place) {
+    const REQUESTS: usize = 10_000;
+    let daemon = start(place, STRANGERS, "");
+    let (witness, _) = join(&daemon);
+    let start = Instant::now();
+    let flooder = daemon.datagram("lab");
+    for request in 1..=REQUESTS {
+        flooder.send("join\n");
+        if request % 100 == 0 {
+            witness.send("done");
+            witness.expect("done");
+        }
+    }
+    let most = 20.0 + 10.0 * start.elapsed().as_secs_f64();
+    let refused = daemon.counted("rate_limited");
+    let challenges = REQUESTS - refused;
+    assert!((1.0..=most).contains(&(challenges as f64)), "{challenges} challenges, at most {most}");
+    for _ in 0..challenges {
+        flooder.receive();
+    }
+    flooder.expect_nothing();
+}
+
+fn roles(place: Place) {
+    let config = place.listener("lab", STRANGERS)
+        + &place.listener("in", "role = \"input\"\ntrusted = []\n")
+        + &place.listener("out", "role = \"output\"\n")
+        + DATA;
+    let daemon = Daemon::start(&config);
+    let (witness, _) = join(&daemon);
+    // Where endpoints register, a stranger is not heard; where nobody does, it is, and gets nothing.
+    let stranger = daemon.datagram("lab");
+    challenge(&stranger, "not delivered");
+    let reporter = daemon.datagram("in");
+    reporter.send("delivered");
+    witness.expect("delivered");
+    reporter.send("join");
+    witness.expect("join");
+    // Where endpoints only listen, an input is refused, but registers where its sender is trusted.
+    let listener = daemon.datagram("out");
+    listener.send("refused");
+    daemon.wait_log_count(" joined from ", 2);
+    witness.send("heard");
+    for peer in [&witness, &listener] {
+        peer.expect("heard");
+    }
+    for peer in [&stranger, &reporter] {
+        peer.expect_nothing();
+    }
+    assert_eq!((daemon.counted("output_only"), daemon.log().count(" joined from ")), (1, 2));
+    daemon.summary("3 inputs, 4 upcalls");
+}
