@@ -156,6 +156,13 @@ impl Daemon {
         self.log().lines_with(needle).pop().expect("it is there")
     }
 
+    /// How many lines with these words the daemon has logged by now, other than summaries.
+    pub(crate) fn so_far(&self, needle: &str) -> usize {
+        // What it did before it takes a signal is in the log before what it says to that.
+        self.summary("summary: left: ");
+        self.log().lines_with(needle).iter().filter(|line| !line.contains(" summary: ")).count()
+    }
+
     /// How often the word stands in the summary with a number behind it: `too_large 1`.
     pub(crate) fn counted(&self, word: &str) -> usize {
         let line = self.summary("summary: left: ");

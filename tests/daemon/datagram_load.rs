@@ -27,8 +27,8 @@ fn f9_one_dead_peer_among_a_hundred(place: Place) {
         peer.expect_nothing();
     }
     let inet = matches!(place, Place::Udp | Place::Udp6);
-    assert_eq!(daemon.log().count(" left: reset"), usize::from(!inet));
-    assert_eq!(daemon.log().count(" left: "), usize::from(!inet), "and nobody else has left");
+    assert_eq!(daemon.so_far(" left: reset;"), usize::from(!inet));
+    assert_eq!(daemon.so_far(" left: "), usize::from(!inet), "and nobody else has left");
 }
 
 /// Messages of one size, numbered.
@@ -67,7 +67,7 @@ fn stalled_among_readers(place: Place, size: usize, messages: usize) {
     }
     let (p50, p99) = (percentile(&mut delays, 0.5), percentile(&mut delays, 0.99));
     figure(&test, &format!("{} deliveries beside {EACH} stalled peers: p50 {p50:.2?}, p99 {p99:.2?}", delays.len()));
-    assert_eq!(daemon.log().count(" left: "), 0, "best effort disconnects nobody");
+    assert_eq!(daemon.so_far(" left: "), 0, "best effort disconnects nobody");
 
     // They read again: in order, without duplicates, and from then on everything.
     sender.send([message(messages, size - 1), b"\n".to_vec()].concat());
@@ -153,6 +153,6 @@ fn l9_all_transports_in_one_order() {
     for datagram in &datagrams {
         datagram.expect_nothing();
     }
-    assert_eq!(daemon.log().count(" left: "), 0);
-    assert_eq!(daemon.log().count(" joined from "), 2 * EACH);
+    assert_eq!(daemon.so_far(" left: "), 0);
+    assert_eq!(daemon.so_far(" joined from "), 2 * EACH);
 }

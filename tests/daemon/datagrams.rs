@@ -32,7 +32,7 @@ fn the_first_datagram_registers_and_is_delivered(place: Place) {
     // One datagram is one message, whatever it holds.
     first.expect("hello\nthere\n");
     second.expect("hello\nthere\n");
-    assert_eq!(daemon.log().count(" joined from "), 2);
+    assert_eq!(daemon.so_far(" joined from "), 2);
 }
 
 fn b7_every_byte_value(place: Place) {
@@ -60,7 +60,7 @@ fn join_registers_and_bye_leaves(place: Place) {
         witness.send("hello");
         peer.expect("hello");
         peer.send(bye);
-        daemon.wait_log_count(" left: closed", round + 1);
+        daemon.wait_log_count(" left: closed;", round + 1);
         witness.send("alone");
         for text in ["hello", "alone"] {
             witness.expect(text);
@@ -70,7 +70,7 @@ fn join_registers_and_bye_leaves(place: Place) {
         // Its bye, once more: there is nobody to leave.
         peer.send(bye);
     }
-    assert_eq!(daemon.log().count(" left: "), 3);
+    assert_eq!(daemon.so_far(" left: "), 3);
     assert_eq!(daemon.counted("not_registered"), 3);
 }
 
@@ -80,7 +80,7 @@ fn any_datagram_renews(place: Place) {
     let start = Instant::now();
     let mut said = 0;
     // The one keeps its place by speaking, until the lease of the other is over, and twice as long.
-    while daemon.log().count(" left: lease_expired") == 0 || start.elapsed() < Duration::from_millis(2500) {
+    while daemon.log().count(" left: lease_expired;") == 0 || start.elapsed() < Duration::from_millis(2500) {
         assert!(start.elapsed() < Duration::from_secs(30), "no lease ends");
         speaker.send(if said % 2 == 0 { "x" } else { "join" });
         if said % 2 == 0 {
@@ -90,17 +90,17 @@ fn any_datagram_renews(place: Place) {
         }
         said += 1;
     }
-    let line = &daemon.log().lines_with(" left: lease_expired")[0];
+    let line = &daemon.log().lines_with(" left: lease_expired;")[0];
     assert!(line.contains(", 1 s; 1 registered"), "after one second: {line}");
     silent.socket().set_nonblocking(true).expect("the option exists");
-    assert_eq!(daemon.log().count(" joined from "), 2, "the speaker has never left");
+    assert_eq!(daemon.so_far(" joined from "), 2, "the speaker has never left");
     // Over, and out of the registry: it joins anew.
-    let before = daemon.log().count(" left: lease_expired");
+    let before = daemon.so_far(" left: lease_expired;");
     assert_eq!(before, 1);
     silent.send("join");
     daemon.wait_log_count(" joined from ", 3);
     // Nobody says anything any more: both leases end by themselves.
-    daemon.wait_log_count(" left: lease_expired", 3);
+    daemon.wait_log_count(" left: lease_expired;", 3);
 }
 
 fn b5_empty(place: Place) {
@@ -112,7 +112,7 @@ fn b5_empty(place: Place) {
     witness.expect("x");
     peer.expect_nothing();
     assert_eq!(daemon.counted("empty"), 2);
-    assert_eq!(daemon.log().count(" joined from "), 1);
+    assert_eq!(daemon.so_far(" joined from "), 1);
     daemon.summary("1 inputs, 1 upcalls");
 }
 
@@ -126,7 +126,7 @@ fn b6_too_large(place: Place) {
     witness.expect([b'y'; 1024]);
     sender.expect_nothing();
     assert_eq!(daemon.counted("too_large"), 2);
-    assert_eq!(daemon.log().count(" joined from "), 1, "it registers nobody, either");
+    assert_eq!(daemon.so_far(" joined from "), 1, "it registers nobody, either");
     sender.send([b'z'; 1024]);
     sender.expect([b'z'; 1024]);
     witness.expect([b'z'; 1024]);
@@ -184,7 +184,7 @@ fn reload_and_shutdown_are_announced(place: Place) {
     daemon.reload(&(kept + &added + DATA), " reloaded");
     goes.expect("upcalld: listener_removed\n");
     goes.expect_nothing();
-    daemon.wait_log(" left: listener_removed");
+    daemon.wait_log(" left: listener_removed;");
     assert_eq!(daemon.url("kept"), url);
     let new = daemon.join_datagram("added");
     new.send("new");
@@ -192,7 +192,7 @@ fn reload_and_shutdown_are_announced(place: Place) {
         // Registered still, without having said anything.
         peer.expect("new");
     }
-    assert_eq!(daemon.log().count(" joined from "), 3);
+    assert_eq!(daemon.so_far(" joined from "), 3);
     daemon.signal(Signal::SIGTERM);
     for peer in [&stays, &new] {
         peer.expect("upcalld: shutdown\n");
