@@ -117,6 +117,7 @@ pub struct Gate<S = RandomState> {
     /// Keyed by the system's randomness, freshly at each start (SipHash-1-3, as the standard library has it).
     key: S,
     challenges: Limiter,
+    joins: Limiter,
     inputs: Limiter,
 }
 
@@ -136,9 +137,15 @@ impl Default for Gate {
 impl<S: BuildHasher> Gate<S> {
     /// A gate with this key.
     pub fn with_key(key: S) -> Gate<S> {
-        // Somebody who loses a line or restarts needs a few challenges, not many. Inputs are bounded because nothing
-        // else slows a sender of datagrams down.
-        Gate { key, challenges: Limiter::new(10.0, 20.0), inputs: Limiter::new(1_000.0, 1_000.0) }
+        Gate {
+            key,
+            // Somebody who loses a line or restarts needs a few challenges, not many.
+            challenges: Limiter::new(10.0, 20.0),
+            // Counted apart, lest somebody who forges an address can keep its owner out. A network of many is one source.
+            joins: Limiter::new(100.0, 1_000.0),
+            // Nothing else slows a sender of datagrams down.
+            inputs: Limiter::new(1_000.0, 1_000.0),
+        }
     }
 
     /// Says what is to be done about a datagram.
@@ -152,7 +159,9 @@ impl<S: BuildHasher> Gate<S> {
             return match (proved(line.strip_prefix(b"join ")), claim.registered) {
                 (true, true) => Verdict::Join,
                 // One cookie is good for a minute: it must not fill the log with comings and goings.
-                (true, false) if self.within_limits(now, claim) => Verdict::Join,
+                (true, false) if self.joins.allows(now, self.key.hash_one((claim.listener, claim.source))) => {
+                    Verdict::Join
+                }
                 (true, false) => Verdict::Drop(Dropped::RateLimited),
                 (false, _) => self.bad_cookie(now, claim),
             };
