@@ -73,8 +73,13 @@ impl Server {
                 true
             }
             Received::Elsewhere(_) => true,
-            Received::Drained | Received::Starved => {
+            Received::Drained => {
                 active.waiting = false;
+                false
+            }
+            Received::Starved => {
+                active.waiting = false;
+                self.dry.add(now.time, number);
                 false
             }
             Received::Broken(error) => {
@@ -108,7 +113,9 @@ impl Server {
         if let (Some((_, peer)), PeerAddress::Unix(credentials)) = (registered, source.peer)
             && matches!(peer.route, Route::Unix { uid, .. } if uid != credentials.uid)
         {
-            return Err(Dropped::BadAddress);
+            // The name is another user's by now, whom the rules have let in by itself: what was registered is gone.
+            let endpoint = peer.endpoint;
+            self.engine.lost(now, endpoint, Reason::Reset);
         }
         // One that has said bye is not known any more, even while it still has something to get.
         let known = registered.map(|(key, peer)| (key, peer.endpoint)).filter(|(_, endpoint)| {

@@ -156,6 +156,11 @@ impl Server {
             if let Err(message) = restored {
                 error!(self.log, "{message}: this listener is lost until the next reload");
             }
+            // Whoever the old socket had no room for will not hear of it.
+            let here = self.engine.endpoints().filter(|(_, e)| e.listener == number && e.transport.is_datagram());
+            for endpoint in here.map(|(id, _)| id).collect::<Vec<_>>() {
+                self.engine.writable(endpoint);
+            }
         }
     }
 

@@ -36,7 +36,7 @@ pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 /// earlier, what it still sends would be answered by a reset, which can cost it what it has not read yet.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// When a write is tried again that the kernel had no memory for.
+/// When a write, or a read, is tried again that the kernel had no memory for.
 const STARVED: Duration = Duration::from_millis(50);
 
 /// When a Unix datagram is sent again that found no room in a socket which does not say when there is some.
@@ -79,6 +79,7 @@ pub(super) struct Server {
     pub(super) lingering: Deadlines<Lingering>,
     pub(super) starved: Deadlines<EndpointId>,
     pub(super) crowded: Deadlines<EndpointId>,
+    pub(super) dry: Deadlines<ListenerNumber>,
     pub(super) watched: Deadlines<Watched>,
     pub(super) ready: Vec<EndpointId>,
     pub(super) buffer: Box<[u8]>,
@@ -147,6 +148,7 @@ impl Server {
             lingering: Deadlines::new(LINGER),
             starved: Deadlines::new(STARVED),
             crowded: Deadlines::new(CROWDED),
+            dry: Deadlines::new(STARVED),
             watched: Deadlines::new(super::liveness::PERIOD),
             ready: Vec::new(),
             buffer: vec![0; READ].into_boxed_slice(),
@@ -288,6 +290,11 @@ impl Server {
         while let Some(endpoint) = self.starved.pop(now.time).or_else(|| self.crowded.pop(now.time)) {
             self.engine.writable(endpoint);
         }
+        while let Some(number) = self.dry.pop(now.time) {
+            if let Some(active) = self.listeners.get_mut(&number) {
+                active.waiting = true;
+            }
+        }
         while let Some(lingering) = self.lingering.pop(now.time) {
             self.stop_lingering(now, lingering);
         }
@@ -319,6 +326,7 @@ impl Server {
             self.lingering.next(),
             self.starved.next(),
             self.crowded.next(),
+            self.dry.next(),
             self.watched.next(),
             self.drain.as_ref().map(|drain| drain.deadline),
         ];
