@@ -224,6 +224,8 @@ pub struct Engine {
     counters: Counters,
     /// The first input of this turn that is due to more than its sender.
     broadcast: Option<u64>,
+    /// The largest record so far, in bytes.
+    largest: usize,
     /// What this turn has appended, in bytes.
     appended: usize,
     /// Since when inputs have been held, and how long they had been before.
@@ -260,6 +262,7 @@ impl Engine {
             events: VecDeque::new(),
             counters: Counters::default(),
             broadcast: None,
+            largest: 0,
             appended: 0,
             held_since: None,
             held: Duration::ZERO,
@@ -335,6 +338,7 @@ impl Engine {
         let audience = self.settings.audience;
         let sequence = self.log.append(&self.scratch, audience, number);
         self.appended += self.scratch.len();
+        self.largest = self.largest.max(self.scratch.len());
         self.counters.inputs += 1;
         let receivers = self.registry.receivers();
         let due = match audience {

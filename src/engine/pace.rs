@@ -17,7 +17,7 @@ impl Engine {
     pub fn end_turn(&mut self, now: Now) {
         self.appended = 0;
         while let Some((position, id)) = self.laggards.furthest_behind()
-            && self.log.head() - position > self.settings.max_behind / 2
+            && (self.log.head() - position > self.settings.max_behind / 2 || self.is_in_danger(id))
         {
             self.lag(now.time, id);
         }
@@ -153,9 +153,20 @@ impl Engine {
             class => class,
         };
         self.laggards.place(id, slow, class, position);
-        if patient && class != Class::Behind && self.log.head() - position <= self.settings.max_behind / 4 {
+        if patient
+            && class != Class::Behind
+            && self.log.head() - position <= self.settings.max_behind / 4
+            && !self.is_in_danger(id)
+        {
             self.reclass(now.time, id, Class::Behind);
         }
+    }
+
+    /// Whether the next input, if it is as large as the largest so far, would displace what an endpoint has yet to get.
+    /// Messages have to be nearly as large as `max_behind` for that.
+    fn is_in_danger(&self, id: EndpointId) -> bool {
+        let oldest = Cursor::at(self.log.oldest_after(self.largest));
+        self.registry.get(id).is_some_and(|endpoint| endpoint.cursor < oldest)
     }
 
     /// An endpoint is caught up, or gone.

@@ -73,7 +73,7 @@ fn a_lone_sender_that_never_reads(place: Place) {
 /// A single message is more than inputs wait for: nobody who reads is cut off for it, neither its sender nor others.
 fn messages_nearly_as_large_as_max_behind(place: Place) {
     const SIZE: usize = 1_000 << 10;
-    let limits = "[log]\nsize = \"4MiB\"\n[slow_consumer]\nmax_behind = \"1MiB\"\npatience = \"forever\"\n";
+    let limits = "[log]\nsize = \"2MiB\"\n[slow_consumer]\nmax_behind = \"1MiB\"\npatience = \"forever\"\n";
     let upcall = DATA.to_owned() + "max_message = \"1000KiB\"\n";
     let daemon = Daemon::start(&(place.listener("lab", "framing = \"line\"") + &upcall + limits));
     let mut swarm = Swarm::join(&daemon, &["lab"], 3);
