@@ -88,7 +88,7 @@ pub enum Intake {
 pub enum Turn {
     /// They may.
     Yes,
-    /// Not yet: see [`Engine::intake`].
+    /// Not yet: see [`Engine::intake`](super::Engine::intake).
     NotNow,
     /// They would put itself further behind, and it is reading: [`Event::Unparked`] tells when they may.
     Parked,
