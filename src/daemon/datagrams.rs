@@ -10,7 +10,7 @@ use super::receive::log_input;
 use super::server::Server;
 use crate::address::{Address, Host, Peer as PeerAddress, Transport};
 use crate::config::{Config, Level, Role};
-use crate::engine::{Claim, Dropped, EndpointId, Intake, ListenerNumber, Now, Registration, Verdict};
+use crate::engine::{Claim, Dropped, EndpointId, Intake, ListenerNumber, Now, Registration, Verdict, is_command};
 use crate::net::datagram::{Datagram, Destination, Inbox, LocalAddress, Received, Sender, UnixPeer};
 use crate::wire::reason::Reason;
 
@@ -105,7 +105,7 @@ impl Server {
             Ok(source) => source,
             // It cannot be answered, and need not be.
             Err((Dropped::NoAddress, Some(peer))) if role == Role::Input => {
-                return self.stranger_says(now, transport, peer, datagram.bytes);
+                return self.stranger_says(now, transport, peer, datagram.bytes, true);
             }
             Err((dropped, _)) => return Err(dropped),
         };
@@ -133,7 +133,7 @@ impl Server {
             if !self.gate.allows_input(now.time, &claim) {
                 return Err(Dropped::RateLimited);
             }
-            return self.stranger_says(now, transport, source.peer, datagram.bytes);
+            return self.stranger_says(now, transport, source.peer, datagram.bytes, source.trusted);
         }
         match self.gate.judge(now.time, &claim, datagram.bytes) {
             Verdict::Drop(dropped) => return Err(dropped),
@@ -173,9 +173,20 @@ impl Server {
     }
 
     /// An input from somebody who is not registered, to a listener that registers nobody.
-    fn stranger_says(&mut self, now: Now, transport: Transport, peer: PeerAddress, data: &[u8]) -> Result<(), Dropped> {
+    fn stranger_says(
+        &mut self,
+        now: Now,
+        transport: Transport,
+        peer: PeerAddress,
+        data: &[u8],
+        trusted: bool,
+    ) -> Result<(), Dropped> {
         if data.is_empty() {
             return Err(Dropped::Empty);
+        }
+        if is_command(data, trusted) {
+            // A client that does not know the listener's role joins first, and leaves in the end.
+            return Err(Dropped::NotRegistered);
         }
         let accepted = self.engine.input_from(now, transport, peer, data);
         if self.log_inputs && self.log.enabled(Level::Info) {

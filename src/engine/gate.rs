@@ -111,6 +111,13 @@ pub struct Claim<'a, A> {
     pub registered: bool,
 }
 
+/// Whether a payload is a command, which is never an input. To the trusted, only the bare words are.
+pub fn is_command(payload: &[u8], trusted: bool) -> bool {
+    let line = payload.trim_ascii();
+    let bare = line == b"join" || line.eq_ignore_ascii_case(b"bye");
+    bare || line.starts_with(b"join ") || (!trusted && line.starts_with(b"bye "))
+}
+
 /// Judges datagrams.
 #[derive(Debug)]
 pub struct Gate<S = RandomState> {
@@ -333,6 +340,15 @@ mod tests {
     }
 
     proptest! {
+        /// What is taken for an input is no command.
+        #[test]
+        fn no_command_is_an_input(payload in "(join|bye|BYE|x)?[ a-f0-9\n]{0,20}", trusted: bool, registered: bool) {
+            let claim = Claim { trusted, registered, ..stranger(&PEER) };
+            if gate().judge(at(0), &claim, payload.as_bytes()) == Verdict::Input {
+                prop_assert!(!is_command(payload.as_bytes(), trusted));
+            }
+        }
+
         /// No altered cookie is ever taken.
         #[test]
         fn altered_cookies_are_bad(byte in 0usize..16, flip in 1u8..=255, seconds in 0u64..10_000) {

@@ -31,7 +31,7 @@ use registry::{Delivery, Lease, Registry};
 use slow::Laggards;
 
 pub use delivery::{Progress, Run};
-pub use gate::{Claim, Dropped, Gate, Verdict};
+pub use gate::{Claim, Dropped, Gate, Verdict, is_command};
 pub use log::Slices;
 pub use registry::{Endpoint, EndpointId, ListenerNumber, Registration};
 pub use time::{Now, Time};
