@@ -2,5 +2,7 @@
 
 pub mod escape;
 pub mod format;
+pub mod frame;
 pub mod reason;
 pub mod text;
+pub mod topic;

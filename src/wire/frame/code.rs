@@ -1,0 +1,163 @@
+//! What can be wrong, as an enumerated list: ERROR's codes, and GAP's reasons.
+
+use std::fmt;
+
+/// What an ERROR is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u16)]
+pub enum Code {
+    /// A frame that is not as upcall-protocol(7) says.
+    Malformed = 1,
+    /// A kind that is not known, and not one that may be skipped.
+    UnknownKind = 2,
+    /// A flag that is not known, and not one that may be ignored.
+    UnknownFlag = 3,
+    /// A frame, or a payload, that is larger than allowed.
+    TooLarge = 4,
+    /// A frame that cannot come here: another before HELLO, a second HELLO, one of the other direction.
+    Unexpected = 5,
+    /// None of the versions offered is spoken.
+    Version = 6,
+    /// The listener wants a token, and this is none, or not the right one.
+    Unauthorized = 7,
+    /// It would be one endpoint too many, or the like: the text says which rule.
+    Refused = 8,
+    /// The role of the endpoint or of the listener does not allow it, or the listener has no history.
+    NotPermitted = 9,
+    /// A repeated message whose receipt is no longer kept.
+    Stale = 10,
+    /// Datagrams: inputs wait; to be sent again with the same message id.
+    Busy = 11,
+    /// There is no such session (any more), or it is another's. Another HELLO may follow.
+    UnknownSession = 12,
+    /// Too many filters, or too long ones together.
+    Limit = 13,
+    /// A topic or a filter that is none.
+    BadTopic = 14,
+    /// A message id that is not the next one.
+    OutOfOrder = 15,
+}
+
+impl Code {
+    /// Every code.
+    pub const ALL: [Code; 15] = [
+        Code::Malformed,
+        Code::UnknownKind,
+        Code::UnknownFlag,
+        Code::TooLarge,
+        Code::Unexpected,
+        Code::Version,
+        Code::Unauthorized,
+        Code::Refused,
+        Code::NotPermitted,
+        Code::Stale,
+        Code::Busy,
+        Code::UnknownSession,
+        Code::Limit,
+        Code::BadTopic,
+        Code::OutOfOrder,
+    ];
+
+    /// The code with this number.
+    pub fn from_number(number: u16) -> Option<Code> {
+        Code::ALL.into_iter().find(|code| *code as u16 == number)
+    }
+
+    /// The name, as it stands in logs and in upcall-protocol(7).
+    pub const fn name(self) -> &'static str {
+        match self {
+            Code::Malformed => "malformed",
+            Code::UnknownKind => "unknown_kind",
+            Code::UnknownFlag => "unknown_flag",
+            Code::TooLarge => "too_large",
+            Code::Unexpected => "unexpected",
+            Code::Version => "version",
+            Code::Unauthorized => "unauthorized",
+            Code::Refused => "refused",
+            Code::NotPermitted => "not_permitted",
+            Code::Stale => "stale",
+            Code::Busy => "busy",
+            Code::UnknownSession => "unknown_session",
+            Code::Limit => "limit",
+            Code::BadTopic => "bad_topic",
+            Code::OutOfOrder => "out_of_order",
+        }
+    }
+
+    /// Whether a stream ends behind it.
+    pub const fn is_fatal(self) -> bool {
+        !matches!(
+            self,
+            Code::NotPermitted | Code::Stale | Code::Busy | Code::UnknownSession | Code::Limit | Code::BadTopic
+        )
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What is wrong with bytes that should be a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Violation {
+    /// What.
+    pub code: Code,
+    /// The kind that the frame claims to be; 0 where it is none.
+    pub about: u8,
+    /// Its message id or request id, where that much could be read.
+    pub reference: u64,
+    /// In words.
+    pub text: &'static str,
+}
+
+impl Violation {
+    pub(super) const fn new(code: Code, about: u8, text: &'static str) -> Violation {
+        Violation { code, about, reference: 0, text }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.text)
+    }
+}
+
+impl std::error::Error for Violation {}
+
+/// Why an endpoint will not get something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum GapReason {
+    /// It fell too far behind, and the policy is `skip`.
+    SlowConsumer = 1,
+    /// The log did not hold it any more when the session was resumed, or history was asked for.
+    Evicted = 2,
+    /// It does not fit into a datagram.
+    TooLarge = 3,
+}
+
+impl GapReason {
+    /// The reason with this number.
+    pub fn from_number(number: u8) -> Option<GapReason> {
+        [GapReason::SlowConsumer, GapReason::Evicted, GapReason::TooLarge]
+            .into_iter()
+            .find(|reason| *reason as u8 == number)
+    }
+
+    /// The name, as it is shown.
+    pub const fn name(self) -> &'static str {
+        match self {
+            GapReason::SlowConsumer => "slow_consumer",
+            GapReason::Evicted => "evicted",
+            GapReason::TooLarge => "too_large",
+        }
+    }
+}
+
+impl fmt::Display for GapReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,137 @@
+//! Frames → bytes.
+
+use super::{Filters, Frame, HEADER, SEND_OVERHEAD, Send, Upcall, flag, kind};
+
+/// Writes a frame's header, and its body by `write`; fills in the length.
+fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, topic: &str, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&[0, kind, flags, topic.len() as u8, 0, 0, 0, 0]);
+    write(out);
+    let length = (out.len() - start - HEADER) as u32;
+    out[start + 4..start + HEADER].copy_from_slice(&length.to_be_bytes());
+}
+
+fn filters(out: &mut Vec<u8>, filters: &[&str]) {
+    for filter in filters {
+        out.push(filter.len() as u8);
+        out.extend_from_slice(filter.as_bytes());
+    }
+}
+
+impl Frame<'_> {
+    /// Appends the frame to `out`. What it holds is within the limits of upcall-protocol(7): topics, filters and names are what
+    /// they claim to be, and the payload is no larger than a `u32` can say.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let be = |out: &mut Vec<u8>, numbers: &[u64]| numbers.iter().for_each(|n| out.extend(n.to_be_bytes()));
+        match self {
+            Frame::Hello(hello) => frame(out, kind::HELLO, 0, "", |out| {
+                out.extend_from_slice(&[hello.versions.0, hello.versions.1, hello.role as u8, 0]);
+                be(out, &[hello.nonce]);
+                hello.write(out);
+            }),
+            Frame::Send(send) => send.write(out),
+            Frame::Subscribe(request) => request.write(kind::SUBSCRIBE, out),
+            Frame::Unsubscribe(request) => request.write(kind::UNSUBSCRIBE, out),
+            Frame::Ack(ack) => frame(out, kind::ACK, 0, "", |out| be(out, &[ack.largest, ack.bitmap])),
+            Frame::Ping { nonce, cookie } => frame(out, kind::PING, 0, "", |out| {
+                be(out, &[*nonce]);
+                be(out, cookie.as_slice());
+            }),
+            Frame::Pong { nonce } => frame(out, kind::PONG, 0, "", |out| be(out, &[*nonce])),
+            Frame::Bye(reason) => frame(out, kind::BYE, 0, "", |out| out.extend_from_slice(reason.as_bytes())),
+            Frame::Welcome(w) => frame(out, kind::WELCOME, 0, "", |out| {
+                out.extend_from_slice(&[w.version, u8::from(w.resumed), 0, 0]);
+                out.extend_from_slice(&w.lease.to_be_bytes());
+                be(out, &[w.id]);
+                out.extend_from_slice(&w.secret);
+                be(out, &[w.key, w.log, w.start, w.next, w.nonce, w.last_message]);
+                out.extend_from_slice(&w.max_message.to_be_bytes());
+                out.extend_from_slice(&[0; 4]);
+            }),
+            Frame::Retry { nonce, cookie } => frame(out, kind::RETRY, 0, "", |out| be(out, &[*nonce, *cookie])),
+            Frame::Upcall(upcall) => upcall.write(out),
+            Frame::Receipt(receipt) => {
+                let flags = if receipt.repeat { flag::REPEAT } else { 0 };
+                frame(out, kind::RECEIPT, flags, "", |out| {
+                    be(out, &[receipt.id, receipt.sequence]);
+                    out.extend_from_slice(&receipt.due.to_be_bytes());
+                });
+            }
+            Frame::Gap(gap) => frame(out, kind::GAP, 0, "", |out| {
+                be(out, &[gap.first, gap.last]);
+                out.extend_from_slice(&[gap.reason as u8, 0, 0, 0]);
+            }),
+            Frame::Subscribed { request, from, everything, filters: in_force } => {
+                let flags = if *everything { flag::EVERYTHING } else { 0 };
+                frame(out, kind::SUBSCRIBED, flags, "", |out| {
+                    out.extend_from_slice(&request.to_be_bytes());
+                    be(out, &[*from]);
+                    filters(out, in_force);
+                });
+            }
+            Frame::Error(error) => frame(out, kind::ERROR, 0, "", |out| {
+                out.extend_from_slice(&(error.code as u16).to_be_bytes());
+                out.extend_from_slice(&[error.about, 0]);
+                be(out, &[error.reference]);
+                out.extend_from_slice(error.text.as_bytes());
+            }),
+            Frame::Skippable(kind) => frame(out, *kind, 0, "", |_| {}),
+        }
+    }
+
+    /// The frame by itself.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.write(&mut out);
+        out
+    }
+}
+
+impl Filters<'_> {
+    fn write(&self, kind: u8, out: &mut Vec<u8>) {
+        frame(out, kind, 0, "", |out| {
+            out.extend_from_slice(&self.request.to_be_bytes());
+            filters(out, &self.filters);
+        });
+    }
+}
+
+impl Send<'_> {
+    /// Appends the frame to `out`.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.reserve(SEND_OVERHEAD + self.topic.len() + self.payload.len());
+        frame(out, kind::SEND, if self.receipt { flag::RECEIPT } else { 0 }, self.topic, |out| {
+            out.extend_from_slice(&self.id.to_be_bytes());
+            out.extend_from_slice(self.topic.as_bytes());
+            out.extend_from_slice(self.payload);
+        });
+    }
+}
+
+/// Where a frame's `prev` stands.
+const PREV: std::ops::Range<usize> = 28..32;
+
+impl Upcall<'_> {
+    /// Appends the frame to `out`.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let u48 = |out: &mut Vec<u8>, number: u64| out.extend_from_slice(&number.to_be_bytes()[2..]);
+        frame(out, kind::UPCALL, 0, self.topic, |out| {
+            out.extend_from_slice(&self.sequence.to_be_bytes());
+            u48(out, self.source);
+            u48(out, self.time);
+            out.extend_from_slice(&self.prev.to_be_bytes());
+            out.extend_from_slice(self.topic.as_bytes());
+            out.extend_from_slice(self.payload);
+        });
+    }
+
+    /// Changes `prev` in a written frame.
+    pub fn patch_prev(frame: &mut [u8], prev: u64) {
+        frame[PREV].copy_from_slice(&(prev as u32).to_be_bytes());
+    }
+
+    /// The topic in a written frame.
+    pub fn topic_of(frame: &[u8]) -> &[u8] {
+        &frame[super::UPCALL_OVERHEAD..super::UPCALL_OVERHEAD + usize::from(frame[3])]
+    }
+}
