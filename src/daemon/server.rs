@@ -18,7 +18,7 @@ use super::log::{Log, error, info, warning};
 use super::peers::{PeerKey, Peers};
 use crate::address::{Address, Host};
 use crate::config::{self, Config, When};
-use crate::engine::{EndpointId, Engine, Gate, Intake, ListenerNumber, Now, Settings};
+use crate::engine::{EndpointId, Engine, Entropy, Gate, Intake, ListenerNumber, Now, Settings};
 use crate::exit::Status;
 use crate::net::alarm::Alarm;
 use crate::net::datagram::{Inbox, Outbox};
@@ -92,6 +92,8 @@ pub(super) fn settings(config: &Config) -> Settings {
         audience: config.upcall.deliver_to,
         max_endpoints: config.registry.max_endpoints,
         lease: config.registry.lease,
+        max_message: config.upcall.max_message,
+        session_ttl: config.registry.session_ttl,
         message_timeout: config.upcall.message_timeout,
         max_behind: config.slow_consumer.max_behind as u64,
         patience: config.slow_consumer.patience,
@@ -131,7 +133,7 @@ impl Server {
             log_inputs: logs_inputs(&config),
             poller,
             signals,
-            engine: Engine::new(settings(&config), config.log.size),
+            engine: Engine::new(settings(&config), config.log.size, Entropy::new(super::random)),
             listeners: BTreeMap::new(),
             next_listener: 0,
             pausing: false,
@@ -274,7 +276,7 @@ impl Server {
             let any = self.flush(now);
             self.engine.end_turn(now);
             self.see_off(now);
-            if !any {
+            if !any && !self.engine.has_ready() {
                 break;
             }
         }

@@ -58,7 +58,7 @@ fn a_wrong_file_refuses_to_start_and_binds_nothing() {
     let config = listener("local", "unix", "SCRATCH/never.sock", "") + "[upcall]\nformat = \"{dta}\"\n";
     let ended = Setup::new(&config).run();
     assert_eq!(ended.code(), CONFIGURATION, "{}", ended.stderr);
-    assert!(ended.stderr.contains("upcalld.toml:7:11: "), "{}", ended.stderr);
+    assert!(ended.stderr.contains("upcalld.toml:8:11: "), "{}", ended.stderr);
     assert!(!ended.setup.scratch().join("never.sock").exists());
 }
 
