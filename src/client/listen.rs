@@ -182,7 +182,8 @@ impl Listener<'_> {
             None if self.admitted => Ok(()),
             None => Err(Failure::new(Status::TimedOut, format!("{} could not be reached in time", self.address))),
             Some(count) => {
-                Err(Failure::new(Status::TimedOut, format!("fewer than {count} upcalls came within the time allowed")))
+                let too_few = if count == 1 { "no upcall".into() } else { format!("fewer than {count} upcalls") };
+                Err(Failure::new(Status::TimedOut, format!("{too_few} came within the time allowed")))
             }
         }
     }

@@ -14,26 +14,36 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How many ask at a time: a daemon that is busy has room for so many, and for what is measured.
 const BATCH: usize = 32;
 
+/// When a member is looked at again, who it is, and when it has last asked.
+type Turn = (Instant, usize, Instant);
+
 /// Who asks when.
 #[derive(Debug, Default)]
-pub(super) struct Renewals(BinaryHeap<Reverse<(Instant, usize)>>);
+pub(super) struct Renewals(BinaryHeap<Reverse<Turn>>);
 
 impl Renewals {
     /// This member has just asked for the first time.
     pub(super) fn add(&mut self, now: Instant, member: usize) {
-        self.0.push(Reverse((now + RETRY, member)));
+        self.0.push(Reverse((now + RETRY, member, now)));
     }
 
-    /// Lets `ask` ask for everyone whose turn it is; it says whether the member is registered.
-    pub(super) fn see_to(&mut self, now: Instant, mut ask: impl FnMut(usize) -> bool) {
-        for _ in 0..BATCH {
-            let Some(Reverse((_, member))) = self.0.peek().copied().filter(|Reverse((due, _))| *due <= now) else {
-                return;
-            };
+    /// Who has to ask now, and is taken to do it.
+    pub(super) fn due(&mut self, now: Instant, is_registered: impl Fn(usize) -> bool) -> Vec<usize> {
+        let mut asking = Vec::new();
+        while asking.len() < BATCH
+            && let Some(Reverse((_, member, asked))) = self.0.peek().copied().filter(|Reverse((due, ..))| *due <= now)
+        {
             self.0.pop();
-            let pause = if ask(member) { RENEWAL } else { RETRY };
-            self.0.push(Reverse((now + pause, member)));
+            let registered = is_registered(member);
+            if registered && now < asked + RENEWAL {
+                // Its first time was enough: nothing is to disturb what is measured.
+                self.0.push(Reverse((asked + RENEWAL, member, asked)));
+                continue;
+            }
+            asking.push(member);
+            self.0.push(Reverse((now + if registered { RENEWAL } else { RETRY }, member, now)));
         }
+        asking
     }
 }
 
@@ -47,15 +57,11 @@ mod tests {
         (0..100).for_each(|member| renewals.add(begun, member));
         let mut asked = vec![0; 100];
         for millisecond in 0..65_000 {
-            let mut at_once = 0;
-            renewals.see_to(begun + Duration::from_millis(millisecond), |member| {
-                asked[member] += 1;
-                at_once += 1;
-                member < 50
-            });
-            assert!(at_once <= BATCH);
+            let asking = renewals.due(begun + Duration::from_millis(millisecond), |member| member < 50);
+            assert!(asking.len() <= BATCH);
+            asking.into_iter().for_each(|member| asked[member] += 1);
         }
-        assert_eq!(asked[..50], [4; 50], "after 1, 21, 41 and 61 seconds");
+        assert_eq!(asked[..50], [3; 50], "after 20, 40 and 60 seconds");
         assert!(asked[50..].iter().all(|count| (60..=64).contains(count)), "{asked:?}");
     }
 }

@@ -125,10 +125,9 @@ impl Swarm {
 
     /// Waits up to `wait`, in whole milliseconds, for something to happen, and deals with all that has.
     pub(super) fn turn(&mut self, wait: Duration) -> Result<(), Failure> {
-        self.renewals.see_to(Instant::now(), |i| {
+        for i in self.renewals.due(Instant::now(), |i| self.members[i].checker.has_begun()) {
             self.members[i].link.renew();
-            self.members[i].checker.has_begun()
-        });
+        }
         let wait = EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::ZERO);
         let count = match self.epoll.wait(&mut self.events, wait) {
             Ok(count) => count,
