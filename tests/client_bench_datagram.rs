@@ -7,10 +7,13 @@ mod client_support;
 use std::process::{Command, Stdio};
 
 use client_support::*;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 struct Upcalld {
     running: Running,
+    log: Box<dyn Iterator<Item = String>>,
     _directory: tempfile::TempDir,
     udp: String,
     unix: String,
@@ -29,15 +32,16 @@ impl Upcalld {
         let mut command = Command::new(env!("CARGO_BIN_EXE_upcalld"));
         command.arg("-c").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut running = Running::start(&mut command);
+        let mut log = Box::new(running.complaints());
         let mut udp = None;
-        for line in running.complaints() {
+        for line in &mut log {
             udp = udp.or_else(|| Some(format!("udp://{}", line.split_once("udp://")?.1.split_whitespace().next()?)));
             if line.ends_with("ready") {
                 break;
             }
         }
         let udp = udp.expect("the log says where it listens");
-        Upcalld { running, _directory: directory, udp, unix: format!("unix-datagram://{unix}") }
+        Upcalld { running, log, _directory: directory, udp, unix: format!("unix-datagram://{unix}") }
     }
 }
 
@@ -82,6 +86,51 @@ fn every_mode_over_datagrams() {
             all_accounted_for(&result, 1, 1);
             let result = bench(&daemon, url, "idle --receivers 50 --duration 200ms");
             assert_eq!(number(&result["receivers"]), 50, "{result}");
+        }
+    });
+}
+
+/// What makes it pointless to go on ends it, rather than being counted as loss; and whoever was registered has left.
+#[test]
+fn a_daemon_that_ends_ends_the_bench() {
+    within(DEADLINE, || {
+        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+            for transport in ["udp", "unix"] {
+                let mut daemon = Upcalld::start("");
+                let url = if transport == "udp" { &daemon.udp } else { &daemon.unix };
+                let arguments = ["bench", "fan-out", "--receivers", "3", "--duration", "50s"];
+                let running = Running::start(&mut client(url, &arguments));
+                // Once it is registered, it is measuring soon, or will find out before it does.
+                let joined = daemon.log.by_ref().filter(|line| line.contains(" joined from ")).take(4).count();
+                assert_eq!(joined, 4);
+                kill(Pid::from_raw(daemon.running.child.id() as i32), signal).unwrap();
+                let done = running.finish();
+                assert_eq!(done.status, Some(69), "{transport}, {signal}: {done:?}");
+                let words = if signal == Signal::SIGTERM { "shutdown" } else { "any more" };
+                assert!(done.stderr.contains(words), "{transport}: {done:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_message_that_no_datagram_holds_is_refused() {
+    within(DEADLINE, || {
+        let daemon = Upcalld::start("");
+        let done = run(&daemon.udp, &["bench", "fan-out", "--receivers", "3", "--size", "100000"], b"");
+        assert_eq!(done.status, Some(65), "{done:?}");
+        assert!(done.stderr.contains("100000 bytes does not fit into a datagram"), "{done:?}");
+    });
+}
+
+#[test]
+fn a_bench_leaves_nobody_behind() {
+    within(DEADLINE, || {
+        for trusted in ["", "trusted = []\n"] {
+            let mut daemon = Upcalld::start(trusted);
+            bench(&daemon, &daemon.udp, "idle --receivers 5 --duration 100ms");
+            let left = daemon.log.by_ref().filter(|line| line.contains(" left: closed;")).take(6).count();
+            assert_eq!(left, 6);
         }
     });
 }

@@ -85,7 +85,7 @@ impl Listener<'_> {
             let delay = backoff.next(&mut random);
             if self.told.as_ref() != Some(&lost.failure) {
                 let longest = humantime::format_duration(BACKOFF_CAP);
-                say(&format!("{}; trying again, every {longest} at the least", lost.failure));
+                say(&format!("{} (trying again, every {longest} at the least)", lost.failure));
                 self.told = Some(lost.failure);
             }
             if let Some(end) = self.wait(delay) {

@@ -32,6 +32,11 @@ pub(super) trait Link: AsFd {
     /// Asks to stay registered, or to be, where that is for a time only. It may get lost.
     fn renew(&mut self) {}
 
+    /// Why it is over, where that is known: nothing will be sent or received any more.
+    fn over(&mut self) -> Option<Failure> {
+        None
+    }
+
     /// Whether what does not come may be lost, rather than late: also, whether the registration is for a time only.
     fn loses(&self) -> bool;
 

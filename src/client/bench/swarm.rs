@@ -194,6 +194,7 @@ impl Swarm {
         if self.out.send(publisher.link.as_mut(), self.format.size()) {
             self.moved = Instant::now();
         }
+        publisher.link.over().map_or(Ok(()), Err)?;
         if self.out.is_full() == was_full {
             return Ok(());
         }
@@ -207,7 +208,9 @@ impl Swarm {
         let Member { link, scanner, checker } = &mut self.members[i];
         let start = scanner.tail().len();
         self.buffer[..start].copy_from_slice(scanner.tail());
-        match link.read(&mut self.buffer[start..start + CHUNK]) {
+        let result = link.read(&mut self.buffer[start..start + CHUNK]);
+        link.over().map_or(Ok(()), Err)?;
+        match result {
             Ok(0) => Err(ended(scanner.tail(), None)),
             Ok(count) => {
                 let now = Instant::now();
