@@ -4,6 +4,7 @@ use std::io::IoSlice;
 
 use super::admission;
 use super::connection::{Connection, ConnectionKey};
+use super::count::Count;
 use super::listening::{Active, Socket};
 use super::log::{debug, info, warning};
 use super::server::Server;
@@ -66,7 +67,7 @@ impl Server {
                 }
                 Accepted::Exhausted(error) => {
                     if !std::mem::replace(&mut self.pausing, true) {
-                        warning!(self.log, "accepting pauses with {} endpoints: {error}", self.engine.len());
+                        warning!(self.log, "accepting pauses with {}: {error}", Count(self.engine.len(), "endpoint"));
                     }
                     self.exhausted.add(now.time, ());
                     return;

@@ -4,6 +4,7 @@ mod accept;
 mod admission;
 mod clock;
 mod connection;
+mod count;
 mod datagrams;
 mod deadlines;
 mod drain;

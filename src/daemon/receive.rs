@@ -3,6 +3,7 @@
 use std::io;
 
 use super::connection::{ConnectionKey, Decoder, Unread};
+use super::count::Count;
 use super::log::{debug, info};
 use super::server::Server;
 use crate::config::{Level, Role};
@@ -271,9 +272,9 @@ fn reason_of(error: &io::Error) -> Reason {
 pub(super) fn log_input(log: &mut super::log::Log, id: u64, message: &[u8], accepted: Accepted) {
     let Accepted { sequence, due, .. } = accepted;
     let data = message.strip_suffix(b"\n").unwrap_or(message);
-    let endpoints = if due == 1 { "endpoint" } else { "endpoints" };
     let shown = Escaped(&data[..data.len().min(SHOWN)]);
     let more = if data.len() > SHOWN { format!("… ({} bytes)", data.len()) } else { String::new() };
     let sender = if id == 0 { "not registered".to_string() } else { format!("#{id}") };
-    info!(log, "Received from client: {shown}{more} -- {sender}, upcall {sequence} to {due} {endpoints}");
+    let due = Count(due, "endpoint");
+    info!(log, "Received from client: {shown}{more} -- {sender}, upcall {sequence} to {due}");
 }

@@ -171,28 +171,28 @@ impl Server {
         let added = self.poller.add(&self.alarm, ALARM, Interest::Read);
         added.map_err(|error| (format!("cannot watch the clock: {error}"), Status::CannotCreate))?;
         for rules in self.config.listeners.clone() {
-            let socket = super::reload::bind(&rules).map_err(|message| (message, Status::CannotCreate))?;
-            self.listen(socket, rules).map_err(|message| (message, Status::CannotCreate))?;
+            let number = self.new_number();
+            let bound = super::reload::bind(&rules).and_then(|socket| self.watch(number, &socket).map(|()| socket));
+            self.adopt(number, bound.map_err(|message| (message, Status::CannotCreate))?, rules);
         }
         info!(self.log, "ready");
         Ok(())
     }
 
-    /// Watches a new listener from now on.
-    pub(super) fn listen(&mut self, socket: Socket, rules: config::Listener) -> Result<(), String> {
+    /// A number that no listener has had.
+    pub(super) fn new_number(&mut self) -> ListenerNumber {
         self.next_listener += 1;
-        self.listen_as(self.next_listener, socket, rules)
+        self.next_listener
     }
 
-    /// Watches a listener, under a number that is free.
-    pub(super) fn listen_as(
-        &mut self,
-        number: ListenerNumber,
-        socket: Socket,
-        rules: config::Listener,
-    ) -> Result<(), String> {
-        let added = self.poller.add(&socket, number.into(), Interest::Read);
-        added.map_err(|error| format!("cannot watch {}: {error}", socket.address()))?;
+    /// Watches the socket of a listener that is to be [adopted](Server::adopt) in the same turn, or closed.
+    pub(super) fn watch(&self, number: ListenerNumber, socket: &Socket) -> Result<(), String> {
+        let added = self.poller.add(socket, number.into(), Interest::Read);
+        added.map_err(|error| format!("cannot watch {}: {error}", socket.address()))
+    }
+
+    /// Serves a listener that is watched under this number.
+    pub(super) fn adopt(&mut self, number: ListenerNumber, socket: Socket, rules: config::Listener) {
         let kind = match socket.address() {
             Address::Inet { host: Host::Ip(ip), .. } if ip.is_ipv6() && ip.is_unspecified() => {
                 if rules.dual_stack {
@@ -205,7 +205,6 @@ impl Server {
         };
         info!(self.log, "listening on {} ({}{kind})", socket.address(), rules.name);
         self.listeners.insert(number, Active { socket, rules, waiting: true, blocked: Vec::new() });
-        Ok(())
     }
 
     /// Works until it is told to end.

@@ -6,7 +6,9 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::TempDir;
@@ -61,10 +63,6 @@ impl Datagram {
         socket.set_write_timeout(Some(DEADLINE)).expect("the option exists");
         let udp = to.as_socket().map(|_| socket.try_clone().expect("a descriptor").into());
         Datagram { socket, udp, to, directory: None }
-    }
-
-    pub(crate) fn socket(&self) -> &Socket {
-        &self.socket
     }
 
     /// Its address, where it is a UDP socket.
@@ -122,6 +120,14 @@ impl Datagram {
             Ok(bytes) => panic!("there is \"{}\"", bytes.escape_ascii()),
         }
         self.socket.set_nonblocking(false).expect("the option exists");
+    }
+
+    /// Nothing comes for this long.
+    #[track_caller]
+    pub(crate) fn expect_nothing_for(&self, time: Duration) {
+        let mut sockets = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(time).expect("short");
+        assert_eq!(poll(&mut sockets, timeout), Ok(0), "something has come");
     }
 }
 

@@ -81,11 +81,28 @@ impl DatagramSocket {
     pub fn bind(address: &Address, binding: Binding) -> io::Result<DatagramSocket> {
         match address {
             Address::Inet { transport: Transport::Udp, host: Host::Ip(ip), port } => {
-                bind_udp(SocketAddr::new(*ip, *port), binding.dual_stack)
+                bind_udp(SocketAddr::new(*ip, *port), binding.dual_stack, false)
             }
             Address::Unix { transport: Transport::UnixDatagram, name } => bind_unix(name, binding),
             other => Err(io::Error::new(io::ErrorKind::Unsupported, format!("cannot take datagrams on {other}"))),
         }
+    }
+
+    /// Binds where others of this process, which are about to be closed, may be in the way, over UDP only: they can still
+    /// send, and what comes in the meantime reaches one of them. Errors are those of [`DatagramSocket::bind`].
+    pub fn bind_beside(address: &Address, binding: Binding, others: &[&DatagramSocket]) -> io::Result<DatagramSocket> {
+        let Address::Inet { transport: Transport::Udp, host: Host::Ip(ip), port } = address else {
+            return DatagramSocket::bind(address, binding);
+        };
+        // All of them have to allow it, and for as long as it takes only. The kernel lets no other user's socket in.
+        let share = |on| others.iter().try_for_each(|other| other.socket.set_reuse_port(on));
+        let bound = share(true).and_then(|()| bind_udp(SocketAddr::new(*ip, *port), binding.dual_stack, true));
+        share(false).and(bound)
+    }
+
+    /// Removes the socket's file, so that another can have the path. It can still send and receive.
+    pub fn give_back_path(&mut self) {
+        self.path = None;
     }
 
     fn new(
@@ -194,7 +211,7 @@ fn open(domain: Domain, protocol: Option<Protocol>) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn bind_udp(address: SocketAddr, dual_stack: bool) -> io::Result<DatagramSocket> {
+fn bind_udp(address: SocketAddr, dual_stack: bool, beside: bool) -> io::Result<DatagramSocket> {
     let socket = open(Domain::for_address(address), Some(Protocol::UDP))?;
     // No SO_REUSEADDR, by which a second daemon would take over the port; UDP has no TIME_WAIT to get past. No IP_RECVERR,
     // by which ICMP for one peer fails the next call for another.
@@ -219,7 +236,9 @@ fn bind_udp(address: SocketAddr, dual_stack: bool) -> io::Result<DatagramSocket>
         sys::set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)?;
     }
     mark(&socket, address.is_ipv4() || dual_stack, address.is_ipv6())?;
+    socket.set_reuse_port(beside)?;
     socket.bind(&address.into())?;
+    socket.set_reuse_port(false)?;
     let bound = socket.local_addr()?.as_socket().unwrap_or(address);
     let address = Address::Inet { transport: Transport::Udp, host: Host::Ip(bound.ip()), port: bound.port() };
     // A kernel before 4.18 would not refuse a run, but send it as one datagram.
