@@ -11,7 +11,7 @@ use super::server::Server;
 use crate::address::{Address, Host, Peer as PeerAddress, Transport};
 use crate::config::{Config, Level, Role};
 use crate::engine::{Claim, Dropped, EndpointId, Intake, ListenerNumber, Now, Registration, Verdict, is_command};
-use crate::net::datagram::{Datagram, Destination, Inbox, LocalAddress, Received, Sender, UnixPeer};
+use crate::net::datagram::{Datagram, Destination, InFlight, Inbox, LocalAddress, Received, Sender, UnixPeer};
 use crate::wire::reason::Reason;
 
 /// System calls for one listener in one turn: those who use others have to be served, too.
@@ -246,7 +246,7 @@ impl Server {
                     debug!(self.log, "{name} is not written to: {error}");
                     Dropped::BadAddress
                 })?;
-                Ok(Route::Unix { peer, uid: credentials.uid, own: None })
+                Ok(Route::Unix { peer, uid: credentials.uid, own: None, in_flight: InFlight::default() })
             }
             (PeerName::Unix(_), PeerAddress::Inet(_)) => Err(Dropped::BadAddress),
         }
