@@ -13,7 +13,7 @@ use crate::config::{Config, Level, Role};
 use crate::engine::{
     Claim, Dropped, EndpointId, Intake, ListenerNumber, Now, Opening, Registration, Verdict, is_command,
 };
-use crate::net::datagram::{Datagram, Destination, Inbox, LocalAddress, Received, Sender, UnixPeer};
+use crate::net::datagram::{Datagram, Destination, InFlight, Inbox, LocalAddress, Received, Sender, UnixPeer};
 use crate::wire::reason::Reason;
 
 /// System calls for one listener in one turn: those who use others have to be served, too.
@@ -256,7 +256,7 @@ impl Server {
                     debug!(self.log, "{name} is not written to: {error}");
                     Dropped::BadAddress
                 })?;
-                Ok(Route::Unix { peer, uid: credentials.uid, own: None })
+                Ok(Route::Unix { peer, uid: credentials.uid, own: None, in_flight: InFlight::default() })
             }
             (PeerName::Unix(_), PeerAddress::Inet(_)) => Err(Dropped::BadAddress),
         }

@@ -42,6 +42,9 @@ const STARVED: Duration = Duration::from_millis(50);
 /// When a Unix datagram is sent again that found no room in a socket which does not say when there is some.
 const CROWDED: Duration = Duration::from_millis(5);
 
+/// The same, for a peer that has not read for a while.
+const STUCK: Duration = Duration::from_millis(100);
+
 /// When accepting is tried again that found no file descriptor, if none of our own was closed meanwhile.
 const EXHAUSTED: Duration = Duration::from_millis(500);
 
@@ -73,12 +76,14 @@ pub(super) struct Server {
     /// None while its datagrams are handled.
     pub(super) inbox: Option<Inbox>,
     pub(super) outbox: Outbox,
-    pub(super) run_lengths: Vec<usize>,
+    /// The runs of one round: how many datagrams, and how large they are.
+    pub(super) runs: Vec<(usize, usize)>,
     /// Set to the next lease that may end.
     alarm: Alarm,
     pub(super) lingering: Deadlines<Lingering>,
     pub(super) starved: Deadlines<EndpointId>,
     pub(super) crowded: Deadlines<EndpointId>,
+    pub(super) stuck: Deadlines<EndpointId>,
     pub(super) dry: Deadlines<ListenerNumber>,
     pub(super) watched: Deadlines<Watched>,
     pub(super) ready: Vec<EndpointId>,
@@ -145,11 +150,12 @@ impl Server {
             gate: Gate::new(),
             inbox: Some(datagrams::inbox(&config)),
             outbox: Outbox::new(),
-            run_lengths: Vec::new(),
+            runs: Vec::new(),
             alarm,
             lingering: Deadlines::new(LINGER),
             starved: Deadlines::new(STARVED),
             crowded: Deadlines::new(CROWDED),
+            stuck: Deadlines::new(STUCK),
             dry: Deadlines::new(STARVED),
             watched: Deadlines::new(super::liveness::PERIOD),
             ready: Vec::new(),
@@ -204,7 +210,7 @@ impl Server {
             _ => "",
         };
         info!(self.log, "listening on {} ({}{kind})", socket.address(), rules.name);
-        self.listeners.insert(number, Active { socket, rules, waiting: true, blocked: Vec::new() });
+        self.listeners.insert(number, Active::new(socket, rules));
     }
 
     /// Works until it is told to end.
@@ -288,8 +294,10 @@ impl Server {
     /// Deadlines other than the engine's own.
     fn look_after(&mut self, now: Now) {
         while self.exhausted.pop(now.time).is_some() {}
-        while let Some(endpoint) = self.starved.pop(now.time).or_else(|| self.crowded.pop(now.time)) {
-            self.engine.writable(endpoint);
+        for again in [&mut self.starved, &mut self.crowded, &mut self.stuck] {
+            while let Some(endpoint) = again.pop(now.time) {
+                self.engine.writable(endpoint);
+            }
         }
         while let Some(number) = self.dry.pop(now.time) {
             if let Some(active) = self.listeners.get_mut(&number) {
@@ -327,6 +335,7 @@ impl Server {
             self.lingering.next(),
             self.starved.next(),
             self.crowded.next(),
+            self.stuck.next(),
             self.dry.next(),
             self.watched.next(),
             self.drain.as_ref().map(|drain| drain.deadline),

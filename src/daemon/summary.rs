@@ -5,6 +5,7 @@ use super::listening::Socket;
 use super::log::info;
 use super::server::Server;
 use crate::engine::Dropped;
+use crate::net::datagram::Kept;
 use crate::wire::reason::{Reason, Refusal};
 
 /// Endpoints listed one by one; a registry may hold very many.
@@ -32,13 +33,21 @@ impl Server {
         );
         for (number, active) in &self.listeners {
             let count = self.engine.endpoints().filter(|(_, endpoint)| endpoint.listener == *number).count();
-            let lost = match &active.socket {
-                Socket::Datagrams(socket) => socket.kept().map_or(0, |kept| kept.dropped),
-                Socket::Streams(_) => 0,
+            let kept = match &active.socket {
+                Socket::Datagrams(socket) => socket.kept().ok(),
+                Socket::Streams(_) => None,
             };
-            let lost = if lost > 0 { format!(", {} found no room", Count(lost, "datagram")) } else { String::new() };
+            let mut more = String::new();
+            if let Some(Kept { sending, send_buffer, dropped }) = kept {
+                if sending > 0 && !active.socket.address().transport().is_inet() {
+                    more += &format!(", {} of {} KiB unread", sending.div_ceil(1024), send_buffer / 1024);
+                }
+                if dropped > 0 {
+                    more += &format!(", {} found no room", Count(dropped, "datagram"));
+                }
+            }
             let count = Count(count, "endpoint");
-            info!(self.log, "summary: {} on {}: {count}{lost}", active.rules.name, active.socket.address());
+            info!(self.log, "summary: {} on {}: {count}{more}", active.rules.name, active.socket.address());
         }
         let left = Reason::ALL.into_iter().map(|reason| (reason.name(), counters.left(reason)));
         let refused = Refusal::ALL.into_iter().map(|refusal| (refusal.name(), counters.refused(refusal)));

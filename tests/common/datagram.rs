@@ -75,6 +75,11 @@ impl Datagram {
         self.directory.as_ref().expect("it is at a path").path().join("peer")
     }
 
+    /// Takes datagrams from the daemon's socket only from now on, and from no other of its sockets.
+    pub(crate) fn connect(&self) {
+        self.socket.connect(&self.to).expect("the daemon is there");
+    }
+
     pub(crate) fn send(&self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
         assert_eq!(self.socket.send_to(bytes, &self.to).expect("the daemon is there"), bytes.len());

@@ -2,6 +2,8 @@
 //! a datagram says, is for others.
 
 mod batch;
+mod diag;
+mod flow;
 mod inbox;
 #[cfg(test)]
 mod tests;
@@ -16,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use socket2::{Domain, Protocol, Socket, Type};
 
 pub use batch::{Batch, Destination, Fate, Outbox};
+pub use flow::{FlowControl, InFlight, Stalled};
 pub use inbox::{Datagram, Inbox, LocalAddress, Received, Sender};
 pub use trouble::Trouble;
 pub use unix_peer::{PeerSocket, UnixPeer, Unwritable};
@@ -34,8 +37,15 @@ use unix_peer::abstract_address;
 ///
 /// It serves all peers of a listener, so that it needs far more than a stream's. Received: a small datagram is charged 768
 /// bytes, so that 2 MiB hold the simultaneous acknowledgements of 2,700 endpoints; UDP has nothing else that holds a
-/// sender back. Sent: an upcall of 60 KiB to 30 peers, before the first of them has read it.
+/// sender back. Sent over UDP: what the device has not taken yet.
 const BUFFER: usize = 1024 * 1024;
+
+/// What peers may have unread altogether of what a Unix socket has sent them, in bytes; the kernel doubles it, and allows no
+/// more than net.core.wmem_max where we are not privileged (CAP_NET_ADMIN). Nothing is reserved by it.
+///
+/// It bounds how many peers that have connected their sockets may stall ([`FlowControl`]): an upcall of 60 KiB is charged
+/// 64.25 KiB, so that 1,020 may hold one of these.
+const UNIX_SEND_BUFFER: i32 = 32 * 1024 * 1024;
 
 /// What our own UDP datagrams carry in their differentiated services field, so that they can be told from everybody else's:
 /// code point 3, of the pool for local use (RFC 2474, section 6). Two daemons that take each other for clients, as a
@@ -262,6 +272,10 @@ fn mark(socket: &Socket, ipv4: bool, ipv6: bool) -> io::Result<()> {
 
 fn bind_unix(name: &UnixName, binding: Binding) -> io::Result<DatagramSocket> {
     let socket = open(Domain::UNIX, None)?;
+    if sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, UNIX_SEND_BUFFER).is_err() {
+        // The kernel makes it what it allows.
+        sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUF, UNIX_SEND_BUFFER)?;
+    }
     // Before anybody can send: what comes before it has no credentials.
     socket.set_passcred(true)?;
     let path = match name {
