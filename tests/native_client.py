@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """A client for upcalld's native protocol, written from upcall-protocol(7) alone, to show that this can be done.
 
-As a command it prints a line of JSON for whatever comes:
-    native_client.py URL send TEXT...      prints receipts
-    native_client.py URL listen            prints upcalls and gaps, --count of them
-With --state FILE it resumes the session in FILE, if there is one, and leaves without BYE; otherwise it says BYE.
+As a command, it prints a line of JSON for whatever comes:
+    native_client.py [OPTION=VALUE]... URL send TEXT...        prints receipts
+    native_client.py [OPTION=VALUE]... URL listen [COUNT]      prints upcalls and gaps
+Options are name, token, topic, filter (one), role, since, timeout (seconds), and state: a file with the session that is
+resumed if it is there, and is not ended. Without it, the session is ended by BYE.
 """
-import argparse, collections, json, os, random, secrets, select, socket, sys, time
-from struct import pack, unpack, unpack_from
+import collections, json, os, random, secrets, select, socket, sys, time
+from struct import pack, unpack_from
 
 HELLO, SEND, SUBSCRIBE, UNSUBSCRIBE, ACK, DATAGRAM, PING, PONG, BYE = 1, 2, 3, 4, 5, 0x20, 0x40, 0x41, 0x42
 WELCOME, RETRY, UPCALL, RECEIPT, GAP, SUBSCRIBED, ERROR = 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87
@@ -18,7 +19,7 @@ FATAL, BUSY, GAPS = {1, 2, 3, 4, 5, 6, 7, 8, 15}, 11, {1: "slow_consumer", 2: "e
 Item = collections.namedtuple("Item", "first last prev event")  # an UPCALL, or a GAP (no prev), that waits for its turn
 
 class Problem(Exception):
-    """An ERROR (its code and text), or the end of the session ("ended" and why)."""
+    """An ERROR (its name and text), or ("ended", why), or ("timeout",)."""
 
 def frame(kind, body=b"", flags=0, topic=b""):
     return pack(">BBBBI", 0, kind, flags, len(topic), len(body)) + body
@@ -27,30 +28,32 @@ def option(kind, value):
     return pack(">BBH", kind, 0, len(value)) + value if value else b""
 
 def connect(url):
-    """The socket for tcp://h:p, udp://h:p, unix://path and unix-datagram://path (@name: abstract)."""
+    """A socket for tcp://h:p, udp://h:p, unix://path or unix-datagram://path (@name: abstract); the daemon's address."""
     scheme, place = url.split("://", 1)
     kind = socket.SOCK_DGRAM if scheme in ("udp", "unix-datagram") else socket.SOCK_STREAM
-    family, address = socket.AF_UNIX, "\0" + place[1:] if place.startswith("@") else place
+    family, address = socket.AF_UNIX, b"\0" + place[1:].encode() if place.startswith("@") else place
     if scheme in ("tcp", "udp"):
         host, port = place.rsplit(":", 1)
         family, _, _, _, address = socket.getaddrinfo(host.strip("[]"), port, type=kind)[0]
     sock = socket.socket(family, kind)
     if scheme == "unix-datagram":
         sock.bind("\0native-client-" + secrets.token_hex(8))
-    sock.connect(address)  # from now on, nothing from another address is received
-    return sock
+    else:
+        sock.connect(address)
+    sock.setblocking(False)
+    return sock, address
 
 class Client:
-    """A session. `session` is what resumes it: save it, and give it to another Client."""
+    """A session. `session` is what resumes it: to be saved, and given to another Client."""
 
-    def __init__(self, sock, name="", token=b"", filters=(), role=0, session=None, since=None, timeout=10):
-        self.sock, self.timeout, self.datagrams = sock, timeout, sock.type == socket.SOCK_DGRAM
-        sock.setblocking(False)
+    def __init__(self, url, name="", token=b"", filters=(), role=0, session=None, since=None, timeout=10):
+        (self.sock, self.daemon), self.timeout = connect(url), timeout
+        self.datagrams = self.sock.type == socket.SOCK_DGRAM
         self.nonce, self.cookie, self.key, self.welcome, self.bye = secrets.randbits(64), b"", None, None, None
-        self.incoming, self.outgoing, self.arrived, self.last_sent = bytearray(), bytearray(), set(), time.monotonic()
+        self.incoming, self.outgoing, self.arrived = bytearray(), bytearray(), set()
         self.early, self.events, self.answers = [], collections.deque(), {}
         self.session = dict(session or {"request": 0})
-        proof = pack(">Q16sQ", session["id"], bytes.fromhex(session["secret"]), session["position"]) if session else b""
+        proof = session and pack(">Q16sQ", session["id"], bytes.fromhex(session["secret"]), session["position"])
         hello = pack(">BBBBQ", 1, 1, role, 0, self.nonce) + b"".join(option(*each) for each in [
             (NAME, name.encode()), (TOKEN, token), (RESUME, proof), (PADDING, bytes(16 * self.datagrams)),
             (SINCE, b"" if since is None else pack(">Q", since)), *((FILTER, text.encode()) for text in filters)])
@@ -62,23 +65,21 @@ class Client:
         while (now := time.monotonic()) < end:
             self.write(request())
             again = min(end, now + wait * random.uniform(1, 1.25)) if self.datagrams else end
-            while time.monotonic() < again:
+            while time.monotonic() < again and not self.answers.pop((RETRY, reference), False):
                 self.pump(again - time.monotonic())
                 if (kind, reference) in self.answers:
                     return self.answers.pop((kind, reference))
                 code, text = self.answers.pop((ERROR, reference), (BUSY, ""))
                 if code != BUSY:
                     raise Problem(CODES[code], text)
-                if self.answers.pop((RETRY, reference), False):
-                    break
-            else:
-                wait = min(2 * wait, 60)
-        raise TimeoutError("no answer")
+            wait = min(2 * wait, 60)
+        raise Problem("timeout")
 
     def write(self, data):
         self.last_sent = time.monotonic()
         if self.datagrams:
-            self.sock.send(data if self.key is None else pack(">BBBBQQ", 0, DATAGRAM, 0, 0, self.key, 0) + data)
+            opening = b"" if self.key is None else pack(">BBBBQQ", 0, DATAGRAM, 0, 0, self.key, 0)
+            self.sock.sendto(opening + data, self.daemon)
         else:
             self.outgoing += data
 
@@ -90,15 +91,17 @@ class Client:
         numbers = set()
         try:
             while readable:
-                data = bytearray(self.sock.recv(65536))
-                numbers.add(self.datagram(data) if self.datagrams else self.stream(data))
+                data, source = self.sock.recvfrom(65536)
+                if self.datagrams and source == self.daemon:
+                    numbers.add(self.datagram(bytearray(data)))
+                elif not self.datagrams:
+                    self.stream(data)
         except BlockingIOError:
             pass
         if numbers := numbers - {0}:
-            self.arrived |= numbers
-            largest = max(self.arrived)
-            self.arrived = {number for number in self.arrived if largest - number <= 64}
-            bitmap = sum(1 << largest - 1 - number for number in self.arrived if number < largest)
+            largest = max(self.arrived | numbers)
+            self.arrived = {number for number in self.arrived | numbers if largest - number <= 64}
+            bitmap = sum(1 << largest - 1 - number for number in self.arrived - {largest})
             self.write(frame(ACK, pack(">QQ", largest, bitmap)))
 
     def stream(self, data):
@@ -107,7 +110,6 @@ class Client:
             raise Problem("ended", self.bye or self.incoming.decode(errors="replace").strip())
         while len(self.incoming) >= 8 and len(self.incoming) >= 8 + unpack_from(">I", self.incoming, 4)[0]:
             self.frame(self.incoming)
-        return 0
 
     def datagram(self, data):
         """Takes a datagram; returns its number."""
@@ -135,8 +137,7 @@ class Client:
                 version=version, resumed=resumed & 1, id=endpoint, start=start, next=following,
                 last_message=self.message, lease=lease, max_message=largest)
         elif kind == RETRY and number(0) == self.nonce:
-            self.cookie = body[8:16]
-            self.answers[RETRY, self.nonce] = True
+            self.cookie, self.answers[RETRY, self.nonce] = body[8:16], True
         elif kind == ERROR and (not bare or number(4) == self.nonce):
             code, text = unpack_from(">H", body)[0], body[12:].decode(errors="replace")
             if code in FATAL and not self.datagrams:
@@ -146,7 +147,7 @@ class Client:
             place = number(0)
             self.settle(Item(place, place, unpack_from(">I", body, 20)[0], dict(
                 upcall=place, source=int.from_bytes(body[8:14], "big"), time=int.from_bytes(body[14:20], "big"),
-                topic=body[24:24 + topic].decode(), payload=body[24 + topic:].decode(errors="surrogateescape"))))
+                topic=body[24:24 + topic].decode(), payload=body[24 + topic:].decode(errors="backslashreplace"))))
         elif kind == GAP:
             self.settle(Item(number(0), number(8), None, dict(gap=[number(0), number(8)], reason=GAPS[body[16]])))
         elif kind == RECEIPT:
@@ -166,9 +167,9 @@ class Client:
 
     def settle(self, item):
         """Takes what is next, keeps what is early, and drops what was there before."""
-        self.early.append(item)
         is_next = lambda item: item.last > self.position and (
             item.first - 1 <= self.position if item.prev is None else item.prev == self.position & 0xffffffff)
+        self.early.append(item)
         while item := next(filter(is_next, self.early), None):
             if item.prev is None:
                 item.event["gap"][0] = self.position + 1
@@ -196,10 +197,9 @@ class Client:
 
     def send(self, payload, topic="", message=None):
         """Sends an input; returns its receipt. `message` repeats an earlier one."""
-        if message is None:
-            message = self.message = self.message + 1
-        body = pack(">Q", message) + topic.encode() + payload
-        return self.ask(lambda: frame(SEND, body, 1, topic.encode()), RECEIPT, message)
+        message = message or self.message + 1
+        self.message, topic = max(message, self.message), topic.encode()
+        return self.ask(lambda: frame(SEND, pack(">Q", message) + topic + payload, 1, topic), RECEIPT, message)
 
     def subscribe(self, *filters, kind=SUBSCRIBE):
         """Adds filters, or with UNSUBSCRIBE takes them away; returns what is in force."""
@@ -208,38 +208,33 @@ class Client:
         return self.ask(lambda: frame(kind, body), SUBSCRIBED, self.session["request"])
 
     def leave(self):
-        """Ends the session."""
         self.ask(lambda: frame(BYE), BYE, 0)
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("url")
-    parser.add_argument("command", choices=["send", "listen"])
-    parser.add_argument("text", nargs="*")
-    for name in ("--name", "--topic", "--state", "--token-file"):
-        parser.add_argument(name, default="")
-    for name, default in ("--role", 0), ("--count", -1), ("--since", None), ("--timeout", 10):
-        parser.add_argument(name, type=int, default=default)
-    parser.add_argument("--filter", action="append", default=[])
-    given = parser.parse_args()
-    token = open(given.token_file, "rb").read().removesuffix(b"\n") if given.token_file else b""
-    session = json.load(open(given.state)) if given.state and os.path.exists(given.state) else None
+def main(*arguments):
     show = lambda event: print(json.dumps(event), flush=True)
+    first = next((at for at, word in enumerate(arguments) if "://" in word), None)
+    if first is None or arguments[first + 1:first + 2] not in (("send",), ("listen",)):
+        sys.exit(__doc__)
+    given = dict(word.split("=", 1) for word in arguments[:first])
+    state, topic, timeout = given.pop("state", ""), given.pop("topic", ""), float(given.pop("timeout", 10))
+    if "token" in given:
+        given["token"] = open(given["token"], "rb").read().removesuffix(b"\n")
+    given.update({key: int(given[key]) for key in ("role", "since") if key in given})
+    filters, (url, command, *texts) = [given.pop("filter")] if "filter" in given else [], arguments[first:]
+    session = json.load(open(state)) if os.path.exists(state) else None
     try:
-        client = Client(connect(given.url), given.name, token, given.filter, given.role, session, given.since)
-        show(dict(welcome=client.welcome))
-        for text in given.text:
-            show(client.send(os.fsencode(text), given.topic))
-        while given.command == "listen" and given.count != 0 and (event := client.next(given.timeout)):
+        client = Client(url, filters=filters, session=session, timeout=timeout, **given)
+        show({"welcome": client.welcome})
+        for text in texts if command == "send" else []:
+            show(client.send(os.fsencode(text), topic))
+        count = int(texts[0]) if command == "listen" and texts else -1
+        while command == "listen" and count != 0 and (event := client.next(timeout)):
             show(event)
-            given.count -= 1
-        if given.state:
-            json.dump(client.session, open(given.state, "w"))
-        else:
-            client.leave()
+            count -= 1
+        json.dump(client.session, open(state, "w")) if state else client.leave()
     except (Problem, OSError) as problem:
-        show(dict(error=[str(argument) for argument in problem.args]))
+        show({"error": [str(argument) for argument in problem.args]})
         sys.exit(1)
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
