@@ -9,7 +9,7 @@ mod hello;
 mod stream;
 
 pub use code::{Code, GapReason, Violation};
-pub use hello::{Hello, MAX_HELLO, Resume, Role};
+pub use hello::{Hello, MAX_HELLO, MAX_TOKEN, Resume, Role, option};
 pub use stream::Decoder;
 
 /// The version of the protocol that this is.
