@@ -87,7 +87,7 @@ impl Server {
             None
         };
         let opening = match rules.protocol {
-            _ if rules.token_file.is_some() => Opening::Native,
+            _ if rules.token.is_some() => Opening::Native,
             Protocol::Auto => Opening::Undecided,
             Protocol::Text => Opening::Text,
             Protocol::Native => Opening::Native,

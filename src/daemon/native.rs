@@ -106,12 +106,17 @@ impl Server {
     /// Whether the listener of a connection wants a token.
     pub(super) fn wants_token(&self, key: ConnectionKey) -> bool {
         let listener = self.connections.get(key).and_then(|connection| self.listeners.get(&connection.listener));
-        listener.is_some_and(|active| active.rules.token_file.is_some())
+        listener.is_some_and(|active| active.rules.token.is_some())
     }
 }
 
 /// Whether a HELLO carries what its listener asks for.
-pub(super) fn authenticate(_rules: &config::Listener, _hello: &Hello<'_>) -> Result<(), Violation> {
-    let _ = (Code::Unauthorized, kind::HELLO);
-    Ok(())
+pub(super) fn authenticate(rules: &config::Listener, hello: &Hello<'_>) -> Result<(), Violation> {
+    let text = match (&rules.token, hello.token) {
+        (None, _) => return Ok(()),
+        (Some(token), Some(offered)) if token.is(offered) => return Ok(()),
+        (Some(_), Some(_)) => "the token is wrong",
+        (Some(_), None) => "this listener wants a token",
+    };
+    Err(Violation { code: Code::Unauthorized, about: kind::HELLO, reference: hello.nonce, text })
 }
