@@ -48,7 +48,7 @@ impl Server {
         let key = key.ok_or(Dropped::BadKey)?;
         let peer = self.peers.get(key).filter(|peer| peer.listener == number).ok_or(Dropped::BadKey)?;
         if peer.name != source.name {
-            self.from_elsewhere(now, number, source, key, frames)?;
+            self.moves_here(now, number, source, key, frames)?;
         } else {
             self.renew_route(key, source)?;
         }
@@ -92,7 +92,7 @@ impl Server {
     }
 
     /// The right key comes from another address: a PING from there moves the session, once that address is proved.
-    fn from_elsewhere(
+    fn moves_here(
         &mut self,
         now: Now,
         number: ListenerNumber,
