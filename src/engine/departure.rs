@@ -29,7 +29,7 @@ impl Engine {
             endpoint.delivery = Delivery::Ready;
             self.ready.push(id);
         }
-        if endpoint.leaving.replace(reason).is_none() {
+        if endpoint.leaving.replace(reason).is_none() && endpoint.receives {
             endpoint.until = next;
         }
         let ended = endpoint.native().is_some_and(|native| native.ended);

@@ -17,6 +17,9 @@ use crate::wire::frame::{
 };
 use crate::wire::reason::Reason;
 
+#[cfg(test)]
+mod tests;
+
 /// What a listener allows the native endpoints that come in there.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {
@@ -131,7 +134,7 @@ impl Engine {
         self.registry.speaks(id, Speech::Native, Some(Box::new(native)));
         self.registry.receive(id, receives, filters);
         if let Some(endpoint) = self.registry.get_mut(id) {
-            (endpoint.cursor, endpoint.until) = (Cursor::at(start), u64::MAX);
+            (endpoint.cursor, endpoint.until) = (Cursor::at(start), if receives { u64::MAX } else { start });
             if endpoint.delivery != Delivery::Ready {
                 self.ready.push(id);
             }

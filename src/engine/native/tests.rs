@@ -1,0 +1,193 @@
+//! What native endpoints, and those who have yet to become some, get and do not get.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use super::*;
+use crate::address::Transport;
+use crate::engine::{
+    Audience, EndpointId, Engine, Entropy, Event, Opening, Patience, Policy, Progress, Registration, Settings, Time,
+};
+use crate::wire::format::Format;
+use crate::wire::frame::datagram::Opening as Envelope;
+use crate::wire::frame::{Ack, Resume};
+
+const BOTH: Terms = Terms { sends: true, receives: true, history: false };
+const INPUT: Terms = Terms { sends: true, receives: false, history: false };
+const MAX_BEHIND: u64 = 256 << 10;
+
+fn settings() -> Settings {
+    Settings {
+        format: Format::parse("{data}").unwrap(),
+        audience: Audience::All,
+        max_endpoints: 100,
+        lease: Duration::from_secs(60),
+        max_message: 60 << 10,
+        session_ttl: Duration::from_secs(300),
+        message_timeout: None,
+        max_behind: MAX_BEHIND,
+        patience: Patience::Limited(Duration::ZERO),
+        policy: Policy::Disconnect,
+        farewell: Duration::from_secs(5),
+    }
+}
+
+struct Bench {
+    engine: Engine,
+    now: Now,
+}
+
+impl Bench {
+    fn new(settings: Settings) -> Bench {
+        let now = Now { time: Time(0), boot: Time(0), wall: SystemTime::UNIX_EPOCH };
+        Bench { engine: Engine::new(settings, 1 << 20, Entropy::seeded(7)), now }
+    }
+
+    fn later(&mut self, time: Duration) {
+        (self.now.time, self.now.boot) = (self.now.time + time, self.now.boot + time);
+        self.engine.expire(self.now);
+        self.end_turn();
+    }
+
+    fn end_turn(&mut self) {
+        self.engine.end_turn(self.now);
+        self.engine.check_invariants();
+    }
+
+    fn connect(&mut self, opening: Opening, transport: Transport, receives: bool) -> EndpointId {
+        let peer = Peer::inet(SocketAddr::from(([127, 0, 0, 1], 1)));
+        let who = Registration {
+            opening,
+            tag: 1,
+            listener: 1,
+            transport,
+            peer,
+            receives,
+            max_per_listener: None,
+            max_per_source: None,
+        };
+        self.engine.register(self.now, who).unwrap()
+    }
+
+    /// A native endpoint, and its WELCOME.
+    fn join(&mut self, transport: Transport, hello: &Hello<'_>, terms: Terms) -> (EndpointId, Welcome) {
+        let id = self.connect(Opening::Native, transport, terms.receives);
+        let welcome = self.engine.hello(self.now, id, hello, terms).unwrap();
+        (id, welcome)
+    }
+
+    /// Somebody else says something.
+    fn say(&mut self, topic: &str, payload: &[u8]) -> u64 {
+        let origin = Origin(Transport::Tcp, Peer::inet(SocketAddr::from(([127, 0, 0, 1], 2))));
+        self.engine.append(self.now, &Input { sender: None, origin, topic, data: payload, native: true }).sequence
+    }
+
+    fn send(&mut self, id: EndpointId, message: u64, payload: &[u8]) -> Option<Accepted> {
+        self.engine.frame(self.now, id, &Frame::Send(Send { id: message, receipt: true, topic: "", payload }))
+    }
+
+    fn subscribe(&mut self, id: EndpointId, request: u32, filters: Vec<&str>) {
+        self.engine.frame(self.now, id, &Frame::Subscribe(FilterFrame { request, filters }));
+    }
+
+    fn ready(&mut self, id: EndpointId) -> bool {
+        let mut ready = Vec::new();
+        self.engine.take_ready(&mut ready);
+        ready.contains(&id)
+    }
+
+    /// Everything that is written to a stream now.
+    fn read(&mut self, id: EndpointId) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.ready(id);
+        loop {
+            let slices = self.engine.slices(id);
+            slices.iter().for_each(|slice| bytes.extend_from_slice(slice));
+            let count = slices.bytes();
+            if self.engine.advance(self.now, id, count) == Progress::Done {
+                return bytes;
+            }
+        }
+    }
+
+    /// Everything that is sent to a datagram endpoint now: numbers and frames.
+    fn receive(&mut self, id: EndpointId, max: usize) -> Vec<(u64, Vec<u8>)> {
+        let mut datagrams = Vec::new();
+        if !self.ready(id) {
+            return datagrams;
+        }
+        loop {
+            let mut bytes = Vec::new();
+            let Some(number) = self.engine.datagram(self.now, id, max, &mut bytes) else { return datagrams };
+            assert!(bytes.len() <= max);
+            datagrams.push((number, Envelope::split(&bytes).unwrap().1.to_vec()));
+        }
+    }
+}
+
+/// What frames there are, by their names.
+fn names(mut bytes: &[u8]) -> Vec<String> {
+    let mut names = Vec::new();
+    while !bytes.is_empty() {
+        names.push(match Frame::take(&mut bytes).unwrap() {
+            Frame::Upcall(upcall) => format!("UPCALL {}", upcall.sequence),
+            Frame::Welcome(welcome) => format!("WELCOME {}", welcome.start),
+            Frame::Error(error) => format!("ERROR {} {}", error.code, error.reference),
+            Frame::Gap(gap) => format!("GAP {}-{} {}", gap.first, gap.last, gap.reason),
+            Frame::Receipt(receipt) => format!("RECEIPT {}", receipt.id),
+            Frame::Subscribed { request, .. } => format!("SUBSCRIBED {request}"),
+            Frame::Bye(reason) => format!("BYE {reason}"),
+            Frame::Pong { nonce } => format!("PONG {nonce}"),
+            other => format!("{other:?}"),
+        });
+    }
+    names
+}
+
+fn resume(welcome: &Welcome, last: u64) -> Hello<'static> {
+    let resume = Some(Resume { id: welcome.id, secret: welcome.secret, last });
+    Hello { resume, ..Hello::new(2) }
+}
+
+#[test]
+fn who_is_not_welcome_hears_nothing_of_what_is_said_meanwhile() {
+    let mut bench = Bench::new(settings());
+    let (_listener, _) = bench.join(Transport::Tcp, &Hello::new(1), BOTH);
+    for opening in [Opening::Native, Opening::Undecided] {
+        let id = bench.connect(opening, Transport::Tcp, true);
+        bench.engine.speaks_native(bench.now, id);
+        bench.say("", b"secret");
+        let wrong = refusal(Code::Unauthorized, kind::HELLO, "the token is wrong");
+        bench.engine.violation(bench.now, id, &wrong);
+        assert_eq!(names(&bench.read(id)), ["ERROR unauthorized 0", "BYE protocol"]);
+        bench.end_turn();
+    }
+}
+
+#[test]
+fn who_only_sends_gets_no_upcalls() {
+    let mut bench = Bench::new(settings());
+    let role = Role::SendOnly;
+    for (hello, terms) in [(Hello { role, ..Hello::new(1) }, BOTH), (Hello::new(1), INPUT)] {
+        let (id, _) = bench.join(Transport::Tcp, &hello, terms);
+        bench.read(id);
+        bench.send(id, 1, b"x").unwrap();
+        bench.say("", b"y");
+        assert_eq!(names(&bench.read(id)), ["RECEIPT 1"]);
+        bench.say("", b"z");
+        bench.engine.leave(bench.now, id, Reason::Shutdown);
+        assert_eq!(names(&bench.read(id)), ["BYE shutdown"]);
+        bench.end_turn();
+    }
+}
+
+#[test]
+fn a_listener_for_input_sends_text_clients_nothing() {
+    let mut bench = Bench::new(settings());
+    let id = bench.connect(Opening::Undecided, Transport::Tcp, false);
+    let _reader = bench.connect(Opening::Text, Transport::Tcp, true);
+    bench.say("", b"secret");
+    bench.engine.speaks_text(id);
+    assert_eq!(bench.read(id), b"");
+    bench.end_turn();
+}
