@@ -191,3 +191,19 @@ fn a_listener_for_input_sends_text_clients_nothing() {
     assert_eq!(bench.read(id), b"");
     bench.end_turn();
 }
+
+#[test]
+fn one_that_has_vanished_holds_everybody_no_longer_than_its_lease() {
+    let mut bench = Bench::new(Settings { patience: Patience::Forever, ..settings() });
+    let (id, _) = bench.join(Transport::Udp, &Hello::new(1), BOTH);
+    while bench.engine.intake() == Intake::Open || bench.engine.intake() == Intake::Full {
+        bench.say("", &[b'x'; 10_000]);
+        bench.receive(id, 65_507);
+        bench.end_turn();
+    }
+    for _ in 0..61 {
+        bench.later(Duration::from_secs(1));
+    }
+    assert_eq!(bench.engine.intake(), Intake::Open);
+    assert!(bench.engine.endpoint(id).is_none());
+}
