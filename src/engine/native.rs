@@ -17,9 +17,6 @@ use crate::wire::frame::{
 };
 use crate::wire::reason::Reason;
 
-#[cfg(test)]
-mod tests;
-
 /// What a listener allows the native endpoints that come in there.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {
@@ -188,6 +185,10 @@ impl Engine {
         // Over datagrams the client asks again.
         if !is_datagram || outbox.pending_control() < MAX_CONTROL {
             outbox.control(frame);
+        }
+        if is_datagram && endpoint.delivery == Delivery::Blocked {
+            // Answers need no room in the window, and must not wait for it: they are what tells that we are there.
+            self.go_on(id);
         }
         self.make_ready(id);
     }
@@ -360,3 +361,6 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

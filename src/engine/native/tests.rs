@@ -207,3 +207,45 @@ fn one_that_has_vanished_holds_everybody_no_longer_than_its_lease() {
     assert_eq!(bench.engine.intake(), Intake::Open);
     assert!(bench.engine.endpoint(id).is_none());
 }
+
+/// A native datagram endpoint whose window is full.
+fn with_full_window(policy: Policy) -> (Bench, EndpointId, Welcome) {
+    let mut bench = Bench::new(Settings { policy, ..settings() });
+    let (id, welcome) = bench.join(Transport::Udp, &Hello::new(1), BOTH);
+    for _ in 0..20 {
+        bench.say("", &[b'x'; 1_000]);
+    }
+    assert_eq!(bench.receive(id, 65_507).len(), 10);
+    bench.end_turn();
+    (bench, id, welcome)
+}
+
+#[test]
+fn answers_do_not_wait_for_room_in_the_window() {
+    let (mut bench, id, _) = with_full_window(Policy::Disconnect);
+    bench.engine.frame(bench.now, id, &Frame::Ping { nonce: 5, cookie: None });
+    let [(0, frames)] = &bench.receive(id, 65_507)[..] else { panic!("one datagram that nobody has to acknowledge") };
+    assert_eq!(names(frames), ["PONG 5"]);
+    bench.end_turn();
+}
+
+#[test]
+fn who_is_skipped_over_datagrams_is_told_at_once() {
+    let (mut bench, id, _) = with_full_window(Policy::Skip);
+    bench.engine.cut(bench.now, id);
+    let [(number, frames)] = &bench.receive(id, 65_507)[..] else { panic!("one datagram") };
+    assert_eq!(names(frames), ["GAP 1-20 slow_consumer"]);
+    bench.end_turn();
+    bench.engine.frame(bench.now, id, &Frame::Ack(Ack { largest: *number, bitmap: 0 }));
+    bench.say("", b"more");
+    assert_eq!(names(&bench.receive(id, 65_507)[0].1), ["UPCALL 21"]);
+}
+
+#[test]
+fn who_is_cut_off_over_datagrams_is_told_at_once() {
+    let (mut bench, id, _) = with_full_window(Policy::Disconnect);
+    bench.engine.cut(bench.now, id);
+    let [(0, frames)] = &bench.receive(id, 65_507)[..] else { panic!("one datagram") };
+    assert_eq!(names(frames), ["BYE slow_consumer"]);
+    assert!(matches!(bench.engine.next_event(), Some(Event::Left { reason: Reason::SlowConsumer, .. })));
+}
