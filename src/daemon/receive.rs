@@ -95,8 +95,7 @@ impl Server {
 
     /// Inputs wait for this endpoint; its own need not. It keeps its place in the queue.
     fn receive_from_only(&mut self, now: Now, endpoint: EndpointId) {
-        let Some(tag) = self.engine.endpoint(endpoint).map(|endpoint| endpoint.tag) else { return };
-        let key = ConnectionKey::from_token(tag);
+        let Some(key) = self.key_of(endpoint) else { return };
         if self.connections.get(key).is_some_and(|connection| connection.readable && !connection.discard) {
             let next = self.receive_from(now, key);
             self.go_on(key, if next == Next::First { Next::Later } else { next });
