@@ -353,11 +353,11 @@ impl Engine {
         };
         let full = endpoint.outbox.as_ref().is_some_and(|outbox| outbox.pending_control() >= MAX_CONTROL);
         match endpoint.native_mut() {
-            Some(native) if full => {
-                native.crammed = true;
-                true
+            Some(native) => {
+                native.crammed = full;
+                full
             }
-            _ => false,
+            None => false,
         }
     }
 }

@@ -249,3 +249,21 @@ fn who_is_cut_off_over_datagrams_is_told_at_once() {
     assert_eq!(names(frames), ["BYE slow_consumer"]);
     assert!(matches!(bench.engine.next_event(), Some(Event::Left { reason: Reason::SlowConsumer, .. })));
 }
+
+#[test]
+fn one_that_does_not_read_its_answers_is_parked_until_it_has() {
+    let mut bench = Bench::new(settings());
+    let (id, _) = bench.join(Transport::Tcp, &Hello::new(1), BOTH);
+    bench.read(id);
+    let mut pings = 0;
+    while bench.engine.turn_of(bench.now, id) == crate::engine::Turn::Yes {
+        bench.engine.frame(bench.now, id, &Frame::Ping { nonce: pings, cookie: None });
+        pings += 1;
+    }
+    assert_eq!(pings as usize, MAX_CONTROL / 16);
+    assert!(bench.engine.is_parked(id), "or the driver would try again at once, and again");
+    assert_eq!(names(&bench.read(id)).len(), MAX_CONTROL / 16);
+    assert!(matches!(bench.engine.next_event(), Some(Event::Unparked(1))));
+    assert!(!bench.engine.is_parked(id));
+    assert!(bench.engine.turn_of(bench.now, id) == crate::engine::Turn::Yes);
+}
