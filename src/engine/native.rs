@@ -12,7 +12,7 @@ use super::topics::Filters;
 use super::{Accepted, Engine, Input, Intake, Now, Origin};
 use crate::address::Peer;
 use crate::wire::frame::{
-    Code, ErrorFrame, Filters as FilterFrame, Frame, Gap, GapReason, Hello, Role, Send, VERSION, Violation, Welcome,
+    Code, ErrorFrame, Filters as FilterFrame, Frame, Gap, GapReason, Hello, Resume, Role, Send, VERSION, Violation, Welcome,
     kind,
 };
 use crate::wire::reason::Reason;
@@ -37,7 +37,8 @@ impl Engine {
     /// Takes the HELLO of an endpoint that was registered for it: on a stream, answers it by WELCOME or ERROR; on a
     /// datagram transport, the answer is the driver's to send. The credentials are the driver's to check before.
     pub fn hello(&mut self, now: Now, id: EndpointId, hello: &Hello<'_>, terms: Terms) -> Result<Welcome, Violation> {
-        let greeted = self.greet(now, id, hello, terms);
+        let named = |violation| Violation { reference: hello.nonce, ..violation };
+        let greeted = self.greet(now, id, hello, terms).map_err(named);
         let is_stream = self.registry.get(id).is_some_and(|endpoint| !endpoint.transport.is_datagram());
         match &greeted {
             Err(violation) if is_stream => self.violation(now, id, violation),
@@ -56,14 +57,15 @@ impl Engine {
         if !(hello.versions.0..=hello.versions.1).contains(&VERSION) {
             return wrong(Code::Version, "only version 1 is spoken here");
         }
-        if hello.since.is_some() && !terms.history {
+        let is_new = hello.resume.is_none();
+        if is_new && hello.since.is_some() && !terms.history {
             return wrong(Code::NotPermitted, "this listener has no history");
         }
         let user = match endpoint.peer {
             Peer::Unix(credentials) => Some(credentials.uid),
             Peer::Inet(_) => None,
         };
-        let mut filters = (!hello.filters.is_empty()).then(Filters::default);
+        let mut filters = (is_new && !hello.filters.is_empty()).then(Filters::default);
         if filters.as_mut().is_some_and(|filters| !filters.add(hello.filters.iter().copied())) {
             return wrong(Code::Limit, "too many filters");
         }
@@ -71,13 +73,17 @@ impl Engine {
         let place = if self.undecided.contains(&(place, id)) { place } else { next };
         let (transport, own) = (endpoint.transport, endpoint.number);
         let session = match &hello.resume {
-            Some(resume) if resume.last >= next => {
-                return wrong(Code::Malformed, "what it claims to have seen is not said yet");
+            Some(resume) => {
+                // First of all whose it is: after a restart of ours, what was seen before may be anything.
+                let start = self.claimed(resume, user).map(|session| session.start);
+                if start.is_some_and(|start| !(start - 1..next).contains(&resume.last)) {
+                    return wrong(Code::Malformed, "what it claims to have seen was never due to it");
+                }
+                match self.claim(now, resume, user) {
+                    Some(session) => session,
+                    None => return wrong(Code::UnknownSession, "there is no such session (any more)"),
+                }
             }
-            Some(resume) => match self.claim(now, resume, user) {
-                Some(session) => session,
-                None => return wrong(Code::UnknownSession, "there is no such session (any more)"),
-            },
             None => Session {
                 number: own,
                 secret: [self.entropy.next().to_be_bytes(), self.entropy.next().to_be_bytes()]
@@ -95,8 +101,7 @@ impl Engine {
         self.forget_silence(id);
         let oldest = self.log.ring(Rendition::Frames).oldest();
         let wanted = match (&hello.resume, hello.since) {
-            // What was said before the session began is not for it to ask for.
-            (Some(resume), _) => (resume.last + 1).max(session.start),
+            (Some(resume), _) => resume.last + 1,
             (None, Some(0)) => oldest,
             (None, Some(since)) => since.min(next),
             (None, None) => place,
@@ -151,8 +156,15 @@ impl Engine {
         Ok(welcome)
     }
 
-    /// The session that somebody claims, if it is that one's. An endpoint that has it leaves.
-    fn claim(&mut self, now: Now, resume: &crate::wire::frame::Resume, user: Option<u32>) -> Option<Session> {
+    /// The session that somebody claims, if it is that one's.
+    fn claimed(&self, resume: &Resume, user: Option<u32>) -> Option<&Session> {
+        let native = self.sessions.endpoint(resume.id).and_then(|old| self.registry.get(old)?.native());
+        let live = native.filter(|native| !native.ended).map(|native| &native.session);
+        live.or_else(|| self.sessions.parked_as(resume.id)).filter(|session| session.is_claimed_by(resume, user))
+    }
+
+    /// The same, to be taken over: an endpoint that has it leaves.
+    fn claim(&mut self, now: Now, resume: &Resume, user: Option<u32>) -> Option<Session> {
         if let Some(old) = self.sessions.endpoint(resume.id) {
             let native = self.registry.get(old).and_then(|endpoint| endpoint.native());
             if !native.is_some_and(|native| native.session.is_claimed_by(resume, user) && !native.ended) {
@@ -161,7 +173,10 @@ impl Engine {
             self.leave(now, old, Reason::Superseded);
             self.sessions.leave(resume.id, old);
             if let Some(native) = self.registry.get_mut(old).and_then(|endpoint| endpoint.native_mut()) {
-                return Some(std::mem::take(&mut native.session));
+                let session = std::mem::take(&mut native.session);
+                // What is still due to the old connection is what was.
+                native.session.filters = session.filters.clone();
+                return Some(session);
             }
         }
         self.sessions.claim(resume, user)

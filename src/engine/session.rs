@@ -144,6 +144,11 @@ impl Sessions {
         self.expiry.insert((until, number));
     }
 
+    /// The parked session with this number.
+    pub(super) fn parked_as(&self, number: u64) -> Option<&Session> {
+        self.parked.get(&number).map(|(session, _)| session)
+    }
+
     /// The parked session that somebody claims, if it is that one's.
     pub(super) fn claim(&mut self, resume: &Resume, user: Option<u32>) -> Option<Session> {
         let (session, until) = self.parked.get(&resume.id)?;

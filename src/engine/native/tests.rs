@@ -160,7 +160,6 @@ fn who_is_not_welcome_hears_nothing_of_what_is_said_meanwhile() {
         let wrong = refusal(Code::Unauthorized, kind::HELLO, "the token is wrong");
         bench.engine.violation(bench.now, id, &wrong);
         assert_eq!(names(&bench.read(id)), ["ERROR unauthorized 0", "BYE protocol"]);
-        bench.end_turn();
     }
 }
 
@@ -189,7 +188,6 @@ fn a_listener_for_input_sends_text_clients_nothing() {
     bench.say("", b"secret");
     bench.engine.speaks_text(id);
     assert_eq!(bench.read(id), b"");
-    bench.end_turn();
 }
 
 #[test]
@@ -266,4 +264,46 @@ fn one_that_does_not_read_its_answers_is_parked_until_it_has() {
     assert!(matches!(bench.engine.next_event(), Some(Event::Unparked(1))));
     assert!(!bench.engine.is_parked(id));
     assert!(bench.engine.turn_of(bench.now, id) == crate::engine::Turn::Yes);
+}
+
+#[test]
+fn what_was_seen_of_another_log_is_no_mistake() {
+    let mut bench = Bench::new(settings());
+    let (id, welcome) = bench.join(Transport::Tcp, &Hello { since: None, ..Hello::new(1) }, BOTH);
+    bench.say("", b"x");
+    bench.engine.lost(bench.now, id, Reason::Reset);
+    for (id, last, expected) in [(77, 1_000, "ERROR unknown_session 2"), (welcome.id, 2, "ERROR malformed 2")] {
+        let endpoint = bench.connect(Opening::Native, Transport::Tcp, true);
+        let hello = resume(&Welcome { id, ..welcome }, last);
+        bench.engine.hello(bench.now, endpoint, &hello, BOTH).unwrap_err();
+        assert_eq!(names(&bench.read(endpoint))[0], expected);
+    }
+    // SINCE has no meaning here, and so cannot be forbidden.
+    let (id, welcome) = bench.join(Transport::Tcp, &Hello { since: Some(0), ..resume(&welcome, 0) }, BOTH);
+    assert!(welcome.resumed);
+    assert_eq!(names(&bench.read(id)), ["WELCOME 1", "UPCALL 1"]);
+}
+
+#[test]
+fn a_session_goes_on_no_earlier_than_it_began() {
+    let mut bench = Bench::new(settings());
+    bench.say("", b"before");
+    let (_, welcome) = bench.join(Transport::Tcp, &Hello::new(1), BOTH);
+    let endpoint = bench.connect(Opening::Native, Transport::Tcp, true);
+    let wrong = bench.engine.hello(bench.now, endpoint, &resume(&welcome, 0), BOTH).unwrap_err();
+    assert_eq!(wrong.code, Code::Malformed);
+    assert_eq!(bench.engine.registered(), 1, "it was not taken from whoever has it");
+}
+
+#[test]
+fn a_connection_that_is_superseded_gets_what_matches_its_filters_only() {
+    let mut bench = Bench::new(settings());
+    let (old, welcome) = bench.join(Transport::Tcp, &Hello { filters: vec!["a"], ..Hello::new(1) }, BOTH);
+    bench.read(old);
+    for topic in ["a", "b", "a"] {
+        bench.say(topic, b"x");
+    }
+    let (new, _) = bench.join(Transport::Tcp, &resume(&welcome, 0), BOTH);
+    assert_eq!(names(&bench.read(old)), ["UPCALL 1", "UPCALL 3", "BYE superseded"]);
+    assert_eq!(names(&bench.read(new)), ["WELCOME 1", "UPCALL 1", "UPCALL 3"]);
 }
