@@ -214,12 +214,15 @@ impl Engine {
         self.counters.violations += 1;
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let is_datagram = endpoint.transport.is_datagram();
-        if about == kind::SEND
-            && code != Code::Busy
-            && (is_datagram || !code.is_fatal())
-            && let Some(native) = endpoint.native_mut()
-        {
-            native.session.messages.refuse(reference, code);
+        if let Some(Native { session, .. }) = endpoint.native_mut() {
+            // An id is used up by its refusal; what is refused for being ahead uses up none.
+            match about {
+                kind::SEND if code != Code::Busy => session.messages.refuse(reference, code),
+                kind::SUBSCRIBE | kind::UNSUBSCRIBE if reference == u64::from(session.last_request) + 1 => {
+                    session.last_request += 1;
+                }
+                _ => {}
+            }
         }
         self.control(id, &Frame::Error(ErrorFrame { code, about, reference, text }));
         if code.is_fatal() && !is_datagram {
@@ -240,7 +243,7 @@ impl Engine {
             return None;
         }
         if !endpoint.is_native() {
-            self.violation(now, id, &refusal(Code::Unexpected, 0, "HELLO comes first"));
+            self.violation(now, id, &refusal(Code::Unexpected, frame.kind(), "HELLO comes first"));
             return None;
         }
         match frame {
@@ -248,7 +251,9 @@ impl Engine {
             Frame::Subscribe(filters) => self.subscribe(now, id, filters, true),
             Frame::Unsubscribe(filters) => self.subscribe(now, id, filters, false),
             Frame::Ack(ack) if is_datagram => self.acked(now, id, ack),
-            Frame::Ping { nonce, .. } => self.control(id, &Frame::Pong { nonce: *nonce }),
+            Frame::Ping { nonce, cookie } if is_datagram || cookie.is_none() => {
+                self.control(id, &Frame::Pong { nonce: *nonce });
+            }
             Frame::Bye(_) => {
                 if let Some(native) = endpoint.native_mut() {
                     native.ended = true;
@@ -318,14 +323,21 @@ impl Engine {
 
     fn subscribe(&mut self, now: Now, id: EndpointId, change: &FilterFrame<'_>, add: bool) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
-        let receives = endpoint.receives;
+        let (receives, is_datagram) = (endpoint.receives, endpoint.transport.is_datagram());
         let Some(native) = endpoint.native_mut() else { return };
         let about = if add { kind::SUBSCRIBE } else { kind::UNSUBSCRIBE };
-        if !receives {
-            let wrong = refusal(Code::NotPermitted, about, "this endpoint gets no upcalls");
-            return self.violation(now, id, &Violation { reference: change.request.into(), ..wrong });
-        }
+        let wrong = |code, text| Violation { reference: change.request.into(), ..refusal(code, about, text) };
         let session = &mut native.session;
+        if u64::from(change.request) > u64::from(session.last_request) + 1 {
+            if is_datagram {
+                // The one before is on its way, or will be sent again, and so will this.
+                return;
+            }
+            return self.violation(now, id, &wrong(Code::OutOfOrder, "request ids rise by one"));
+        }
+        if !receives {
+            return self.violation(now, id, &wrong(Code::NotPermitted, "this endpoint gets no upcalls"));
+        }
         if change.request > session.last_request {
             session.last_request = change.request;
             let before = session.filters.clone();
@@ -341,8 +353,7 @@ impl Engine {
                 (false, None) => true,
             };
             if !fits {
-                let wrong = refusal(Code::Limit, about, "too many filters");
-                return self.violation(now, id, &Violation { reference: change.request.into(), ..wrong });
+                return self.violation(now, id, &wrong(Code::Limit, "too many filters"));
             }
             if add || before.is_some() {
                 // The record that it is inside of was due to it by the filters until now.

@@ -307,3 +307,40 @@ fn a_connection_that_is_superseded_gets_what_matches_its_filters_only() {
     assert_eq!(names(&bench.read(old)), ["UPCALL 1", "UPCALL 3", "BYE superseded"]);
     assert_eq!(names(&bench.read(new)), ["WELCOME 1", "UPCALL 1", "UPCALL 3"]);
 }
+
+#[test]
+fn requests_are_taken_in_their_order_and_used_up_by_refusals() {
+    for (transport, ahead) in [(Transport::Udp, &[][..]), (Transport::Tcp, &["ERROR out_of_order 6", "BYE protocol"])] {
+        let mut bench = Bench::new(settings());
+        let (id, _) = bench.join(transport, &Hello::new(1), BOTH);
+        let answers = |bench: &mut Bench| match transport {
+            Transport::Tcp => names(&bench.read(id)),
+            _ => bench.receive(id, 65_507).iter().flat_map(|(_, frames)| names(frames)).collect(),
+        };
+        answers(&mut bench);
+        bench.subscribe(id, 1, vec!["a"]);
+        assert_eq!(answers(&mut bench), ["SUBSCRIBED 1"]);
+        let bad = Violation { reference: 2, ..refusal(Code::BadTopic, kind::SUBSCRIBE, "that is not a filter") };
+        bench.engine.violation(bench.now, id, &bad);
+        assert_eq!(answers(&mut bench), ["ERROR bad_topic 2"]);
+        let many: Vec<String> = (0..64).map(|n| n.to_string()).collect();
+        bench.subscribe(id, 3, many.iter().map(String::as_str).collect());
+        assert_eq!(answers(&mut bench), ["ERROR limit 3"]);
+        bench.subscribe(id, 4, vec!["b"]);
+        bench.subscribe(id, 3, vec!["c"]);
+        assert_eq!(answers(&mut bench), ["SUBSCRIBED 4", "SUBSCRIBED 3"]);
+        bench.subscribe(id, 6, vec!["d"]);
+        assert_eq!(answers(&mut bench), ahead, "over datagrams, the one before will be sent again");
+    }
+}
+
+#[test]
+fn a_message_that_is_too_large_is_refused_for_good() {
+    let mut bench = Bench::new(settings());
+    let (id, welcome) = bench.join(Transport::Tcp, &Hello::new(1), BOTH);
+    bench.read(id);
+    assert_eq!(bench.send(id, 1, &vec![0; 61 << 10]), None);
+    assert_eq!(names(&bench.read(id)), ["ERROR too_large 1", "BYE protocol"]);
+    let (_, welcome) = bench.join(Transport::Tcp, &resume(&welcome, 0), BOTH);
+    assert_eq!(welcome.last_message, 1, "or it would be sent again, for ever");
+}
