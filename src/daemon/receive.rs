@@ -148,7 +148,10 @@ impl Server {
             let (native, opening, framing) = (*first == 0, *opening, *framing);
             if native {
                 connection.decoder = Decoder::Native(Box::default());
-                self.engine.speaks_native(now, endpoint);
+                if !self.engine.speaks_native(now, endpoint) {
+                    // It has been silent for so long that it gets text. Taken for text, it would tell everybody its secrets.
+                    return self.dismiss(now, key, Reason::Protocol);
+                }
             } else if opening == Opening::Native {
                 let reason = if self.wants_token(key) { Reason::CredentialsRequired } else { Reason::Protocol };
                 return self.dismiss(now, key, reason);
@@ -229,8 +232,11 @@ impl Server {
     pub(super) fn dismiss(&mut self, now: Now, key: ConnectionKey, reason: Reason) -> Next {
         let Some(connection) = self.connections.get_mut(key) else { return Next::Idle };
         connection.discard = true;
-        if let Some(endpoint) = connection.endpoint {
-            self.engine.leave(now, endpoint, reason);
+        let speaks_native = matches!(connection.decoder, Decoder::Native(_));
+        match connection.endpoint {
+            Some(endpoint) if speaks_native => self.engine.leave(now, endpoint, reason),
+            Some(endpoint) => self.engine.turn_away(now, endpoint, reason),
+            None => {}
         }
         Next::Later
     }

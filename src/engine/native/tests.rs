@@ -344,3 +344,32 @@ fn a_message_that_is_too_large_is_refused_for_good() {
     let (_, welcome) = bench.join(Transport::Tcp, &resume(&welcome, 0), BOTH);
     assert_eq!(welcome.last_message, 1, "or it would be sent again, for ever");
 }
+
+#[test]
+fn whose_hello_waits_to_be_read_is_not_silent() {
+    let mut bench = Bench::new(Settings { patience: Patience::Forever, ..settings() });
+    let slow = bench.connect(Opening::Text, Transport::Tcp, true);
+    while bench.engine.intake() != Intake::Only(slow) {
+        bench.say("", &[b'x'; 10_000]);
+        bench.ready(slow);
+        bench.engine.blocked(bench.now, slow);
+        bench.end_turn();
+    }
+    let id = bench.connect(Opening::Undecided, Transport::Tcp, true);
+    bench.later(Duration::from_millis(900));
+    bench.engine.lost(bench.now, slow, Reason::Reset);
+    bench.later(Duration::from_millis(200));
+    assert!(bench.engine.speaks_native(bench.now, id), "it has had 200 ms");
+    let silent = bench.connect(Opening::Undecided, Transport::Tcp, true);
+    bench.later(Duration::from_millis(1_001));
+    assert!(!bench.engine.speaks_native(bench.now, silent));
+}
+
+#[test]
+fn who_speaks_text_where_that_will_not_do_is_told_in_text() {
+    let mut bench = Bench::new(settings());
+    let id = bench.connect(Opening::Native, Transport::Tcp, true);
+    bench.say("", b"secret");
+    bench.engine.turn_away(bench.now, id, Reason::CredentialsRequired);
+    assert_eq!(bench.read(id), b"upcalld: credentials_required\n");
+}
