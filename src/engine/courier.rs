@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::endpoint::{Delivery, Endpoint, EndpointId};
 use super::log::Log;
+use super::outbox::GAP;
 use super::recovery::Recovery;
 use super::ring::{Cursor, Reading};
 use super::topics::Filters;
@@ -25,8 +26,19 @@ enum Content {
         prev: u64,
         filters: Option<Rc<Filters>>,
         count: u64,
+        /// Of their frames, in bytes.
+        size: usize,
     },
     Gap(Gap),
+}
+
+impl Content {
+    fn size(&self) -> usize {
+        match self {
+            Content::Records { size, .. } => *size,
+            Content::Gap(_) => GAP,
+        }
+    }
 }
 
 /// How one endpoint is reached.
@@ -109,7 +121,8 @@ impl Engine {
         let reader = endpoint.number;
         let (cursor, until) = (endpoint.cursor.sequence, endpoint.until.min(log.next()));
         if let Some(outbox) = &mut endpoint.outbox {
-            outbox.take_control(SHARED, out);
+            let size = content.as_ref().map_or(0, Content::size);
+            outbox.take_control((SHARED - datagram::OVERHEAD).saturating_sub(size), content.is_none(), out);
             if content.is_none() && is_idle && cursor >= until && out.len() == start + datagram::OVERHEAD {
                 // The last that it hears of us.
                 out.extend_from_slice(outbox.farewell());
@@ -287,5 +300,5 @@ fn new_content(endpoint: &mut Endpoint, log: &Log, max: usize, gaps: &mut u64) -
     }
     let first = first?;
     native.prev = last;
-    Some(Content::Records { first, last, prev, filters, count })
+    Some(Content::Records { first, last, prev, filters, count, size })
 }

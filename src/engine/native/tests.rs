@@ -373,3 +373,22 @@ fn who_speaks_text_where_that_will_not_do_is_told_in_text() {
     bench.engine.turn_away(bench.now, id, Reason::CredentialsRequired);
     assert_eq!(bench.read(id), b"upcalld: credentials_required\n");
 }
+
+#[test]
+fn answers_make_no_datagram_too_large() {
+    let mut bench = Bench::new(settings());
+    let (id, _) = bench.join(Transport::Udp, &Hello::new(1), BOTH);
+    let max = 2_000;
+    bench.say("", &vec![b'x'; max - 20 - 32]);
+    for nonce in 0..30 {
+        bench.say("", &[b'x'; 70]);
+        if nonce < 10 {
+            bench.engine.frame(bench.now, id, &Frame::Ping { nonce, cookie: None });
+        }
+    }
+    let datagrams = bench.receive(id, max);
+    let names: Vec<String> = datagrams.iter().flat_map(|(_, frames)| names(frames)).collect();
+    assert_eq!(names.iter().filter(|name| name.starts_with("UPCALL")).count(), 31, "{names:?}");
+    assert_eq!(names.iter().filter(|name| name.starts_with("PONG")).count(), 10, "{names:?}");
+    assert!(datagrams[1..].iter().all(|(_, frames)| frames.len() + 20 <= 1_200));
+}
