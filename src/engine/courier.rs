@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::endpoint::{Delivery, Endpoint, EndpointId};
 use super::log::Log;
@@ -15,6 +16,9 @@ use crate::wire::frame::{Ack, Frame, Gap, GapReason, Welcome};
 
 /// Upcalls share a datagram up to so many bytes (RFC 8085, section 3.2: what passes nearly everywhere in one piece).
 const SHARED: usize = 1_200;
+
+/// So many mistakes of one endpoint are answered in such a time.
+const COMPLAINTS: (u32, Duration) = (20, Duration::from_secs(1));
 
 /// What a datagram carries, that has to arrive.
 #[derive(Debug, Clone)]
@@ -50,11 +54,13 @@ pub(super) struct Courier {
     gaps: VecDeque<Gap>,
     /// The deadline that is entered for it; may be earlier than the true one.
     entered: Option<Time>,
+    /// Mistakes that were answered, and since when they are counted.
+    complaints: (Time, u32),
 }
 
 impl Courier {
     pub(super) fn new(welcome: Welcome, seed: u64) -> Courier {
-        Courier { welcome, recovery: Recovery::new(seed), gaps: VecDeque::new(), entered: None }
+        Courier { welcome, recovery: Recovery::new(seed), gaps: VecDeque::new(), entered: None, complaints: (Time(0), 0) }
     }
 
     pub(super) fn welcome(&self) -> &Welcome {
@@ -88,6 +94,16 @@ impl Courier {
             Some(earlier) if earlier.last + 1 == gap.first && earlier.reason == gap.reason => earlier.last = gap.last,
             _ => self.gaps.push_back(gap),
         }
+    }
+
+    /// Whether one more mistake is answered.
+    pub(super) fn may_complain(&mut self, now: Time) -> bool {
+        let (since, count) = &mut self.complaints;
+        if now.since(*since) >= COMPLAINTS.1 {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        *count <= COMPLAINTS.0
     }
 
     fn is_idle(&self) -> bool {

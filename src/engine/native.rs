@@ -211,9 +211,18 @@ impl Engine {
     /// Answers a frame that is wrong; where it has to, ends the stream behind it.
     pub fn violation(&mut self, now: Now, id: EndpointId, violation: &Violation) {
         let Violation { code, about, reference, text } = *violation;
-        self.counters.violations += 1;
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let is_datagram = endpoint.transport.is_datagram();
+        // What could be an answer is not answered, lest two talk to each other for ever; nor is any flood.
+        let is_answer = matches!(about, kind::PONG | kind::BYE | kind::WELCOME..kind::SKIPPABLE);
+        let is_refusal = matches!(about, kind::SEND | kind::SUBSCRIBE | kind::UNSUBSCRIBE) && !code.is_mistake();
+        if let Some(courier) = endpoint.courier_mut()
+            && (is_answer || !(is_refusal || courier.may_complain(now.time)))
+        {
+            return;
+        }
+        self.counters.violations += 1;
+        let Some(endpoint) = self.registry.get_mut(id) else { return };
         if let Some(Native { session, .. }) = endpoint.native_mut() {
             // An id is used up by its refusal; what is refused for being ahead uses up none.
             match about {

@@ -392,3 +392,23 @@ fn answers_make_no_datagram_too_large() {
     assert_eq!(names.iter().filter(|name| name.starts_with("PONG")).count(), 10, "{names:?}");
     assert!(datagrams[1..].iter().all(|(_, frames)| frames.len() + 20 <= 1_200));
 }
+
+#[test]
+fn over_datagrams_no_answer_is_answered_and_no_flood_of_mistakes() {
+    let mut bench = Bench::new(settings());
+    let (id, _) = bench.join(Transport::Udp, &Hello::new(1), BOTH);
+    let error = Frame::Error(ErrorFrame { code: Code::Unexpected, about: kind::PING, reference: 0, text: "" });
+    let malformed = refusal(Code::Malformed, kind::GAP, "that is no range of sequences");
+    for _ in 0..100 {
+        bench.engine.frame(bench.now, id, &error);
+        bench.engine.violation(bench.now, id, &malformed);
+    }
+    assert_eq!(bench.receive(id, 65_507), []);
+    let mistake = refusal(Code::UnknownKind, 0x10, "there is no such kind of frame");
+    (0..1_000).for_each(|_| bench.engine.violation(bench.now, id, &mistake));
+    let answers = |bench: &mut Bench| bench.receive(id, 65_507).iter().flat_map(|(_, frames)| names(frames)).count();
+    assert_eq!(answers(&mut bench), 20);
+    bench.later(Duration::from_secs(1));
+    bench.engine.violation(bench.now, id, &mistake);
+    assert_eq!(answers(&mut bench), 1);
+}
