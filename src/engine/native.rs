@@ -100,15 +100,18 @@ impl Engine {
         // From here on nothing can go wrong.
         self.forget_silence(id);
         let oldest = self.log.ring(Rendition::Frames).oldest();
+        let receives = terms.receives && session.role != Role::SendOnly;
+        let goes_on = hello.resume.is_some() && (session.receives || !receives);
         let wanted = match (&hello.resume, hello.since) {
-            (Some(resume), _) => resume.last + 1,
+            (Some(resume), _) if goes_on => resume.last + 1,
+            // Nothing was due to it meanwhile: it is a newcomer, and does not get what was said before.
+            (Some(_), _) => place,
             (None, Some(0)) => oldest,
             (None, Some(since)) => since.min(next),
             (None, None) => place,
         };
         let start = wanted.max(oldest);
-        let session = Session { start: if hello.resume.is_some() { session.start } else { wanted }, ..session };
-        let receives = terms.receives && session.role != Role::SendOnly;
+        let session = Session { start: if goes_on { session.start } else { wanted }, receives, ..session };
         let key = if transport.is_datagram() { self.entropy.next().max(1) } else { 0 };
         let welcome = Welcome {
             version: VERSION,

@@ -412,3 +412,15 @@ fn over_datagrams_no_answer_is_answered_and_no_flood_of_mistakes() {
     bench.engine.violation(bench.now, id, &mistake);
     assert_eq!(answers(&mut bench), 1);
 }
+
+#[test]
+fn a_session_of_a_listener_for_input_does_not_get_elsewhere_what_was_said_meanwhile() {
+    let mut bench = Bench::new(settings());
+    let (id, first) = bench.join(Transport::Tcp, &Hello::new(1), INPUT);
+    bench.say("", b"secret");
+    bench.engine.lost(bench.now, id, Reason::Reset);
+    let (id, again) = bench.join(Transport::Tcp, &resume(&first, first.start - 1), BOTH);
+    assert_eq!((again.resumed, again.start, again.id), (true, 2, first.id));
+    bench.say("", b"public");
+    assert_eq!(names(&bench.read(id)), ["WELCOME 2", "UPCALL 2"]);
+}
