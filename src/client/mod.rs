@@ -25,6 +25,7 @@ mod interactive;
 mod lines;
 mod link;
 mod listen;
+pub mod machine;
 mod mailbox;
 mod output;
 mod pacer;
