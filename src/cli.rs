@@ -7,7 +7,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::address::{Address, DEFAULT_PORT, DEFAULT_SOCKET, DEFAULT_URL, Transport};
 use crate::exit::Status;
@@ -82,10 +83,10 @@ Exit status: 0 ok, 64 usage, 65 bad data, 68 unknown host, 69 refused, 74 I/O er
 pub struct Target {
     /// The daemon's URL: tcp:// or udp://host:port, unix:// or unix-datagram:// and /path or @name [else $UPCALL_URL, or
     /// tcp://127.0.0.1:4141]
-    #[arg(value_name = "URL", conflicts_with_all = ["transport", "address"])]
+    #[arg(value_name = "URL", conflicts_with_all = ["transport", "address"], value_parser = url_or_hint)]
     url: Option<String>,
 
-    /// Transport: tcp, udp, unix or unix-datagram
+    /// Transport: tcp, udp, unix or unix-datagram [default: tcp, or unix for a socket's name]
     #[arg(long, value_name = "T")]
     transport: Option<String>,
 
@@ -205,7 +206,8 @@ impl Target {
                 })
             }
             (None, transport, place) => transport
-                .unwrap_or("tcp")
+                // No host's name begins like that.
+                .unwrap_or(if place.is_some_and(|place| place.starts_with(['@', '/'])) { "unix" } else { "tcp" })
                 .parse()
                 .and_then(|transport: Transport| {
                     let default = match transport {
@@ -223,10 +225,51 @@ impl Target {
 
 /// Parses the program's arguments; prints help, version or the mistake and says how to exit where there is nothing to run.
 pub fn parse<P: Parser>() -> Result<P, Status> {
-    P::try_parse().map_err(|error| {
+    run_or_exit(P::try_parse())
+}
+
+/// The same for `upcall-client`, whose commands may be mistyped as well as its URL.
+pub fn parse_client() -> Result<Client, Status> {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    run_or_exit(read_client(&arguments))
+}
+
+fn read_client(arguments: &[OsString]) -> Result<Client, clap::Error> {
+    Client::try_parse_from(arguments).map_err(|error| {
+        // Where the first word was taken for a URL, what comes behind it is found wrong before the word itself.
+        let first = arguments.get(1).and_then(|first| first.to_str()).filter(|first| !first.starts_with('-'));
+        match (error.kind(), first.map(|first| (first, url_or_hint(first)))) {
+            (ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand, Some((first, Err(hint)))) => {
+                Client::command().error(ErrorKind::ValueValidation, format!("'{first}': {hint}"))
+            }
+            _ => error,
+        }
+    })
+}
+
+fn run_or_exit<P>(parsed: Result<P, clap::Error>) -> Result<P, Status> {
+    parsed.map_err(|error| {
         // Nothing is left to do if the terminal is gone.
         let _ = error.print();
         if error.use_stderr() { Status::Usage } else { Status::Ok }
+    })
+}
+
+/// Takes what has the form of a URL, and says what to write instead of anything else: it may be a mistyped command.
+fn url_or_hint(text: &str) -> Result<String, String> {
+    if text.contains("://") {
+        return Ok(text.to_owned());
+    }
+    let client = Client::command();
+    let distance = |name: &str| strsim::osa_distance(&text.to_lowercase(), name);
+    let near = client.get_subcommands().map(|command| command.get_name()).min_by_key(|name| distance(name));
+    Err(match (text.as_bytes(), near.filter(|near| distance(near) <= 2)) {
+        ([b'@' | b'/', ..], _) => format!("not a URL; write unix://{text} or unix-datagram://{text}"),
+        (_, Some(near)) => format!("neither a URL nor a command; did you mean \"{near}\"?"),
+        _ if text.contains(':') => format!("not a URL; write tcp://{text} or udp://{text}"),
+        _ => {
+            "neither a URL nor a command; write tcp://host:port, unix:///path or unix://@name, or see --help".to_owned()
+        }
     })
 }
 
@@ -241,11 +284,11 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn target(arguments: &[&str]) -> Result<String, String> {
-        let arguments = std::iter::once("upcall-client").chain(arguments.iter().copied());
-        let client = Client::try_parse_from(arguments).map_err(|error| error.to_string())?;
+        let arguments: Vec<OsString> =
+            std::iter::once("upcall-client").chain(arguments.iter().copied()).map(Into::into).collect();
+        let client = read_client(&arguments).map_err(|error| error.to_string())?;
         client.target.address(None).map(|address| address.to_string())
     }
 
@@ -262,6 +305,23 @@ mod tests {
         assert!(nothing.address(Some("lab")).unwrap_err().starts_with("$UPCALL_URL: "));
         let said = Target { transport: Some("unix".into()), ..nothing };
         assert_eq!(said.address(Some("tcp://lab")).unwrap().to_string(), "unix:///run/upcalld/upcalld.sock");
+    }
+
+    #[test]
+    fn what_is_no_url_is_told_from_a_mistyped_command() {
+        for (arguments, hint) in [
+            (&["lisen"][..], "did you mean \"listen\"?"),
+            (&["SEND", "hi"], "did you mean \"send\"?"),
+            (&["snd", "hi"], "did you mean \"send\"?"),
+            (&["@lab"], "write unix://@lab or unix-datagram://@lab"),
+            (&["lab:7", "send", "hi"], "write tcp://lab:7 or udp://lab:7"),
+            (&["something"], "neither a URL nor a command"),
+        ] {
+            let error = target(arguments).unwrap_err();
+            assert!(error.contains(hint), "{arguments:?}: {error}");
+        }
+        assert_eq!(target(&["--address", "@lab"]).unwrap(), "unix://@lab");
+        assert_eq!(target(&["--address", "/run/lab", "listen"]).unwrap(), "unix:///run/lab");
     }
 
     #[test]

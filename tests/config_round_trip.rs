@@ -49,10 +49,10 @@ prop_compose! {
     fn listener(index: usize)(
         address in address(index),
         name in "[A-Za-z0-9_.-]{1,8}",
-        protocol in select(vec![Protocol::Auto, Protocol::Text]),
+        protocol in select(vec![Protocol::Auto, Protocol::Text, Protocol::Native]),
         framing in select(vec![Framing::Auto, Framing::Line, Framing::Chunk]),
         role in select(vec![Role::Both, Role::Input, Role::Output]),
-        (open, dual_stack) in any::<(bool, bool)>(),
+        (open, dual_stack, history) in any::<(bool, bool, bool)>(),
         (allow, deny) in (networks(), networks()),
         (max_endpoints, max_per_source) in (option::of(1..1_000_000usize), option::of(1..1_000_000usize)),
         (mode, group) in (0..=0o777u32, option::of(0..u32::MAX)),
@@ -61,7 +61,8 @@ prop_compose! {
         let (inet, local) = (address.transport().is_inet(), address.is_local());
         let (any6, file) = (address.place().starts_with("[::]"), address.place().starts_with('/'));
         let plain = Listener::new(format!("{name}-{index}"), address);
-        let listener = Listener { protocol, framing, role, max_endpoints, max_per_source, ..plain };
+        let history = history && protocol != Protocol::Text;
+        let listener = Listener { protocol, framing, role, history, max_endpoints, max_per_source, ..plain };
         if inet {
             let open = open || allow.is_empty() && !local;
             Listener { open, dual_stack: dual_stack && any6, allow, deny, ..listener }

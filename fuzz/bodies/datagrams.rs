@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use upcalld::address::{Peer, Transport};
 use upcalld::engine::{
-    Audience, Claim, EndpointId, Engine, Event, Gate, Intake, Now, Patience, Policy, Registration, Settings, Time,
-    Verdict,
+    Audience, Claim, EndpointId, Engine, Entropy, Event, Gate, Intake, Now, Opening, Patience, Policy, Registration,
+    Settings, Time, Verdict,
 };
 use upcalld::wire::format::Format;
 use upcalld::wire::reason::Reason;
@@ -56,6 +56,8 @@ pub(crate) fn run(bytes: &[u8]) -> usize {
 impl World {
     fn new() -> World {
         let settings = Settings {
+            max_message: 60 << 10,
+            session_ttl: Duration::from_secs(300),
             format: Format::parse("<{seq} {data}>").expect("it is a format"),
             audience: Audience::All,
             max_endpoints: MAX_ENDPOINTS,
@@ -67,7 +69,7 @@ impl World {
             farewell: Duration::from_secs(1),
         };
         World {
-            engine: Engine::new(settings, 16 << 10),
+            engine: Engine::new(settings, 16 << 10, Entropy::seeded(1)),
             gate: Gate::with_key(BuildHasherDefault::default()),
             now: Time(0),
             registered: HashMap::new(),
@@ -176,6 +178,7 @@ impl World {
             return Some(*id);
         }
         let who = Registration {
+            opening: Opening::Text,
             tag: peer.into(),
             listener: 1,
             transport: Transport::Udp,

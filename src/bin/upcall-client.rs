@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use upcalld::cli::{self, Client};
+use upcalld::cli;
 use upcalld::client;
 
 fn main() -> ExitCode {
-    match cli::parse::<Client>() {
+    match cli::parse_client() {
         Ok(options) => client::run(&options),
         Err(status) => status,
     }

@@ -80,6 +80,11 @@ fn of_reason(reason: Reason) -> (Status, &'static str) {
         Reason::Http => (Status::BadData, "the first line looks like an HTTP request, and those are refused"),
         Reason::Protocol => (Status::Protocol, "the first byte was NUL, and this listener speaks text only"),
         Reason::OutputOnly => (Status::Refused, "this listener takes no input; send to another one"),
+        Reason::Silent => (Status::TimedOut, "nothing was said in time where a HELLO with credentials was wanted"),
+        Reason::CredentialsRequired => {
+            (Status::Denied, "this listener wants a token, which text cannot carry: use --protocol native --token-file")
+        }
+        Reason::Superseded => (Status::Refused, "the session was resumed over another connection"),
         Reason::ListenerRemoved => (Status::Refused, "its configuration no longer has this listener"),
         Reason::Shutdown => (Status::Refused, "it is ending; try again when it is back"),
     }

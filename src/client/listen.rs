@@ -35,6 +35,8 @@ pub(super) fn run(address: &Address, options: &Listen) -> Result<(), Failure> {
         deadline: options.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
         signals: Signals::catch_for(address)?,
         admitted: false,
+        refused: false,
+        told: None,
     };
     listener.release();
     listener.listen()
@@ -50,6 +52,10 @@ struct Listener<'a> {
     signals: Option<Signals>,
     /// The daemon has let us in at least once.
     admitted: bool,
+    /// The last time, it has not.
+    refused: bool,
+    /// What was said of the last loss: a daemon that stays away is no news.
+    told: Option<Failure>,
 }
 
 /// How an attempt ended that could be followed by another.
@@ -77,7 +83,11 @@ impl Listener<'_> {
                 backoff.reset();
             }
             let delay = backoff.next(&mut random);
-            say(&format!("{}; trying again in {}", lost.failure, humantime::format_duration(delay)));
+            if self.told.as_ref() != Some(&lost.failure) {
+                let longest = humantime::format_duration(BACKOFF_CAP);
+                say(&format!("{} (trying again, every {longest} at the least)", lost.failure));
+                self.told = Some(lost.failure);
+            }
             if let Some(end) = self.wait(delay) {
                 return end;
             }
@@ -93,7 +103,9 @@ impl Listener<'_> {
             Err(_) if self.is_late() => return Ok(self.timed_out()),
             Err(failure) => return Err(Lost { finally: failure.status() == Status::Denied, failure }),
         };
-        if self.admitted {
+        // Whoever was not let in may not be now.
+        if self.admitted && !self.refused {
+            self.told = None;
             let what = if self.address.transport().is_datagram() { "joined" } else { "connected to" };
             say(&format!("{what} {} again", self.address));
         }
@@ -116,6 +128,7 @@ impl Listener<'_> {
         };
         let refused = matches!(&end, End::Closed { farewell: Some(farewell), .. } if farewell.is_refusal());
         self.admitted |= !refused;
+        self.refused = refused;
         match end {
             End::Closed { farewell: Some(farewell), .. } => {
                 Err(Lost { failure: farewell.failure(), finally: farewell.is_final() })
@@ -169,7 +182,8 @@ impl Listener<'_> {
             None if self.admitted => Ok(()),
             None => Err(Failure::new(Status::TimedOut, format!("{} could not be reached in time", self.address))),
             Some(count) => {
-                Err(Failure::new(Status::TimedOut, format!("fewer than {count} upcalls came within the time allowed")))
+                let too_few = if count == 1 { "no upcall".into() } else { format!("fewer than {count} upcalls") };
+                Err(Failure::new(Status::TimedOut, format!("{too_few} came within the time allowed")))
             }
         }
     }

@@ -7,7 +7,7 @@ use super::mistake::Report;
 use super::read::{Field, Section, type_name};
 use super::sections::belongs_in;
 use super::values::{ADDRESS, BOOLEAN, COUNT, GROUP, MODE, NAME, NETWORK, TOKEN_FILE, USER, word};
-use super::{Config, Listener, MAX_LISTENERS, validate};
+use super::{Config, Listener, MAX_LISTENERS, Token, validate};
 use crate::address::{Address, Transport, UnixName};
 
 /// The keys of a listener, in the order in which documents list them.
@@ -143,19 +143,18 @@ fn read(value: &Spanned<DeValue<'_>>, report: &mut Report<'_>) -> Option<Draft> 
     let open = section.field("open", &BOOLEAN, report);
     let dual_stack = section.field("dual_stack", &BOOLEAN, report);
     let allow = section.list("allow", &NETWORK, report);
-    let token_file = section.field("token_file", &TOKEN_FILE, report).then(report, validate::token_file);
+    let token_file = section.field("token_file", &TOKEN_FILE, report).then(report, Token::read);
     let dual_stack_at = dual_stack.at();
     let rules_known = !(open.is_wrong() || allow.is_wrong() || token_file.is_wrong());
     open.set(&mut listener.open);
     dual_stack.set(&mut listener.dual_stack);
     allow.set(&mut listener.allow);
-    listener.token_file = token_file.value();
+    listener.token = token_file.value();
 
     if let Some(transport) = transport {
         misplaced(&section, transport, address.as_ref(), report);
-        for (key, reason) in validate::unsupported(&listener) {
-            let value = table.get(key).map_or(header, |value| value.span().start);
-            report.rule(value, reason);
+        for (key, reason) in validate::beyond_text(&listener) {
+            report.rule(section.key_at(key).unwrap_or(header), reason);
         }
     }
     if let Some(at) = placed {

@@ -10,13 +10,13 @@ mod read;
 mod search;
 mod sections;
 mod syntax;
+mod token;
 mod units;
 mod validate;
 mod values;
 mod words;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -29,6 +29,7 @@ use crate::wire::text::Framing;
 pub use mistake::{Mistake, Mistakes, Place};
 pub use search::{DEFAULT_PATH, Source, load, locate};
 pub use sections::{SCHEMA, parse};
+pub use token::Token;
 
 /// The largest configuration file that is read, in bytes.
 pub const MAX_FILE: usize = 1 << 20;
@@ -90,8 +91,8 @@ pub struct Listener {
     pub allow_groups: Vec<u32>,
     /// Networks whose addresses register over UDP without a cookie.
     pub trusted: Vec<IpNet>,
-    /// File with the token that clients have to show.
-    pub token_file: Option<PathBuf>,
+    /// `token_file`: the token that clients have to show, as it was when the configuration was read.
+    pub token: Option<Token>,
 }
 
 /// How the bytes of a client are understood.
@@ -258,7 +259,7 @@ impl Listener {
             allow_users: Vec::new(),
             allow_groups: Vec::new(),
             trusted,
-            token_file: None,
+            token: None,
         }
     }
 }

@@ -68,7 +68,7 @@ impl Page {
                 "allow_groups" => self.raw(key, format_args!("{:?}", listener.allow_groups)),
                 "trusted" => self.list(key, &listener.trusted),
                 "token_file" => {
-                    self.optional(key, listener.token_file.as_ref().map(|path| quote(&path.to_string_lossy())));
+                    self.optional(key, listener.token.as_ref().map(|token| quote(&token.path().to_string_lossy())));
                 }
                 other => debug_assert!(false, "{other} is not printed"),
             }

@@ -27,7 +27,7 @@ const TABLES: [&str; 6] = [SCHEMA[0].0, SCHEMA[1].0, SCHEMA[2].0, SCHEMA[3].0, S
 const LOG_SIZE: std::ops::RangeInclusive<u64> = 1 << 20..=4 << 30;
 
 /// Parses and validates the text of a configuration file. Every mistake is reported, under the file's name. Looks users
-/// and groups up and whether the path of a Unix socket is free for one; touches nothing.
+/// and groups up, whether the path of a Unix socket is free for one, and into token files; touches nothing.
 pub fn parse(file_name: &str, text: &str) -> Result<Config, Mistakes> {
     if text.len() > MAX_FILE {
         return Err(Mistakes::of_file(file_name, too_large()));

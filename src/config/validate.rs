@@ -1,10 +1,10 @@
-//! The rules: what an address may be, who has to be kept out, what collides, which sizes fit into which, and what this
-//! version cannot do yet. The same for files and for `--listen`; only the words of advice differ.
+//! The rules: what an address may be, who has to be kept out, what collides, which sizes fit into which, and what text
+//! cannot do. The same for files and for `--listen`; only the words of advice differ.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 
 use super::mistake::{Mistake, Mistakes, Place, Report};
 use super::read::Field;
@@ -12,16 +12,18 @@ use super::units::print_size;
 use super::{Config, Listener, MAX_LISTENERS, Protocol};
 use crate::address::{Address, Host, Transport, UnixName};
 
-/// What this version does not do yet, as key and reason: refused, because a key that is read and then ignored is a
-/// promise broken. Remove a rule when the daemon keeps it.
-pub(super) fn unsupported(listener: &Listener) -> Vec<(&'static str, String)> {
+/// What is asked of a listener that speaks text only, and text cannot do: key and reason. A key that is read and then
+/// ignored is a promise broken.
+pub(super) fn beyond_text(listener: &Listener) -> Vec<(&'static str, String)> {
     let rules = [
-        (listener.protocol == Protocol::Native, "protocol", " \"native\""),
-        (listener.history, "history", " = true"),
-        (listener.token_file.is_some(), "token_file", ""),
+        (listener.token.is_some(), "token_file", "carry a token"),
+        (listener.history, "history", "ask for what was said before"),
     ];
-    let reason = |key: &str, value: &str| format!("{key}{value} is not supported by this version");
-    rules.into_iter().filter(|rule| rule.0).map(|(_, key, value)| (key, reason(key, value))).collect()
+    let reason = |key: &str, what: &str| {
+        format!("\"{key}\" is for native clients, and protocol is \"text\", which cannot {what}")
+    };
+    let text = listener.protocol == Protocol::Text;
+    rules.into_iter().filter(|rule| rule.0 && text).map(|(_, key, what)| (key, reason(key, what))).collect()
 }
 
 /// Parses the address of a listener.
@@ -72,23 +74,9 @@ fn socket_path(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Looks whether a token file is one, and is kept from others.
-pub(super) fn token_file(path: PathBuf) -> Result<PathBuf, String> {
-    let shown = path.display();
-    match fs::metadata(&path) {
-        Err(error) => Err(format!("token_file \"{shown}\": {error}")),
-        Ok(file) if !file.is_file() => Err(format!("token_file \"{shown}\" is not a regular file")),
-        Ok(file) if file.mode() & 0o077 != 0 => Err(format!(
-            "token_file \"{shown}\" has mode {:04o}: others can read or write it; chmod it to 0600",
-            file.mode() & 0o7777
-        )),
-        Ok(_) => Ok(path),
-    }
-}
-
 /// Whether strangers could come in though nobody said that they may.
 pub(super) fn exposed(listener: &Listener) -> Option<String> {
-    let admits = !listener.allow.is_empty() || listener.token_file.is_some() || listener.open;
+    let admits = !listener.allow.is_empty() || listener.token.is_some() || listener.open;
     if admits || listener.address.is_local() {
         return None;
     }

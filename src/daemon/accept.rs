@@ -4,12 +4,13 @@ use std::io::IoSlice;
 
 use super::admission;
 use super::connection::{Connection, ConnectionKey};
+use super::count::Count;
 use super::listening::{Active, Socket};
 use super::log::{debug, info, warning};
 use super::server::Server;
 use crate::address::Peer;
 use crate::config::{Protocol, Role};
-use crate::engine::{ListenerNumber, Now, Registration};
+use crate::engine::{ListenerNumber, Now, Opening, Registration};
 use crate::net::listener::{Accepted, BACKLOG};
 use crate::net::peer_groups;
 use crate::net::poller::Interest;
@@ -66,7 +67,7 @@ impl Server {
                 }
                 Accepted::Exhausted(error) => {
                     if !std::mem::replace(&mut self.pausing, true) {
-                        warning!(self.log, "accepting pauses with {} endpoints: {error}", self.engine.len());
+                        warning!(self.log, "accepting pauses with {}: {error}", Count(self.engine.len(), "endpoint"));
                     }
                     self.exhausted.add(now.time, ());
                     return;
@@ -85,10 +86,15 @@ impl Server {
         } else {
             None
         };
-        let undecided = rules.protocol == Protocol::Auto;
+        let opening = match rules.protocol {
+            _ if rules.token.is_some() => Opening::Native,
+            Protocol::Auto => Opening::Undecided,
+            Protocol::Text => Opening::Text,
+            Protocol::Native => Opening::Native,
+        };
         let receives = rules.role != Role::Input;
         let (max_per_listener, max_per_source) = (rules.max_endpoints, admission::max_per_source(rules, peer));
-        let key = self.connections.insert(Connection::new(stream, number, rules.framing, undecided));
+        let key = self.connections.insert(Connection::new(stream, number, rules.framing, opening));
         if let Err(error) = self.poller.add(&self.connections[key].stream, key.token(), Interest::Read) {
             warning!(self.log, "cannot watch a connection from {peer}: {error}");
             self.connections.remove(key);
@@ -99,7 +105,16 @@ impl Server {
             return self.refuse(now, key, peer, refusal);
         }
         let tag = key.token();
-        let who = Registration { tag, listener: number, transport, peer, receives, max_per_listener, max_per_source };
+        let who = Registration {
+            opening,
+            tag,
+            listener: number,
+            transport,
+            peer,
+            receives,
+            max_per_listener,
+            max_per_source,
+        };
         match self.engine.register(now, who) {
             Ok(endpoint) => {
                 self.connections[key].endpoint = Some(endpoint);

@@ -2,9 +2,10 @@
 
 use slotmap::{Key, KeyData};
 
-use crate::engine::{EndpointId, ListenerNumber};
+use crate::engine::{EndpointId, ListenerNumber, Opening};
 use crate::net::stream::Stream;
-use crate::wire::text::{Decoder, End, Framing};
+use crate::wire::text::{End, Framing};
+use crate::wire::{frame, text};
 
 slotmap::new_key_type! {
     pub(super) struct ConnectionKey;
@@ -26,6 +27,15 @@ impl ConnectionKey {
 pub(super) struct Unread {
     pub(super) bytes: Vec<u8>,
     pub(super) end: End,
+}
+
+/// Makes messages of the bytes of a connection.
+#[derive(Debug)]
+pub(super) enum Decoder {
+    /// The first byte is still to tell which protocol it speaks.
+    Undecided(Opening, Framing),
+    Text(text::Decoder),
+    Native(frame::Decoder),
 }
 
 #[derive(Debug)]
@@ -54,16 +64,17 @@ pub(super) struct Connection {
     pub(super) wants_room: bool,
     /// Its liveness is looked at from time to time.
     pub(super) watched: bool,
-    /// Its first byte is still to tell which protocol it speaks.
-    pub(super) undecided: bool,
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream, listener: ListenerNumber, framing: Framing, undecided: bool) -> Connection {
+    pub(super) fn new(stream: Stream, listener: ListenerNumber, framing: Framing, opening: Opening) -> Connection {
         Connection {
             stream,
             endpoint: None,
-            decoder: Decoder::new(framing),
+            decoder: match opening {
+                Opening::Text => Decoder::Text(text::Decoder::new(framing)),
+                opening => Decoder::Undecided(opening, framing),
+            },
             unread: None,
             listener,
             readable: false,
@@ -75,7 +86,6 @@ impl Connection {
             discard: false,
             wants_room: false,
             watched: false,
-            undecided,
         }
     }
 }

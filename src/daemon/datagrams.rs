@@ -10,8 +10,10 @@ use super::receive::log_input;
 use super::server::Server;
 use crate::address::{Address, Host, Peer as PeerAddress, Transport};
 use crate::config::{Config, Level, Role};
-use crate::engine::{Claim, Dropped, EndpointId, Intake, ListenerNumber, Now, Registration, Verdict, is_command};
-use crate::net::datagram::{Datagram, Destination, Inbox, LocalAddress, Received, Sender, UnixPeer};
+use crate::engine::{
+    Claim, Dropped, EndpointId, Intake, ListenerNumber, Now, Opening, Registration, Verdict, is_command,
+};
+use crate::net::datagram::{Datagram, Destination, InFlight, Inbox, LocalAddress, Received, Sender, UnixPeer};
 use crate::wire::reason::Reason;
 
 /// System calls for one listener in one turn: those who use others have to be served, too.
@@ -215,8 +217,16 @@ impl Server {
         let endpoint = EndpointId::default();
         let key = self.peers.insert(Peer { listener: number, name: source.name.clone(), route, endpoint });
         let tag = key.tag();
-        let who =
-            Registration { tag, listener: number, transport, peer, receives: true, max_per_listener, max_per_source };
+        let who = Registration {
+            opening: Opening::Text,
+            tag,
+            listener: number,
+            transport,
+            peer,
+            receives: true,
+            max_per_listener,
+            max_per_source,
+        };
         match self.engine.register(now, who) {
             Ok(endpoint) => {
                 if let Some(peer) = self.peers.get_mut(key) {
@@ -246,7 +256,7 @@ impl Server {
                     debug!(self.log, "{name} is not written to: {error}");
                     Dropped::BadAddress
                 })?;
-                Ok(Route::Unix { peer, uid: credentials.uid, own: None })
+                Ok(Route::Unix { peer, uid: credentials.uid, own: None, in_flight: InFlight::default() })
             }
             (PeerName::Unix(_), PeerAddress::Inet(_)) => Err(Dropped::BadAddress),
         }

@@ -1,5 +1,6 @@
 //! The end: nobody new is let in, everyone gets what is due and a farewell, and what is not read in time is given up.
 
+use super::count::Count;
 use super::listening::Socket;
 use super::log::{info, warning};
 use super::server::{Server, settings};
@@ -26,8 +27,8 @@ impl Server {
         let grace = self.config.daemon.shutdown_grace;
         info!(
             self.log,
-            "draining: {} endpoints, at most {}; another signal ends at once",
-            self.engine.len(),
+            "draining: {}, at most {}; another signal ends at once",
+            Count(self.engine.len(), "endpoint"),
             humantime::format_duration(grace)
         );
         self.drain = Some(Drain { deadline: now.time + grace, at_once: false });
@@ -53,7 +54,7 @@ impl Server {
         }
         let over = drain.at_once || now.time >= drain.deadline;
         if over && !self.engine.is_empty() {
-            warning!(self.log, "{} endpoints have not read everything that was due to them", self.engine.len());
+            warning!(self.log, "{} did not read everything that was due", Count(self.engine.len(), "endpoint"));
         }
         over
     }

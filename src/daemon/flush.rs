@@ -2,6 +2,7 @@
 
 use super::accept::MAX_LINGERING;
 use super::connection::ConnectionKey;
+use super::count::Count;
 use super::log::{debug, info, warning};
 use super::server::{FAREWELL, Server};
 use crate::address::Transport;
@@ -106,13 +107,11 @@ impl Server {
 
     fn left(&mut self, now: Now, endpoint: &Endpoint, reason: Reason, complete: bool) {
         let Endpoint { number, peer, inputs, upcalls, .. } = endpoint;
+        let (inputs, upcalls) = (Count(*inputs, "input"), Count(*upcalls, "upcall"));
         let lasted = now.time.since(endpoint.registered).as_secs();
         let rest = if complete || !reason.is_announced() { "" } else { ", it did not read the rest" };
         let remain = self.engine.registered();
-        info!(
-            self.log,
-            "#{number} left: {reason}; {peer}, {inputs} inputs, {upcalls} upcalls, {lasted} s{rest}; {remain} registered"
-        );
+        info!(self.log, "#{number} left: {reason}; {peer}, {inputs}, {upcalls}, {lasted} s{rest}; {remain} registered");
         if endpoint.transport.is_datagram() {
             return self.forget_peer(endpoint.tag);
         }

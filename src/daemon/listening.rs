@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use crate::address::Address;
 use crate::config;
 use crate::engine::EndpointId;
-use crate::net::datagram::DatagramSocket;
+use crate::net::datagram::{DatagramSocket, FlowControl};
 use crate::net::listener::{Binding, Listener};
 
 /// A socket that clients come to.
@@ -60,4 +60,12 @@ pub(super) struct Active {
     pub(super) waiting: bool,
     /// Datagram endpoints that its socket had no room for.
     pub(super) blocked: Vec<EndpointId>,
+    /// Of a Unix datagram socket.
+    pub(super) flow: FlowControl,
+}
+
+impl Active {
+    pub(super) fn new(socket: Socket, rules: config::Listener) -> Active {
+        Active { socket, rules, waiting: true, blocked: Vec::new(), flow: FlowControl::default() }
+    }
 }

@@ -4,6 +4,7 @@ mod accept;
 mod admission;
 mod clock;
 mod connection;
+mod count;
 mod datagrams;
 mod deadlines;
 mod drain;
@@ -12,6 +13,7 @@ mod flush;
 mod listening;
 mod liveness;
 mod log;
+mod native;
 mod peers;
 mod post;
 mod receive;
@@ -69,6 +71,14 @@ impl Origin {
         }
         config
     }
+}
+
+/// A number that nobody can guess.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    // The system has had its randomness since it booted (getrandom(2)); a daemon that has none can keep no secrets.
+    getrandom::fill(&mut bytes).expect("the system has random numbers");
+    u64::from_ne_bytes(bytes)
 }
 
 /// Runs `upcalld` as the options say, until it is told to end.

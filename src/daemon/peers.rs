@@ -7,7 +7,7 @@ use slotmap::{Key, KeyData, SlotMap};
 
 use crate::address::UnixName;
 use crate::engine::{EndpointId, ListenerNumber};
-use crate::net::datagram::{Destination, LocalAddress, PeerSocket, UnixPeer};
+use crate::net::datagram::{Destination, InFlight, LocalAddress, PeerSocket, UnixPeer};
 
 /// The bit that tells the tokens of peers.
 const PEER: u64 = 1 << 63;
@@ -57,6 +57,8 @@ pub(super) enum Route {
         uid: u32,
         /// While it is stalled, a socket of its own: what it does not read is charged to that one.
         own: Option<PeerSocket>,
+        /// What it may not have read yet of what came over the socket that all share.
+        in_flight: InFlight,
     },
 }
 

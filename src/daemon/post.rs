@@ -4,16 +4,21 @@ use std::io::IoSlice;
 use std::num::NonZeroU16;
 
 use super::listening::{Active, Socket};
+use super::log::warning;
 use super::peers::{Peer, PeerKey, Route};
 use super::server::Server;
 use crate::engine::{EndpointId, ListenerNumber, Now, Progress};
-use crate::net::datagram::{Fate, PeerSocket, Trouble};
+use crate::net::datagram::{Fate, PeerSocket, Stalled, Trouble};
 use crate::net::poller::Interest;
 use crate::wire::reason::Reason;
 
 /// The most bytes of a run, which is sent as one packet at first, and the most datagrams.
 const MAX_RUN: usize = 65_507;
 const MAX_DATAGRAMS: usize = 64;
+
+/// How often a connected Unix peer that has not read is tried again soon: longer than a reader takes that has to wait for
+/// the processor.
+const SOON: u32 = 20;
 
 impl Server {
     /// Sends what is pending to these endpoints, all of them datagram endpoints.
@@ -39,31 +44,32 @@ impl Server {
 
     /// One run to each of the group over the socket that they share; those who are done leave the group.
     fn post_round(&mut self, now: Now, number: ListenerNumber, group: &mut Vec<EndpointId>) {
+        self.plan(now, number, group);
         let Some(Active { socket: Socket::Datagrams(socket), .. }) = self.listeners.get(&number) else {
             return group.clear();
         };
         let mut batch = socket.batch(&mut self.outbox);
-        let mut counts = std::mem::take(&mut self.run_lengths);
-        for id in group.iter() {
+        let mut runs = std::mem::take(&mut self.runs);
+        for (id, (count, size)) in group.iter().zip(&mut runs) {
             let key = self.engine.endpoint(*id).map(|endpoint| PeerKey::from_tag(endpoint.tag));
             let peer = key.and_then(|key| self.peers.get(key));
-            counts.push(match (self.engine.run(*id, MAX_RUN, MAX_DATAGRAMS), peer) {
+            let run = if *count > 0 { self.engine.run(*id, MAX_RUN, *count) } else { None };
+            match (run, peer) {
                 (Some(run), Some(peer)) => {
+                    *count = run.count;
                     let (destination, local) = peer.route.destination();
-                    let size = u16::try_from(run.bytes.len() / run.count).ok().and_then(NonZeroU16::new);
-                    let segment = size.filter(|_| run.count > 1);
+                    let segment = u16::try_from(*size).ok().and_then(NonZeroU16::new).filter(|_| *count > 1);
                     batch.push(destination, local, [IoSlice::new(run.bytes)], segment);
-                    run.count
                 }
-                _ => 0,
-            });
+                _ => *count = 0,
+            }
         }
         let fates: Vec<Fate> = batch.send().to_vec();
         let mut fates = fates.into_iter();
-        let mut counts_left = counts.drain(..);
-        group.retain(|id| match counts_left.next() {
-            Some(count @ 1..) => match fates.next() {
-                Some(fate) => self.settle(now, number, *id, count, fate),
+        let mut runs_left = runs.drain(..);
+        group.retain(|id| match runs_left.next() {
+            Some((count @ 1.., size)) => match fates.next() {
+                Some(fate) => self.settle(now, number, *id, (count, size), fate),
                 None => false,
             },
             _ => {
@@ -71,12 +77,25 @@ impl Server {
                 false
             }
         });
-        drop(counts_left);
-        self.run_lengths = counts;
+        drop(runs_left);
+        self.runs = runs;
     }
 
     /// Takes note of what became of a run; says whether the endpoint goes on in this turn.
-    fn settle(&mut self, now: Now, number: ListenerNumber, id: EndpointId, count: usize, fate: Fate) -> bool {
+    fn settle(
+        &mut self,
+        now: Now,
+        number: ListenerNumber,
+        id: EndpointId,
+        (count, size): (usize, usize),
+        fate: Fate,
+    ) -> bool {
+        let key = self.engine.endpoint(id).map(|endpoint| PeerKey::from_tag(endpoint.tag));
+        if let Some(Peer { route: Route::Unix { in_flight, .. }, .. }) = key.and_then(|key| self.peers.get_mut(key))
+            && let Some(active) = self.listeners.get_mut(&number)
+        {
+            active.flow.sent(in_flight, fate.sent, size);
+        }
         let progress = self.engine.pass(now, id, fate.sent, true);
         let Some(trouble) = fate.trouble else { return progress == Progress::More };
         match trouble {
@@ -96,6 +115,59 @@ impl Server {
             }
         }
         false
+    }
+
+    /// How many datagrams each of a group gets in a round, and how large they are. Those Unix peers leave the group who have
+    /// used up their credit with the socket that all share, and have not read everything: they are stalled.
+    fn plan(&mut self, now: Now, number: ListenerNumber, group: &mut Vec<EndpointId>) {
+        self.runs.clear();
+        let Some(Active { socket: Socket::Datagrams(socket), flow, rules, .. }) = self.listeners.get_mut(&number)
+        else {
+            return;
+        };
+        if !socket.address().transport().is_inet() {
+            flow.look(socket);
+        }
+        let (mut stalled, mut connected) = (Vec::new(), Vec::new());
+        group.retain(|id| {
+            let run = self.engine.run(*id, MAX_RUN, MAX_DATAGRAMS);
+            let (mut count, size) = run.map_or((0, 0), |run| (run.count, run.bytes.len() / run.count));
+            let key = self.engine.endpoint(*id).map(|endpoint| PeerKey::from_tag(endpoint.tag));
+            if count > 0
+                && let Some(Peer { route: Route::Unix { peer, in_flight, .. }, .. }) =
+                    key.and_then(|key| self.peers.get_mut(key))
+            {
+                count = match flow.grant(socket, peer, in_flight, count, size) {
+                    Ok(granted) => granted,
+                    Err(Stalled::Unread) => {
+                        stalled.push(*id);
+                        return false;
+                    }
+                    Err(Stalled::Connected) => {
+                        connected.push((*id, in_flight.refusals() > SOON));
+                        return false;
+                    }
+                };
+            }
+            self.runs.push((count, size));
+            true
+        });
+        if let Some(error) = flow.take_trouble() {
+            warning!(
+                self.log,
+                "{}: cannot ask the kernel who has read its datagrams (sock_diag: {error}); clients that have connected \
+                 their sockets and do not read can keep each other waiting",
+                rules.name
+            );
+        }
+        for id in stalled {
+            self.stalled(now, id);
+        }
+        for (id, for_long) in connected {
+            self.engine.blocked(now, id);
+            let again = if for_long { &mut self.stuck } else { &mut self.crowded };
+            again.add(now.time, id);
+        }
     }
 
     fn is_unix(&self, id: EndpointId) -> bool {

@@ -2,15 +2,17 @@
 
 use std::io;
 
-use super::connection::{ConnectionKey, Unread};
+use super::connection::{ConnectionKey, Decoder, Unread};
+use super::count::Count;
 use super::log::{debug, info};
 use super::server::Server;
 use crate::config::{Level, Role};
-use crate::engine::{Accepted, EndpointId, Intake, Now, Turn};
+use crate::engine::{Accepted, EndpointId, Intake, Now, Opening, Turn};
 use crate::net::stream::Received;
 use crate::wire::escape::Escaped;
 use crate::wire::reason::Reason;
 use crate::wire::text::End;
+use crate::wire::{frame, text};
 
 /// Of an input that is logged, so many bytes are shown.
 const SHOWN: usize = 1024;
@@ -20,7 +22,7 @@ const DISCARDS: usize = 2;
 
 /// Whether a connection has to be looked at again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
+pub(super) enum Next {
     /// When something happens.
     Idle,
     /// After the others.
@@ -140,35 +142,46 @@ impl Server {
     }
 
     /// Makes messages of bytes, and inputs of messages.
-    fn handle(&mut self, now: Now, key: ConnectionKey, mut bytes: &[u8], end: End) -> Next {
+    fn handle(&mut self, now: Now, key: ConnectionKey, bytes: &[u8], end: End) -> Next {
         let Some(connection) = self.connections.get_mut(key) else { return Next::Idle };
         let Some(endpoint) = connection.endpoint else { return Next::Idle };
-        if !bytes.is_empty() {
-            let native = std::mem::take(&mut connection.undecided) && bytes[0] == 0;
-            let listener = self.listeners.get(&connection.listener);
-            let refused = match listener.map(|active| active.rules.role) {
-                Some(Role::Output) => Some(Reason::OutputOnly),
-                _ if native => Some(Reason::Protocol),
-                _ => None,
-            };
-            if let Some(reason) = refused {
+        if let (Decoder::Undecided(opening, framing), Some(first)) = (&connection.decoder, bytes.first()) {
+            let (native, opening, framing) = (*first == 0, *opening, *framing);
+            if native {
+                connection.decoder = Decoder::Native(frame::Decoder::default());
+                self.engine.speaks_native(now, endpoint);
+            } else if opening == Opening::Native {
+                let reason = if self.wants_token(key) { Reason::CredentialsRequired } else { Reason::Protocol };
                 return self.dismiss(now, key, reason);
+            } else {
+                connection.decoder = Decoder::Text(text::Decoder::new(framing));
+                self.engine.speaks_text(endpoint);
             }
+        }
+        match self.connections[key].decoder {
+            Decoder::Native(_) => self.handle_native(now, key, endpoint, bytes, end),
+            _ => self.handle_text(now, key, endpoint, bytes, end),
+        }
+    }
+
+    fn handle_text(&mut self, now: Now, key: ConnectionKey, endpoint: EndpointId, mut bytes: &[u8], end: End) -> Next {
+        let listener = self.listeners.get(&self.connections[key].listener);
+        if !bytes.is_empty() && listener.is_some_and(|active| active.rules.role == Role::Output) {
+            return self.dismiss(now, key, Reason::OutputOnly);
         }
         let max = self.config.upcall.max_message;
         let mut any = false;
         let unfinished = loop {
             let turn = self.engine.turn_of(now, endpoint);
             if turn != Turn::Yes {
-                self.connections[key].unread = Some(Box::new(Unread { bytes: bytes.to_vec(), end }));
-                return if turn == Turn::Parked { Next::Parked } else { Next::First };
+                return self.put_aside(key, bytes, end, turn);
             }
-            let decoder = &mut self.connections[key].decoder;
+            // One that has not said anything has nothing unfinished.
+            let Decoder::Text(decoder) = &mut self.connections[key].decoder else { break false };
             match decoder.next(&mut bytes, end, max) {
                 Ok(Some(message)) => {
                     any = true;
-                    let accepted = self.engine.input(now, endpoint, message);
-                    if let Some(accepted) = accepted
+                    if let Some(accepted) = self.engine.input(now, endpoint, message)
                         && self.log_inputs
                         && self.log.enabled(Level::Info)
                     {
@@ -180,6 +193,17 @@ impl Server {
                 Err(reason) => return self.dismiss(now, key, reason),
             }
         };
+        self.note_end(now, endpoint, any, unfinished, end)
+    }
+
+    /// Keeps bytes whose turn it is not.
+    pub(super) fn put_aside(&mut self, key: ConnectionKey, bytes: &[u8], end: End, turn: Turn) -> Next {
+        self.connections[key].unread = Some(Box::new(Unread { bytes: bytes.to_vec(), end }));
+        if turn == Turn::Parked { Next::Parked } else { Next::First }
+    }
+
+    /// All bytes are handled; `any`: a message was complete, `unfinished`: one has begun.
+    pub(super) fn note_end(&mut self, now: Now, endpoint: EndpointId, any: bool, unfinished: bool, end: End) -> Next {
         if any {
             // Whatever was unfinished before is complete.
             self.engine.heard(now, endpoint, false);
@@ -203,7 +227,7 @@ impl Server {
     }
 
     /// Tells a connection to leave: what it sends from now on is thrown away.
-    fn dismiss(&mut self, now: Now, key: ConnectionKey, reason: Reason) -> Next {
+    pub(super) fn dismiss(&mut self, now: Now, key: ConnectionKey, reason: Reason) -> Next {
         let Some(connection) = self.connections.get_mut(key) else { return Next::Idle };
         connection.discard = true;
         if let Some(endpoint) = connection.endpoint {
@@ -246,11 +270,11 @@ fn reason_of(error: &io::Error) -> Reason {
 }
 
 pub(super) fn log_input(log: &mut super::log::Log, id: u64, message: &[u8], accepted: Accepted) {
-    let Accepted { sequence, due } = accepted;
+    let Accepted { sequence, due, .. } = accepted;
     let data = message.strip_suffix(b"\n").unwrap_or(message);
-    let endpoints = if due == 1 { "endpoint" } else { "endpoints" };
     let shown = Escaped(&data[..data.len().min(SHOWN)]);
     let more = if data.len() > SHOWN { format!("… ({} bytes)", data.len()) } else { String::new() };
     let sender = if id == 0 { "not registered".to_string() } else { format!("#{id}") };
-    info!(log, "Received from client: {shown}{more} -- {sender}, upcall {sequence} to {due} {endpoints}");
+    let due = Count(due, "endpoint");
+    info!(log, "Received from client: {shown}{more} -- {sender}, upcall {sequence} to {due}");
 }

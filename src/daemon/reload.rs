@@ -3,13 +3,20 @@
 
 use std::io;
 
-use super::listening::Socket;
+use super::listening::{Active, Socket};
 use super::log::{error, info, warning};
 use super::server::{Server, binding, logs_inputs, settings};
-use crate::address::Address;
+use crate::address::{Address, Transport, UnixName};
 use crate::config::{self, Config};
-use crate::engine::ListenerNumber;
+use crate::engine::{Intake, ListenerNumber};
+use crate::net::datagram::DatagramSocket;
 use crate::wire::reason::Reason;
+
+/// What is said where nothing has changed.
+const KEPT: &str = "; the old configuration stays";
+
+/// Batches of datagrams that a listener still takes when it goes: somebody may be sending without end.
+const LAST_BATCHES: usize = 64;
 
 /// Binds a listener; the error says where, why, and what to do.
 pub(super) fn bind(rules: &config::Listener) -> Result<Socket, String> {
@@ -41,6 +48,8 @@ fn same_socket(old: &config::Listener, new: &config::Listener) -> bool {
 fn may_collide(old: &Address, new: &Address) -> bool {
     match (old, new) {
         (Address::Inet { transport: a, port: p, .. }, Address::Inet { transport: b, port: q, .. }) => a == b && p == q,
+        // A path is one file, whatever kind of socket it is.
+        (Address::Unix { name: a @ UnixName::Path(_), .. }, Address::Unix { name: b, .. }) => a == b,
         (old, new) => old == new,
     }
 }
@@ -58,53 +67,82 @@ impl Server {
                 for mistake in mistakes.list() {
                     error!(self.log, "{mistake}");
                 }
-                return error!(self.log, "reload refused: {source} cannot be used; the old configuration stays");
+                return error!(self.log, "reload refused: {source} cannot be used{KEPT}");
             }
         };
         let config = match self.fit_to_log(config) {
             Ok(config) => config,
-            Err(message) => return error!(self.log, "reload refused: {message}; the old configuration stays"),
+            Err(message) => return error!(self.log, "reload refused: {message}{KEPT}"),
         };
         match self.change_listeners(&config) {
             Ok(()) => self.change_settings(config),
-            Err(message) => return error!(self.log, "reload refused: {message}; the old configuration stays"),
+            Err(message) => return error!(self.log, "reload refused: {message}"),
         }
         info!(self.log, "reloaded: configuration: {source}");
     }
 
     /// Binds what is new before anything that is old goes. What cannot be bound beside an old listener that goes is bound
-    /// in its place.
+    /// in its place. Nothing can fail any more once the first of the old has changed.
     fn change_listeners(&mut self, config: &Config) -> Result<(), String> {
         let (staying, going, coming) = self.compare(&config.listeners);
         let mut bound = Vec::new();
         let mut replaced = Vec::new();
         for rules in coming {
-            let socket = match bind_socket(&rules) {
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                    self.make_way(&rules, &going, &mut replaced);
-                    bind(&rules)
-                }
-                other => other.map_err(|error| explain(&rules, &error)),
-            };
-            match socket {
-                Ok(socket) => bound.push((socket, rules)),
+            let number = self.new_number();
+            let socket = self.bind_among(&rules, &going, &mut replaced);
+            match socket.and_then(|socket| self.watch(number, &socket).map(|()| socket)) {
+                Ok(socket) => bound.push((number, socket, rules)),
                 Err(message) => {
                     drop(bound);
-                    self.restore(replaced);
-                    return Err(message);
+                    return Err(match self.restore(replaced) {
+                        0 => message + KEPT,
+                        lost => format!("{message}; the old configuration stays, but for {lost} of its listeners"),
+                    });
                 }
             }
         }
         for (number, rules) in staying {
             self.change_rules(number, rules);
         }
-        for (socket, rules) in bound {
-            self.listen(socket, rules)?;
+        for (number, socket, rules) in bound {
+            self.adopt(number, socket, rules);
         }
         for number in going {
             self.stop_listening(number);
         }
         Ok(())
+    }
+
+    /// Binds a new listener, beside the old ones that go or, where that cannot be, in their place.
+    fn bind_among(
+        &mut self,
+        rules: &config::Listener,
+        going: &[ListenerNumber],
+        replaced: &mut Vec<(ListenerNumber, config::Listener)>,
+    ) -> Result<Socket, String> {
+        match bind_socket(rules) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            other => return other.map_err(|error| explain(rules, &error)),
+        }
+        let in_the_way: Vec<ListenerNumber> = self
+            .listeners
+            .iter()
+            .filter(|(number, active)| going.contains(number) && may_collide(active.socket.address(), &rules.address))
+            .map(|(number, _)| *number)
+            .collect();
+        if rules.address.transport() == Transport::Udp {
+            // What the old ones still have to send, farewells above all, goes by their own sockets.
+            let old = in_the_way.iter().filter_map(|number| match &self.listeners.get(number)?.socket {
+                Socket::Datagrams(socket) => Some(socket),
+                Socket::Streams(_) => None,
+            });
+            let bound = DatagramSocket::bind_beside(&rules.address, binding(rules), &old.collect::<Vec<_>>());
+            return bound.map(Socket::Datagrams).map_err(|error| explain(rules, &error));
+        }
+        for number in in_the_way {
+            self.make_way(number, replaced);
+        }
+        bind(rules)
     }
 
     /// Which listeners stay, and under which rules; which go; and which come. By name first: several may be configured
@@ -129,32 +167,34 @@ impl Server {
         (staying, going, coming)
     }
 
-    /// Closes the old listeners that may be in the way of a new one; their endpoints stay for now.
-    fn make_way(
-        &mut self,
-        new: &config::Listener,
-        going: &[ListenerNumber],
-        replaced: &mut Vec<(ListenerNumber, config::Listener)>,
-    ) {
-        let now = self.clock.now();
-        for number in going {
-            if self.listeners.get(number).is_some_and(|active| may_collide(active.socket.address(), &new.address)) {
-                self.accept_all(now, *number);
-                self.receive_batch(now, *number);
-                if let Some(active) = self.listeners.remove(number) {
-                    info!(self.log, "no longer listening on {} ({})", active.socket.address(), active.rules.name);
-                    replaced.push((*number, active.rules));
-                }
+    /// Closes an old listener that may be in the way of a new one; its endpoints stay for now. A socket for datagrams only
+    /// gives back its path: the farewells are still to be sent over it.
+    fn make_way(&mut self, number: ListenerNumber, replaced: &mut Vec<(ListenerNumber, config::Listener)>) {
+        self.accept_all(self.clock.now(), number);
+        let Some(mut active) = self.listeners.remove(&number) else { return };
+        let Active { socket, rules, .. } = &mut active;
+        replaced.push((number, rules.clone()));
+        match socket {
+            Socket::Streams(_) => info!(self.log, "no longer listening on {} ({})", socket.address(), rules.name),
+            Socket::Datagrams(datagrams) => {
+                datagrams.give_back_path();
+                self.listeners.insert(number, active);
             }
         }
     }
 
-    /// Binds again what was closed for nothing.
-    fn restore(&mut self, replaced: Vec<(ListenerNumber, config::Listener)>) {
+    /// Binds again what was closed for nothing; returns how many could not be.
+    fn restore(&mut self, replaced: Vec<(ListenerNumber, config::Listener)>) -> usize {
+        let mut lost = 0;
         for (number, rules) in replaced {
-            let restored = bind(&rules).and_then(|socket| self.listen_as(number, socket, rules));
-            if let Err(message) = restored {
-                error!(self.log, "{message}: this listener is lost until the next reload");
+            self.listeners.remove(&number);
+            let restored = bind(&rules).and_then(|socket| self.watch(number, &socket).map(|()| socket));
+            match restored {
+                Ok(socket) => self.adopt(number, socket, rules),
+                Err(message) => {
+                    lost += 1;
+                    error!(self.log, "{message}: this listener is lost until the next reload");
+                }
             }
             // Whoever the old socket had no room for will not hear of it.
             let here = self.engine.endpoints().filter(|(_, e)| e.listener == number && e.transport.is_datagram());
@@ -162,6 +202,7 @@ impl Server {
                 self.engine.writable(endpoint);
             }
         }
+        lost
     }
 
     fn change_rules(&mut self, number: ListenerNumber, rules: config::Listener) {
@@ -176,6 +217,12 @@ impl Server {
 
     fn stop_listening(&mut self, number: ListenerNumber) {
         let now = self.clock.now();
+        // What has come before now is said by somebody who is registered.
+        for _ in 0..LAST_BATCHES {
+            if self.engine.intake() != Intake::Open || !self.receive_batch(now, number) {
+                break;
+            }
+        }
         let endpoints = self.engine.endpoints().filter(|(_, endpoint)| endpoint.listener == number);
         for endpoint in endpoints.map(|(id, _)| id).collect::<Vec<_>>() {
             self.engine.leave(now, endpoint, Reason::ListenerRemoved);

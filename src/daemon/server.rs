@@ -18,7 +18,7 @@ use super::log::{Log, error, info, warning};
 use super::peers::{PeerKey, Peers};
 use crate::address::{Address, Host};
 use crate::config::{self, Config, When};
-use crate::engine::{EndpointId, Engine, Gate, Intake, ListenerNumber, Now, Settings};
+use crate::engine::{EndpointId, Engine, Entropy, Gate, Intake, ListenerNumber, Now, Settings};
 use crate::exit::Status;
 use crate::net::alarm::Alarm;
 use crate::net::datagram::{Inbox, Outbox};
@@ -41,6 +41,9 @@ const STARVED: Duration = Duration::from_millis(50);
 
 /// When a Unix datagram is sent again that found no room in a socket which does not say when there is some.
 const CROWDED: Duration = Duration::from_millis(5);
+
+/// The same, for a peer that has not read for a while.
+const STUCK: Duration = Duration::from_millis(100);
 
 /// When accepting is tried again that found no file descriptor, if none of our own was closed meanwhile.
 const EXHAUSTED: Duration = Duration::from_millis(500);
@@ -73,12 +76,14 @@ pub(super) struct Server {
     /// None while its datagrams are handled.
     pub(super) inbox: Option<Inbox>,
     pub(super) outbox: Outbox,
-    pub(super) run_lengths: Vec<usize>,
+    /// The runs of one round: how many datagrams, and how large they are.
+    pub(super) runs: Vec<(usize, usize)>,
     /// Set to the next lease that may end.
     alarm: Alarm,
     pub(super) lingering: Deadlines<Lingering>,
     pub(super) starved: Deadlines<EndpointId>,
     pub(super) crowded: Deadlines<EndpointId>,
+    pub(super) stuck: Deadlines<EndpointId>,
     pub(super) dry: Deadlines<ListenerNumber>,
     pub(super) watched: Deadlines<Watched>,
     pub(super) ready: Vec<EndpointId>,
@@ -92,6 +97,8 @@ pub(super) fn settings(config: &Config) -> Settings {
         audience: config.upcall.deliver_to,
         max_endpoints: config.registry.max_endpoints,
         lease: config.registry.lease,
+        max_message: config.upcall.max_message,
+        session_ttl: config.registry.session_ttl,
         message_timeout: config.upcall.message_timeout,
         max_behind: config.slow_consumer.max_behind as u64,
         patience: config.slow_consumer.patience,
@@ -131,7 +138,7 @@ impl Server {
             log_inputs: logs_inputs(&config),
             poller,
             signals,
-            engine: Engine::new(settings(&config), config.log.size),
+            engine: Engine::new(settings(&config), config.log.size, Entropy::new(super::random)),
             listeners: BTreeMap::new(),
             next_listener: 0,
             pausing: false,
@@ -143,11 +150,12 @@ impl Server {
             gate: Gate::new(),
             inbox: Some(datagrams::inbox(&config)),
             outbox: Outbox::new(),
-            run_lengths: Vec::new(),
+            runs: Vec::new(),
             alarm,
             lingering: Deadlines::new(LINGER),
             starved: Deadlines::new(STARVED),
             crowded: Deadlines::new(CROWDED),
+            stuck: Deadlines::new(STUCK),
             dry: Deadlines::new(STARVED),
             watched: Deadlines::new(super::liveness::PERIOD),
             ready: Vec::new(),
@@ -169,28 +177,28 @@ impl Server {
         let added = self.poller.add(&self.alarm, ALARM, Interest::Read);
         added.map_err(|error| (format!("cannot watch the clock: {error}"), Status::CannotCreate))?;
         for rules in self.config.listeners.clone() {
-            let socket = super::reload::bind(&rules).map_err(|message| (message, Status::CannotCreate))?;
-            self.listen(socket, rules).map_err(|message| (message, Status::CannotCreate))?;
+            let number = self.new_number();
+            let bound = super::reload::bind(&rules).and_then(|socket| self.watch(number, &socket).map(|()| socket));
+            self.adopt(number, bound.map_err(|message| (message, Status::CannotCreate))?, rules);
         }
         info!(self.log, "ready");
         Ok(())
     }
 
-    /// Watches a new listener from now on.
-    pub(super) fn listen(&mut self, socket: Socket, rules: config::Listener) -> Result<(), String> {
+    /// A number that no listener has had.
+    pub(super) fn new_number(&mut self) -> ListenerNumber {
         self.next_listener += 1;
-        self.listen_as(self.next_listener, socket, rules)
+        self.next_listener
     }
 
-    /// Watches a listener, under a number that is free.
-    pub(super) fn listen_as(
-        &mut self,
-        number: ListenerNumber,
-        socket: Socket,
-        rules: config::Listener,
-    ) -> Result<(), String> {
-        let added = self.poller.add(&socket, number.into(), Interest::Read);
-        added.map_err(|error| format!("cannot watch {}: {error}", socket.address()))?;
+    /// Watches the socket of a listener that is to be [adopted](Server::adopt) in the same turn, or closed.
+    pub(super) fn watch(&self, number: ListenerNumber, socket: &Socket) -> Result<(), String> {
+        let added = self.poller.add(socket, number.into(), Interest::Read);
+        added.map_err(|error| format!("cannot watch {}: {error}", socket.address()))
+    }
+
+    /// Serves a listener that is watched under this number.
+    pub(super) fn adopt(&mut self, number: ListenerNumber, socket: Socket, rules: config::Listener) {
         let kind = match socket.address() {
             Address::Inet { host: Host::Ip(ip), .. } if ip.is_ipv6() && ip.is_unspecified() => {
                 if rules.dual_stack {
@@ -202,8 +210,7 @@ impl Server {
             _ => "",
         };
         info!(self.log, "listening on {} ({}{kind})", socket.address(), rules.name);
-        self.listeners.insert(number, Active { socket, rules, waiting: true, blocked: Vec::new() });
-        Ok(())
+        self.listeners.insert(number, Active::new(socket, rules));
     }
 
     /// Works until it is told to end.
@@ -274,7 +281,7 @@ impl Server {
             let any = self.flush(now);
             self.engine.end_turn(now);
             self.see_off(now);
-            if !any {
+            if !any && !self.engine.has_ready() {
                 break;
             }
         }
@@ -287,8 +294,10 @@ impl Server {
     /// Deadlines other than the engine's own.
     fn look_after(&mut self, now: Now) {
         while self.exhausted.pop(now.time).is_some() {}
-        while let Some(endpoint) = self.starved.pop(now.time).or_else(|| self.crowded.pop(now.time)) {
-            self.engine.writable(endpoint);
+        for again in [&mut self.starved, &mut self.crowded, &mut self.stuck] {
+            while let Some(endpoint) = again.pop(now.time) {
+                self.engine.writable(endpoint);
+            }
         }
         while let Some(number) = self.dry.pop(now.time) {
             if let Some(active) = self.listeners.get_mut(&number) {
@@ -326,6 +335,7 @@ impl Server {
             self.lingering.next(),
             self.starved.next(),
             self.crowded.next(),
+            self.stuck.next(),
             self.dry.next(),
             self.watched.next(),
             self.drain.as_ref().map(|drain| drain.deadline),

@@ -1,9 +1,11 @@
 //! What SIGUSR1 logs: who is registered, and what has happened so far.
 
+use super::count::Count;
 use super::listening::Socket;
 use super::log::info;
 use super::server::Server;
 use crate::engine::Dropped;
+use crate::net::datagram::Kept;
 use crate::wire::reason::{Reason, Refusal};
 
 /// Endpoints listed one by one; a registry may hold very many.
@@ -16,28 +18,36 @@ impl Server {
         let (memory, size) = self.engine.log_memory();
         info!(
             self.log,
-            "summary: {} endpoints, {} of them registered for upcalls, {} behind; {} came since the start; {} inputs, {} upcalls; inputs waited {} \
-             times; log {} of {} KiB, next sequence {}; {} log lines dropped",
-            self.engine.len(),
+            "summary: {}, {} of them registered for upcalls, {} behind; {} came since the start; {}, {}; inputs waited {}; log {} of {} KiB, next sequence {}; {} dropped",
+            Count(self.engine.len(), "endpoint"),
             self.engine.registered(),
             self.engine.behind(),
             counters.registered,
-            counters.inputs,
-            counters.upcalls,
-            counters.waits,
+            Count(counters.inputs, "input"),
+            Count(counters.upcalls, "upcall"),
+            Count(counters.waits, "time"),
             memory / 1024,
             size / 1024,
             self.engine.next_sequence(),
-            self.log.dropped(),
+            Count(self.log.dropped(), "log line"),
         );
         for (number, active) in &self.listeners {
             let count = self.engine.endpoints().filter(|(_, endpoint)| endpoint.listener == *number).count();
-            let lost = match &active.socket {
-                Socket::Datagrams(socket) => socket.kept().map_or(0, |kept| kept.dropped),
-                Socket::Streams(_) => 0,
+            let kept = match &active.socket {
+                Socket::Datagrams(socket) => socket.kept().ok(),
+                Socket::Streams(_) => None,
             };
-            let lost = if lost > 0 { format!(", {lost} datagrams found no room") } else { String::new() };
-            info!(self.log, "summary: {} on {}: {count} endpoints{lost}", active.rules.name, active.socket.address());
+            let mut more = String::new();
+            if let Some(Kept { sending, send_buffer, dropped }) = kept {
+                if sending > 0 && !active.socket.address().transport().is_inet() {
+                    more += &format!(", {} of {} KiB unread", sending.div_ceil(1024), send_buffer / 1024);
+                }
+                if dropped > 0 {
+                    more += &format!(", {} found no room", Count(dropped, "datagram"));
+                }
+            }
+            let count = Count(count, "endpoint");
+            info!(self.log, "summary: {} on {}: {count}{more}", active.rules.name, active.socket.address());
         }
         let left = Reason::ALL.into_iter().map(|reason| (reason.name(), counters.left(reason)));
         let refused = Refusal::ALL.into_iter().map(|refusal| (refusal.name(), counters.refused(refusal)));
@@ -52,19 +62,19 @@ impl Server {
             let name = self.listeners.get(&endpoint.listener).map_or("?", |active| &active.rules.name);
             info!(
                 self.log,
-                "summary: #{} {}://{} on {name}: registered {} s ago, heard {} s ago, {} inputs, {} upcalls{}",
+                "summary: #{} {}://{} on {name}: registered {} s ago, heard {} s ago, {}, {}{}",
                 endpoint.number,
                 endpoint.transport,
                 endpoint.peer,
                 now.time.since(endpoint.registered).as_secs(),
                 now.time.since(endpoint.heard).as_secs(),
-                endpoint.inputs,
-                endpoint.upcalls,
+                Count(endpoint.inputs, "input"),
+                Count(endpoint.upcalls, "upcall"),
                 if endpoint.is_behind() { ", behind" } else { "" },
             );
         }
         if self.engine.len() > LISTED {
-            info!(self.log, "summary: and {} endpoints more", self.engine.len() - LISTED);
+            info!(self.log, "summary: and {} more", Count(self.engine.len() - LISTED, "endpoint"));
         }
     }
 }

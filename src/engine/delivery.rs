@@ -1,7 +1,8 @@
 //! From the log to the sockets: who has something to write, what it is, and how far that got.
 
-use super::log::{Reading, Slices};
-use super::{Cursor, Delivery, Endpoint, EndpointId, Engine, Now};
+use super::endpoint::{Delivery, EndpointId};
+use super::ring::{Cursor, Slices};
+use super::{Engine, Event, Now};
 
 /// How far an endpoint is after a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,18 +22,15 @@ pub struct Run<'a> {
     pub count: usize,
 }
 
-impl Endpoint {
-    pub(super) fn reading(&self, next: u64) -> Reading {
-        Reading { cursor: self.cursor, until: self.until.min(next), reader: self.number }
-    }
-}
+/// Frames that cannot be written as they lie in the log are copied, so many bytes at a time.
+const COPY: usize = 64 * 1024;
 
 impl Engine {
     /// Record `sequence`, just appended, is due to this endpoint.
     pub(super) fn mark_due(&mut self, id: EndpointId, sequence: u64) {
         let first = self.broadcast.unwrap_or(sequence);
         if let Some(endpoint) = self.registry.get_mut(id)
-            && endpoint.delivery == Delivery::CaughtUp
+            && endpoint.is_waiting()
         {
             endpoint.cursor = endpoint.cursor.max(Cursor::at(first));
             endpoint.delivery = Delivery::Ready;
@@ -40,45 +38,95 @@ impl Engine {
         }
     }
 
-    /// Every endpoint that has something to write and whose socket may take it, once each, into `ready`.
-    pub fn take_ready(&mut self, ready: &mut Vec<EndpointId>) {
-        ready.append(&mut self.ready);
-        let Some(first) = self.broadcast.take() else { return };
-        debug_assert!(first >= self.log.oldest(), "a turn may not take more than the log holds");
-        for (id, endpoint) in self.registry.iter_mut() {
-            if endpoint.receives && endpoint.delivery == Delivery::CaughtUp {
-                // Its cursor is where it last was: since then, nothing was due to it up to this turn.
-                endpoint.cursor = endpoint.cursor.max(Cursor::at(first));
-                endpoint.delivery = Delivery::Ready;
-                ready.push(id);
-            }
-        }
+    /// An endpoint has something to write besides what is due to it.
+    pub(super) fn make_ready(&mut self, id: EndpointId) {
+        let first = self.broadcast.unwrap_or(self.log.next());
+        self.mark_due(id, first);
     }
 
-    /// What is to be written to an endpoint now. Empty where nothing is, which is to be [advanced](Engine::advance) by
-    /// 0 all the same.
-    pub fn slices(&self, id: EndpointId) -> Slices<'_> {
+    /// Every endpoint that has something to write and whose socket may take it, once each, into `ready`.
+    pub fn take_ready(&mut self, ready: &mut Vec<EndpointId>) {
+        if let Some(first) = self.broadcast.take() {
+            for id in self.registry.everyone().to_vec() {
+                // The cursor of one that is caught up is where it last was: since then, nothing was due to it up to this turn.
+                self.mark_due(id, first);
+            }
+        }
+        ready.append(&mut self.ready);
+    }
+
+    /// Whether anybody has something to write.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty() || self.broadcast.is_some()
+    }
+
+    /// What is to be written to a stream now. Empty where nothing is, which is to be [advanced](Engine::advance) by 0 all
+    /// the same.
+    pub fn slices(&mut self, id: EndpointId) -> Slices<'_> {
+        let Engine { registry, log, copied, .. } = self;
         let mut slices = Slices::new();
-        if let Some(endpoint) = self.registry.get(id).filter(|endpoint| endpoint.delivery == Delivery::Ready)
-            && self.log.slices(&endpoint.reading(self.log.next()), &mut slices)
-            && let Some(outbox) = &endpoint.outbox
+        let Some(endpoint) = registry.get(id).filter(|endpoint| endpoint.delivery == Delivery::Ready) else {
+            return slices;
+        };
+        let ring = log.ring(endpoint.rendition());
+        let mut reading = endpoint.reading(log.next());
+        let outbox = endpoint.outbox.as_deref();
+        let front = outbox.filter(|outbox| !outbox.is_front_empty());
+        if let Some(outbox) = front {
+            if reading.cursor.offset > 0 {
+                // What comes first has to wait for the record that has begun.
+                reading.until = reading.cursor.sequence + 1;
+            } else if !outbox.front(&mut slices) {
+                return slices;
+            }
+        }
+        let whole = match endpoint.native().map(|native| native.prev) {
+            Some(prev) if ring.is_selective(&reading) || prev + 1 != reading.cursor.sequence => {
+                copied.clear();
+                let whole = ring.copy(&reading, prev, COPY, copied);
+                slices.push(copied.get(reading.cursor.offset as usize..).unwrap_or_default()) && whole
+            }
+            _ => ring.slices(&reading, &mut slices),
+        };
+        if whole
+            && (front.is_none() || reading.cursor.offset == 0)
+            && let Some(outbox) = outbox
         {
-            outbox.slices(&mut slices);
+            outbox.back(&mut slices);
         }
         slices
     }
 
     /// Takes note that `written` bytes of what [`Engine::slices`] gave are written.
-    pub fn advance(&mut self, now: Now, id: EndpointId, written: usize) -> Progress {
+    pub fn advance(&mut self, now: Now, id: EndpointId, mut written: usize) -> Progress {
         let next = self.log.next();
         let Some(endpoint) = self.registry.get_mut(id) else { return Progress::Done };
-        let reading = endpoint.reading(next);
-        let advanced = self.log.advance(&reading, written);
+        let ring = self.log.ring(endpoint.rendition());
+        let inside = endpoint.cursor.offset > 0;
+        let front = endpoint.outbox.as_mut().filter(|outbox| !outbox.is_front_empty());
+        let waits = front.is_some() && inside;
+        if let Some(outbox) = front.filter(|_| !inside) {
+            written = outbox.advance_front(written);
+        }
+        let mut reading = endpoint.reading(next);
+        let until = reading.until;
+        if waits {
+            reading.until = reading.cursor.sequence + 1;
+        }
+        let advanced = ring.advance(&reading, written);
         endpoint.cursor = advanced.cursor;
         endpoint.upcalls += advanced.completed;
         self.counters.upcalls += advanced.completed;
-        let done = advanced.cursor.sequence >= reading.until
-            && endpoint.outbox.as_mut().is_none_or(|outbox| outbox.advance(advanced.rest));
+        let tag = endpoint.tag;
+        let read_up = endpoint.outbox.as_ref().is_none_or(|outbox| outbox.pending_control() == 0);
+        if let Some(native) = endpoint.native_mut() {
+            native.prev = native.prev.max(advanced.last);
+            if read_up && std::mem::take(&mut native.crammed) {
+                self.events.push_back(Event::Unparked(tag));
+            }
+        }
+        let done = advanced.cursor.sequence >= until
+            && endpoint.outbox.as_mut().is_none_or(|outbox| outbox.advance_back(advanced.rest));
         if !done {
             return Progress::More;
         }
@@ -94,15 +142,16 @@ impl Engine {
         let leaving = endpoint.leaving;
         self.stop_lagging(now, id);
         if let Some(reason) = leaving {
-            self.remove(id, reason, true);
+            self.remove(now, id, reason, true);
         }
     }
 
-    /// The next datagrams for an endpoint: no more than `max_count`, and, but for a lone one, than `max_bytes`. None where
+    /// The next datagrams for a text endpoint: no more than `max_count`, and, but for a lone one, than `max_bytes`. None where
     /// nothing is left, which is to be [passed](Engine::pass) by 0 all the same.
     pub fn run(&self, id: EndpointId, max_bytes: usize, max_count: usize) -> Option<Run<'_>> {
         let endpoint = self.registry.get(id).filter(|endpoint| endpoint.delivery == Delivery::Ready)?;
-        let (bytes, count) = match self.log.run(&endpoint.reading(self.log.next()), max_bytes, max_count) {
+        let ring = self.log.ring(endpoint.rendition());
+        let (bytes, count) = match ring.run(&endpoint.reading(self.log.next()), max_bytes, max_count) {
             Some(run) => run,
             None => (endpoint.outbox.as_ref()?.farewell(), 1),
         };
@@ -114,7 +163,8 @@ impl Engine {
         let next = self.log.next();
         let Some(endpoint) = self.registry.get_mut(id) else { return Progress::Done };
         let reading = endpoint.reading(next);
-        let (cursor, passed) = self.log.pass(&reading, count);
+        let until = reading.until;
+        let (cursor, passed) = self.log.ring(endpoint.rendition()).pass(&reading, count);
         endpoint.cursor = endpoint.cursor.max(cursor);
         if got {
             endpoint.upcalls += passed as u64;
@@ -122,7 +172,7 @@ impl Engine {
         } else {
             self.counters.skipped += passed as u64;
         }
-        if cursor.sequence < reading.until || (endpoint.outbox.is_some() && passed == count) {
+        if cursor.sequence < until || (endpoint.outbox.is_some() && passed == count) {
             return Progress::More;
         }
         self.caught_up(now, id);

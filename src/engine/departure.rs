@@ -1,8 +1,10 @@
 //! How endpoints leave: in peace, with everything that was due to them; cut off, with a farewell; or lost.
 
-use super::log::Log;
-use super::outbox::Outbox;
-use super::{Cursor, Deadline, Delivery, Endpoint, EndpointId, Engine, Event, Now};
+use super::endpoint::{Delivery, Endpoint, EndpointId, Speech};
+use super::log::{Log, Rendition};
+use super::ring::Cursor;
+use super::{Deadline, Engine, Event, Now, Policy};
+use crate::wire::frame::{Frame, Gap, GapReason, UPCALL_OVERHEAD, Upcall};
 use crate::wire::reason::{Reason, farewell};
 
 impl Engine {
@@ -11,15 +13,16 @@ impl Engine {
     /// client itself has ended its side: then there is no hurry.
     pub fn leave(&mut self, now: Now, id: EndpointId, reason: Reason) {
         self.finish_message(id);
+        self.stop_deciding(id);
         let (next, broadcast) = (self.log.next(), self.broadcast);
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         if endpoint.delivery == Delivery::Deaf {
-            return self.remove(id, Reason::Reset, false);
+            return self.remove(now, id, Reason::Reset, false);
         }
         if endpoint.leaving.is_some_and(|earlier| earlier != Reason::Closed || !reason.is_announced()) {
             return;
         }
-        if endpoint.delivery == Delivery::CaughtUp {
+        if endpoint.is_waiting() {
             // This turn's inputs are due to it, if it is one of those who get them.
             let first = broadcast.filter(|_| endpoint.receives).unwrap_or(next);
             endpoint.cursor = endpoint.cursor.max(Cursor::at(first));
@@ -29,9 +32,12 @@ impl Engine {
         if endpoint.leaving.replace(reason).is_none() {
             endpoint.until = next;
         }
-        if reason.is_announced() {
-            let text = farewell_after(&self.log, endpoint, endpoint.until, reason);
-            endpoint.outbox = Some(Box::new(Outbox::new(text)));
+        let ended = endpoint.native().is_some_and(|native| native.ended);
+        if reason.is_announced() || endpoint.is_native() {
+            let bytes = farewell_after(&self.log, endpoint, endpoint.until, reason);
+            endpoint.outbox.get_or_insert_default().set_farewell(bytes);
+        }
+        if reason.is_announced() || ended {
             self.deadlines.insert((now.time + self.settings.farewell, id, Deadline::Farewell));
         }
         self.registry.stop_receiving(id);
@@ -40,7 +46,7 @@ impl Engine {
     /// Removes an endpoint whose connection is gone.
     pub fn lost(&mut self, now: Now, id: EndpointId, reason: Reason) {
         self.stop_lagging(now, id);
-        self.remove(id, reason, false);
+        self.remove(now, id, reason, false);
     }
 
     /// Nothing can be written to an endpoint any more. What it sent before may still be read, until the driver
@@ -51,44 +57,114 @@ impl Engine {
         endpoint.delivery = Delivery::Deaf;
         endpoint.outbox = None;
         if endpoint.leaving.is_some() {
-            self.remove(id, Reason::Reset, false);
+            self.remove(now, id, Reason::Reset, false);
         } else {
             self.registry.stop_receiving(id);
         }
     }
 
-    /// Acts on an endpoint that is too far behind: it gets no more of the log than the rest of the record that it is in.
+    /// Acts on an endpoint that is too far behind: it gets no more of the log than the rest of the record that it is in,
+    /// and leaves, or goes on behind a gap.
     pub(super) fn cut(&mut self, now: Now, id: EndpointId) {
-        if self.registry.get(id).is_some_and(|endpoint| endpoint.transport.is_datagram()) {
-            return self.skip(now, id);
+        let Some(endpoint) = self.registry.get(id) else { return };
+        match endpoint.native() {
+            Some(_) if self.settings.policy == Policy::Skip && endpoint.leaving.is_none() => self.skip(now, id),
+            None if endpoint.transport.is_datagram() => self.miss(now, id),
+            _ => self.cut_off(now, id),
         }
+    }
+
+    fn cut_off(&mut self, now: Now, id: EndpointId) {
         self.stop_lagging(now, id);
         self.finish_message(id);
-        let Some(endpoint) = self.registry.get_mut(id) else { return };
-        let Cursor { sequence, offset } = endpoint.cursor;
-        let last = sequence + u64::from(offset > 0);
-        let mut outbox = Outbox::new(farewell_after(&self.log, endpoint, last, Reason::SlowConsumer));
-        if offset > 0 {
-            let cap = self.log.size() / 8;
-            let record = self.log.payload(sequence).and_then(|payload| self.cut_records.keep(sequence, payload, cap));
-            let Some(record) = record else { return self.remove(id, Reason::SlowConsumer, false) };
-            outbox = outbox.behind(record, offset as usize);
+        self.stop_deciding(id);
+        if !self.finish_record(id) {
+            return self.remove(now, id, Reason::SlowConsumer, false);
         }
-        endpoint.outbox = Some(Box::new(outbox));
-        endpoint.cursor = Cursor::at(sequence);
-        endpoint.until = sequence;
+        let Some(endpoint) = self.registry.get_mut(id) else { return };
+        endpoint.until = endpoint.cursor.sequence;
+        if let Some(courier) = endpoint.courier_mut() {
+            courier.give_up();
+        }
+        let bytes = farewell_after(&self.log, endpoint, endpoint.until, Reason::SlowConsumer);
+        endpoint.outbox.get_or_insert_default().set_farewell(bytes);
+        if endpoint.delivery == Delivery::Unacknowledged {
+            endpoint.delivery = Delivery::Ready;
+            self.ready.push(id);
+        }
         if !endpoint.leaving.replace(Reason::SlowConsumer).is_some_and(Reason::is_announced) {
             self.deadlines.insert((now.time + self.settings.farewell, id, Deadline::Farewell));
         }
         self.registry.stop_receiving(id);
     }
 
-    /// A datagram endpoint that took nothing for too long misses what it has not got: it was promised best effort.
+    /// Keeps the rest of the record that an endpoint is inside of, which the log need not hold for it any longer; says whether
+    /// that was possible.
+    pub(super) fn finish_record(&mut self, id: EndpointId) -> bool {
+        let Some(endpoint) = self.registry.get_mut(id) else { return false };
+        let Cursor { sequence, offset } = endpoint.cursor;
+        if offset == 0 {
+            return true;
+        }
+        let (offset, rendition) = (offset as usize, endpoint.rendition());
+        let (cap, is_frame) = (self.log.size() / 8, rendition == Rendition::Frames);
+        let payload = self.log.ring(rendition).payload(sequence);
+        let record = payload.and_then(|payload| self.cut_records.keep(sequence, is_frame, payload, cap));
+        let Some(record) = record else { return false };
+        let mut head = Vec::new();
+        if let Some(native) = endpoint.native_mut() {
+            // All who are inside the record share what follows its header; the header is each one's own.
+            head.extend_from_slice(&record[..UPCALL_OVERHEAD]);
+            Upcall::patch_prev(&mut head, native.prev);
+            head.drain(..offset.min(UPCALL_OVERHEAD));
+            native.prev = sequence;
+        }
+        let from = if head.is_empty() { offset } else { UPCALL_OVERHEAD };
+        endpoint.outbox.get_or_insert_default().finish(head, record, from);
+        endpoint.cursor = Cursor::at(sequence + 1);
+        endpoint.upcalls += 1;
+        self.counters.upcalls += 1;
+        true
+    }
+
+    /// A native endpoint that fell too far behind misses what it has not got, and is told exactly what that is.
     fn skip(&mut self, now: Now, id: EndpointId) {
+        if !self.finish_record(id) {
+            return self.cut_off(now, id);
+        }
         self.stop_lagging(now, id);
         let next = self.log.next();
         let Some(endpoint) = self.registry.get_mut(id) else { return };
-        let (cursor, missed) = self.log.pass(&endpoint.reading(next), usize::MAX);
+        endpoint.cursor = Cursor::at(next);
+        let Some(native) = endpoint.native_mut() else { return };
+        let first = match &mut native.courier {
+            Some(courier) => courier.give_up().unwrap_or(native.prev + 1),
+            None => native.prev + 1,
+        };
+        if first >= next {
+            return;
+        }
+        native.prev = next - 1;
+        let gap = Gap { first, last: next - 1, reason: GapReason::SlowConsumer };
+        self.counters.gaps += 1;
+        match &mut native.courier {
+            Some(courier) => courier.announce(gap),
+            None => endpoint.outbox.get_or_insert_default().control(&Frame::Gap(gap)),
+        }
+        match endpoint.delivery {
+            Delivery::Blocked => self.place(now, id),
+            Delivery::CaughtUp | Delivery::Unacknowledged => self.make_ready(id),
+            _ => {}
+        }
+    }
+
+    /// A text datagram endpoint that took nothing for too long misses what it has not got: it was promised best effort.
+    fn miss(&mut self, now: Now, id: EndpointId) {
+        self.stop_lagging(now, id);
+        let next = self.log.next();
+        let Some(endpoint) = self.registry.get_mut(id) else { return };
+        let reading = endpoint.reading(next);
+        let (cursor, missed) = self.log.ring(endpoint.rendition()).pass(&reading, usize::MAX);
         self.counters.skipped += missed as u64;
         endpoint.cursor = cursor;
         if endpoint.outbox.is_none() {
@@ -102,27 +178,40 @@ impl Engine {
         }
     }
 
-    pub(super) fn remove(&mut self, id: EndpointId, reason: Reason, complete: bool) {
+    pub(super) fn remove(&mut self, now: Now, id: EndpointId, reason: Reason, complete: bool) {
         self.finish_message(id);
-        if let Some(endpoint) = self.registry.remove(id) {
-            if let Some(lease) = &endpoint.lease {
-                self.leases.remove(&(lease.entered, id));
-            }
-            self.counters.left[reason as usize] += 1;
-            self.events.push_back(Event::Left { endpoint: Box::new(endpoint), reason, complete });
+        self.forget_silence(id);
+        self.leave_recovery(id);
+        let Some(mut endpoint) = self.registry.remove(id) else { return };
+        if let Some(lease) = &endpoint.lease {
+            self.leases.remove(&(lease.entered, id));
         }
+        let number = endpoint.number;
+        if let Some(native) = endpoint.native_mut()
+            && self.sessions.leave(number, id)
+            && !native.ended
+        {
+            let session = std::mem::take(&mut native.session);
+            self.sessions.park(now.time, session, self.settings.session_ttl, self.settings.max_endpoints);
+        }
+        self.counters.left[reason as usize] += 1;
+        self.events.push_back(Event::Left { endpoint: Box::new(endpoint), reason, complete });
     }
 }
 
-/// The farewell to an endpoint that got, or is getting, what comes before sequence `until`. It is a line of its own, also
-/// behind an upcall that did not end in a newline.
-fn farewell_after(log: &Log, endpoint: &Endpoint, until: u64, reason: Reason) -> String {
+/// The farewell to an endpoint that got, or is getting, what comes before sequence `until`. As text it is a line of its own,
+/// also behind an upcall that did not end in a newline.
+fn farewell_after(log: &Log, endpoint: &Endpoint, until: u64, reason: Reason) -> Vec<u8> {
+    if matches!(endpoint.speech, Speech::Greeting | Speech::Native(_)) {
+        return Frame::Bye(reason.name()).to_vec();
+    }
     let last = until - 1;
     let got_some = endpoint.upcalls > 0 || endpoint.cursor < Cursor::at(until);
+    let text = log.ring(Rendition::Text);
     let open = got_some
         && !endpoint.transport.is_datagram()
-        && last >= log.oldest()
-        && log.payload(last).is_some_and(|payload| !payload.ends_with(b"\n"));
+        && last >= text.oldest()
+        && text.payload(last).is_some_and(|payload| !payload.ends_with(b"\n"));
     let line = farewell(reason.name());
-    if open { format!("\n{line}") } else { line }
+    if open { format!("\n{line}") } else { line }.into_bytes()
 }

@@ -7,8 +7,8 @@
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::time::Duration;
 
+use super::endpoint::ListenerNumber;
 use super::limiter::Limiter;
-use super::registry::ListenerNumber;
 use super::time::Time;
 
 /// How long a cookie is valid at least; it is at most twice as long.

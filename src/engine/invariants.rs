@@ -1,7 +1,8 @@
 //! What must hold between any two calls; checked by tests and simulations after every step.
 
+use super::endpoint::Delivery;
 use super::slow::Class;
-use super::{Deadline, Delivery, Engine};
+use super::{Deadline, Engine};
 
 impl Engine {
     /// Panics where something does not hold that always must.
@@ -17,16 +18,21 @@ impl Engine {
                     assert_eq!(class, Class::No, "#{number} is caught up");
                     assert!(endpoint.outbox.is_none() && endpoint.leaving.is_none(), "#{number} should be gone");
                 }
+                Delivery::Undecided => assert!(self.undecided.contains(&(endpoint.cursor.sequence, id))),
+                Delivery::Unacknowledged => assert!(endpoint.is_native() && class != Class::No, "#{number}"),
                 Delivery::Ready => assert!(self.ready.contains(&id), "#{number} is ready and not on the list"),
                 Delivery::Blocked => {
                     assert!(class != Class::No || endpoint.outbox.is_some(), "#{number} is blocked over nothing")
                 }
                 Delivery::Deaf => assert!(!endpoint.receives && class == Class::No, "#{number} is deaf"),
             }
-            if matches!(endpoint.delivery, Delivery::Ready | Delivery::Blocked)
+            if matches!(endpoint.delivery, Delivery::Ready | Delivery::Blocked | Delivery::Undecided)
                 && endpoint.cursor.sequence < endpoint.until
             {
-                assert!(endpoint.cursor.sequence >= self.log.oldest(), "#{number} reads what is gone");
+                assert!(
+                    endpoint.floor().sequence >= self.log.oldest().of(endpoint.rendition()),
+                    "#{number} reads what is gone"
+                );
             }
             assert!(endpoint.leaving.is_none() || !endpoint.receives);
             if let Some(deadline) = endpoint.slow.as_ref().and_then(|slow| slow.deadline) {

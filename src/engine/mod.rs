@@ -2,20 +2,30 @@
 //! types, no logging.
 //!
 //! A driver works in turns: it gives every input of the turn to [`Engine::input`] for as long as [`Engine::intake`] lets
-//! it, then writes what [`Engine::take_ready`] names, as [`Engine::slices`] gives it, and ends with [`Engine::end_turn`].
+//! it, then writes what [`Engine::take_ready`] names, as [`Engine::slices`] (streams), [`Engine::run`] (text datagrams) or
+//! [`Engine::datagram`] (native ones) gives it, and ends with [`Engine::end_turn`].
 
+mod courier;
 mod delivery;
 mod departure;
+mod endpoint;
+mod entropy;
 mod gate;
 mod invariants;
 mod limiter;
 mod log;
+mod native;
+mod opening;
 mod outbox;
 mod pace;
 mod page;
+mod recovery;
 mod registry;
+mod ring;
+mod session;
 mod slow;
 mod time;
+mod topics;
 mod types;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -24,16 +34,22 @@ use std::time::Duration;
 
 use crate::address::{Peer, Transport};
 use crate::wire::format::Fields;
+use crate::wire::frame::Upcall;
 use crate::wire::reason::Refusal;
-use log::{Cursor, Log};
+use endpoint::Lease;
+use log::Log;
 use outbox::CutRecords;
-use registry::{Delivery, Lease, Registry};
+use registry::Registry;
+use ring::Cursor;
+use session::Sessions;
 use slow::Laggards;
 
 pub use delivery::{Progress, Run};
+pub use endpoint::{Endpoint, EndpointId, ListenerNumber, Opening, Registration};
+pub use entropy::Entropy;
 pub use gate::{Claim, Dropped, Gate, Verdict, is_command};
-pub use log::Slices;
-pub use registry::{Endpoint, EndpointId, ListenerNumber, Registration};
+pub use native::Terms;
+pub use ring::Slices;
 pub use time::{Now, Time};
 pub use types::{Accepted, Audience, Counters, Event, Intake, Patience, Policy, Settings, Turn};
 
@@ -44,6 +60,8 @@ enum Deadline {
     Patience,
     Farewell,
     Parked,
+    Silence,
+    Recovery,
 }
 
 /// A message that has begun.
@@ -72,18 +90,38 @@ pub struct Engine {
     counters: Counters,
     /// The first input of this turn that is due to more than its sender.
     broadcast: Option<u64>,
-    /// The largest record so far, in bytes.
-    largest: usize,
+    /// The largest frame and text so far, in bytes.
+    largest: (usize, usize),
     /// What this turn has appended, in bytes.
     appended: usize,
     /// Since when inputs have been held, and how long they had been before.
     held_since: Option<Time>,
     held: Duration,
-    scratch: Vec<u8>,
+    scratch: (Vec<u8>, Vec<u8>),
+    /// Frames on their way to an endpoint that cannot be written as they lie in the log.
+    copied: Vec<u8>,
+    /// Endpoints whose place in the log is kept until it is known what they speak, by that place.
+    undecided: BTreeSet<(u64, EndpointId)>,
+    silences: HashMap<EndpointId, Time>,
+    sessions: Sessions,
+    entropy: Entropy,
+    log_id: u64,
 }
 
 /// The number of those who are not registered.
 const NOBODY: u64 = 0;
+
+/// Something that is to be appended.
+struct Input<'a> {
+    /// Its endpoint, if it has one: its key, its number, and whether upcalls are due to it.
+    sender: Option<(EndpointId, u64, bool)>,
+    origin: Origin,
+    /// Empty for none.
+    topic: &'a str,
+    data: &'a [u8],
+    /// It came as a frame.
+    native: bool,
+}
 
 /// Where an input comes from, as `{from}` shows it.
 struct Origin(Transport, Peer);
@@ -96,8 +134,14 @@ impl fmt::Display for Origin {
 
 impl Engine {
     /// An engine with a log of `log_size` bytes, in which `settings.max_behind` has to fit twice.
-    pub fn new(settings: Settings, log_size: usize) -> Engine {
+    pub fn new(settings: Settings, log_size: usize, mut entropy: Entropy) -> Engine {
         Engine {
+            log_id: entropy.next(),
+            entropy,
+            copied: Vec::new(),
+            undecided: BTreeSet::new(),
+            silences: HashMap::new(),
+            sessions: Sessions::default(),
             settings,
             log: Log::new(log_size),
             registry: Registry::default(),
@@ -110,11 +154,11 @@ impl Engine {
             events: VecDeque::new(),
             counters: Counters::default(),
             broadcast: None,
-            largest: 0,
+            largest: (0, 0),
             appended: 0,
             held_since: None,
             held: Duration::ZERO,
-            scratch: Vec::new(),
+            scratch: (Vec::new(), Vec::new()),
         }
     }
 
@@ -131,6 +175,7 @@ impl Engine {
             .insert(who, self.settings.max_endpoints, self.log.next(), now.time)
             .inspect_err(|refusal| self.counters.count_refused(*refusal))?;
         self.counters.registered += 1;
+        self.begin_deciding(now, id, who.opening);
         if who.transport.is_datagram() {
             let until = now.boot + self.settings.lease;
             let held = self.held_until(now.time);
@@ -166,38 +211,65 @@ impl Engine {
         endpoint.heard = now.time;
         let (number, receives) = (endpoint.number, endpoint.receives);
         let origin = Origin(endpoint.transport, endpoint.peer);
-        let accepted = self.append(now, number, receives, &origin, data);
-        if self.settings.audience == Audience::Sender && receives {
-            self.mark_due(id, accepted.sequence);
-        }
-        Some(accepted)
+        let input = Input { sender: Some((id, number, receives)), origin, topic: "", data, native: false };
+        Some(self.append(now, &input))
     }
 
     /// Takes one input from somebody who is not registered, as listeners allow whose role is `input`.
     pub fn input_from(&mut self, now: Now, transport: Transport, peer: Peer, data: &[u8]) -> Accepted {
-        self.append(now, NOBODY, false, &Origin(transport, peer), data)
+        self.append(now, &Input { sender: None, origin: Origin(transport, peer), topic: "", data, native: false })
     }
 
-    fn append(&mut self, now: Now, number: u64, receives: bool, origin: &Origin, data: &[u8]) -> Accepted {
-        let fields = Fields { data, sequence: self.log.next(), topic: "", from: origin, time: now.wall };
-        self.scratch.clear();
-        self.settings.format.render(&fields, &mut self.scratch);
-        self.make_room(now, self.scratch.len());
+    fn append(&mut self, now: Now, input: &Input<'_>) -> Accepted {
+        let (source, receives) = input.sender.map_or((NOBODY, false), |(_, number, receives)| (number, receives));
+        let (mut frame, mut text) = std::mem::take(&mut self.scratch);
+        frame.clear();
+        text.clear();
+        self.render(now, input, source, &mut frame, &mut text);
+        let has_text = self.registry.has_text();
+        self.make_room(now, frame.len(), has_text.then_some(text.len()));
         let audience = self.settings.audience;
-        let sequence = self.log.append(&self.scratch, audience, number);
-        self.appended += self.scratch.len();
-        self.largest = self.largest.max(self.scratch.len());
+        let sequence = self.log.append(&frame, has_text.then_some(&text[..]), audience, source);
+        self.appended += frame.len().max(text.len());
+        self.largest = (self.largest.0.max(frame.len()), self.largest.1.max(text.len()));
+        self.scratch = (frame, text);
         self.counters.inputs += 1;
-        let receivers = self.registry.receivers();
-        let due = match audience {
-            Audience::All => receivers,
-            Audience::Others => receivers - usize::from(receives),
-            Audience::Sender => usize::from(receives),
-        };
-        if audience != Audience::Sender {
-            self.broadcast.get_or_insert(sequence);
+        if audience == Audience::Sender {
+            if let Some((id, ..)) = input.sender.filter(|_| receives) {
+                self.mark_due(id, sequence);
+            }
+            return Accepted { sequence, due: usize::from(receives), others: 0 };
         }
-        Accepted { sequence, due }
+        self.broadcast.get_or_insert(sequence);
+        let mut some = Vec::new();
+        self.registry.find(input.topic, &mut some);
+        let sender = input.sender.map(|(id, ..)| id);
+        let everyone = self.registry.everyone().len();
+        let gets_all = sender.and_then(|id| self.registry.get(id)).is_some_and(Endpoint::gets_everything);
+        let own = gets_all || sender.is_some_and(|id| some.contains(&id));
+        let others = everyone + some.len() - usize::from(own);
+        for id in some {
+            if audience == Audience::All || sender != Some(id) {
+                self.mark_due(id, sequence);
+            }
+        }
+        Accepted { sequence, due: others + usize::from(own && audience == Audience::All), others }
+    }
+
+    /// An input as it is delivered: as a frame, and as text, if anybody reads that.
+    fn render(&self, now: Now, input: &Input<'_>, source: u64, frame: &mut Vec<u8>, text: &mut Vec<u8>) {
+        let &Input { ref origin, topic, data, native, .. } = input;
+        let sequence = self.log.next();
+        let since_1970 = now.wall.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let time = since_1970.as_millis() as u64;
+        // Whoever gets everything got the one before; for the others it is changed on the way.
+        Upcall { sequence, source, time, prev: (sequence - 1) as u32, topic, payload: data }.write(frame);
+        if self.registry.has_text() {
+            self.settings.format.render(&Fields { data, sequence, topic, from: origin, time: now.wall }, text);
+            if native && !text.ends_with(b"\n") {
+                text.push(b'\n');
+            }
+        }
     }
 
     /// Whose inputs may be handled now.
@@ -221,7 +293,7 @@ impl Engine {
             Intake::Only(only) if only == id => {}
             _ => return Turn::NotNow,
         }
-        if self.park(now, id) { Turn::Parked } else { Turn::Yes }
+        if self.is_crammed(id) || self.park(now, id) { Turn::Parked } else { Turn::Yes }
     }
 
     /// Notes that something was heard of an endpoint, and whether it has left a message unfinished.
@@ -263,6 +335,11 @@ impl Engine {
     /// How many endpoints upcalls are due to: neither those that only send nor those that are about to leave.
     pub fn registered(&self) -> usize {
         self.registry.receivers()
+    }
+
+    /// How many sessions have no connection now and could be resumed.
+    pub fn parked_sessions(&self) -> usize {
+        self.sessions.parked()
     }
 
     /// How many endpoints there are in all.

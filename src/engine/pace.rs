@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
-use super::log::Cursor;
+use super::endpoint::{EndpointId, Speech};
+use super::log::Oldest;
+use super::ring::Cursor;
 use super::slow::{Class, Slow};
-use super::{Deadline, EndpointId, Engine, Event, Now, Patience, Time};
+use super::{Deadline, Engine, Event, Now, Patience, Time};
 use crate::wire::reason::Reason;
 
 /// How long an endpoint may read nothing before its own inputs no longer wait for it.
@@ -16,6 +18,7 @@ impl Engine {
     /// those who are too far behind. May make endpoints ready again.
     pub fn end_turn(&mut self, now: Now) {
         self.appended = 0;
+        self.hurry_undecided();
         while let Some((position, id)) = self.laggards.furthest_behind()
             && (self.log.head() - position > self.settings.max_behind / 2 || self.is_in_danger(id))
         {
@@ -39,7 +42,7 @@ impl Engine {
     /// Whether the inputs of an endpoint have to wait for itself. If so, [`Event::Unparked`] will tell when they need not.
     pub(super) fn park(&mut self, now: Now, id: EndpointId) -> bool {
         let Some(endpoint) = self.registry.get_mut(id) else { return false };
-        let patient = !endpoint.transport.is_datagram();
+        let patient = endpoint.is_patient();
         let Some(slow) = endpoint.slow.as_mut().filter(|_| patient) else { return false };
         if slow.idle || !matches!(slow.class(), Class::Waited | Class::Unwaited) {
             return false;
@@ -78,7 +81,7 @@ impl Engine {
     pub(super) fn reconsider(&mut self, now: Now) {
         let lagging: Vec<(Class, EndpointId)> = self.laggards.iter().map(|(class, _, id)| (class, id)).collect();
         for (class, id) in lagging {
-            let patient = self.registry.get(id).is_some_and(|endpoint| !endpoint.transport.is_datagram());
+            let patient = self.registry.get(id).is_some_and(|endpoint| endpoint.is_patient());
             if patient && matches!(class, Class::Waited | Class::Unwaited) {
                 self.reclass(now.time, id, Class::Behind);
             }
@@ -87,7 +90,8 @@ impl Engine {
 
     /// When [`Engine::expire`] has to be called next, if nothing else happens.
     pub fn deadline(&self) -> Option<Time> {
-        self.deadlines.first().map(|(deadline, ..)| *deadline)
+        let endpoints = self.deadlines.first().map(|(deadline, ..)| *deadline);
+        endpoints.into_iter().chain(self.sessions.deadline()).min()
     }
 
     /// Does what is due by now.
@@ -101,8 +105,11 @@ impl Engine {
                 Deadline::Patience => self.out_of_patience(now.time, id),
                 Deadline::Farewell => self.farewell_is_over(now, id),
                 Deadline::Parked => self.look_at_parked(now.time, id),
+                Deadline::Silence => self.is_silent(now, id),
+                Deadline::Recovery => self.recover(now, id),
             }
         }
+        self.sessions.expire(now.time);
         while let Some((deadline, id)) = self.leases.first().copied()
             && deadline <= now.boot
         {
@@ -136,13 +143,13 @@ impl Engine {
     /// Enters an endpoint whose socket is full among those that are behind, or moves it there.
     pub(super) fn place(&mut self, now: Now, id: EndpointId) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
-        if endpoint.until <= endpoint.cursor.sequence {
+        let floor = endpoint.floor();
+        if endpoint.until <= floor.sequence {
             // It needs nothing of the log any more, only its outbox.
             return self.stop_lagging(now, id);
         }
-        let position = self.log.position(endpoint.cursor);
-        // Nobody waits for a datagram endpoint: what it is promised is best effort.
-        let patient = !endpoint.transport.is_datagram();
+        let position = self.log.position(floor);
+        let patient = endpoint.is_patient();
         let slow = endpoint.slow.get_or_insert_with(|| Box::new(Slow::new(now.time)));
         if slow.class() == Class::No || position > slow.position() {
             slow.progress = now.time;
@@ -164,9 +171,14 @@ impl Engine {
 
     /// Whether the next input, if it is as large as the largest so far, would displace what an endpoint has yet to get.
     /// Messages have to be nearly as large as `max_behind` for that.
-    fn is_in_danger(&self, id: EndpointId) -> bool {
-        let oldest = Cursor::at(self.log.oldest_after(self.largest));
-        self.registry.get(id).is_some_and(|endpoint| endpoint.cursor < oldest)
+    pub(super) fn is_in_danger(&self, id: EndpointId) -> bool {
+        let (frame, text) = self.largest;
+        self.reads_before(id, self.log.oldest_after(frame, self.registry.has_text().then_some(text)))
+    }
+
+    fn reads_before(&self, id: EndpointId, oldest: Oldest) -> bool {
+        let endpoint = self.registry.get(id);
+        endpoint.is_some_and(|endpoint| endpoint.floor().sequence < oldest.of(endpoint.rendition()))
     }
 
     /// An endpoint is caught up, or gone.
@@ -253,13 +265,26 @@ impl Engine {
         self.held + self.held_since.map_or(Duration::ZERO, |since| now.since(since))
     }
 
-    /// Makes room for a record of `payload` bytes: nobody may still be reading what it displaces.
-    pub(super) fn make_room(&mut self, now: Now, payload: usize) {
-        let oldest = Cursor::at(self.log.oldest_after(payload));
-        while let Some((_, id)) = self.laggards.furthest()
-            && self.registry.get(id).is_some_and(|endpoint| endpoint.cursor < oldest)
+    /// Makes room for a record of these sizes: nobody may still be reading what it displaces.
+    pub(super) fn make_room(&mut self, now: Now, frame: usize, text: Option<usize>) {
+        let oldest = self.log.oldest_after(frame, text);
+        while let Some((place, id)) = self.undecided.first().copied()
+            && place < oldest.latest()
         {
-            self.cut(now, id);
+            self.undecided.pop_first();
+            if self.registry.get(id).is_some_and(|endpoint| matches!(endpoint.speech, Speech::Undecided)) {
+                self.cut(now, id);
+            }
+        }
+        let floor = self.log.position(Cursor::at(oldest.latest()));
+        if self.laggards.furthest().is_none_or(|(position, _)| position >= floor) {
+            return;
+        }
+        let behind = |(_, position, id): (Class, u64, EndpointId)| (position < floor).then_some(id);
+        for id in self.laggards.iter().filter_map(behind).collect::<Vec<_>>() {
+            if self.reads_before(id, oldest) {
+                self.cut(now, id);
+            }
         }
     }
 

@@ -1,123 +1,18 @@
-//! The registry: who is registered, where each stands, and how many of them there may be.
+//! The registry: who is registered, what each wants, and how many of them there may be.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::rc::Rc;
 
 use slotmap::SlotMap;
 
-use super::log::Cursor;
-use super::outbox::Outbox;
-use super::slow::Slow;
+use super::endpoint::{Delivery, Endpoint, EndpointId, ListenerNumber, Opening, Registration, Speech};
+use super::log::Rendition;
+use super::ring::Cursor;
 use super::time::Time;
-use crate::address::{Peer, Transport};
-use crate::wire::reason::{Reason, Refusal};
-
-slotmap::new_key_type! {
-    /// An endpoint's place in the registry; never valid again once the endpoint has left.
-    pub struct EndpointId;
-}
-
-/// A listener, as far as the registry counts by it; the driver gives the numbers.
-pub type ListenerNumber = u32;
-
-/// Who wants to be registered.
-#[derive(Debug, Clone, Copy)]
-pub struct Registration {
-    /// The driver's own handle, which comes back with every [`super::Event`].
-    pub tag: u64,
-    /// Where it came in.
-    pub listener: ListenerNumber,
-    /// How it came.
-    pub transport: Transport,
-    /// Who it is.
-    pub peer: Peer,
-    /// Whether upcalls are due to it; `false` for the clients of a listener whose role is `input`.
-    pub receives: bool,
-    /// The most endpoints that its listener may have.
-    pub max_per_listener: Option<usize>,
-    /// The most endpoints that its listener may have from one address (IPv4), /64 network (IPv6) or user (Unix).
-    pub max_per_source: Option<usize>,
-}
-
-/// Where an endpoint stands between the log and its socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Delivery {
-    /// Everything that was due to it is written.
-    CaughtUp,
-    /// Something is due to it, and its socket has not refused it yet.
-    Ready,
-    /// Its socket takes no more for now.
-    Blocked,
-    /// Its socket will never take anything again; what it sent may still be read.
-    Deaf,
-}
-
-/// How long a datagram endpoint stays, on the clock that counts suspend.
-#[derive(Debug)]
-pub(super) struct Lease {
-    pub(super) until: Time,
-    /// The deadline that is entered for it: a renewal only moves `until`.
-    pub(super) entered: Time,
-    /// How long inputs had been held in all when it was renewed: while they are, no renewal is read.
-    pub(super) held: Duration,
-}
-
-/// A registered client.
-#[derive(Debug)]
-pub struct Endpoint {
-    /// Counts up from 1 and is never used again.
-    pub number: u64,
-    /// The driver's handle.
-    pub tag: u64,
-    /// Where it came in.
-    pub listener: ListenerNumber,
-    /// How it came.
-    pub transport: Transport,
-    /// Who it is.
-    pub peer: Peer,
-    /// When it was registered.
-    pub registered: Time,
-    /// When it was last heard.
-    pub heard: Time,
-    /// Inputs that came from it.
-    pub inputs: u64,
-    /// Upcalls that were written to it.
-    pub upcalls: u64,
-    pub(super) receives: bool,
-    /// Streams have none.
-    pub(super) lease: Option<Box<Lease>>,
-    pub(super) delivery: Delivery,
-    /// Meaningless while it is caught up, but never behind where it was when it was registered.
-    pub(super) cursor: Cursor,
-    /// It gets nothing from here on; `u64::MAX` while it stays.
-    pub(super) until: u64,
-    pub(super) leaving: Option<Reason>,
-    pub(super) slow: Option<Box<Slow>>,
-    pub(super) outbox: Option<Box<Outbox>>,
-}
-
-impl Endpoint {
-    /// Whether upcalls are due to it.
-    pub fn receives(&self) -> bool {
-        self.receives
-    }
-
-    /// When its lease ends, on the clock that counts suspend, if it has one.
-    pub fn lease(&self) -> Option<Time> {
-        self.lease.as_ref().map(|lease| lease.until)
-    }
-
-    /// Whether its socket is full.
-    pub fn is_behind(&self) -> bool {
-        self.delivery == Delivery::Blocked
-    }
-
-    /// Why it is about to leave, if it is.
-    pub fn leaving(&self) -> Option<Reason> {
-        self.leaving
-    }
-}
+use super::topics::{Filters, Index};
+use crate::address::Peer;
+use crate::wire::reason::Refusal;
 
 /// Whom a cap for each source counts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -143,6 +38,12 @@ impl Source {
 pub(super) struct Registry {
     endpoints: SlotMap<EndpointId, Endpoint>,
     receivers: usize,
+    /// Those who get everything, in no order.
+    everyone: Vec<EndpointId>,
+    /// Those who get some topics only.
+    index: Index,
+    /// How many there are that read text, or may turn out to.
+    text: usize,
     last_number: u64,
     per_listener: HashMap<ListenerNumber, usize>,
     per_source: HashMap<(ListenerNumber, Source), usize>,
@@ -172,10 +73,17 @@ impl Registry {
         }
         *self.per_listener.entry(who.listener).or_default() += 1;
         *self.per_source.entry(source).or_default() += 1;
-        self.receivers += usize::from(who.receives);
         self.last_number += 1;
-        let Registration { tag, listener, transport, peer, receives, .. } = who;
-        Ok(self.endpoints.insert(Endpoint {
+        let Registration { opening, tag, listener, transport, peer, .. } = who;
+        let (speech, delivery) = match opening {
+            Opening::Text => (Speech::Text, Delivery::CaughtUp),
+            Opening::Undecided => (Speech::Undecided, Delivery::Undecided),
+            Opening::Native => (Speech::Greeting, Delivery::CaughtUp),
+        };
+        let receives = who.receives && opening != Opening::Native;
+        self.receivers += usize::from(receives);
+        self.text += usize::from(opening != Opening::Native);
+        let id = self.endpoints.insert(Endpoint {
             number: self.last_number,
             tag,
             listener,
@@ -186,19 +94,84 @@ impl Registry {
             inputs: 0,
             upcalls: 0,
             receives,
+            everyone: u32::MAX,
+            speech,
             lease: None,
-            delivery: Delivery::CaughtUp,
+            delivery,
             cursor: Cursor::at(next),
-            until: u64::MAX,
+            until: if opening == Opening::Native { next } else { u64::MAX },
             leaving: None,
             slow: None,
             outbox: None,
-        }))
+        });
+        if receives {
+            self.enter_everyone(id);
+        }
+        Ok(id)
+    }
+
+    fn enter_everyone(&mut self, id: EndpointId) {
+        if let Some(endpoint) = self.endpoints.get_mut(id) {
+            endpoint.everyone = self.everyone.len() as u32;
+            self.everyone.push(id);
+        }
+    }
+
+    /// Takes an endpoint out of the lists by which inputs find it.
+    fn unlist(&mut self, id: EndpointId) {
+        let Some(endpoint) = self.endpoints.get_mut(id) else { return };
+        let place = std::mem::replace(&mut endpoint.everyone, u32::MAX);
+        if place != u32::MAX {
+            self.everyone.swap_remove(place as usize);
+            if let Some(moved) = self.everyone.get(place as usize).and_then(|id| self.endpoints.get_mut(*id)) {
+                moved.everyone = place;
+            }
+        } else if let Some(filters) = endpoint.filters() {
+            self.index.remove(id, filters);
+        }
+    }
+
+    /// An endpoint has said what it speaks.
+    pub(super) fn speaks(&mut self, id: EndpointId, speech: Speech) {
+        if let Some(endpoint) = self.endpoints.get_mut(id) {
+            let before = endpoint.rendition();
+            endpoint.speech = speech;
+            match (before, endpoint.rendition()) {
+                (Rendition::Text, Rendition::Frames) => self.text -= 1,
+                (Rendition::Frames, Rendition::Text) => self.text += 1,
+                _ => {}
+            }
+        }
+    }
+
+    /// Nobody knows an endpoint by another number any more.
+    pub(super) fn renumber(&mut self, id: EndpointId, number: u64) {
+        if let Some(endpoint) = self.endpoints.get_mut(id) {
+            endpoint.number = number;
+        }
+    }
+
+    /// An endpoint gets upcalls or not, and if so, those that pass these filters.
+    pub(super) fn receive(&mut self, id: EndpointId, receives: bool, filters: Option<Rc<Filters>>) {
+        self.unlist(id);
+        let Some(endpoint) = self.endpoints.get_mut(id) else { return };
+        self.receivers -= usize::from(std::mem::replace(&mut endpoint.receives, receives));
+        self.receivers += usize::from(receives);
+        if let Some(native) = endpoint.native_mut() {
+            native.session.filters = filters.clone();
+        }
+        match filters {
+            _ if !receives => {}
+            None => self.enter_everyone(id),
+            Some(filters) => self.index.add(id, &filters),
+        }
     }
 
     pub(super) fn remove(&mut self, id: EndpointId) -> Option<Endpoint> {
+        self.unlist(id);
         let endpoint = self.endpoints.remove(id)?;
         self.receivers -= usize::from(endpoint.receives);
+        self.text -= usize::from(endpoint.rendition() == Rendition::Text);
         release(&mut self.per_listener, endpoint.listener);
         release(&mut self.per_source, (endpoint.listener, Source::of(endpoint.peer)));
         Some(endpoint)
@@ -206,6 +179,7 @@ impl Registry {
 
     /// Nothing that comes from now on is due to it.
     pub(super) fn stop_receiving(&mut self, id: EndpointId) {
+        self.unlist(id);
         if let Some(endpoint) = self.endpoints.get_mut(id) {
             self.receivers -= usize::from(std::mem::replace(&mut endpoint.receives, false));
         }
@@ -223,8 +197,19 @@ impl Registry {
         self.endpoints.iter()
     }
 
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (EndpointId, &mut Endpoint)> {
-        self.endpoints.iter_mut()
+    /// Those who get everything.
+    pub(super) fn everyone(&self) -> &[EndpointId] {
+        &self.everyone
+    }
+
+    /// Adds those who get this topic, and not everything, to `due`.
+    pub(super) fn find(&self, topic: &str, due: &mut Vec<EndpointId>) {
+        self.index.find(topic, due);
+    }
+
+    /// Whether anybody reads text, or may turn out to.
+    pub(super) fn has_text(&self) -> bool {
+        self.text > 0
     }
 
     /// Endpoints, those that are about to leave included.
@@ -239,6 +224,14 @@ impl Registry {
 
     pub(super) fn check_invariants(&self) {
         assert_eq!(self.receivers, self.endpoints.values().filter(|endpoint| endpoint.receives).count());
+        let reads_text = |endpoint: &&Endpoint| endpoint.rendition() == Rendition::Text;
+        assert_eq!(self.text, self.endpoints.values().filter(reads_text).count());
+        for (place, id) in self.everyone.iter().enumerate() {
+            assert_eq!(self.endpoints[*id].everyone, place as u32);
+            assert!(self.endpoints[*id].receives && self.endpoints[*id].filters().is_none());
+        }
+        let gets_everything = |endpoint: &&Endpoint| endpoint.receives && endpoint.filters().is_none();
+        assert_eq!(self.everyone.len(), self.endpoints.values().filter(gets_everything).count());
         assert_eq!(self.endpoints.len(), self.per_listener.values().sum::<usize>());
         assert_eq!(self.endpoints.len(), self.per_source.values().sum::<usize>());
     }
@@ -257,7 +250,7 @@ fn release<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::Credentials;
+    use crate::address::{Credentials, Transport};
     use proptest::prelude::*;
 
     fn tcp(address: &str) -> Peer {
@@ -266,6 +259,7 @@ mod tests {
 
     fn who(peer: Peer) -> Registration {
         Registration {
+            opening: Opening::Text,
             tag: 0,
             listener: 1,
             transport: Transport::Tcp,

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Patience;
-use super::registry::EndpointId;
+use super::endpoint::EndpointId;
 use super::time::Time;
 
 /// How long an empty budget takes to refill.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::endpoint::{Endpoint, EndpointId};
 use super::gate::Dropped;
-use super::registry::{Endpoint, EndpointId};
 use crate::wire::format::Format;
 use crate::wire::reason::{Reason, Refusal};
 
@@ -49,6 +49,10 @@ pub struct Settings {
     pub max_endpoints: usize,
     /// How long a datagram endpoint stays registered without renewing.
     pub lease: Duration,
+    /// The largest payload of an input, in bytes.
+    pub max_message: usize,
+    /// How long a session may be resumed once its connection is gone.
+    pub session_ttl: Duration,
     /// How long an unfinished message may take.
     pub message_timeout: Option<Duration>,
     /// How far behind an endpoint may fall: a distance in the log, in bytes.
@@ -68,6 +72,8 @@ pub struct Accepted {
     pub sequence: u64,
     /// How many endpoints it is due to.
     pub due: usize,
+    /// The same without its sender.
+    pub others: usize,
 }
 
 /// Whose inputs may be handled now.
@@ -129,6 +135,10 @@ pub struct Counters {
     pub waits: u64,
     /// Upcalls that datagram endpoints did not get, because they took nothing for too long or could not be reached.
     pub skipped: u64,
+    /// Gaps that were announced to native endpoints.
+    pub gaps: u64,
+    /// Frames that were answered by an ERROR.
+    pub violations: u64,
     pub(super) left: [u64; Reason::ALL.len()],
     pub(super) refused: [u64; Refusal::ALL.len()],
     pub(super) dropped: [u64; Dropped::ALL.len()],

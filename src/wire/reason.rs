@@ -25,6 +25,12 @@ pub enum Reason {
     Protocol,
     /// It sent something to a listener whose role is `output`.
     OutputOnly,
+    /// It said nothing where something had to be said.
+    Silent,
+    /// It speaks text where credentials are required, which text cannot carry.
+    CredentialsRequired,
+    /// Its session was resumed over another connection.
+    Superseded,
     /// Its listener is no longer configured.
     ListenerRemoved,
     /// The daemon ends.
@@ -48,7 +54,7 @@ pub enum Refusal {
 
 impl Reason {
     /// Every reason, in the order in which summaries list them.
-    pub const ALL: [Reason; 12] = [
+    pub const ALL: [Reason; 15] = [
         Reason::Closed,
         Reason::Reset,
         Reason::Dead,
@@ -59,6 +65,9 @@ impl Reason {
         Reason::Http,
         Reason::Protocol,
         Reason::OutputOnly,
+        Reason::Silent,
+        Reason::CredentialsRequired,
+        Reason::Superseded,
         Reason::ListenerRemoved,
         Reason::Shutdown,
     ];
@@ -76,6 +85,9 @@ impl Reason {
             Reason::Http => "http",
             Reason::Protocol => "protocol",
             Reason::OutputOnly => "output_only",
+            Reason::Silent => "silent",
+            Reason::CredentialsRequired => "credentials_required",
+            Reason::Superseded => "superseded",
             Reason::ListenerRemoved => "listener_removed",
             Reason::Shutdown => "shutdown",
         }

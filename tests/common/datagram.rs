@@ -6,7 +6,9 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::TempDir;
@@ -63,10 +65,6 @@ impl Datagram {
         Datagram { socket, udp, to, directory: None }
     }
 
-    pub(crate) fn socket(&self) -> &Socket {
-        &self.socket
-    }
-
     /// Its address, where it is a UDP socket.
     pub(crate) fn local(&self) -> SocketAddr {
         self.socket.local_addr().ok().and_then(|address| address.as_socket()).expect("a UDP socket")
@@ -75,6 +73,11 @@ impl Datagram {
     /// The path of its socket file, where it has one.
     pub(crate) fn path(&self) -> std::path::PathBuf {
         self.directory.as_ref().expect("it is at a path").path().join("peer")
+    }
+
+    /// Takes datagrams from the daemon's socket only from now on, and from no other of its sockets.
+    pub(crate) fn connect(&self) {
+        self.socket.connect(&self.to).expect("the daemon is there");
     }
 
     pub(crate) fn send(&self, bytes: impl AsRef<[u8]>) {
@@ -122,6 +125,14 @@ impl Datagram {
             Ok(bytes) => panic!("there is \"{}\"", bytes.escape_ascii()),
         }
         self.socket.set_nonblocking(false).expect("the option exists");
+    }
+
+    /// Nothing comes for this long.
+    #[track_caller]
+    pub(crate) fn expect_nothing_for(&self, time: Duration) {
+        let mut sockets = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(time).expect("short");
+        assert_eq!(poll(&mut sockets, timeout), Ok(0), "something has come");
     }
 }
 

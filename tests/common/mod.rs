@@ -67,7 +67,11 @@ impl Place {
 
 /// A `[[listener]]` table, with `more` lines in it.
 pub(crate) fn listener(name: &str, transport: &str, address: &str, more: &str) -> String {
-    format!("[[listener]]\nname = \"{name}\"\ntransport = \"{transport}\"\naddress = \"{address}\"\n{more}\n")
+    // On "auto", who says nothing for a second gets nothing for as long; most tests have listeners that only listen.
+    let protocol = if more.contains("protocol") { "" } else { "protocol = \"text\"" };
+    format!(
+        "[[listener]]\nname = \"{name}\"\ntransport = \"{transport}\"\naddress = \"{address}\"\n{protocol}\n{more}\n"
+    )
 }
 
 /// Runs one test body over one transport, unless this machine has none.

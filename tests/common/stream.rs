@@ -107,6 +107,7 @@ impl Stream {
             match stream.read(&mut bytes[filled..]) {
                 Ok(0) => panic!("the stream ended behind \"{}\"", bytes[..filled].escape_ascii()),
                 Ok(read) => filled += read,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => panic!("{error} behind \"{}\"", bytes[..filled].escape_ascii()),
             }
         }

@@ -59,8 +59,8 @@ fn listeners() {
         ("unix", "/nowhere/x", "mode = \"0680\"", "4:8", "mode \"0680\" is not"),
         ("unix", "/nowhere/x", "mode = \"4755\"", "4:8", "more than 0777"),
         ("unix", "/nowhere/x", "group = \"no-such-group\"", "4:9", "no group \"no-such-group\""),
-        ("tcp", "127.0.0.1:1", "protocol = \"native\"", "4:12", "protocol \"native\" is not supported by this version"),
-        ("tcp", "127.0.0.1:1", "history = true", "4:11", "history = true is not supported by this version"),
+        ("tcp", "127.0.0.1:1", "protocol = \"nativ\"", "4:12", "unknown protocol \"nativ\"; did you mean \"native\"?"),
+        ("tcp", "127.0.0.1:1", "protocol = \"text\"\nhistory = true", "5:1", "\"history\" is for native clients"),
     ] {
         assert_mistakes(&with_transport(transport, address, lines), &[(place, words)]);
     }
@@ -147,11 +147,24 @@ fn a_path_that_is_no_socket() {
 fn a_token_file_is_kept_from_others() {
     use std::os::unix::fs::PermissionsExt;
     let file = tempfile::NamedTempFile::new().unwrap();
-    let text = with_transport("tcp", "0.0.0.0:1", &format!("token_file = \"{}\"", file.path().display()));
+    let line = format!("token_file = \"{}\"", file.path().display());
+    let text = with_transport("tcp", "0.0.0.0:1", &line);
+    std::fs::write(&file, "hunter2\n").unwrap();
     file.as_file().set_permissions(PermissionsExt::from_mode(0o644)).unwrap();
     assert_mistakes(&text, &[("4:14", "has mode 0644: others can read or write it")]);
-    file.as_file().set_permissions(PermissionsExt::from_mode(0o600)).unwrap();
-    assert_mistakes(&text, &[("4:14", "token_file is not supported by this version")]);
+    file.as_file().set_permissions(PermissionsExt::from_mode(0o640)).unwrap();
+    // It is a rule of admission: nobody needs to say that the listener is open.
+    let config = parse("f", &text).unwrap();
+    let token = config.listeners[0].token.as_ref().unwrap();
+    assert!(token.is(b"hunter2") && !token.is(b"hunter2\n"));
+    for shown in [config.to_toml(), format!("{config:?}")] {
+        assert!(shown.contains(file.path().to_str().unwrap()) && !shown.contains("hunter2"), "{shown}");
+    }
+    assert_eq!(parse("printed", &config.to_toml()), Ok(config));
+    let text_only = format!("{text}\nprotocol = \"text\"");
+    assert_mistakes(&text_only, &[("4:1", "protocol is \"text\", which cannot carry a token")]);
+    std::fs::write(&file, "").unwrap();
+    assert_mistakes(&text, &[("4:14", "is empty")]);
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn a_wrong_file_refuses_to_start_and_binds_nothing() {
     let config = listener("local", "unix", "SCRATCH/never.sock", "") + "[upcall]\nformat = \"{dta}\"\n";
     let ended = Setup::new(&config).run();
     assert_eq!(ended.code(), CONFIGURATION, "{}", ended.stderr);
-    assert!(ended.stderr.contains("upcalld.toml:7:11: "), "{}", ended.stderr);
+    assert!(ended.stderr.contains("upcalld.toml:8:11: "), "{}", ended.stderr);
     assert!(!ended.setup.scratch().join("never.sock").exists());
 }
 
@@ -146,4 +146,29 @@ fn what_is_printed_is_a_configuration() {
     let stream = daemon.join("lab");
     stream.send("x");
     stream.expect("<x>");
+}
+
+/// The token is read to be checked, and shown nowhere.
+#[test]
+fn check_reads_the_token_file_and_shows_its_path_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let config = listener("lab", "tcp", "127.0.0.1:0", "token_file = \"SCRATCH/token\"");
+    for (contents, mode, code) in
+        [("hunter2\n", 0o600, 0), ("hunter2\n", 0o644, CONFIGURATION), ("", 0o600, CONFIGURATION)]
+    {
+        let setup = Setup::new(&config).args(&["--check"]);
+        let token = setup.scratch().join("token");
+        fs::write(&token, contents).expect("a token");
+        fs::set_permissions(&token, PermissionsExt::from_mode(mode)).expect("its mode");
+        let ended = setup.run();
+        assert_eq!(ended.code(), code, "{}", ended.stderr);
+        assert_eq!(ended.stderr.contains("upcalld.toml:5:14: token_file"), code != 0, "{}", ended.stderr);
+        assert!(!(ended.stdout + &ended.stderr).contains("hunter2"));
+    }
+    let setup = Setup::new(&config).args(&["--print-config"]);
+    fs::write(setup.scratch().join("token"), "hunter2").expect("a token");
+    fs::set_permissions(setup.scratch().join("token"), PermissionsExt::from_mode(0o600)).expect("its mode");
+    let ended = setup.run();
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    assert!(ended.stdout.contains("/token\"") && !ended.stdout.contains("hunter2"), "{}", ended.stdout);
 }

@@ -1,6 +1,10 @@
 //! Many datagram endpoints, some of which are dead or do not read: nobody else misses anything.
 
+use std::os::unix::net::UnixDatagram;
 use std::time::Instant;
+
+use nix::sys::socket::sockopt::{SndBuf, SndBufForce};
+use nix::sys::socket::{getsockopt, setsockopt};
 
 use crate::common::swarm::allow_files;
 use crate::common::{Daemon, Datagram, Place, Stream, Swarm, figure, over_datagrams, percentile, skip};
@@ -38,9 +42,17 @@ fn message(number: usize, size: usize) -> Vec<u8> {
     message
 }
 
-fn stalled_among_readers(place: Place, size: usize, messages: usize) {
+/// Clients, as far as what their sockets do goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Bound,
+    /// As `nc -uU` does: one socket of the daemon's serves all of them.
+    Connected,
+}
+
+fn stalled_among_readers(place: Place, kind: Kind, size: usize, messages: usize) {
     const EACH: usize = 100;
-    let test = format!("l8 {place:?} {size} B");
+    let test = format!("l8 {place:?} {kind:?} {size} B");
     if !allow_files(1_000) {
         return skip("l8", "it needs 1,000 open files");
     }
@@ -51,6 +63,9 @@ fn stalled_among_readers(place: Place, size: usize, messages: usize) {
     for _ in 0..EACH {
         stalled.push(daemon.join_datagram("lab"));
         readers.push(daemon.join_datagram("lab"));
+    }
+    if kind == Kind::Connected {
+        stalled.iter().chain(&readers).for_each(Datagram::connect);
     }
     let sender = daemon.connect("in");
     let mut delays = Vec::with_capacity(messages * EACH);
@@ -103,15 +118,44 @@ fn stalled_among_readers(place: Place, size: usize, messages: usize) {
 #[test]
 fn l8_stalled_peers_and_small_messages() {
     for place in [Place::DatagramPath, Place::DatagramAbstract] {
-        stalled_among_readers(place, 64, 300);
+        stalled_among_readers(place, Kind::Bound, 64, 300);
     }
 }
 
 #[test]
 fn l8_stalled_peers_and_large_messages() {
     for place in [Place::DatagramPath, Place::DatagramAbstract] {
-        stalled_among_readers(place, 60 << 10, 150);
+        stalled_among_readers(place, Kind::Bound, 60 << 10, 150);
     }
+}
+
+#[test]
+fn l8_stalled_connected_peers_and_small_messages() {
+    for place in [Place::DatagramPath, Place::DatagramAbstract] {
+        // More than the largest buffer would hold, if nobody saw to it that they leave room.
+        stalled_among_readers(place, Kind::Connected, 64, 1_000);
+    }
+}
+
+#[test]
+fn l8_stalled_connected_peers_and_large_messages() {
+    // What they hold cannot be taken from them: 64.25 KiB for each, and there must be room for one more.
+    if send_buffer() < 101 * 65_792 {
+        return skip("l8_stalled_connected_peers_and_large_messages", "it needs CAP_NET_ADMIN or a larger wmem_max");
+    }
+    for place in [Place::DatagramPath, Place::DatagramAbstract] {
+        stalled_among_readers(place, Kind::Connected, 60 << 10, 150);
+    }
+}
+
+/// The send buffer that we, and so the daemon, may have.
+fn send_buffer() -> usize {
+    let socket = UnixDatagram::unbound().expect("a socket");
+    let wanted = 32 << 20;
+    if setsockopt(&socket, SndBufForce, &wanted).is_err() {
+        setsockopt(&socket, SndBuf, &wanted).expect("the kernel makes it what it allows");
+    }
+    getsockopt(&socket, SndBuf).expect("the option exists")
 }
 
 /// Everybody who was registered sees the same, in the same order; datagrams are not lost either where somebody reads.

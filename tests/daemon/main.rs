@@ -19,6 +19,7 @@ mod own_pace;
 mod practicum;
 mod programs;
 mod reload;
+mod reload_in_place;
 mod signals;
 mod slow_consumer;
 mod soak;

@@ -3,6 +3,7 @@
 
 mod udp;
 mod unix_batches;
+mod unix_flow;
 mod unix_paths;
 mod unix_stalled;
 

@@ -53,7 +53,7 @@ fn nothing_is_lost_in_any_seed() {
     // A simulation in which nothing ever goes wrong would prove nothing.
     println!("datagrams of clients: {lost} lost, {repeated} repeated, {overtaken} overtaken");
     assert!(lost > seeds && repeated > seeds && overtaken > seeds);
-    assert!(skipped > seeds && leases > seeds / 4);
+    assert!(skipped > seeds && leases > seeds / 8);
     assert!(slow > seeds / 10 && waits > seeds / 4 && upcalls > seeds * 100);
 }
 

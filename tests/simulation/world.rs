@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 use fastrand::Rng;
 use upcalld::address::{Peer, Transport};
 use upcalld::engine::{
-    Audience, EndpointId, Engine, Event, Intake, Now, Patience, Policy, Progress, Registration, Settings, Time, Turn,
+    Audience, EndpointId, Engine, Entropy, Event, Intake, Now, Opening, Patience, Policy, Progress, Registration,
+    Settings, Time, Turn,
 };
 use upcalld::wire::format::Format;
 use upcalld::wire::reason::{Reason, farewell};
@@ -70,6 +71,8 @@ impl World {
             _ => Patience::Limited(Duration::from_millis(rng.u64(1..2_000))),
         };
         let settings = Settings {
+            max_message: 60 << 10,
+            session_ttl: Duration::from_secs(300),
             format: Format::parse("<{seq} {data}>").unwrap(),
             audience: Audience::All,
             max_endpoints: 40,
@@ -80,7 +83,7 @@ impl World {
             policy: Policy::Disconnect,
             farewell: Duration::from_secs(5),
         };
-        let engine = Engine::new(settings.clone(), LOG);
+        let engine = Engine::new(settings.clone(), LOG, Entropy::seeded(7));
         World {
             rng,
             engine,
@@ -104,6 +107,7 @@ impl World {
         let receives = self.rng.u8(..8) != 0;
         let datagram = self.rng.u8(..3) == 0;
         let who = Registration {
+            opening: Opening::Text,
             tag,
             listener: 0,
             transport: if datagram { Transport::Udp } else { Transport::Tcp },

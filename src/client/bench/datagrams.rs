@@ -1,6 +1,5 @@
 //! A link of the bench over datagrams: joins when it is made, and sends a message a datagram.
-//!
-//! It does not renew its lease: a run is shorter than that (two minutes, unless the daemon is configured otherwise).
+//! When to renew its lease is for others to say.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,8 +8,10 @@ use std::time::Duration;
 use super::link::Link;
 use crate::address::{Address, Transport};
 use crate::client::failure::Failure;
+use crate::client::farewell::Farewell;
 use crate::client::mailbox::{Mailbox, is_full};
 use crate::client::session::JOIN;
+use crate::exit::Status;
 
 /// No datagram is larger (udp(7)): with that much room, none is cut short.
 const LARGEST: usize = 65_535;
@@ -20,6 +21,9 @@ const CHALLENGE: &[u8] = b"join ";
 
 pub(super) struct Datagrams {
     mailbox: Mailbox,
+    /// What it proved its address with, if it had to.
+    cookie: Vec<u8>,
+    over: Option<Failure>,
 }
 
 impl Datagrams {
@@ -27,7 +31,18 @@ impl Datagrams {
     pub(super) fn open(address: &Address, first: bool, timeout: Duration) -> Result<Datagrams, Failure> {
         let patient = first || address.transport() == Transport::UnixDatagram;
         let mailbox = Mailbox::open(address, if patient { timeout } else { Duration::ZERO }, JOIN)?;
-        Ok(Datagrams { mailbox })
+        Ok(Datagrams { mailbox, cookie: Vec::new(), over: None })
+    }
+
+    /// Nobody is there. Why, the daemon may have said before, behind upcalls that nobody has read yet.
+    fn gone(&mut self, error: &io::Error) -> Failure {
+        let mut buffer = vec![0; LARGEST];
+        while let Ok(length) = self.mailbox.receive(&mut buffer) {
+            if let Some(farewell) = Farewell::of_datagram(&buffer[..length.unwrap_or(0)]) {
+                return farewell.failure();
+            }
+        }
+        Failure::new(Status::Refused, format!("nobody takes datagrams there any more: {error}"))
     }
 }
 
@@ -45,7 +60,16 @@ impl Link for Datagrams {
                 Ok(()) => sent += message.len(),
                 Err(error) if sent > 0 && is_full(&error) => break,
                 Err(error) if is_full(&error) => return Err(ErrorKind::WouldBlock.into()),
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.over = Some(match error.raw_os_error() {
+                        Some(libc::EMSGSIZE) => {
+                            let message = format!("a message of {size} bytes does not fit into a datagram");
+                            Failure::new(Status::BadData, message)
+                        }
+                        _ => self.gone(&error),
+                    });
+                    return Err(error);
+                }
             }
         }
         Ok(sent)
@@ -56,14 +80,38 @@ impl Link for Datagrams {
         while buffer.len() - filled >= LARGEST {
             match self.mailbox.receive(&mut buffer[filled..]) {
                 Ok(Some(length)) if buffer[filled..filled + length].starts_with(CHALLENGE) => {
-                    self.mailbox.send(&buffer[filled..filled + length])?;
+                    let challenge = &buffer[filled..filled + length];
+                    self.cookie = challenge[CHALLENGE.len()..].to_vec();
+                    // Where it finds no room it is lost, as it may be on the way.
+                    let _ = self.mailbox.send(challenge);
                 }
-                Ok(length) => filled += length.unwrap_or(0),
+                Ok(length) => {
+                    let datagram = &buffer[filled..filled + length.unwrap_or(0)];
+                    if let Some(farewell) = Farewell::of_datagram(datagram) {
+                        self.over = Some(farewell.failure());
+                        break;
+                    }
+                    filled += datagram.len();
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock && filled > 0 => break,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
+                        self.over = Some(self.gone(&error));
+                    }
+                    return Err(error);
+                }
             }
         }
         Ok(filled)
+    }
+
+    fn renew(&mut self) {
+        // Where it finds no room it is lost, as it may be on the way; where nobody is there, reading says so.
+        let _ = self.mailbox.send(JOIN);
+    }
+
+    fn over(&mut self) -> Option<Failure> {
+        self.over.take()
     }
 
     fn loses(&self) -> bool {
@@ -72,5 +120,13 @@ impl Link for Datagrams {
 
     fn daemon(&self) -> Option<u32> {
         None
+    }
+}
+
+impl Drop for Datagrams {
+    fn drop(&mut self) {
+        // Else it would be sent upcalls until its lease ends, and the next run be measured with them. Where there is no room
+        // for it, it is a Unix socket, and the daemon finds out by itself that nobody has it any more.
+        let _ = self.mailbox.send(&[b"bye ", self.cookie.as_slice()].concat());
     }
 }

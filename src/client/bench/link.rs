@@ -14,6 +14,7 @@ use super::datagrams::Datagrams;
 use crate::address::{Address, Host, Transport};
 use crate::client::connection::Connection;
 use crate::client::failure::Failure;
+use crate::client::farewell::Farewell;
 use crate::exit::Status;
 
 /// Files that are not links: standard streams, epoll.
@@ -28,7 +29,15 @@ pub(super) trait Link: AsFd {
     /// Reads what there is, one behind the other; 0 is the end. A datagram link has no end, and never returns 0.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// Whether what does not come may be lost, rather than late.
+    /// Asks to stay registered, or to be, where that is for a time only. It may get lost.
+    fn renew(&mut self) {}
+
+    /// Why it is over, where that is known: nothing will be sent or received any more.
+    fn over(&mut self) -> Option<Failure> {
+        None
+    }
+
+    /// Whether what does not come may be lost, rather than late: also, whether the registration is for a time only.
     fn loses(&self) -> bool;
 
     /// The process id of the daemon, where the kernel knows it.
@@ -118,5 +127,15 @@ fn raise_limit(wanted: u64) -> Result<(), Failure> {
         )),
         // Where the limit cannot be known or raised, opening says so.
         _ => Ok(()),
+    }
+}
+
+/// Why a connection ended that should not have.
+pub(super) fn ended(tail: &[u8], error: Option<&io::Error>) -> Failure {
+    let last = tail.split_inclusive(|byte| *byte == b'\n').next_back().unwrap_or_default();
+    match (Farewell::read(last), error) {
+        (Some(farewell), _) => farewell.failure(),
+        (None, Some(error)) => Failure::new(Status::Io, format!("a connection broke: {error}")),
+        (None, None) => Failure::new(Status::Refused, "the daemon closed a connection and did not say why"),
     }
 }

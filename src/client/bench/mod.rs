@@ -18,6 +18,7 @@ mod outcome;
 mod outgoing;
 mod process;
 mod progress;
+mod renewals;
 mod report;
 mod scanner;
 mod swarm;

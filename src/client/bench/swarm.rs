@@ -13,12 +13,12 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use super::checker::{Checker, Faults};
 use super::histogram::Histogram;
-use super::link::Link;
+use super::link::{Link, ended};
 use super::message::{Format, Stamp};
 use super::outgoing::Outgoing;
+use super::renewals::Renewals;
 use super::scanner::{Found, Scanner};
 use crate::client::failure::Failure;
-use crate::client::farewell::Farewell;
 use crate::exit::Status;
 
 /// Read at a time, in bytes.
@@ -59,6 +59,7 @@ pub(super) struct Swarm {
     slowest: u64,
     deliveries: u64,
     times: Option<Histogram>,
+    renewals: Renewals,
 }
 
 impl Swarm {
@@ -79,6 +80,7 @@ impl Swarm {
             slowest: 0,
             deliveries: 0,
             times: None,
+            renewals: Renewals::default(),
         })
     }
 
@@ -87,6 +89,9 @@ impl Swarm {
         for link in links {
             let event = EpollEvent::new(EpollFlags::EPOLLIN, self.members.len() as u64);
             self.epoll.add(&link, event).map_err(cannot_wait)?;
+            if link.loses() {
+                self.renewals.add(Instant::now(), self.members.len());
+            }
             self.members.push(Member { link, scanner: Scanner::default(), checker: Checker::default() });
         }
         Ok(())
@@ -120,6 +125,9 @@ impl Swarm {
 
     /// Waits up to `wait`, in whole milliseconds, for something to happen, and deals with all that has.
     pub(super) fn turn(&mut self, wait: Duration) -> Result<(), Failure> {
+        for i in self.renewals.due(Instant::now(), |i| self.members[i].checker.has_begun()) {
+            self.members[i].link.renew();
+        }
         let wait = EpollTimeout::try_from(wait).unwrap_or(EpollTimeout::ZERO);
         let count = match self.epoll.wait(&mut self.events, wait) {
             Ok(count) => count,
@@ -186,6 +194,7 @@ impl Swarm {
         if self.out.send(publisher.link.as_mut(), self.format.size()) {
             self.moved = Instant::now();
         }
+        publisher.link.over().map_or(Ok(()), Err)?;
         if self.out.is_full() == was_full {
             return Ok(());
         }
@@ -199,7 +208,9 @@ impl Swarm {
         let Member { link, scanner, checker } = &mut self.members[i];
         let start = scanner.tail().len();
         self.buffer[..start].copy_from_slice(scanner.tail());
-        match link.read(&mut self.buffer[start..start + CHUNK]) {
+        let result = link.read(&mut self.buffer[start..start + CHUNK]);
+        link.over().map_or(Ok(()), Err)?;
+        match result {
             Ok(0) => Err(ended(scanner.tail(), None)),
             Ok(count) => {
                 let now = Instant::now();
@@ -279,16 +290,6 @@ impl Swarm {
 
 fn cannot_wait(error: Errno) -> Failure {
     Failure::new(Status::Io, format!("cannot wait for the connections: {error}"))
-}
-
-/// Why a connection ended that should not have.
-fn ended(tail: &[u8], error: Option<&std::io::Error>) -> Failure {
-    let last = tail.split_inclusive(|byte| *byte == b'\n').next_back().unwrap_or_default();
-    match (Farewell::read(last), error) {
-        (Some(farewell), _) => farewell.failure(),
-        (None, Some(error)) => Failure::new(Status::Io, format!("a connection broke: {error}")),
-        (None, None) => Failure::new(Status::Refused, "the daemon closed a connection and did not say why"),
-    }
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ use timing::{Attempt, RoundTrip};
 const STREAM_LIVENESS: Duration = Duration::from_secs(30);
 
 /// How often a goodbye over datagrams is said.
-const GOODBYES: u32 = 6;
+const GOODBYES: u32 = 3;
 
 /// What carries the frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +151,8 @@ pub struct Machine {
     liveness: Duration,
     ask_at: Option<Instant>,
     leaving: Option<Attempt>,
+    /// The daemon does not know the session any more.
+    forgotten: bool,
     over: bool,
     events: VecDeque<Event>,
 }
@@ -177,6 +179,7 @@ impl Machine {
             liveness: STREAM_LIVENESS,
             ask_at: None,
             leaving: None,
+            forgotten: false,
             over: false,
             events: VecDeque::new(),
             settings,

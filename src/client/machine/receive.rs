@@ -197,6 +197,7 @@ impl Machine {
         let before = self.session.replace(Ticket { id, secret, log, last: 0, request: 0 });
         let last = self.chain.last();
         self.state = State::Ready { key, max_message: welcome.max_message as usize };
+        self.forgotten = false;
         self.arrivals = Arrivals::default();
         self.acknowledge = false;
         self.heard = Some(now);
@@ -224,6 +225,14 @@ impl Machine {
     fn refused(&mut self, error: ErrorFrame<'_>) {
         match &self.state {
             State::Greeting { resume: Some(_), .. } if error.code == Code::UnknownSession => self.greet(None),
+            // A daemon that has been restarted may not have said as much yet as we claim to have heard.
+            State::Greeting { resume: Some(_), .. } if error.code == Code::Malformed => {
+                self.forgotten = true;
+                match self.settings.carrier {
+                    Carrier::Stream => self.down(Cause::Closed),
+                    Carrier::Datagrams(_) => self.greet(None),
+                }
+            }
             _ => self.denied(error),
         }
     }

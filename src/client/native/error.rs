@@ -103,7 +103,6 @@ impl Error {
 fn bye(reason: &str) -> Error {
     let line = crate::wire::reason::farewell(reason);
     let (explanation, status) = match Farewell::read(line.as_bytes()).map(|farewell| farewell.failure()) {
-        _ if reason == "superseded" => ("another connection has taken over the session".into(), Status::Refused),
         Some(failure) => (failure.to_string(), failure.status()),
         None => ("the daemon closed the connection".into(), Status::Refused),
     };

@@ -1,136 +1,68 @@
-//! What the log promises: order, bounds, and that any way of writing it out delivers what is due.
+//! What the log promises: its memory is bounded, and both renditions keep the same sequences.
 
 use super::*;
 use proptest::prelude::*;
 
 const SIZE: usize = 4 * PAGE;
 
-fn written(log: &Log, reading: &Reading) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut reading = *reading;
-    loop {
-        let mut slices = Slices::new();
-        let whole = log.slices(&reading, &mut slices);
-        bytes.extend(slices.iter().flat_map(|slice| slice.to_vec()));
-        reading.cursor = log.advance(&reading, slices.bytes()).cursor;
-        if whole {
-            assert_eq!(reading.cursor, Cursor::at(reading.until.max(reading.cursor.sequence)));
-            return bytes;
-        }
-    }
-}
-
 #[test]
 fn the_memory_is_bounded_whatever_the_messages_are() {
-    for payload in [0, 1, 64, 60 * 1024, PAGE - HEADER, PAGE, SIZE / 2] {
-        let mut log = Log::new(SIZE);
-        for _ in 0..=3 * SIZE / (payload + HEADER) {
-            let oldest_after = log.oldest_after(payload);
-            log.append(&vec![0; payload], Audience::All, 1);
-            assert_eq!(log.oldest(), oldest_after);
+    for payload in [0, 1, 64, 60 * 1024, PAGE - HEADER, PAGE, SIZE / 4] {
+        for has_text in [false, true] {
+            let mut log = Log::new(SIZE);
+            let text = has_text.then(|| vec![0; payload]);
+            for _ in 0..=3 * SIZE / (payload + HEADER) {
+                let oldest_after = log.oldest_after(payload, text.as_ref().map(Vec::len));
+                log.append(&vec![0; payload], text.as_deref(), Audience::All, 1);
+                assert_eq!(log.oldest().frames, oldest_after.frames);
+                assert!(!has_text || log.oldest() == oldest_after);
+            }
+            log.check_invariants();
+            assert!(log.allocated() <= SIZE);
+            assert!(log.next() - log.oldest().frames >= 1);
+            let kept = log.head() - log.position(Cursor::at(log.oldest().frames));
+            assert!(payload > SIZE / 8 || kept > (SIZE / if has_text { 4 } else { 2 }) as u64);
         }
-        log.check_invariants();
-        assert!(log.allocated() <= SIZE);
-        assert!(log.next() - log.oldest() >= 1);
-        assert!(payload > SIZE / 4 || log.head() - log.position(Cursor::at(log.oldest())) > (SIZE / 2) as u64);
     }
 }
 
 #[test]
 fn a_record_larger_than_the_log_displaces_everything_else() {
     let mut log = Log::new(PAGE);
-    log.append(b"small", Audience::All, 1);
-    let sequence = log.append(&vec![1; 2 * PAGE], Audience::All, 1);
-    assert_eq!((log.oldest(), log.next()), (sequence, sequence + 1));
-    log.append(b"small", Audience::All, 1);
-    assert_eq!(log.oldest(), sequence + 1);
+    log.append(b"small", Some(b"small"), Audience::All, 1);
+    let sequence = log.append(&vec![1; 2 * PAGE], Some(&vec![1; 2 * PAGE]), Audience::All, 1);
+    assert_eq!(log.oldest(), Oldest { frames: sequence, text: sequence });
+    log.append(b"small", None, Audience::All, 1);
+    assert_eq!(log.oldest(), Oldest { frames: sequence + 1, text: sequence + 2 });
 }
 
 #[test]
-fn records_without_payload_are_passed() {
+fn text_is_kept_from_when_somebody_reads_it() {
     let mut log = Log::new(SIZE);
-    for _ in 0..3 {
-        log.append(b"", Audience::All, 1);
-    }
-    let reading = Reading { cursor: Cursor::at(1), until: 4, reader: 9 };
-    assert_eq!(log.advance(&reading, 5), Advanced { cursor: Cursor::at(4), completed: 3, rest: 5 });
-}
-
-#[test]
-fn runs_are_neighbours_of_one_size() {
-    let mut log = Log::new(SIZE);
-    for (payload, audience) in [
-        ("aa", Audience::All),
-        ("bb", Audience::All),
-        ("c", Audience::All),
-        ("x", Audience::Others),
-        ("d", Audience::All),
-    ] {
-        log.append(payload.as_bytes(), audience, 9);
-    }
-    let mut reading = Reading { cursor: Cursor::at(1), until: log.next(), reader: 9 };
-    let mut runs = Vec::new();
-    while let Some((bytes, count)) = log.run(&reading, 1_000, 64) {
-        runs.push((bytes, count));
-        let (cursor, passed) = log.pass(&reading, count);
-        assert_eq!(passed, count);
-        reading.cursor = cursor;
-    }
-    assert_eq!(runs, [(&b"aabb"[..], 2), (b"c", 1), (b"d", 1)]);
-    assert_eq!(reading.cursor, Cursor::at(log.next()));
-    let limited = Reading { cursor: Cursor::at(1), ..reading };
-    assert_eq!(log.run(&limited, 3, 64), Some((&b"aa"[..], 1)));
-    assert_eq!(log.run(&limited, 1_000, 1), Some((&b"aa"[..], 1)));
-}
-
-fn audience() -> impl Strategy<Value = Audience> {
-    prop_oneof![Just(Audience::All), Just(Audience::Others), Just(Audience::Sender)]
+    log.append(b"a", None, Audience::All, 1);
+    log.append(b"b", Some(b"text b"), Audience::All, 1);
+    assert_eq!(log.oldest(), Oldest { frames: 1, text: 2 });
+    assert_eq!(log.ring(Rendition::Text).payload(2), Some(&b"text b"[..]));
+    log.append(b"c", None, Audience::All, 1);
+    assert_eq!(log.oldest(), Oldest { frames: 1, text: 4 });
+    log.check_invariants();
 }
 
 proptest! {
-    /// Whatever is written in whatever pieces, a reader gets exactly what is due to it, in order.
+    /// Whatever is appended, what is said of the oldest beforehand is what comes true.
     #[test]
-    fn any_partial_writes_deliver_what_is_due(
-        records in prop::collection::vec((0usize..40_000, audience(), 0u64..3), 1..80),
-        only_all: bool,
-        from in 1u64..80,
-        writes in prop::collection::vec(0usize..200_000, 1..60),
+    fn what_is_displaced_is_known_beforehand(
+        records in prop::collection::vec((0usize..2 * PAGE, 0usize..2 * PAGE, any::<bool>()), 1..60)
     ) {
-        let mut log = Log::new(64 * PAGE);
-        let (mut expected, mut due) = (Vec::new(), 0);
-        let from = from.min(records.len() as u64 + 1);
-        for (index, (length, audience, source)) in records.iter().enumerate() {
-            let audience = if only_all { Audience::All } else { *audience };
-            let payload: Vec<u8> = (0..*length).map(|byte| (byte + index) as u8).collect();
-            log.append(&payload, audience, *source);
-            let is_due = match audience { Audience::All => true, Audience::Others => *source != 1, Audience::Sender => *source == 1 };
-            if is_due && index as u64 + 1 >= from {
-                expected.extend(payload);
-                due += 1;
+        let mut log = Log::new(SIZE);
+        for (frame, text, has_text) in records {
+            let expected = log.oldest_after(frame, has_text.then_some(text));
+            let sequence = log.append(&vec![0; frame], has_text.then(|| vec![0; text]).as_deref(), Audience::All, 1);
+            log.check_invariants();
+            prop_assert_eq!(log.oldest().frames, expected.frames.min(sequence));
+            if has_text {
+                prop_assert_eq!(log.oldest().text, expected.text.min(sequence));
             }
         }
-        log.check_invariants();
-        let mut reading = Reading { cursor: Cursor::at(from), until: log.next(), reader: 1 };
-        prop_assert_eq!(written(&log, &reading), expected.clone());
-        let (mut got, mut completed) = (Vec::new(), 0);
-        for write in writes.into_iter().chain(std::iter::repeat(100_000)) {
-            let mut slices = Slices::new();
-            let whole = log.slices(&reading, &mut slices);
-            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
-            let write = write.min(bytes.len());
-            got.extend_from_slice(&bytes[..write]);
-            let before = log.position(reading.cursor);
-            let advanced = log.advance(&reading, write);
-            prop_assert!(log.position(advanced.cursor) >= before + write as u64);
-            prop_assert_eq!(advanced.rest, 0);
-            reading.cursor = advanced.cursor;
-            completed += advanced.completed;
-            if whole && write == bytes.len() {
-                break;
-            }
-        }
-        prop_assert_eq!(reading.cursor, Cursor::at(log.next()));
-        prop_assert_eq!(got, expected);
-        prop_assert_eq!(completed, due);
     }
 }

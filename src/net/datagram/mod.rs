@@ -2,6 +2,8 @@
 //! a datagram says, is for others.
 
 mod batch;
+mod diag;
+mod flow;
 mod inbox;
 #[cfg(test)]
 mod tests;
@@ -16,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use socket2::{Domain, Protocol, Socket, Type};
 
 pub use batch::{Batch, Destination, Fate, Outbox};
+pub use flow::{FlowControl, InFlight, Stalled};
 pub use inbox::{Datagram, Inbox, LocalAddress, Received, Sender};
 pub use trouble::Trouble;
 pub use unix_peer::{PeerSocket, UnixPeer, Unwritable};
@@ -34,8 +37,15 @@ use unix_peer::abstract_address;
 ///
 /// It serves all peers of a listener, so that it needs far more than a stream's. Received: a small datagram is charged 768
 /// bytes, so that 2 MiB hold the simultaneous acknowledgements of 2,700 endpoints; UDP has nothing else that holds a
-/// sender back. Sent: an upcall of 60 KiB to 30 peers, before the first of them has read it.
+/// sender back. Sent over UDP: what the device has not taken yet.
 const BUFFER: usize = 1024 * 1024;
+
+/// What peers may have unread altogether of what a Unix socket has sent them, in bytes; the kernel doubles it, and allows no
+/// more than net.core.wmem_max where we are not privileged (CAP_NET_ADMIN). Nothing is reserved by it.
+///
+/// It bounds how many peers that have connected their sockets may stall ([`FlowControl`]): an upcall of 60 KiB is charged
+/// 64.25 KiB, so that 1,020 may hold one of these.
+const UNIX_SEND_BUFFER: i32 = 32 * 1024 * 1024;
 
 /// What our own UDP datagrams carry in their differentiated services field, so that they can be told from everybody else's:
 /// code point 3, of the pool for local use (RFC 2474, section 6). Two daemons that take each other for clients, as a
@@ -81,11 +91,28 @@ impl DatagramSocket {
     pub fn bind(address: &Address, binding: Binding) -> io::Result<DatagramSocket> {
         match address {
             Address::Inet { transport: Transport::Udp, host: Host::Ip(ip), port } => {
-                bind_udp(SocketAddr::new(*ip, *port), binding.dual_stack)
+                bind_udp(SocketAddr::new(*ip, *port), binding.dual_stack, false)
             }
             Address::Unix { transport: Transport::UnixDatagram, name } => bind_unix(name, binding),
             other => Err(io::Error::new(io::ErrorKind::Unsupported, format!("cannot take datagrams on {other}"))),
         }
+    }
+
+    /// Binds where others of this process, which are about to be closed, may be in the way, over UDP only: they can still
+    /// send, and what comes in the meantime reaches one of them. Errors are those of [`DatagramSocket::bind`].
+    pub fn bind_beside(address: &Address, binding: Binding, others: &[&DatagramSocket]) -> io::Result<DatagramSocket> {
+        let Address::Inet { transport: Transport::Udp, host: Host::Ip(ip), port } = address else {
+            return DatagramSocket::bind(address, binding);
+        };
+        // All of them have to allow it, and for as long as it takes only. The kernel lets no other user's socket in.
+        let share = |on| others.iter().try_for_each(|other| other.socket.set_reuse_port(on));
+        let bound = share(true).and_then(|()| bind_udp(SocketAddr::new(*ip, *port), binding.dual_stack, true));
+        share(false).and(bound)
+    }
+
+    /// Removes the socket's file, so that another can have the path. It can still send and receive.
+    pub fn give_back_path(&mut self) {
+        self.path = None;
     }
 
     fn new(
@@ -194,7 +221,7 @@ fn open(domain: Domain, protocol: Option<Protocol>) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn bind_udp(address: SocketAddr, dual_stack: bool) -> io::Result<DatagramSocket> {
+fn bind_udp(address: SocketAddr, dual_stack: bool, beside: bool) -> io::Result<DatagramSocket> {
     let socket = open(Domain::for_address(address), Some(Protocol::UDP))?;
     // No SO_REUSEADDR, by which a second daemon would take over the port; UDP has no TIME_WAIT to get past. No IP_RECVERR,
     // by which ICMP for one peer fails the next call for another.
@@ -219,7 +246,9 @@ fn bind_udp(address: SocketAddr, dual_stack: bool) -> io::Result<DatagramSocket>
         sys::set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)?;
     }
     mark(&socket, address.is_ipv4() || dual_stack, address.is_ipv6())?;
+    socket.set_reuse_port(beside)?;
     socket.bind(&address.into())?;
+    socket.set_reuse_port(false)?;
     let bound = socket.local_addr()?.as_socket().unwrap_or(address);
     let address = Address::Inet { transport: Transport::Udp, host: Host::Ip(bound.ip()), port: bound.port() };
     // A kernel before 4.18 would not refuse a run, but send it as one datagram.
@@ -243,6 +272,10 @@ fn mark(socket: &Socket, ipv4: bool, ipv6: bool) -> io::Result<()> {
 
 fn bind_unix(name: &UnixName, binding: Binding) -> io::Result<DatagramSocket> {
     let socket = open(Domain::UNIX, None)?;
+    if sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, UNIX_SEND_BUFFER).is_err() {
+        // The kernel makes it what it allows.
+        sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUF, UNIX_SEND_BUFFER)?;
+    }
     // Before anybody can send: what comes before it has no credentials.
     socket.set_passcred(true)?;
     let path = match name {

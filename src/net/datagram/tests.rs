@@ -185,3 +185,34 @@ fn a_run_that_finds_no_more_room_says_how_far_it_came() {
     let Received::Datagrams(count) = peer.receive(&mut inbox) else { panic!() };
     assert_eq!(count, fates[0].sent);
 }
+
+#[test]
+fn where_the_kernel_does_not_say_who_has_read_nobody_is_held_back() {
+    let (ours, _) = unix("blind-ours");
+    let (_theirs, peer) = unix("blind-peer");
+    let (mut flow, mut in_flight) = (FlowControl::default(), InFlight::default());
+    let grant = |flow: &mut FlowControl, in_flight: &mut InFlight| {
+        flow.look(&ours);
+        let granted = flow.grant(&ours, &peer, in_flight, 1, 60 << 10)?;
+        let mut outbox = Outbox::new();
+        let mut batch = ours.batch(&mut outbox);
+        batch.push(Destination::Unix(&peer), None, [IoSlice::new(&[0; 60 << 10])], None);
+        assert_eq!(batch.send(), [SENT]);
+        flow.sent(in_flight, granted, 60 << 10);
+        Ok(granted)
+    };
+    assert_eq!(grant(&mut flow, &mut in_flight), Ok(1));
+    // No memory for now, no descriptors, and then an answer.
+    for errno in [libc::ENOBUFS, libc::EMFILE, libc::EINTR, 0] {
+        ours.fail_next(&[errno]);
+        assert_eq!(grant(&mut flow, &mut in_flight), Err(Stalled::Unread));
+        assert!(flow.take_trouble().is_none());
+    }
+    let mut flow = FlowControl::default();
+    in_flight = InFlight::default();
+    for errno in [libc::EAFNOSUPPORT, 0, 0, 0] {
+        ours.fail_next(&[errno]);
+        assert_eq!(grant(&mut flow, &mut in_flight), Ok(1));
+        assert_eq!(flow.take_trouble().and_then(|error| error.raw_os_error()), (errno != 0).then_some(errno));
+    }
+}

@@ -118,8 +118,8 @@ fn verify_path(path: &Path, uid: u32) -> Result<File, Unwritable> {
 /// It has no name, so the peer sees an unnamed sender. A peer that has connected its own socket to ours takes
 /// datagrams from that one only; for such a peer there is no other socket, and `connect` says EPERM. The kernel does not
 /// bound the queue of such a peer either, but by the shared socket's send buffer (unix_dgram_sendmsg): one that does not read
-/// can fill it. [`DatagramSocket::kept`](super::DatagramSocket::kept) tells, and whoever has not connected is reached
-/// all the same, by a socket of its own.
+/// could fill it. [`FlowControl`](super::FlowControl) sees that it does not. If many such peers have filled it all the same,
+/// whoever has not connected is still reached, by a socket of its own.
 #[derive(Debug)]
 pub struct PeerSocket {
     socket: Socket,

@@ -134,15 +134,20 @@ fn name(storage: &libc::sockaddr_storage, length: usize) -> Name {
             let length = length.clamp(path, size_of::<libc::sockaddr_un>());
             // SAFETY: sockaddr_un is smaller than the storage, all of whose bytes were initialized.
             let bytes = unsafe { std::slice::from_raw_parts(at.add(path), length - path) };
-            Name::Unix(match bytes {
-                [] => None,
-                [0, name @ ..] => Some(UnixName::Abstract(name.to_vec())),
-                // A path of full length has no NUL at its end.
-                path => {
-                    let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
-                    Some(UnixName::Path(OsStr::from_bytes(path).into()))
-                }
-            })
+            Name::Unix(unix_name(bytes))
+        }
+    }
+}
+
+/// Reads what the kernel keeps as the name of a Unix socket (unix(7)).
+pub(in crate::net) fn unix_name(bytes: &[u8]) -> Option<UnixName> {
+    match bytes {
+        [] => None,
+        [0, name @ ..] => Some(UnixName::Abstract(name.to_vec())),
+        // A path of full length has no NUL at its end.
+        path => {
+            let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
+            Some(UnixName::Path(OsStr::from_bytes(path).into()))
         }
     }
 }

@@ -106,7 +106,7 @@ pub struct Violation {
     pub code: Code,
     /// The kind that the frame claims to be; 0 where it is none.
     pub about: u8,
-    /// Its message id or request id, where that much could be read.
+    /// Its message id, request id or, of a HELLO, nonce, where that much could be read.
     pub reference: u64,
     /// In words.
     pub text: &'static str,
@@ -139,11 +139,12 @@ pub enum GapReason {
 }
 
 impl GapReason {
+    /// Every reason.
+    pub const ALL: [GapReason; 3] = [GapReason::SlowConsumer, GapReason::Evicted, GapReason::TooLarge];
+
     /// The reason with this number.
     pub fn from_number(number: u8) -> Option<GapReason> {
-        [GapReason::SlowConsumer, GapReason::Evicted, GapReason::TooLarge]
-            .into_iter()
-            .find(|reason| *reason as u8 == number)
+        GapReason::ALL.into_iter().find(|reason| *reason as u8 == number)
     }
 
     /// The name, as it is shown.

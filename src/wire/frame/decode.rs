@@ -152,7 +152,12 @@ impl<'a> Frame<'a> {
         let Header { kind, flags, topic, .. } = header;
         let mut reader = Reader::new(kind, body);
         let frame = match kind {
-            kind::HELLO => return Hello::parse(body).map(Frame::Hello),
+            kind::HELLO => {
+                // Over datagrams, an answer that does not name the nonce is for nobody.
+                let nonce = body.get(4..).and_then(<[u8]>::first_chunk).map_or(0, |nonce| u64::from_be_bytes(*nonce));
+                let named = |violation| Violation { reference: nonce, ..violation };
+                return Hello::parse(body).map(Frame::Hello).map_err(named);
+            }
             kind::SEND => {
                 let id = reader.u64()?;
                 let topic = reader.topic(topic, id)?;

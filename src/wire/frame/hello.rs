@@ -9,19 +9,20 @@ use crate::wire::topic::is_filter;
 pub const MAX_HELLO: usize = 16 * 1024;
 
 /// The longest token, in bytes.
-const MAX_TOKEN: usize = 1024;
+pub const MAX_TOKEN: usize = 1024;
 
-/// The types of options.
-mod option {
-    pub(super) const NAME: u8 = 1;
-    pub(super) const TOKEN: u8 = 2;
-    pub(super) const FILTER: u8 = 3;
-    pub(super) const RESUME: u8 = 4;
-    pub(super) const SINCE: u8 = 5;
-    pub(super) const COOKIE: u8 = 6;
-    pub(super) const PADDING: u8 = 7;
+/// The types of the options of a HELLO.
+pub mod option {
+    #![allow(missing_docs)]
+    pub const NAME: u8 = 1;
+    pub const TOKEN: u8 = 2;
+    pub const FILTER: u8 = 3;
+    pub const RESUME: u8 = 4;
+    pub const SINCE: u8 = 5;
+    pub const COOKIE: u8 = 6;
+    pub const PADDING: u8 = 7;
     /// From here on, whoever does not know an option skips it.
-    pub(super) const SKIPPABLE: u8 = 0x80;
+    pub const SKIPPABLE: u8 = 0x80;
 }
 
 /// What an endpoint is for.

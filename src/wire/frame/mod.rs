@@ -9,7 +9,7 @@ mod hello;
 mod stream;
 
 pub use code::{Code, GapReason, Violation};
-pub use hello::{Hello, MAX_HELLO, Resume, Role};
+pub use hello::{Hello, MAX_HELLO, MAX_TOKEN, Resume, Role, option};
 pub use stream::Decoder;
 
 /// The version of the protocol that this is.
@@ -125,6 +125,30 @@ pub enum Frame<'a> {
     Error(ErrorFrame<'a>),
     /// A frame of a kind that may be skipped, and is.
     Skippable(u8),
+}
+
+impl Frame<'_> {
+    /// Its kind's number.
+    pub fn kind(&self) -> u8 {
+        match self {
+            Frame::Hello(_) => kind::HELLO,
+            Frame::Send(_) => kind::SEND,
+            Frame::Subscribe(_) => kind::SUBSCRIBE,
+            Frame::Unsubscribe(_) => kind::UNSUBSCRIBE,
+            Frame::Ack(_) => kind::ACK,
+            Frame::Ping { .. } => kind::PING,
+            Frame::Pong { .. } => kind::PONG,
+            Frame::Bye(_) => kind::BYE,
+            Frame::Welcome(_) => kind::WELCOME,
+            Frame::Retry { .. } => kind::RETRY,
+            Frame::Upcall(_) => kind::UPCALL,
+            Frame::Receipt(_) => kind::RECEIPT,
+            Frame::Gap(_) => kind::GAP,
+            Frame::Subscribed { .. } => kind::SUBSCRIBED,
+            Frame::Error(_) => kind::ERROR,
+            Frame::Skippable(kind) => *kind,
+        }
+    }
 }
 
 /// → An input.

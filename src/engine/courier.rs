@@ -1,0 +1,275 @@
+//! Acknowledged delivery over datagrams: what is under way to one endpoint, and what has to be sent again.
+
+use std::rc::Rc;
+
+use super::endpoint::{Delivery, Endpoint, EndpointId};
+use super::log::Log;
+use super::recovery::Recovery;
+use super::ring::{Cursor, Reading};
+use super::topics::Filters;
+use super::{Deadline, Engine, Now, Time};
+use crate::wire::frame::datagram::{self, Opening};
+use crate::wire::frame::{Ack, Frame, Gap, GapReason, Welcome};
+
+/// Upcalls share a datagram up to so many bytes (RFC 8085, section 3.2: what passes nearly everywhere in one piece).
+const SHARED: usize = 1_200;
+
+/// What a datagram carries, that has to arrive.
+#[derive(Debug, Clone)]
+enum Content {
+    /// The records that were due from `first` to `last`, by the filters of then; `prev` was due before them.
+    Records {
+        first: u64,
+        last: u64,
+        prev: u64,
+        filters: Option<Rc<Filters>>,
+        count: u64,
+    },
+    Gap(Gap),
+}
+
+/// How one endpoint is reached.
+#[derive(Debug)]
+pub(super) struct Courier {
+    welcome: Welcome,
+    recovery: Recovery<Content>,
+    /// A gap that is to be announced before anything else.
+    gap: Option<Gap>,
+    /// The deadline that is entered for it; may be earlier than the true one.
+    entered: Option<Time>,
+}
+
+impl Courier {
+    pub(super) fn new(welcome: Welcome, seed: u64) -> Courier {
+        Courier { welcome, recovery: Recovery::new(seed), gap: None, entered: None }
+    }
+
+    pub(super) fn welcome(&self) -> &Welcome {
+        &self.welcome
+    }
+
+    /// The first sequence of the log that may have to be sent again.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        let first = |content: &Content| match content {
+            Content::Records { first, .. } => Some(*first),
+            Content::Gap(_) => None,
+        };
+        self.recovery.unacknowledged().filter_map(first).min()
+    }
+
+    /// Nothing that is under way is sent again; returns where a gap in its place would begin.
+    pub(super) fn give_up(&mut self) -> Option<u64> {
+        let first = |content: &Content| match content {
+            Content::Records { prev, .. } => prev + 1,
+            Content::Gap(gap) => gap.first,
+        };
+        let first = self.recovery.unacknowledged().map(first).chain(self.gap.map(|gap| gap.first)).min();
+        self.recovery.clear();
+        self.gap = None;
+        first
+    }
+
+    /// A gap is to be announced.
+    pub(super) fn announce(&mut self, gap: Gap) {
+        self.gap = Some(match self.gap {
+            Some(earlier) if earlier.last + 1 == gap.first => Gap { first: earlier.first, ..gap },
+            _ => gap,
+        });
+    }
+
+    fn is_idle(&self) -> bool {
+        self.gap.is_none() && self.recovery.is_idle()
+    }
+}
+
+impl Engine {
+    /// Writes the next datagram for a native endpoint to `out`, at most `max` bytes long; returns its number, which is 0 if
+    /// nothing of it has to arrive. `None`: there is nothing more to send now.
+    pub fn datagram(&mut self, now: Now, id: EndpointId, max: usize, out: &mut Vec<u8>) -> Option<u64> {
+        let number = self.next_datagram(now, id, max, out);
+        self.enter_recovery(id);
+        if number.is_none() {
+            self.rest(now, id);
+        }
+        number
+    }
+
+    fn next_datagram(&mut self, now: Now, id: EndpointId, max: usize, out: &mut Vec<u8>) -> Option<u64> {
+        let Engine { registry, log, counters, .. } = self;
+        let endpoint = registry.get_mut(id).filter(|endpoint| endpoint.delivery == Delivery::Ready)?;
+        let content = next_content(endpoint, log, now.time, max, &mut counters.gaps);
+        let courier = endpoint.courier_mut()?;
+        let key = courier.welcome.key;
+        let (number, content) = content.unzip();
+        let number = number.unwrap_or(0);
+        let start = out.len();
+        Opening { key, number }.write(out);
+        let is_idle = courier.is_idle();
+        let reader = endpoint.number;
+        let (cursor, until) = (endpoint.cursor.sequence, endpoint.until.min(log.next()));
+        if let Some(outbox) = &mut endpoint.outbox {
+            outbox.take_control(SHARED, out);
+            if content.is_none() && is_idle && cursor >= until && out.len() == start + datagram::OVERHEAD {
+                // The last that it hears of us.
+                out.extend_from_slice(outbox.farewell());
+                outbox.set_farewell(Vec::new());
+            }
+        }
+        match content {
+            Some(Content::Records { first, last, prev, filters, .. }) => {
+                let filters = filters.as_deref();
+                let reading = Reading { cursor: Cursor::at(first), until: last + 1, reader, filters };
+                log.ring(endpoint.rendition()).copy(&reading, prev, usize::MAX, out);
+            }
+            Some(Content::Gap(gap)) => Frame::Gap(gap).write(out),
+            None if out.len() == start + datagram::OVERHEAD => {
+                out.truncate(start);
+                return None;
+            }
+            None => {}
+        }
+        Some(number)
+    }
+
+    /// A datagram was not sent after all: there was no room for it.
+    pub fn unsent(&mut self, id: EndpointId, number: u64) {
+        if let Some(courier) = self.registry.get_mut(id).and_then(|endpoint| endpoint.courier_mut())
+            && number != 0
+        {
+            courier.recovery.unsent(number);
+        }
+        self.enter_recovery(id);
+    }
+
+    /// What an endpoint says has arrived.
+    pub(super) fn acked(&mut self, now: Now, id: EndpointId, ack: &Ack) {
+        let Some(endpoint) = self.registry.get_mut(id) else { return };
+        let mut upcalls = 0;
+        let Some(courier) = endpoint.courier_mut() else { return };
+        let is_new = courier.recovery.acked(now.time, ack, |content| {
+            if let Content::Records { count, .. } = content {
+                upcalls += count;
+            }
+        });
+        endpoint.upcalls += upcalls;
+        self.counters.upcalls += upcalls;
+        if is_new {
+            self.go_on(id);
+        }
+        self.enter_recovery(id);
+    }
+
+    /// The timer of an endpoint is due, or was.
+    pub(super) fn recover(&mut self, now: Now, id: EndpointId) {
+        let Some(courier) = self.registry.get_mut(id).and_then(|endpoint| endpoint.courier_mut()) else { return };
+        courier.entered = None;
+        if courier.recovery.deadline().is_some_and(|deadline| deadline <= now.time) {
+            courier.recovery.expire(now.time);
+            self.go_on(id);
+        }
+        self.enter_recovery(id);
+    }
+
+    /// There may be something to send again, or room for more, or nothing left to wait for.
+    fn go_on(&mut self, id: EndpointId) {
+        if let Some(endpoint) = self.registry.get_mut(id)
+            && matches!(endpoint.delivery, Delivery::Blocked | Delivery::Unacknowledged)
+        {
+            endpoint.delivery = Delivery::Ready;
+            self.ready.push(id);
+        }
+    }
+
+    /// Nothing can be sent to an endpoint now: it waits for acknowledgements, or for something to be due to it.
+    fn rest(&mut self, now: Now, id: EndpointId) {
+        let next = self.log.next();
+        let Some(endpoint) = self.registry.get_mut(id).filter(|e| e.delivery == Delivery::Ready) else { return };
+        let all_sent = endpoint.cursor.sequence >= endpoint.until.min(next);
+        let is_idle = endpoint.native().and_then(|native| native.courier.as_ref()).is_none_or(Courier::is_idle);
+        if all_sent && is_idle {
+            return self.caught_up(now, id);
+        }
+        endpoint.delivery = if all_sent { Delivery::Unacknowledged } else { Delivery::Blocked };
+        self.place(now, id);
+    }
+
+    /// Sees to it that the timer of an endpoint goes off.
+    fn enter_recovery(&mut self, id: EndpointId) {
+        let Some(courier) = self.registry.get_mut(id).and_then(|endpoint| endpoint.courier_mut()) else { return };
+        if let Some(deadline) = courier.recovery.deadline()
+            && courier.entered.is_none_or(|entered| deadline < entered)
+        {
+            if let Some(earlier) = courier.entered.replace(deadline) {
+                self.deadlines.remove(&(earlier, id, Deadline::Recovery));
+            }
+            self.deadlines.insert((deadline, id, Deadline::Recovery));
+        }
+    }
+
+    /// A timer that is no longer wanted.
+    pub(super) fn leave_recovery(&mut self, id: EndpointId) {
+        if let Some(courier) = self.registry.get_mut(id).and_then(|endpoint| endpoint.courier_mut())
+            && let Some(entered) = courier.entered.take()
+        {
+            self.deadlines.remove(&(entered, id, Deadline::Recovery));
+        }
+    }
+
+    /// The WELCOME that an endpoint got, to be sent again where the same HELLO comes again.
+    pub fn welcome(&self, id: EndpointId) -> Option<Welcome> {
+        self.registry.get(id)?.native()?.courier.as_ref().map(|courier| *courier.welcome())
+    }
+}
+
+/// What goes into the next datagram: what is to be sent again, or is new; none if there is no room in the window.
+fn next_content(endpoint: &mut Endpoint, log: &Log, now: Time, max: usize, gaps: &mut u64) -> Option<(u64, Content)> {
+    let courier = endpoint.courier_mut()?;
+    if !courier.recovery.has_room() {
+        return None;
+    }
+    if let Some((number, content)) = courier.recovery.resend(now) {
+        return Some((number, content.clone()));
+    }
+    let content = match courier.gap.take() {
+        Some(gap) => Content::Gap(gap),
+        None => new_content(endpoint, log, max, gaps)?,
+    };
+    Some((endpoint.courier_mut()?.recovery.sent(now, content.clone()), content))
+}
+
+/// What is due and has not been sent yet, as much as shares a datagram.
+fn new_content(endpoint: &mut Endpoint, log: &Log, max: usize, gaps: &mut u64) -> Option<Content> {
+    let next = log.next();
+    let prev = endpoint.native()?.prev;
+    let room = max.saturating_sub(datagram::OVERHEAD);
+    let shared = SHARED - datagram::OVERHEAD;
+    let (mut first, mut last, mut size, mut count) = (None, 0, 0, 0);
+    let reading = endpoint.reading(next);
+    let ring = log.ring(endpoint.rendition());
+    let mut too_large = None;
+    let mut seen = reading.until;
+    for (sequence, frame) in ring.due(&reading) {
+        if frame.len() > room && first.is_none() {
+            too_large = Some(sequence);
+            seen = sequence + 1;
+            break;
+        }
+        if first.is_some() && size + frame.len() > shared {
+            seen = sequence;
+            break;
+        }
+        first.get_or_insert(sequence);
+        (last, size, count) = (sequence, size + frame.len(), count + 1);
+    }
+    let filters = endpoint.native()?.session.filters.clone();
+    endpoint.cursor = endpoint.cursor.max(Cursor::at(seen));
+    let native = endpoint.native_mut()?;
+    if let Some(sequence) = too_large {
+        native.prev = sequence;
+        *gaps += 1;
+        return Some(Content::Gap(Gap { first: prev + 1, last: sequence, reason: GapReason::TooLarge }));
+    }
+    let first = first?;
+    native.prev = last;
+    Some(Content::Records { first, last, prev, filters, count })
+}

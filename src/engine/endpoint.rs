@@ -1,0 +1,232 @@
+//! An endpoint: a registered client, and where it stands between the log and its socket.
+
+use std::time::Duration;
+
+use super::courier::Courier;
+use super::log::Rendition;
+use super::outbox::Outbox;
+use super::ring::{Cursor, Reading};
+use super::session::Session;
+use super::slow::Slow;
+use super::time::Time;
+use super::topics::Filters;
+use crate::address::{Peer, Transport};
+use crate::wire::reason::Reason;
+
+slotmap::new_key_type! {
+    /// An endpoint's place in the registry; never valid again once the endpoint has left.
+    pub struct EndpointId;
+}
+
+/// A listener, as far as the registry counts by it; the driver gives the numbers.
+pub type ListenerNumber = u32;
+
+/// What is known of the protocol that somebody speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opening {
+    /// It is text.
+    Text,
+    /// The first byte will tell; who says nothing for a second speaks text.
+    Undecided,
+    /// It has to be native: nothing is due before its HELLO, for which it has ten seconds.
+    Native,
+}
+
+/// Who wants to be registered.
+#[derive(Debug, Clone, Copy)]
+pub struct Registration {
+    /// What it speaks.
+    pub opening: Opening,
+    /// The driver's own handle, which comes back with every [`super::Event`].
+    pub tag: u64,
+    /// Where it came in.
+    pub listener: ListenerNumber,
+    /// How it came.
+    pub transport: Transport,
+    /// Who it is.
+    pub peer: Peer,
+    /// Whether upcalls are due to it; `false` for the clients of a listener whose role is `input`.
+    pub receives: bool,
+    /// The most endpoints that its listener may have.
+    pub max_per_listener: Option<usize>,
+    /// The most endpoints that its listener may have from one address (IPv4), /64 network (IPv6) or user (Unix).
+    pub max_per_source: Option<usize>,
+}
+
+/// Where an endpoint stands between the log and its socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// It is not known yet what it speaks: its place in the log is kept.
+    Undecided,
+    /// Everything that was due to it is written, and acknowledged where that is done.
+    CaughtUp,
+    /// Everything that was due to it is sent, but not acknowledged.
+    Unacknowledged,
+    /// Something is due to it, and its socket has not refused it yet.
+    Ready,
+    /// Its socket takes no more for now.
+    Blocked,
+    /// Its socket will never take anything again; what it sent may still be read.
+    Deaf,
+}
+
+/// How long a datagram endpoint stays, on the clock that counts suspend.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) until: Time,
+    /// The deadline that is entered for it: a renewal only moves `until`.
+    pub(super) entered: Time,
+    /// How long inputs had been held in all when it was renewed: while they are, no renewal is read.
+    pub(super) held: Duration,
+}
+
+/// What an endpoint speaks.
+#[derive(Debug)]
+pub(super) enum Speech {
+    /// Nobody knows yet.
+    Undecided,
+    Text,
+    /// Native, but it has not been welcomed.
+    Greeting,
+    Native(Box<Native>),
+}
+
+/// What the engine knows of a native endpoint.
+#[derive(Debug)]
+pub(super) struct Native {
+    pub(super) session: Session,
+    /// The last sequence that was due to it and is written, or was announced as the end of a gap.
+    pub(super) prev: u64,
+    /// It may send inputs.
+    pub(super) sends: bool,
+    /// It has said BYE: its session cannot be resumed.
+    pub(super) ended: bool,
+    /// Nothing more is read from it until it has read what it was told.
+    pub(super) crammed: bool,
+    /// How it is reached over datagrams.
+    pub(super) courier: Option<Courier>,
+}
+
+/// A registered client.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Counts up from 1 and is never used again.
+    pub number: u64,
+    /// The driver's handle.
+    pub tag: u64,
+    /// Where it came in.
+    pub listener: ListenerNumber,
+    /// How it came.
+    pub transport: Transport,
+    /// Who it is.
+    pub peer: Peer,
+    /// When it was registered.
+    pub registered: Time,
+    /// When it was last heard.
+    pub heard: Time,
+    /// Inputs that came from it.
+    pub inputs: u64,
+    /// Upcalls that were written to it.
+    pub upcalls: u64,
+    pub(super) receives: bool,
+    /// Where it stands among those who get everything; `u32::MAX` if it is not one of them.
+    pub(super) everyone: u32,
+    pub(super) speech: Speech,
+    /// Streams have none.
+    pub(super) lease: Option<Box<Lease>>,
+    pub(super) delivery: Delivery,
+    /// Meaningless while it is caught up, but never behind where it was when it was registered.
+    pub(super) cursor: Cursor,
+    /// It gets nothing from here on; `u64::MAX` while it stays.
+    pub(super) until: u64,
+    pub(super) leaving: Option<Reason>,
+    pub(super) slow: Option<Box<Slow>>,
+    pub(super) outbox: Option<Box<Outbox>>,
+}
+
+impl Endpoint {
+    /// Whether upcalls are due to it.
+    pub fn receives(&self) -> bool {
+        self.receives
+    }
+
+    /// When its lease ends, on the clock that counts suspend, if it has one.
+    pub fn lease(&self) -> Option<Time> {
+        self.lease.as_ref().map(|lease| lease.until)
+    }
+
+    /// Whether every input is due to it.
+    pub(super) fn gets_everything(&self) -> bool {
+        self.everyone != u32::MAX
+    }
+
+    /// Whether nothing is to be sent to it now, but for what may become due.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.delivery, Delivery::CaughtUp | Delivery::Unacknowledged)
+    }
+
+    /// Whether its socket is full.
+    pub fn is_behind(&self) -> bool {
+        self.delivery == Delivery::Blocked
+    }
+
+    /// Whether it speaks the native protocol, and has been welcomed.
+    pub fn is_native(&self) -> bool {
+        self.native().is_some()
+    }
+
+    /// What it calls itself, if it has said that.
+    pub fn name(&self) -> Option<&str> {
+        self.native().map(|native| &*native.session.name).filter(|name| !name.is_empty())
+    }
+
+    pub(super) fn native(&self) -> Option<&Native> {
+        if let Speech::Native(native) = &self.speech { Some(native) } else { None }
+    }
+
+    pub(super) fn native_mut(&mut self) -> Option<&mut Native> {
+        if let Speech::Native(native) = &mut self.speech { Some(native) } else { None }
+    }
+
+    pub(super) fn filters(&self) -> Option<&Filters> {
+        self.native()?.session.filters.as_deref()
+    }
+
+    pub(super) fn courier_mut(&mut self) -> Option<&mut Courier> {
+        self.native_mut()?.courier.as_mut()
+    }
+
+    /// Which rendition of the log it reads.
+    pub(super) fn rendition(&self) -> Rendition {
+        match self.speech {
+            Speech::Undecided | Speech::Text => Rendition::Text,
+            Speech::Greeting | Speech::Native(_) => Rendition::Frames,
+        }
+    }
+
+    /// Where it was in the log when it came, until it is known what it speaks and wants.
+    pub(super) fn place(&self) -> u64 {
+        if matches!(self.speech, Speech::Greeting) { self.until } else { self.cursor.sequence }
+    }
+
+    /// What of the log it still needs begins here.
+    pub(super) fn floor(&self) -> Cursor {
+        let unacknowledged = self.native().and_then(|native| native.courier.as_ref()?.oldest());
+        unacknowledged.map_or(self.cursor, |sequence| Cursor::at(sequence).min(self.cursor))
+    }
+
+    /// Whether inputs wait for it when it falls behind: not if all it is promised is best effort.
+    pub(super) fn is_patient(&self) -> bool {
+        !self.transport.is_datagram() || self.is_native()
+    }
+
+    /// Why it is about to leave, if it is.
+    pub fn leaving(&self) -> Option<Reason> {
+        self.leaving
+    }
+
+    pub(super) fn reading(&self, next: u64) -> Reading<'_> {
+        let filters = self.filters();
+        Reading { cursor: self.cursor, until: self.until.min(next), reader: self.number, filters }
+    }
+}

@@ -1,0 +1,349 @@
+//! What native endpoints say: HELLO and what it leads to, messages and their receipts, filters, signs of life.
+
+use std::rc::Rc;
+
+use super::courier::Courier;
+use super::endpoint::{Delivery, EndpointId, Native, Speech};
+use super::log::Rendition;
+use super::outbox::MAX_CONTROL;
+use super::ring::Cursor;
+use super::session::{Novelty, Session};
+use super::topics::Filters;
+use super::{Accepted, Engine, Input, Intake, Now, Origin};
+use crate::address::Peer;
+use crate::wire::frame::{
+    Code, ErrorFrame, Filters as FilterFrame, Frame, Gap, GapReason, Hello, Role, Send, VERSION, Violation, Welcome,
+    kind,
+};
+use crate::wire::reason::Reason;
+
+/// What a listener allows the native endpoints that come in there.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// Their inputs are taken.
+    pub sends: bool,
+    /// Upcalls are due to them.
+    pub receives: bool,
+    /// They may ask for what was said before they came.
+    pub history: bool,
+}
+
+/// Why a HELLO is not welcome, or another frame not accepted.
+pub(super) const fn refusal(code: Code, about: u8, text: &'static str) -> Violation {
+    Violation { code, about, reference: 0, text }
+}
+
+impl Engine {
+    /// Takes the HELLO of an endpoint that was registered for it: on a stream, answers it by WELCOME or ERROR; on a
+    /// datagram transport, the answer is the driver's to send. The credentials are the driver's to check before.
+    pub fn hello(&mut self, now: Now, id: EndpointId, hello: &Hello<'_>, terms: Terms) -> Result<Welcome, Violation> {
+        let greeted = self.greet(now, id, hello, terms);
+        let is_stream = self.registry.get(id).is_some_and(|endpoint| !endpoint.transport.is_datagram());
+        match &greeted {
+            Err(violation) if is_stream => self.violation(now, id, violation),
+            _ => {}
+        }
+        greeted
+    }
+
+    fn greet(&mut self, now: Now, id: EndpointId, hello: &Hello<'_>, terms: Terms) -> Result<Welcome, Violation> {
+        let wrong = |code, text| Err(refusal(code, kind::HELLO, text));
+        let next = self.log.next();
+        let Some(endpoint) = self.registry.get(id) else { return wrong(Code::Unexpected, "it has left") };
+        if !matches!(endpoint.speech, Speech::Greeting) || endpoint.leaving.is_some() {
+            return wrong(Code::Unexpected, "it was welcomed already");
+        }
+        if !(hello.versions.0..=hello.versions.1).contains(&VERSION) {
+            return wrong(Code::Version, "only version 1 is spoken here");
+        }
+        if hello.since.is_some() && !terms.history {
+            return wrong(Code::NotPermitted, "this listener has no history");
+        }
+        let user = match endpoint.peer {
+            Peer::Unix(credentials) => Some(credentials.uid),
+            Peer::Inet(_) => None,
+        };
+        let mut filters = (!hello.filters.is_empty()).then(Filters::default);
+        if filters.as_mut().is_some_and(|filters| !filters.add(hello.filters.iter().copied())) {
+            return wrong(Code::Limit, "too many filters");
+        }
+        let place = endpoint.place();
+        let place = if self.undecided.contains(&(place, id)) { place } else { next };
+        let (transport, own) = (endpoint.transport, endpoint.number);
+        let session = match &hello.resume {
+            Some(resume) if resume.last >= next => {
+                return wrong(Code::Malformed, "what it claims to have seen is not said yet");
+            }
+            Some(resume) => match self.claim(now, resume, user) {
+                Some(session) => session,
+                None => return wrong(Code::UnknownSession, "there is no such session (any more)"),
+            },
+            None => Session {
+                number: own,
+                secret: [self.entropy.next().to_be_bytes(), self.entropy.next().to_be_bytes()]
+                    .concat()
+                    .try_into()
+                    .unwrap_or_default(),
+                user,
+                name: hello.name.into(),
+                role: hello.role,
+                filters: filters.map(Rc::new),
+                ..Session::default()
+            },
+        };
+        // From here on nothing can go wrong.
+        self.forget_silence(id);
+        let oldest = self.log.ring(Rendition::Frames).oldest();
+        let wanted = match (&hello.resume, hello.since) {
+            // What was said before the session began is not for it to ask for.
+            (Some(resume), _) => (resume.last + 1).max(session.start),
+            (None, Some(0)) => oldest,
+            (None, Some(since)) => since.min(next),
+            (None, None) => place,
+        };
+        let start = wanted.max(oldest);
+        let session = Session { start: if hello.resume.is_some() { session.start } else { wanted }, ..session };
+        let receives = terms.receives && session.role != Role::SendOnly;
+        let key = if transport.is_datagram() { self.entropy.next().max(1) } else { 0 };
+        let welcome = Welcome {
+            version: VERSION,
+            resumed: hello.resume.is_some(),
+            lease: if key == 0 { 0 } else { self.settings.lease.as_millis().try_into().unwrap_or(u32::MAX) },
+            id: session.number,
+            secret: session.secret,
+            key,
+            log: self.log_id,
+            start: wanted,
+            next,
+            nonce: hello.nonce,
+            last_message: session.messages.last(),
+            max_message: self.settings.max_message.try_into().unwrap_or(u32::MAX),
+        };
+        let courier = (key != 0).then(|| Courier::new(welcome, self.entropy.next()));
+        let (number, filters) = (session.number, session.filters.clone());
+        let sends = terms.sends && session.role != Role::ReceiveOnly;
+        let native = Native { session, prev: start - 1, sends, ended: false, crammed: false, courier };
+        self.sessions.enter(number, id);
+        self.registry.renumber(id, number);
+        self.registry.speaks(id, Speech::Native(Box::new(native)));
+        self.registry.receive(id, receives, filters);
+        if let Some(endpoint) = self.registry.get_mut(id) {
+            (endpoint.cursor, endpoint.until) = (Cursor::at(start), u64::MAX);
+            if endpoint.delivery != Delivery::Ready {
+                self.ready.push(id);
+            }
+            endpoint.delivery = Delivery::Ready;
+        }
+        if key == 0 {
+            self.control(id, &Frame::Welcome(welcome));
+        }
+        if receives && wanted < start {
+            self.counters.gaps += 1;
+            self.announce_gap(id, Gap { first: wanted, last: start - 1, reason: GapReason::Evicted });
+        }
+        if start < next {
+            // Inputs wait for it, if need be, as for everyone who is behind.
+            self.place(now, id);
+        }
+        Ok(welcome)
+    }
+
+    /// The session that somebody claims, if it is that one's. An endpoint that has it leaves.
+    fn claim(&mut self, now: Now, resume: &crate::wire::frame::Resume, user: Option<u32>) -> Option<Session> {
+        if let Some(old) = self.sessions.endpoint(resume.id) {
+            let native = self.registry.get(old).and_then(|endpoint| endpoint.native());
+            if !native.is_some_and(|native| native.session.is_claimed_by(resume, user) && !native.ended) {
+                return None;
+            }
+            self.leave(now, old, Reason::Superseded);
+            self.sessions.leave(resume.id, old);
+            if let Some(native) = self.registry.get_mut(old).and_then(|endpoint| endpoint.native_mut()) {
+                return Some(std::mem::take(&mut native.session));
+            }
+        }
+        self.sessions.claim(resume, user)
+    }
+
+    pub(super) fn announce_gap(&mut self, id: EndpointId, gap: Gap) {
+        match self.registry.get_mut(id).and_then(|endpoint| endpoint.courier_mut()) {
+            Some(courier) => courier.announce(gap),
+            None => self.control(id, &Frame::Gap(gap)),
+        }
+    }
+
+    /// Tells a native endpoint something, at the next boundary of a record.
+    pub(super) fn control(&mut self, id: EndpointId, frame: &Frame<'_>) {
+        let Some(endpoint) = self.registry.get_mut(id) else { return };
+        if endpoint.delivery == Delivery::Deaf {
+            return;
+        }
+        let is_datagram = endpoint.transport.is_datagram();
+        let outbox = endpoint.outbox.get_or_insert_default();
+        // Over datagrams the client asks again.
+        if !is_datagram || outbox.pending_control() < MAX_CONTROL {
+            outbox.control(frame);
+        }
+        self.make_ready(id);
+    }
+
+    /// Answers a frame that is wrong; where it has to, ends the stream behind it.
+    pub fn violation(&mut self, now: Now, id: EndpointId, violation: &Violation) {
+        let Violation { code, about, reference, text } = *violation;
+        self.counters.violations += 1;
+        let Some(endpoint) = self.registry.get_mut(id) else { return };
+        let is_datagram = endpoint.transport.is_datagram();
+        if about == kind::SEND
+            && code != Code::Busy
+            && (is_datagram || !code.is_fatal())
+            && let Some(native) = endpoint.native_mut()
+        {
+            native.session.messages.refuse(reference, code);
+        }
+        self.control(id, &Frame::Error(ErrorFrame { code, about, reference, text }));
+        if code.is_fatal() && !is_datagram {
+            self.leave(now, id, Reason::Protocol);
+        }
+    }
+
+    /// Takes a frame of a native endpoint, other than its HELLO. Returns what became of it if it was a new input.
+    pub fn frame(&mut self, now: Now, id: EndpointId, frame: &Frame<'_>) -> Option<Accepted> {
+        let endpoint = self.registry.get_mut(id).filter(|endpoint| endpoint.leaving.is_none())?;
+        endpoint.heard = now.time;
+        let is_datagram = endpoint.transport.is_datagram();
+        if !endpoint.is_native() {
+            self.violation(now, id, &refusal(Code::Unexpected, 0, "HELLO comes first"));
+            return None;
+        }
+        match frame {
+            Frame::Send(send) => return self.send(now, id, send),
+            Frame::Subscribe(filters) => self.subscribe(now, id, filters, true),
+            Frame::Unsubscribe(filters) => self.subscribe(now, id, filters, false),
+            Frame::Ack(ack) if is_datagram => self.acked(now, id, ack),
+            Frame::Ping { nonce, .. } => self.control(id, &Frame::Pong { nonce: *nonce }),
+            Frame::Bye(_) => {
+                if let Some(native) = endpoint.native_mut() {
+                    native.ended = true;
+                }
+                self.leave(now, id, Reason::Closed);
+            }
+            Frame::Pong { .. } | Frame::Skippable(_) => {}
+            other => {
+                let text = "such a frame does not come here";
+                self.violation(now, id, &refusal(Code::Unexpected, other.kind(), text));
+            }
+        }
+        None
+    }
+
+    fn send(&mut self, now: Now, id: EndpointId, send: &Send<'_>) -> Option<Accepted> {
+        let held = self.holds(now, id);
+        let endpoint = self.registry.get_mut(id)?;
+        let is_datagram = endpoint.transport.is_datagram();
+        let (number, receives) = (endpoint.number, endpoint.receives);
+        let native = endpoint.native_mut()?;
+        let wrong = |code, text| Violation { reference: send.id, ..refusal(code, kind::SEND, text) };
+        let mistake = match native.session.messages.judge(send.id) {
+            Novelty::Refused(code) => wrong(code, "this message was refused before"),
+            Novelty::New if !native.sends => wrong(Code::NotPermitted, "this endpoint may not send"),
+            Novelty::New if send.payload.len() > self.settings.max_message => {
+                wrong(Code::TooLarge, "the payload is too large")
+            }
+            Novelty::New if is_datagram && held => wrong(Code::Busy, "inputs wait for a slow endpoint"),
+            Novelty::New => {
+                endpoint.inputs += 1;
+                let origin = Origin(endpoint.transport, endpoint.peer);
+                let (sender, topic, data) = (Some((id, number, receives)), send.topic, send.payload);
+                let accepted = self.append(now, &Input { sender, origin, topic, data, native: true });
+                let native = self.registry.get_mut(id)?.native_mut()?;
+                let due = u32::try_from(accepted.others).unwrap_or(u32::MAX);
+                let receipt = native.session.messages.accept(accepted.sequence, due);
+                if send.receipt {
+                    self.control(id, &Frame::Receipt(receipt));
+                }
+                return Some(accepted);
+            }
+            Novelty::Repeat(receipt) => {
+                if send.receipt {
+                    self.control(id, &Frame::Receipt(receipt));
+                }
+                return None;
+            }
+            Novelty::Stale => wrong(Code::Stale, "the receipt of this message is no longer kept"),
+            // The ones before it are on their way, or will be sent again, and so will this.
+            Novelty::Ahead if is_datagram => return None,
+            Novelty::Ahead => wrong(Code::OutOfOrder, "message ids rise by one"),
+        };
+        self.violation(now, id, &mistake);
+        None
+    }
+
+    /// Whether the inputs of a datagram endpoint have to wait.
+    fn holds(&mut self, now: Now, id: EndpointId) -> bool {
+        let others = match self.intake() {
+            Intake::Open | Intake::Full => false,
+            Intake::Only(only) => only != id,
+            Intake::Held => true,
+        };
+        others || self.park(now, id)
+    }
+
+    fn subscribe(&mut self, now: Now, id: EndpointId, change: &FilterFrame<'_>, add: bool) {
+        let Some(endpoint) = self.registry.get_mut(id) else { return };
+        let receives = endpoint.receives;
+        let Some(native) = endpoint.native_mut() else { return };
+        let about = if add { kind::SUBSCRIBE } else { kind::UNSUBSCRIBE };
+        if !receives {
+            let wrong = refusal(Code::NotPermitted, about, "this endpoint gets no upcalls");
+            return self.violation(now, id, &Violation { reference: change.request.into(), ..wrong });
+        }
+        let session = &mut native.session;
+        if change.request > session.last_request {
+            session.last_request = change.request;
+            let before = session.filters.clone();
+            let mut filters = before.as_deref().cloned().unwrap_or_default();
+            let names = change.filters.iter().copied();
+            let fits = match (add, &before) {
+                (true, _) => filters.add(names),
+                (false, Some(_)) => {
+                    filters.remove(names);
+                    true
+                }
+                // It gets everything, and goes on getting it.
+                (false, None) => true,
+            };
+            if !fits {
+                let wrong = refusal(Code::Limit, about, "too many filters");
+                return self.violation(now, id, &Violation { reference: change.request.into(), ..wrong });
+            }
+            if add || before.is_some() {
+                // The record that it is inside of was due to it by the filters until now.
+                if !self.finish_record(id) {
+                    return self.cut(now, id);
+                }
+                self.registry.receive(id, true, Some(Rc::new(filters)));
+            }
+        }
+        self.make_ready(id);
+        let Some(endpoint) = self.registry.get(id) else { return };
+        let from = endpoint.cursor.sequence + u64::from(endpoint.cursor.offset > 0);
+        let in_force = endpoint.native().and_then(|native| native.session.filters.clone());
+        let filters = in_force.as_deref().map(|filters| filters.iter().collect()).unwrap_or_default();
+        let (request, everything) = (change.request, in_force.is_none());
+        self.control(id, &Frame::Subscribed { request, from, everything, filters });
+    }
+
+    /// Whether an endpoint has left so much control unread that nothing more is to be read from it.
+    pub(super) fn is_crammed(&mut self, id: EndpointId) -> bool {
+        let Some(endpoint) = self.registry.get_mut(id).filter(|endpoint| !endpoint.transport.is_datagram()) else {
+            return false;
+        };
+        let full = endpoint.outbox.as_ref().is_some_and(|outbox| outbox.pending_control() >= MAX_CONTROL);
+        match endpoint.native_mut() {
+            Some(native) if full => {
+                native.crammed = true;
+                true
+            }
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Which protocol an endpoint speaks: its first byte tells, or its silence. Until then its place in the log is kept.
+
+use std::time::Duration;
+
+use super::endpoint::{Delivery, EndpointId, Opening, Speech};
+use super::{Deadline, Engine, Now};
+use crate::wire::reason::Reason;
+
+/// Who may speak text, and has said nothing for so long, does.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// How long a HELLO may take to come where nothing else will do.
+const HELLO: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// A stream was registered whose protocol is to be found out.
+    pub(super) fn begin_deciding(&mut self, now: Now, id: EndpointId, opening: Opening) {
+        let time = match opening {
+            Opening::Text => return,
+            Opening::Undecided => SILENCE,
+            Opening::Native => HELLO,
+        };
+        self.set_silence(id, now.time + time);
+        if opening == Opening::Undecided {
+            self.undecided.insert((self.log.next(), id));
+        }
+    }
+
+    fn set_silence(&mut self, id: EndpointId, until: super::Time) {
+        if let Some(earlier) = self.silences.insert(id, until) {
+            self.deadlines.remove(&(earlier, id, Deadline::Silence));
+        }
+        self.deadlines.insert((until, id, Deadline::Silence));
+    }
+
+    /// An endpoint has begun to speak text.
+    pub fn speaks_text(&mut self, id: EndpointId) {
+        if !matches!(self.registry.get(id).map(|endpoint| &endpoint.speech), Some(Speech::Undecided)) {
+            return;
+        }
+        self.forget_silence(id);
+        self.registry.speaks(id, Speech::Text);
+        if let Some(endpoint) = self.registry.get_mut(id) {
+            endpoint.delivery = Delivery::Ready;
+            self.ready.push(id);
+        }
+    }
+
+    /// An endpoint has begun to speak native: its HELLO is awaited.
+    pub fn speaks_native(&mut self, now: Now, id: EndpointId) {
+        if matches!(self.registry.get(id).map(|endpoint| &endpoint.speech), Some(Speech::Undecided)) {
+            self.set_silence(id, now.time + HELLO);
+            self.registry.stop_receiving(id);
+            self.registry.speaks(id, Speech::Greeting);
+            if let Some(endpoint) = self.registry.get_mut(id) {
+                // Nothing is due to it before it is welcome; where it was is kept.
+                (endpoint.delivery, endpoint.until) = (Delivery::CaughtUp, endpoint.cursor.sequence);
+            }
+        }
+    }
+
+    /// An endpoint has said nothing for long enough.
+    pub(super) fn is_silent(&mut self, now: Now, id: EndpointId) {
+        self.silences.remove(&id);
+        match self.registry.get(id).map(|endpoint| &endpoint.speech) {
+            Some(Speech::Undecided) => self.speaks_text(id),
+            // What it has said may be waiting to be read, with everybody's inputs.
+            Some(Speech::Greeting) if self.held_since.is_some() => self.set_silence(id, now.time + SILENCE),
+            Some(Speech::Greeting) => self.leave(now, id, Reason::Silent),
+            _ => {}
+        }
+    }
+
+    /// Nobody may hold a place in the log for long that others need: who is still undecided then gets text, and who has
+    /// yet to say HELLO gets its place when it does.
+    pub(super) fn hurry_undecided(&mut self) {
+        while let Some((place, id)) = self.undecided.first().copied()
+            && (self.log.head() - self.log.position(super::Cursor::at(place)) > self.settings.max_behind / 4
+                || self.is_in_danger(id))
+        {
+            self.undecided.pop_first();
+            self.speaks_text(id);
+        }
+    }
+
+    /// It no longer matters whether an endpoint says something.
+    pub(super) fn forget_silence(&mut self, id: EndpointId) {
+        if let Some(until) = self.silences.remove(&id) {
+            self.deadlines.remove(&(until, id, Deadline::Silence));
+        }
+        if let Some(endpoint) = self.registry.get(id) {
+            self.undecided.remove(&(endpoint.place(), id));
+        }
+    }
+
+    /// An endpoint leaves before it is known what it speaks: it is told so in text if it has not begun to speak native.
+    pub(super) fn stop_deciding(&mut self, id: EndpointId) {
+        self.forget_silence(id);
+        let next = self.log.next();
+        let Some(endpoint) = self.registry.get_mut(id) else { return };
+        if endpoint.delivery == Delivery::Undecided {
+            if !endpoint.receives {
+                endpoint.cursor = super::Cursor::at(next);
+            }
+            endpoint.delivery = Delivery::Ready;
+            self.ready.push(id);
+            self.registry.speaks(id, Speech::Text);
+        }
+    }
+}

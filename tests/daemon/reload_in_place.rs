@@ -1,0 +1,106 @@
+//! SIGHUP, where a listener goes and another takes its address: whoever was at the old one is told.
+
+use std::net::TcpListener;
+
+use crate::common::{Daemon, Datagram, Place, Stream, listener};
+
+const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
+const GONE: &str = "upcalld: listener_removed\n";
+
+fn config_of(daemon: &Daemon) -> String {
+    std::fs::read_to_string(daemon.setup().config_path()).expect("it is there")
+}
+
+/// UDP: one address becomes all of them, on the same port, and one again.
+#[test]
+fn udp_widens_and_narrows() {
+    let daemon = Daemon::start(&(listener("lab", "udp", "127.0.0.1:0", "open = true") + DATA));
+    let port = daemon.port("lab");
+    let mut config = config_of(&daemon);
+    let mut before = daemon.join_datagram("lab");
+    let mut old = "address = \"127.0.0.1:0\"\n".to_owned();
+    let both = if Place::Udp6.is_available() { "[::]" } else { "127.0.0.1" };
+    for (round, new) in ["0.0.0.0", both, "0.0.0.0", "127.0.0.1"].into_iter().enumerate() {
+        let dual = if new == "[::]" { "dual_stack = true\n" } else { "" };
+        let address = format!("address = \"{new}:{port}\"\n{dual}");
+        config = config.replace(&old, &address);
+        old = address;
+        // Sent before, and perhaps not read yet: an input all the same.
+        before.send(format!("{round}"));
+        daemon.reload(&config, " reloaded");
+        before.expect(format!("{round}"));
+        before.expect(GONE);
+        before.expect_nothing();
+        daemon.wait_log(&format!("info listening on udp://{new}:{port} (lab"));
+        let next = Datagram::open(&format!("udp://127.0.0.1:{port}"));
+        next.send("new");
+        next.expect("new");
+        before = next;
+    }
+    assert_eq!(daemon.log().count(" left: listener_removed;"), 4);
+    assert_eq!(daemon.log().count(" reload refused: "), 0);
+}
+
+/// Nobody else can take the port of a listener, neither before nor after a reload has let a second one have it.
+#[test]
+fn a_udp_port_is_shared_no_longer_than_it_takes() {
+    let daemon = Daemon::start(&(listener("lab", "udp", "127.0.0.1:0", "open = true") + DATA));
+    let port = daemon.port("lab");
+    let config = config_of(&daemon).replace("\"127.0.0.1:0\"", &format!("\"0.0.0.0:{port}\""));
+    daemon.reload(&config, " reloaded");
+    let other = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).expect("a socket");
+    other.set_reuse_port(true).expect("the option exists");
+    other.set_reuse_address(true).expect("the option exists");
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    assert!(other.bind(&address.into()).is_err(), "the port is the daemon's");
+}
+
+/// One path, first a socket for datagrams, then for streams, then for datagrams again.
+#[test]
+fn a_path_changes_its_kind() {
+    let datagrams = Place::DatagramPath.listener("local", "");
+    let streams = datagrams.replace("unix-datagram", "unix");
+    let daemon = Daemon::start(&(datagrams.clone() + DATA));
+    let peer = daemon.join_datagram("local");
+    daemon.reload(&(streams + DATA), " reloaded");
+    peer.expect(GONE);
+    peer.expect_nothing();
+    let stream = daemon.join("local");
+    stream.send("x\n");
+    stream.expect("x\n");
+    daemon.reload(&(datagrams + DATA), " reloaded");
+    stream.expect_rest(GONE);
+    let peer = daemon.join_datagram("local");
+    peer.send("y");
+    peer.expect("y");
+}
+
+/// A path has been given up for a new kind of socket when something else cannot be bound: it is as it was.
+#[test]
+fn a_path_comes_back_when_the_reload_is_refused() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = listener("taken", "tcp", &taken.local_addr().expect("bound").to_string(), "");
+    for (place, before, after) in
+        [(Place::DatagramPath, "unix-datagram", "unix"), (Place::UnixPath, "unix", "unix-datagram")]
+    {
+        let local = place.listener("local", "");
+        let changed = local.replace(&format!("\"{before}\""), &format!("\"{after}\""));
+        let udp = Place::Udp.listener("udp", "");
+        let daemon = Daemon::start(&(local.clone() + &udp + DATA));
+        let url = daemon.url("local");
+        let witness = daemon.join_datagram("udp");
+        let peer = (place == Place::DatagramPath).then(|| daemon.join_datagram("local"));
+        daemon.reload(&(changed + &udp + &taken + DATA), " reload refused: ");
+        let refused = daemon.log().lines_with(" reload refused: ");
+        assert!(refused[0].ends_with("the old configuration stays"), "{refused:?}");
+        match &peer {
+            Some(peer) => {
+                peer.send("still here");
+                peer.expect("still here");
+            }
+            None => Stream::connect(&url).send("still here"),
+        }
+        witness.expect("still here");
+        assert_eq!(daemon.log().count(" left: listener_removed"), 0);
+    }
+}

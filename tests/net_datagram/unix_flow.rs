@@ -1,0 +1,185 @@
+//! Unix datagram peers that have connected their sockets and do not read: what they leave unread is all charged to the one
+//! socket that serves them, and must leave room for those who read.
+
+use std::io::IoSlice;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use socket2::SockRef;
+use upcalld::address::UnixName;
+use upcalld::net::datagram::{
+    DatagramSocket, Destination, FlowControl, InFlight, Outbox, PeerSocket, Stalled, Trouble, UnixPeer,
+};
+use upcalld::net::listener::Binding;
+
+use super::DEADLINE;
+
+const SMALL: usize = 64;
+const LARGE: usize = 60 * 1024;
+
+/// net.core.wmem_max where nobody has changed it.
+const UNPRIVILEGED: usize = 212_992;
+
+struct Peer {
+    socket: UnixDatagram,
+    peer: UnixPeer,
+    in_flight: InFlight,
+}
+
+struct Scene {
+    ours: DatagramSocket,
+    address: SocketAddr,
+    flow: FlowControl,
+    outbox: Outbox,
+    name: String,
+}
+
+impl Scene {
+    fn new(test: &str) -> Scene {
+        let name = format!("upcalld-test-{}-{test}", std::process::id());
+        let ours = super::bind(&format!("unix-datagram://@{name}"), Binding::default()).unwrap();
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        Scene { ours, address, flow: FlowControl::default(), outbox: Outbox::new(), name }
+    }
+
+    /// One that is bound, but not connected.
+    fn peer(&self, number: usize) -> Peer {
+        let name = format!("{}-{number}", self.name);
+        let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        let peer = UnixPeer::verify(&UnixName::Abstract(name.into_bytes()), 0).unwrap();
+        Peer { socket, peer, in_flight: InFlight::default() }
+    }
+
+    fn connected(&self, number: usize) -> Peer {
+        let peer = self.peer(number);
+        peer.socket.connect_addr(&self.address).unwrap();
+        peer
+    }
+
+    /// A round for one peer: how many went, of those it was granted.
+    fn round(&mut self, to: &mut Peer, wanted: usize, size: usize) -> Result<(usize, Option<Trouble>), Stalled> {
+        let Scene { ours, flow, outbox, .. } = self;
+        flow.look(ours);
+        let granted = flow.grant(ours, &to.peer, &mut to.in_flight, wanted, size)?;
+        let bytes = vec![b'x'; size * granted];
+        let mut batch = ours.batch(outbox);
+        let segment = u16::try_from(size).ok().and_then(std::num::NonZeroU16::new).filter(|_| granted > 1);
+        batch.push(Destination::Unix(&to.peer), None, [IoSlice::new(&bytes)], segment);
+        let fate = batch.send()[0];
+        flow.sent(&mut to.in_flight, fate.sent, size);
+        assert!(flow.take_trouble().is_none(), "the kernel can be asked");
+        Ok((fate.sent, fate.trouble))
+    }
+
+    /// One datagram to a peer that reads at once.
+    fn is_served(&mut self, to: &mut Peer, size: usize) {
+        assert_eq!(self.round(to, 1, size), Ok((1, None)));
+        assert_eq!(to.socket.recv(&mut vec![0; size + 1]).unwrap(), size);
+    }
+}
+
+#[test]
+fn l8_a_connected_peer_gets_its_credit_and_no_more_before_it_has_read() {
+    for size in [SMALL, LARGE] {
+        let mut scene = Scene::new(&format!("credit-{size}"));
+        let [mut stalled, mut healthy] = [0, 1].map(|number| scene.connected(number));
+        let mut sent = 0;
+        let verdict = loop {
+            match scene.round(&mut stalled, 64, size) {
+                Ok((count, trouble)) => {
+                    assert_eq!(trouble, None);
+                    sent += count;
+                }
+                Err(verdict) => break verdict,
+            }
+        };
+        assert_eq!(verdict, Stalled::Connected);
+        assert!(sent >= if size == SMALL { 10 } else { 1 }, "{sent}");
+        let kept = scene.ours.kept().unwrap();
+        assert!(kept.sending <= (kept.send_buffer / 2).min(128 * 1024), "{kept:?}");
+        // Far more than its credit, since it reads.
+        for _ in 0..500 {
+            scene.is_served(&mut healthy, size);
+        }
+        // Nobody has read anything, and then it has read almost everything, and then all of it.
+        assert_eq!(scene.round(&mut stalled, 1, size), Err(Stalled::Connected));
+        for _ in 1..sent {
+            stalled.socket.recv(&mut vec![0; size + 1]).unwrap();
+        }
+        if sent > 1 {
+            assert_eq!(scene.round(&mut stalled, 1, size), Err(Stalled::Connected));
+        }
+        stalled.socket.recv(&mut vec![0; size + 1]).unwrap();
+        scene.is_served(&mut stalled, size);
+    }
+}
+
+/// As many as there is room for: what is left serves one reader after the other.
+#[test]
+fn l8_many_connected_peers_that_stall_leave_room_for_those_who_read() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    // How many may stall: with the send buffer of a privileged process, and without.
+    for (size, force, claim) in [(SMALL, true, 1_000), (LARGE, true, 1_020), (SMALL, false, 290), (LARGE, false, 6)] {
+        let mut scene = Scene::new(&format!("many-{size}-{force}"));
+        if !force {
+            SockRef::from(&scene.ours).set_send_buffer_size(UNPRIVILEGED).unwrap();
+        } else if scene.ours.kept().unwrap().send_buffer < 64 << 20 || hard < 1_100 {
+            eprintln!("SKIPPED l8_many_connected_peers: it needs CAP_NET_ADMIN and 1,100 open files");
+            continue;
+        }
+        let mut healthy = [0, 1, 2].map(|number| scene.connected(number));
+        let mut stalled: Vec<Peer> = (0..claim).map(|number| scene.connected(3 + number)).collect();
+        // The worst case: each takes all that it can get, one after the other.
+        let (mut held, mut room) = (0, true);
+        for peer in &mut stalled {
+            for round in 0.. {
+                match scene.round(peer, 64, size) {
+                    Ok((count, trouble)) => {
+                        assert_eq!(trouble, None, "{size} B: {held} are held");
+                        held += count;
+                    }
+                    Err(verdict) => {
+                        assert_eq!(verdict, Stalled::Connected);
+                        // Even the last of them is a newcomer that has got something.
+                        room &= round > 0;
+                        break;
+                    }
+                }
+            }
+        }
+        assert!(room, "each has got something");
+        for _ in 0..20 {
+            healthy.iter_mut().for_each(|peer| scene.is_served(peer, size));
+        }
+        // They go, and take with them what they held.
+        drop(stalled);
+        assert_eq!(scene.ours.kept().unwrap().sending, 0);
+    }
+}
+
+#[test]
+fn one_that_is_not_connected_is_told_from_one_that_is() {
+    let mut scene = Scene::new("unconnected");
+    let mut witness = scene.connected(0);
+    assert_eq!(scene.round(&mut witness, 1, LARGE), Ok((1, None)));
+    let mut peer = scene.peer(1);
+    // A newcomer who has nothing unread, whoever else has.
+    assert_eq!(scene.round(&mut peer, 1, LARGE), Ok((1, None)));
+    assert_eq!(scene.round(&mut peer, 1, LARGE), Err(Stalled::Unread));
+    assert!(PeerSocket::connect(&peer.peer, LARGE).is_ok());
+    // It connects, comes anew, and still has not read: it is not given the same credit again.
+    peer.socket.connect_addr(&scene.address).unwrap();
+    peer.in_flight = InFlight::default();
+    // Something has changed for all, or the answer would be that of the last question.
+    assert_eq!(witness.socket.recv(&mut vec![0; LARGE + 1]).unwrap(), LARGE);
+    assert_eq!(scene.round(&mut peer, 1, LARGE), Err(Stalled::Connected));
+    // One that is connected to somebody else takes nothing from us. What was in its queue is gone with that.
+    let somebody = scene.peer(2);
+    peer.socket.connect_addr(&somebody.socket.local_addr().unwrap()).unwrap();
+    let eperm = Trouble::Unreachable(nix::libc::EPERM);
+    assert_eq!(scene.round(&mut peer, 1, LARGE), Ok((0, Some(eperm))));
+    assert_eq!(PeerSocket::connect(&peer.peer, LARGE).unwrap_err(), eperm);
+}
