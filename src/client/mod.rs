@@ -25,9 +25,12 @@ mod interactive;
 mod lines;
 mod link;
 mod listen;
+pub mod machine;
 mod mailbox;
+mod native;
 mod output;
 mod pacer;
+mod programs;
 mod prompt;
 mod send;
 mod senders;
@@ -37,12 +40,17 @@ mod source;
 mod splitter;
 mod stream;
 
-use crate::cli::{Client, Command};
+use crate::cli;
+use crate::cli::{Command, Protocol};
 use crate::exit::Status;
 use failure::Failure;
 
+pub use native::{
+    Builder, Client, Code, Error, Gap, InputId, Item, Loss, Receipt, Role, Session, Subscription, Upcall,
+};
+
 /// Runs what the command line asks for, says on stderr what went wrong, and returns how to exit.
-pub fn run(options: &Client) -> Status {
+pub fn run(options: &cli::Client) -> Status {
     match dispatch(options) {
         Ok(()) => Status::Ok,
         Err(failure) => {
@@ -52,7 +60,7 @@ pub fn run(options: &Client) -> Status {
     }
 }
 
-fn dispatch(options: &Client) -> Result<(), Failure> {
+fn dispatch(options: &cli::Client) -> Result<(), Failure> {
     // Empty counts as unset, as it does for most variables.
     let environment = std::env::var_os("UPCALL_URL").filter(|url| !url.is_empty());
     let environment = environment.map(|url| url.to_string_lossy().into_owned());
@@ -60,8 +68,22 @@ fn dispatch(options: &Client) -> Result<(), Failure> {
         options.target.address(environment.as_deref()).map_err(|message| Failure::new(Status::Usage, message))?;
     match &options.command {
         None => interactive::run(&address),
-        Some(Command::Send(options)) => send::run(&address, options),
-        Some(Command::Listen(options)) => listen::run(&address, options),
+        Some(Command::Send(options)) => {
+            options.check().map_err(|message| Failure::new(Status::Usage, message))?;
+            match options.protocol {
+                Protocol::Native => programs::send::run(&address, options),
+                Protocol::Text => send::run(&address, options),
+            }
+        }
+        Some(Command::Listen(options)) => {
+            options.check().map_err(|message| Failure::new(Status::Usage, message))?;
+            match options.protocol {
+                Protocol::Native => programs::listen::run(&address, options),
+                Protocol::Text => listen::run(&address, options),
+            }
+        }
+        Some(Command::Exec(options)) => programs::exec::run(&address, options),
+        Some(Command::Ping(options)) => programs::ping::run(&address, options),
         Some(Command::Bench(options)) => bench::run(&address, options),
     }
 }
