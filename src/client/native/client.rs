@@ -15,7 +15,7 @@ use crate::wire::topic::is_topic;
 const MAX_ITEMS: usize = 1 << 20;
 const MAX_BYTES: usize = 64 << 20;
 
-/// An endpoint of a daemon: sends inputs, and iterates over what it hears of. See the [module](super) for examples.
+/// An endpoint of a daemon: sends inputs, and iterates over what it hears of. See the [module](crate::client) for examples.
 ///
 /// Belongs to one thread at a time, and works only while it is called: whoever listens should come back within a third of
 /// the daemon's `lease` on datagrams. To wait for something else, too, poll its descriptor (`AsFd`) for reading, and call
