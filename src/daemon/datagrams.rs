@@ -9,12 +9,14 @@ use super::peers::{Peer, PeerKey, PeerName, Route};
 use super::receive::log_input;
 use super::server::Server;
 use crate::address::{Address, Host, Peer as PeerAddress, Transport};
-use crate::config::{Config, Level, Role};
+use crate::config::{Config, Level, Protocol, Role};
 use crate::engine::{
     Claim, Dropped, EndpointId, Intake, ListenerNumber, Now, Opening, Registration, Verdict, is_command,
 };
 use crate::net::datagram::{Datagram, Destination, InFlight, Inbox, LocalAddress, Received, Sender, UnixPeer};
+use crate::wire::frame::{SEND_OVERHEAD, datagram};
 use crate::wire::reason::Reason;
+use crate::wire::topic::MAX_TOPIC;
 
 /// System calls for one listener in one turn: those who use others have to be served, too.
 const CALLS: usize = 8;
@@ -30,31 +32,40 @@ const LARGEST: usize = 1 << 20;
 pub(super) fn inbox(config: &Config) -> Inbox {
     let max_message = config.upcall.max_message;
     let rendered = config.upcall.format.max_rendered(max_message).max(1);
-    Inbox::new((config.slow_consumer.max_behind / 4 / rendered).clamp(1, 64), max_message.min(LARGEST))
+    // A message comes with what the native protocol has around it.
+    let largest = max_message + datagram::OVERHEAD + SEND_OVERHEAD + MAX_TOPIC;
+    Inbox::new((config.slow_consumer.max_behind / 4 / rendered).clamp(1, 64), largest.min(LARGEST))
 }
 
 /// Where a datagram comes from, once it is known to be somewhere.
-struct Source {
-    name: PeerName,
-    peer: PeerAddress,
-    local: Option<LocalAddress>,
-    trusted: bool,
+pub(super) struct Source {
+    pub(super) name: PeerName,
+    pub(super) peer: PeerAddress,
+    pub(super) local: Option<LocalAddress>,
+    pub(super) trusted: bool,
 }
 
 impl Server {
     /// Takes datagrams from every listener where some may be waiting, as long as the engine takes inputs.
     pub(super) fn receive_datagrams(&mut self, now: Now) {
-        if self.drain.is_some() {
-            return;
-        }
         let is_waiting = |active: &Active| active.waiting && matches!(active.socket, Socket::Datagrams(_));
         let waiting: Vec<_> = self.listeners.iter().filter(|(_, active)| is_waiting(active)).map(|(n, _)| *n).collect();
         for number in waiting {
             for _ in 0..CALLS {
-                if self.engine.intake() != Intake::Open || !self.receive_batch(now, number) {
+                if !self.may_receive_datagrams(number) || !self.receive_batch(now, number) {
                     break;
                 }
             }
+        }
+    }
+
+    /// While inputs wait, and in the end, datagrams wait in the socket's buffer; unless acknowledgements may be among them.
+    pub(super) fn may_receive_datagrams(&self, number: ListenerNumber) -> bool {
+        match self.engine.intake() {
+            _ if self.drain.is_some() => self.peers.has_native(number),
+            Intake::Open => true,
+            Intake::Full => false,
+            Intake::Held | Intake::Only(_) => self.peers.has_native(number),
         }
     }
 
@@ -94,7 +105,12 @@ impl Server {
         more
     }
 
-    fn handle_datagram(&mut self, now: Now, number: ListenerNumber, datagram: &Datagram<'_>) -> Result<(), Dropped> {
+    pub(super) fn handle_datagram(
+        &mut self,
+        now: Now,
+        number: ListenerNumber,
+        datagram: &Datagram<'_>,
+    ) -> Result<(), Dropped> {
         let Some(active) = self.listeners.get(&number) else { return Ok(()) };
         let (role, transport) = (active.rules.role, active.socket.address().transport());
         if datagram.truncated {
@@ -118,6 +134,27 @@ impl Server {
             // The name is another user's by now, whom the rules have let in by itself: what was registered is gone.
             let endpoint = peer.endpoint;
             self.engine.lost(now, endpoint, Reason::Reset);
+            self.see_off(now);
+        }
+        let Some(active) = self.listeners.get(&number) else { return Ok(()) };
+        let registered = self.peers.find(number, &source.name);
+        if datagram.bytes.first() == Some(&0) && active.rules.protocol != Protocol::Text {
+            return self.native_datagram(now, number, &source, datagram.bytes);
+        }
+        if active.rules.protocol == Protocol::Native || active.rules.token.is_some() {
+            return Err(Dropped::Protocol);
+        }
+        if datagram.bytes.len() > self.config.upcall.max_message {
+            return Err(Dropped::TooLarge);
+        }
+        if registered.is_some_and(|(_, peer)| peer.native) {
+            return Err(Dropped::Protocol);
+        }
+        if self.drain.is_some() {
+            return Err(Dropped::Refused);
+        }
+        if matches!(self.engine.intake(), Intake::Held | Intake::Only(_)) {
+            return self.defer(number, datagram);
         }
         // One that has said bye is not known any more, even while it still has something to get.
         let known = registered.map(|(key, peer)| (key, peer.endpoint)).filter(|(_, endpoint)| {
@@ -215,7 +252,8 @@ impl Server {
         let (max_per_listener, max_per_source) = (rules.max_endpoints, admission::max_per_source(rules, source.peer));
         let (transport, peer) = (socket.address().transport(), source.peer);
         let endpoint = EndpointId::default();
-        let key = self.peers.insert(Peer { listener: number, name: source.name.clone(), route, endpoint });
+        let name = source.name.clone();
+        let key = self.peers.insert(Peer { listener: number, name, route, native: false, endpoint });
         let tag = key.tag();
         let who = Registration {
             opening: Opening::Text,
@@ -247,7 +285,7 @@ impl Server {
     }
 
     /// How a peer is written to from now on.
-    fn route(&mut self, source: &Source) -> Result<Route, Dropped> {
+    pub(super) fn route(&mut self, source: &Source) -> Result<Route, Dropped> {
         match (&source.name, source.peer) {
             (PeerName::Inet(address), _) => Ok(Route::Inet { address: *address, local: source.local }),
             (PeerName::Unix(name), PeerAddress::Unix(credentials)) => {
@@ -263,7 +301,7 @@ impl Server {
     }
 
     /// A peer is heard again: it may have addressed another of our addresses, or have made its socket anew.
-    fn renew_route(&mut self, key: PeerKey, source: &Source) -> Result<(), Dropped> {
+    pub(super) fn renew_route(&mut self, key: PeerKey, source: &Source) -> Result<(), Dropped> {
         let is_current = match self.peers.get(key).map(|peer| &peer.route) {
             Some(Route::Inet { local, .. }) => *local == source.local,
             Some(Route::Unix { peer, .. }) => peer.is_current(),
@@ -337,7 +375,7 @@ fn is_ourselves(socket: &Socket, peer: SocketAddr, local: Option<LocalAddress>) 
 }
 
 /// Whom the limits count an address for.
-fn limited(name: &PeerName) -> PeerName {
+pub(super) fn limited(name: &PeerName) -> PeerName {
     match name {
         PeerName::Inet(SocketAddr::V6(v6)) => {
             let network = v6.ip().to_bits() & !u128::from(u64::MAX);

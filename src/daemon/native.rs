@@ -111,7 +111,12 @@ impl Server {
 }
 
 /// Whether a HELLO carries what its listener asks for.
-pub(super) fn authenticate(_rules: &config::Listener, _hello: &Hello<'_>) -> Result<(), Violation> {
-    let _ = (Code::Unauthorized, kind::HELLO);
-    Ok(())
+pub(super) fn authenticate(rules: &config::Listener, hello: &Hello<'_>) -> Result<(), Violation> {
+    let text = match (&rules.token, hello.token) {
+        (None, _) => return Ok(()),
+        (Some(token), Some(offered)) if token.is(offered) => return Ok(()),
+        (Some(_), Some(_)) => "the token is wrong",
+        (Some(_), None) => "this listener wants a token",
+    };
+    Err(Violation { code: Code::Unauthorized, about: kind::HELLO, reference: hello.nonce, text })
 }

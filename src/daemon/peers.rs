@@ -76,6 +76,8 @@ pub(super) struct Peer {
     pub(super) listener: ListenerNumber,
     pub(super) name: PeerName,
     pub(super) route: Route,
+    /// It speaks the native protocol.
+    pub(super) native: bool,
     /// Its endpoint; the null key only until it is registered.
     pub(super) endpoint: EndpointId,
 }
@@ -85,6 +87,8 @@ pub(super) struct Peer {
 pub(super) struct Peers {
     peers: SlotMap<PeerKey, Peer>,
     names: HashMap<(ListenerNumber, PeerName), PeerKey>,
+    /// How many speak the native protocol, by listener.
+    native: HashMap<ListenerNumber, usize>,
 }
 
 impl Peers {
@@ -95,9 +99,29 @@ impl Peers {
 
     pub(super) fn insert(&mut self, peer: Peer) -> PeerKey {
         let name = (peer.listener, peer.name.clone());
+        if peer.native {
+            *self.native.entry(peer.listener).or_default() += 1;
+        }
         let key = self.peers.insert(peer);
         self.names.insert(name, key);
         key
+    }
+
+    /// Whether anybody on a listener speaks the native protocol.
+    pub(super) fn has_native(&self, listener: ListenerNumber) -> bool {
+        self.native.get(&listener).is_some_and(|count| *count > 0)
+    }
+
+    /// A peer has another address from now on.
+    pub(super) fn rename(&mut self, key: PeerKey, name: PeerName, route: Route) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let before = std::mem::replace(&mut peer.name, name.clone());
+        peer.route = route;
+        let listener = peer.listener;
+        if self.names.get(&(listener, before.clone())) == Some(&key) {
+            self.names.remove(&(listener, before));
+        }
+        self.names.insert((listener, name), key);
     }
 
     pub(super) fn get(&self, key: PeerKey) -> Option<&Peer> {
@@ -110,6 +134,11 @@ impl Peers {
 
     pub(super) fn remove(&mut self, key: PeerKey) {
         if let Some(peer) = self.peers.remove(key) {
+            if peer.native
+                && let Some(count) = self.native.get_mut(&peer.listener)
+            {
+                *count -= 1;
+            }
             let name = (peer.listener, peer.name);
             // It may have joined again before it was gone.
             if self.names.get(&name) == Some(&key) {

@@ -10,7 +10,9 @@ use super::server::Server;
 use crate::engine::{EndpointId, ListenerNumber, Now, Progress};
 use crate::net::datagram::{Fate, PeerSocket, Stalled, Trouble};
 use crate::net::poller::Interest;
+use crate::wire::frame::{UPCALL_OVERHEAD, datagram};
 use crate::wire::reason::Reason;
+use crate::wire::topic::MAX_TOPIC;
 
 /// The most bytes of a run, which is sent as one packet at first, and the most datagrams.
 const MAX_RUN: usize = 65_507;
@@ -33,6 +35,9 @@ impl Server {
                 |id: &EndpointId| self.engine.endpoint(*id).map(|endpoint| endpoint.listener) != Some(number);
             let end = rest.iter().position(is_other).unwrap_or(rest.len());
             let mut group: Vec<EndpointId> = rest.drain(..end).collect();
+            let is_native = |id: &mut EndpointId| self.engine.endpoint(*id).is_some_and(|e| e.is_native());
+            let native: Vec<EndpointId> = group.extract_if(.., is_native).collect();
+            self.post_native(now, number, native);
             group.retain(|id| !self.post_alone(now, *id));
             while !group.is_empty() {
                 self.post_round(now, number, &mut group);
@@ -170,12 +175,12 @@ impl Server {
         }
     }
 
-    fn is_unix(&self, id: EndpointId) -> bool {
+    pub(super) fn is_unix(&self, id: EndpointId) -> bool {
         self.engine.endpoint(id).is_some_and(|endpoint| !endpoint.transport.is_inet())
     }
 
     /// The socket of a listener is full: the poller says when there is room.
-    fn wait_for_port(&mut self, number: ListenerNumber, id: EndpointId) {
+    pub(super) fn wait_for_port(&mut self, number: ListenerNumber, id: EndpointId) {
         let Some(active) = self.listeners.get_mut(&number) else { return };
         active.blocked.push(id);
         if active.blocked.len() == 1 && self.poller.modify(&active.socket, number.into(), Interest::ReadWrite).is_err()
@@ -201,9 +206,11 @@ impl Server {
     /// nobody else. It may also be that the others have filled the socket that all share, and that it reads well enough: so
     /// it is written to over its own at once. One that can have none, since it has connected its socket to ours, is tried
     /// again after a while.
-    fn stalled(&mut self, now: Now, id: EndpointId) {
+    pub(super) fn stalled(&mut self, now: Now, id: EndpointId) {
         let Some(key) = self.engine.endpoint(id).map(|endpoint| PeerKey::from_tag(endpoint.tag)) else { return };
-        let largest = self.config.upcall.format.max_rendered(self.config.upcall.max_message);
+        let max_message = self.config.upcall.max_message;
+        let framed = max_message + datagram::OVERHEAD + UPCALL_OVERHEAD + MAX_TOPIC;
+        let largest = self.config.upcall.format.max_rendered(max_message).max(framed);
         if let Some(peer) = self.peers.get_mut(key)
             && let Route::Unix { peer, own: own @ None, .. } = &mut peer.route
         {
@@ -212,7 +219,9 @@ impl Server {
             let watched = |socket: &PeerSocket| self.poller.add(socket, key.token(), Interest::ReadWrite).is_ok();
             *own = socket.filter(watched);
             if own.is_some() {
-                if !self.post_alone(now, id) {
+                let is_native = self.engine.endpoint(id).is_some_and(|endpoint| endpoint.is_native());
+                let posted = if is_native { self.post_native_alone(now, id) } else { self.post_alone(now, id) };
+                if !posted {
                     self.gone(now, id);
                 }
                 return;
@@ -231,7 +240,7 @@ impl Server {
     }
 
     /// A peer has got everything: it is served with the others again once it has also read it.
-    fn back_to_the_others(&mut self, key: PeerKey) {
+    pub(super) fn back_to_the_others(&mut self, key: PeerKey) {
         if let Some(Peer { route: Route::Unix { own, .. }, .. }) = self.peers.get_mut(key)
             && own.as_ref().is_some_and(PeerSocket::is_drained)
         {
@@ -248,7 +257,7 @@ impl Server {
     }
 
     /// Nobody has the socket of a peer any more.
-    fn gone(&mut self, now: Now, id: EndpointId) {
+    pub(super) fn gone(&mut self, now: Now, id: EndpointId) {
         let leaving = self.engine.endpoint(id).and_then(|endpoint| endpoint.leaving());
         self.engine.lost(now, id, leaving.unwrap_or(Reason::Reset));
     }

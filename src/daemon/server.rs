@@ -10,6 +10,7 @@ use super::clock::Clock;
 use super::connection::{Connection, ConnectionKey};
 use super::datagrams;
 use super::deadlines::Deadlines;
+use super::deferred::Deferred;
 use super::drain::Drain;
 use super::flush::Lingering;
 use super::listening::{Active, Socket};
@@ -76,6 +77,10 @@ pub(super) struct Server {
     /// None while its datagrams are handled.
     pub(super) inbox: Option<Inbox>,
     pub(super) outbox: Outbox,
+    /// Text datagrams that wait with everybody's inputs, though their socket has to be read.
+    pub(super) deferred: Deferred,
+    /// Native datagrams on their way out.
+    pub(super) letters: Vec<u8>,
     /// The runs of one round: how many datagrams, and how large they are.
     pub(super) runs: Vec<(usize, usize)>,
     /// Set to the next lease that may end.
@@ -150,6 +155,8 @@ impl Server {
             gate: Gate::new(),
             inbox: Some(datagrams::inbox(&config)),
             outbox: Outbox::new(),
+            deferred: Deferred::default(),
+            letters: Vec::new(),
             runs: Vec::new(),
             alarm,
             lingering: Deadlines::new(LINGER),
@@ -273,6 +280,7 @@ impl Server {
     fn turn(&mut self, now: Now) {
         self.accept(now);
         self.receive(now);
+        self.receive_deferred(now);
         self.receive_datagrams(now);
         self.engine.expire(now);
         self.look_after(now);
@@ -322,10 +330,10 @@ impl Server {
             Intake::Held => false,
         };
         let open = self.engine.intake() == Intake::Open && self.drain.is_none();
-        let waiting = self.listeners.values().any(|active| match active.socket {
+        let waiting = self.listeners.iter().any(|(number, active)| match active.socket {
             Socket::Streams(_) => active.waiting && self.exhausted.next().is_none(),
-            Socket::Datagrams(_) => active.waiting && open,
-        });
+            Socket::Datagrams(_) => active.waiting && self.may_receive_datagrams(*number),
+        }) || (open && !self.deferred.is_empty());
         if inputs || waiting || !self.discarding.is_empty() {
             return Some(Duration::ZERO);
         }

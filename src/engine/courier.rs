@@ -1,5 +1,6 @@
 //! Acknowledged delivery over datagrams: what is under way to one endpoint, and what has to be sent again.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::endpoint::{Delivery, Endpoint, EndpointId};
@@ -33,15 +34,15 @@ enum Content {
 pub(super) struct Courier {
     welcome: Welcome,
     recovery: Recovery<Content>,
-    /// A gap that is to be announced before anything else.
-    gap: Option<Gap>,
+    /// Gaps that are to be announced before anything else.
+    gaps: VecDeque<Gap>,
     /// The deadline that is entered for it; may be earlier than the true one.
     entered: Option<Time>,
 }
 
 impl Courier {
     pub(super) fn new(welcome: Welcome, seed: u64) -> Courier {
-        Courier { welcome, recovery: Recovery::new(seed), gap: None, entered: None }
+        Courier { welcome, recovery: Recovery::new(seed), gaps: VecDeque::new(), entered: None }
     }
 
     pub(super) fn welcome(&self) -> &Welcome {
@@ -63,22 +64,22 @@ impl Courier {
             Content::Records { prev, .. } => prev + 1,
             Content::Gap(gap) => gap.first,
         };
-        let first = self.recovery.unacknowledged().map(first).chain(self.gap.map(|gap| gap.first)).min();
+        let first = self.recovery.unacknowledged().map(first).chain(self.gaps.iter().map(|gap| gap.first)).min();
         self.recovery.clear();
-        self.gap = None;
+        self.gaps.clear();
         first
     }
 
     /// A gap is to be announced.
     pub(super) fn announce(&mut self, gap: Gap) {
-        self.gap = Some(match self.gap {
-            Some(earlier) if earlier.last + 1 == gap.first => Gap { first: earlier.first, ..gap },
-            _ => gap,
-        });
+        match self.gaps.back_mut() {
+            Some(earlier) if earlier.last + 1 == gap.first && earlier.reason == gap.reason => earlier.last = gap.last,
+            _ => self.gaps.push_back(gap),
+        }
     }
 
     fn is_idle(&self) -> bool {
-        self.gap.is_none() && self.recovery.is_idle()
+        self.gaps.is_empty() && self.recovery.is_idle()
     }
 }
 
@@ -139,6 +140,21 @@ impl Engine {
             courier.recovery.unsent(number);
         }
         self.enter_recovery(id);
+    }
+
+    /// A datagram is larger than can be sent to this endpoint at all: a gap is announced in its place.
+    pub fn oversize(&mut self, id: EndpointId, number: u64) {
+        let Some(courier) = self.registry.get_mut(id).and_then(|endpoint| endpoint.courier_mut()) else { return };
+        if let Some(Content::Records { last, prev, .. }) = courier.recovery.take_back(number) {
+            courier.announce(Gap { first: prev + 1, last, reason: GapReason::TooLarge });
+            self.counters.gaps += 1;
+        }
+        self.enter_recovery(id);
+    }
+
+    /// The endpoint whose datagrams carry this key.
+    pub fn by_key(&self, key: u64) -> Option<EndpointId> {
+        self.keys.get(&key).copied()
     }
 
     /// What an endpoint says has arrived.
@@ -230,7 +246,7 @@ fn next_content(endpoint: &mut Endpoint, log: &Log, now: Time, max: usize, gaps:
     if let Some((number, content)) = courier.recovery.resend(now) {
         return Some((number, content.clone()));
     }
-    let content = match courier.gap.take() {
+    let content = match courier.gaps.pop_front() {
         Some(gap) => Content::Gap(gap),
         None => new_content(endpoint, log, max, gaps)?,
     };

@@ -47,10 +47,17 @@ impl Engine {
     /// Every endpoint that has something to write and whose socket may take it, once each, into `ready`.
     pub fn take_ready(&mut self, ready: &mut Vec<EndpointId>) {
         if let Some(first) = self.broadcast.take() {
-            for id in self.registry.everyone().to_vec() {
-                // The cursor of one that is caught up is where it last was: since then, nothing was due to it up to this turn.
-                self.mark_due(id, first);
+            let Engine { registry, ready, .. } = self;
+            let everyone = registry.take_everyone();
+            for id in &everyone {
+                if let Some(endpoint) = registry.get_mut(*id).filter(|endpoint| endpoint.is_waiting()) {
+                    // Its cursor is where it last was: since then, nothing was due to it up to this turn.
+                    endpoint.cursor = endpoint.cursor.max(Cursor::at(first));
+                    endpoint.delivery = Delivery::Ready;
+                    ready.push(*id);
+                }
             }
+            registry.give_back_everyone(everyone);
         }
         ready.append(&mut self.ready);
     }

@@ -186,6 +186,9 @@ impl Engine {
         if let Some(lease) = &endpoint.lease {
             self.leases.remove(&(lease.entered, id));
         }
+        if let Some(courier) = endpoint.courier_mut() {
+            self.keys.remove(&courier.welcome().key);
+        }
         let number = endpoint.number;
         if let Some(native) = endpoint.native_mut()
             && self.sessions.leave(number, id)

@@ -20,6 +20,9 @@ const HEADERS: usize = 28;
 /// Before an address is proved, at most so many times the bytes go out as came in, counted as IP packets.
 const AMPLIFICATION: usize = 3;
 
+/// How long a RETRY is, in bytes.
+const RETRY: usize = 24;
+
 /// What a datagram asks for, once it is known whom it is from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -58,13 +61,19 @@ pub enum Dropped {
     OutputOnly,
     /// Its source would be one endpoint too many.
     Refused,
+    /// It does not speak the listener's protocol, or not as it should.
+    Protocol,
+    /// It says that it is of a session that is not there, or not its own.
+    BadKey,
+    /// Inputs waited, and there was no room for it to wait with them.
+    Busy,
     /// It is an upcall of another upcalld: two of them must not talk to each other for ever.
     Looped,
 }
 
 impl Dropped {
     /// Every reason, in the order in which summaries list them.
-    pub const ALL: [Dropped; 11] = [
+    pub const ALL: [Dropped; 14] = [
         Dropped::Empty,
         Dropped::TooLarge,
         Dropped::NoAddress,
@@ -75,6 +84,9 @@ impl Dropped {
         Dropped::NotRegistered,
         Dropped::OutputOnly,
         Dropped::Refused,
+        Dropped::Protocol,
+        Dropped::BadKey,
+        Dropped::Busy,
         Dropped::Looped,
     ];
 
@@ -91,6 +103,9 @@ impl Dropped {
             Dropped::NotRegistered => "not_registered",
             Dropped::OutputOnly => "output_only",
             Dropped::Refused => "refused",
+            Dropped::Protocol => "protocol",
+            Dropped::BadKey => "bad_key",
+            Dropped::Busy => "busy",
             Dropped::Looped => "looped",
         }
     }
@@ -190,6 +205,25 @@ impl<S: BuildHasher> Gate<S> {
         }
     }
 
+    /// Says what is to be done about a native datagram of so many bytes that asks to be registered, or moved, to where it comes
+    /// from; `cookie` is what it shows for that: [`Verdict::Join`], [`Verdict::Challenge`] or [`Verdict::Drop`].
+    pub fn prove<A: Hash>(&mut self, now: Time, claim: &Claim<'_, A>, cookie: Option<u64>, bytes: usize) -> Verdict {
+        let shown = cookie.is_some_and(|cookie| self.matches(now, claim, cookie));
+        match (claim.trusted, shown) {
+            (true, _) => Verdict::Join,
+            (_, true) if self.joins.allows(now, self.key.hash_one((claim.listener, claim.source))) => Verdict::Join,
+            (_, true) => Verdict::Drop(Dropped::RateLimited),
+            // No answer is longer than the question.
+            (_, false) if bytes < RETRY || !self.within_limits(now, claim) => Verdict::Drop(Dropped::RateLimited),
+            (_, false) => Verdict::Challenge,
+        }
+    }
+
+    /// What a native client has to show.
+    pub fn native_cookie<A: Hash>(&self, now: Time, claim: &Claim<'_, A>) -> u64 {
+        self.cookie(window(now), claim)
+    }
+
     /// Whether one more input of this source is within what a source may send that is not trusted.
     pub fn allows_input<A: Hash>(&mut self, now: Time, claim: &Claim<'_, A>) -> bool {
         claim.trusted || self.inputs.allows(now, self.key.hash_one((claim.listener, claim.source)))
@@ -220,7 +254,10 @@ impl<S: BuildHasher> Gate<S> {
 
     /// Valid are the cookies of this window and the one before.
     fn is_valid<A: Hash>(&self, now: Time, claim: &Claim<'_, A>, shown: &[u8]) -> bool {
-        let Some(shown) = parse_cookie(shown) else { return false };
+        parse_cookie(shown).is_some_and(|shown| self.matches(now, claim, shown))
+    }
+
+    fn matches<A: Hash>(&self, now: Time, claim: &Claim<'_, A>, shown: u64) -> bool {
         let window = window(now);
         let expected = [Some(window), window.checked_sub(1)];
         // Comparing numbers takes the same time wherever they differ.

@@ -98,22 +98,19 @@ impl Log {
                 self.allocated -= page.capacity();
             }
         }
-        let needs = |ring: &Ring, payload: usize| ring.needs_page(payload).then(|| page_for(payload));
-        loop {
-            let (for_frame, for_text) =
-                (needs(&self.frames, frame.len()), text.and_then(|text| needs(&self.text, text.len())));
-            let capacity = for_frame.unwrap_or(0) + for_text.unwrap_or(0);
-            if self.allocated + capacity <= self.size || !self.evict() {
-                for_frame.inspect(|capacity| self.add_page(Rendition::Frames, *capacity));
-                for_text.inspect(|capacity| self.add_page(Rendition::Text, *capacity));
-                break;
-            }
+        if self.needs_page(frame.len(), text.map(<[u8]>::len)) {
+            self.add_pages(frame.len(), text.map(<[u8]>::len));
         }
         match text {
             Some(text) => drop(self.text.append(text, audience, source)),
             None => self.text.pass_over(),
         }
         self.frames.append(frame, audience, source)
+    }
+
+    /// Whether a record of these sizes makes a page necessary, which may displace others.
+    pub(super) fn needs_page(&self, frame: usize, text: Option<usize>) -> bool {
+        self.frames.needs_page(frame) || text.is_some_and(|text| self.text.needs_page(text))
     }
 
     /// The oldest sequences that will be there once a record of these sizes is appended.
@@ -146,6 +143,20 @@ impl Log {
         Oldest {
             frames: frames.peek().map_or(next, |page| page.first()),
             text: texts.peek().map_or(next, |page| page.first()),
+        }
+    }
+
+    /// Adds the pages that a record of these sizes needs, in place of the oldest if there is no room.
+    fn add_pages(&mut self, frame: usize, text: Option<usize>) {
+        let needs = |ring: &Ring, payload: usize| ring.needs_page(payload).then(|| page_for(payload));
+        loop {
+            let (for_frame, for_text) = (needs(&self.frames, frame), text.and_then(|text| needs(&self.text, text)));
+            let capacity = for_frame.unwrap_or(0) + for_text.unwrap_or(0);
+            if self.allocated + capacity <= self.size || !self.evict() {
+                for_frame.inspect(|capacity| self.add_page(Rendition::Frames, *capacity));
+                for_text.inspect(|capacity| self.add_page(Rendition::Text, *capacity));
+                return;
+            }
         }
     }
 

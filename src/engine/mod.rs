@@ -104,6 +104,8 @@ pub struct Engine {
     undecided: BTreeSet<(u64, EndpointId)>,
     silences: HashMap<EndpointId, Time>,
     sessions: Sessions,
+    /// Native datagram endpoints, by what their datagrams carry.
+    keys: HashMap<u64, EndpointId>,
     entropy: Entropy,
     log_id: u64,
 }
@@ -142,6 +144,7 @@ impl Engine {
             undecided: BTreeSet::new(),
             silences: HashMap::new(),
             sessions: Sessions::default(),
+            keys: HashMap::new(),
             settings,
             log: Log::new(log_size),
             registry: Registry::default(),

@@ -124,6 +124,9 @@ impl Engine {
         let sends = terms.sends && session.role != Role::ReceiveOnly;
         let native = Native { session, prev: start - 1, sends, ended: false, crammed: false, courier };
         self.sessions.enter(number, id);
+        if key != 0 {
+            self.keys.insert(key, id);
+        }
         self.registry.renumber(id, number);
         self.registry.speaks(id, Speech::Native(Box::new(native)));
         self.registry.receive(id, receives, filters);
@@ -207,9 +210,16 @@ impl Engine {
 
     /// Takes a frame of a native endpoint, other than its HELLO. Returns what became of it if it was a new input.
     pub fn frame(&mut self, now: Now, id: EndpointId, frame: &Frame<'_>) -> Option<Accepted> {
-        let endpoint = self.registry.get_mut(id).filter(|endpoint| endpoint.leaving.is_none())?;
+        let endpoint = self.registry.get_mut(id)?;
         endpoint.heard = now.time;
         let is_datagram = endpoint.transport.is_datagram();
+        if endpoint.leaving.is_some() {
+            // What is still due to it has to arrive.
+            if let Frame::Ack(ack) = frame {
+                self.acked(now, id, ack);
+            }
+            return None;
+        }
         if !endpoint.is_native() {
             self.violation(now, id, &refusal(Code::Unexpected, 0, "HELLO comes first"));
             return None;

@@ -267,6 +267,10 @@ impl Engine {
 
     /// Makes room for a record of these sizes: nobody may still be reading what it displaces.
     pub(super) fn make_room(&mut self, now: Now, frame: usize, text: Option<usize>) {
+        if !self.log.needs_page(frame, text) {
+            // Nothing is displaced.
+            return;
+        }
         let oldest = self.log.oldest_after(frame, text);
         while let Some((place, id)) = self.undecided.first().copied()
             && place < oldest.latest()

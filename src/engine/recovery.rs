@@ -130,6 +130,12 @@ impl<C> Recovery<C> {
         }
     }
 
+    /// This number was not sent, and never will be: its content.
+    pub(super) fn take_back(&mut self, number: u64) -> Option<C> {
+        let index = self.outstanding.binary_search_by_key(&number, |transmission| transmission.number).ok()?;
+        self.outstanding.remove(index).map(|transmission| transmission.content)
+    }
+
     /// Takes an ACK: hands on what has arrived, once each, and says whether that was anything. An ACK that names a number
     /// which was never used counts for nothing at all.
     pub(super) fn acked(&mut self, now: Time, ack: &Ack, mut arrived: impl FnMut(C)) -> bool {

@@ -202,6 +202,15 @@ impl Registry {
         &self.everyone
     }
 
+    /// The same for a walk on which each is changed; to be given back as they were.
+    pub(super) fn take_everyone(&mut self) -> Vec<EndpointId> {
+        std::mem::take(&mut self.everyone)
+    }
+
+    pub(super) fn give_back_everyone(&mut self, everyone: Vec<EndpointId>) {
+        self.everyone = everyone;
+    }
+
     /// Adds those who get this topic, and not everything, to `due`.
     pub(super) fn find(&self, topic: &str, due: &mut Vec<EndpointId>) {
         self.index.find(topic, due);

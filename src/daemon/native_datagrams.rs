@@ -1,0 +1,253 @@
+//! Native datagrams come in: HELLO, the proof of an address, and what the registered say.
+
+use super::admission;
+use super::datagrams::{Source, limited};
+use super::listening::{Active, Socket};
+use super::log::{debug, info};
+use super::native::{authenticate, terms};
+use super::peers::{Peer, PeerKey, Route};
+use super::receive::log_input;
+use super::server::Server;
+use crate::config::Level;
+use crate::engine::{Claim, Dropped, EndpointId, ListenerNumber, Now, Opening, Registration, Verdict};
+use crate::net::datagram::Destination;
+use crate::wire::frame::datagram::Opening as Envelope;
+use crate::wire::frame::{Code, ErrorFrame, Frame, Hello, Violation, kind};
+use crate::wire::reason::{Reason, Refusal};
+
+impl Server {
+    /// Takes a datagram that begins as native ones do.
+    pub(super) fn native_datagram(
+        &mut self,
+        now: Now,
+        number: ListenerNumber,
+        source: &Source,
+        bytes: &[u8],
+    ) -> Result<(), Dropped> {
+        if let Some((envelope, frames)) = Envelope::split(bytes) {
+            return self.enveloped(now, number, source, &envelope, frames);
+        }
+        // Nothing else than a HELLO comes without an envelope, and nothing else is answered: an answer never is.
+        match Frame::take(&mut &bytes[..]) {
+            Ok(Frame::Hello(hello)) => self.datagram_hello(now, number, source, &hello, bytes.len()),
+            _ => Err(Dropped::Protocol),
+        }
+    }
+
+    /// What a registered endpoint says.
+    fn enveloped(
+        &mut self,
+        now: Now,
+        number: ListenerNumber,
+        source: &Source,
+        envelope: &Envelope,
+        frames: &[u8],
+    ) -> Result<(), Dropped> {
+        let endpoint = self.engine.by_key(envelope.key).ok_or(Dropped::BadKey)?;
+        let key = self.engine.endpoint(endpoint).map(|endpoint| PeerKey::from_tag(endpoint.tag));
+        let key = key.ok_or(Dropped::BadKey)?;
+        let peer = self.peers.get(key).filter(|peer| peer.listener == number).ok_or(Dropped::BadKey)?;
+        if peer.name != source.name {
+            self.moves_here(now, number, source, key, frames)?;
+        } else {
+            self.renew_route(key, source)?;
+        }
+        self.engine.renew(now, endpoint);
+        let mut rest = frames;
+        while !rest.is_empty() && self.engine.endpoint(endpoint).is_some() {
+            match Frame::take(&mut rest) {
+                Ok(Frame::Bye(_)) => return self.datagram_bye(now, number, endpoint),
+                Ok(frame) => self.enveloped_frame(now, endpoint, &frame),
+                Err(violation) => {
+                    self.engine.violation(now, endpoint, &violation);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn enveloped_frame(&mut self, now: Now, endpoint: EndpointId, frame: &Frame<'_>) {
+        if let (Some(accepted), Frame::Send(send)) = (self.engine.frame(now, endpoint, frame), frame)
+            && self.log_inputs
+            && self.log.enabled(Level::Info)
+        {
+            let id = self.engine.endpoint(endpoint).map_or(0, |endpoint| endpoint.number);
+            log_input(&mut self.log, id, send.payload, accepted);
+        }
+    }
+
+    /// An endpoint ends its session: it is told so at once, and nothing more is due to it.
+    fn datagram_bye(&mut self, now: Now, number: ListenerNumber, endpoint: EndpointId) -> Result<(), Dropped> {
+        let tag = self.engine.endpoint(endpoint).map(|endpoint| endpoint.tag);
+        if let (Some(welcome), Some(tag)) = (self.engine.welcome(endpoint), tag) {
+            let mut bytes = Vec::new();
+            Envelope { key: welcome.key, number: 0 }.write(&mut bytes);
+            Frame::Bye(Reason::Closed.name()).write(&mut bytes);
+            self.say_to_peer(number, PeerKey::from_tag(tag), &bytes);
+        }
+        self.engine.frame(now, endpoint, &Frame::Bye(""));
+        self.engine.lost(now, endpoint, Reason::Closed);
+        Ok(())
+    }
+
+    /// The right key comes from another address: a PING from there moves the session, once that address is proved.
+    fn moves_here(
+        &mut self,
+        now: Now,
+        number: ListenerNumber,
+        source: &Source,
+        key: PeerKey,
+        frames: &[u8],
+    ) -> Result<(), Dropped> {
+        let Route::Inet { .. } = self.route(source)? else { return Err(Dropped::BadKey) };
+        let Ok(Frame::Ping { nonce, cookie }) = Frame::take(&mut &frames[..]) else { return Err(Dropped::BadKey) };
+        let limited = limited(&source.name);
+        // Whoever is trusted has to prove it, too: only so it is known that it is not a datagram that came late.
+        let claim =
+            Claim { listener: number, address: &source.name, source: &limited, trusted: false, registered: false };
+        match self.gate.prove(now.time, &claim, cookie, frames.len() + crate::wire::frame::datagram::OVERHEAD) {
+            Verdict::Join => {
+                let route = self.route(source)?;
+                debug!(self.log, "a session moves to {}", source.peer);
+                self.peers.rename(key, source.name.clone(), route);
+                Ok(())
+            }
+            Verdict::Challenge => {
+                let cookie = self.gate.native_cookie(now.time, &claim);
+                self.say(number, source, &Frame::Retry { nonce, cookie });
+                Err(Dropped::BadKey)
+            }
+            _ => Err(Dropped::RateLimited),
+        }
+    }
+
+    fn datagram_hello(
+        &mut self,
+        now: Now,
+        number: ListenerNumber,
+        source: &Source,
+        hello: &Hello<'_>,
+        bytes: usize,
+    ) -> Result<(), Dropped> {
+        let limited = limited(&source.name);
+        let claim = Claim {
+            listener: number,
+            address: &source.name,
+            source: &limited,
+            trusted: source.trusted,
+            registered: false,
+        };
+        match self.gate.prove(now.time, &claim, hello.cookie, bytes) {
+            Verdict::Join => {}
+            Verdict::Challenge => {
+                let cookie = self.gate.native_cookie(now.time, &claim);
+                self.say(number, source, &Frame::Retry { nonce: hello.nonce, cookie });
+                return Ok(());
+            }
+            Verdict::Drop(dropped) => return Err(dropped),
+            Verdict::Bye | Verdict::Input => return Err(Dropped::Protocol),
+        }
+        if let Some((_, peer)) = self.peers.find(number, &source.name) {
+            let endpoint = peer.endpoint;
+            match self.engine.welcome(endpoint) {
+                // Our answer was lost.
+                Some(welcome) if welcome.nonce == hello.nonce => {
+                    self.say(number, source, &Frame::Welcome(welcome));
+                    return Ok(());
+                }
+                _ => {
+                    // Whoever was there has begun anew.
+                    self.engine.lost(now, endpoint, Reason::Reset);
+                    self.see_off(now);
+                }
+            }
+        }
+        if let Err(violation) = self.welcome(now, number, source, hello) {
+            let Violation { code, about, text, .. } = violation;
+            self.say(number, source, &Frame::Error(ErrorFrame { code, about, reference: hello.nonce, text }));
+        }
+        Ok(())
+    }
+
+    /// Registers a native peer, and tells it so.
+    fn welcome(
+        &mut self,
+        now: Now,
+        number: ListenerNumber,
+        source: &Source,
+        hello: &Hello<'_>,
+    ) -> Result<(), Violation> {
+        let wrong = |code, text| Violation { code, about: kind::HELLO, reference: hello.nonce, text };
+        let Ok(route) = self.route(source) else { return Err(wrong(Code::Refused, Refusal::NotAllowed.name())) };
+        let Some(Active { rules, socket, .. }) = self.listeners.get(&number) else { return Ok(()) };
+        authenticate(rules, hello)?;
+        if self.drain.is_some() {
+            return Err(wrong(Code::Refused, Refusal::Shutdown.name()));
+        }
+        let (terms, transport, peer) = (terms(rules), socket.address().transport(), source.peer);
+        let (max_per_listener, max_per_source) = (rules.max_endpoints, admission::max_per_source(rules, peer));
+        let endpoint = EndpointId::default();
+        let name = source.name.clone();
+        let key = self.peers.insert(Peer { listener: number, name, route, native: true, endpoint });
+        let (tag, opening) = (key.tag(), Opening::Native);
+        let receives = terms.receives;
+        let who = Registration {
+            opening,
+            tag,
+            listener: number,
+            transport,
+            peer,
+            receives,
+            max_per_listener,
+            max_per_source,
+        };
+        let registered = self.engine.register(now, who);
+        let endpoint = registered.map_err(|refusal| {
+            self.peers.remove(key);
+            debug!(self.log, "refused {peer}: {refusal}");
+            wrong(Code::Refused, refusal.name())
+        })?;
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.endpoint = endpoint;
+        }
+        match self.engine.hello(now, endpoint, hello, terms) {
+            Ok(welcome) => {
+                self.say(number, source, &Frame::Welcome(welcome));
+                let (name, count) = (&self.listeners[&number].rules.name, self.engine.registered());
+                info!(self.log, "#{} joined from {peer} on {name}; {count} registered", welcome.id);
+                self.log_welcome(endpoint, hello);
+                Ok(())
+            }
+            Err(violation) => {
+                self.engine.lost(now, endpoint, Reason::Protocol);
+                self.see_off(now);
+                Err(violation)
+            }
+        }
+    }
+
+    /// One frame without an envelope, to somebody who has said HELLO. Whatever becomes of it: it will be asked for again.
+    fn say(&mut self, number: ListenerNumber, source: &Source, frame: &Frame<'_>) {
+        if let Ok(route) = self.route(source) {
+            self.say_over(number, &route, &frame.to_vec());
+        }
+    }
+
+    fn say_to_peer(&mut self, number: ListenerNumber, key: PeerKey, bytes: &[u8]) {
+        let Some(Active { socket: Socket::Datagrams(socket), .. }) = self.listeners.get(&number) else { return };
+        let Some(peer) = self.peers.get(key) else { return };
+        let (destination, local) = peer.route.destination();
+        let mut batch = socket.batch(&mut self.outbox);
+        batch.push(destination, local, [std::io::IoSlice::new(bytes)], None);
+        let _ = batch.send();
+    }
+
+    fn say_over(&mut self, number: ListenerNumber, route: &Route, bytes: &[u8]) {
+        let Some(Active { socket: Socket::Datagrams(socket), .. }) = self.listeners.get(&number) else { return };
+        let (destination, local): (Destination<'_>, _) = route.destination();
+        let mut batch = socket.batch(&mut self.outbox);
+        batch.push(destination, local, [std::io::IoSlice::new(bytes)], None);
+        let _ = batch.send();
+    }
+}

@@ -1,0 +1,175 @@
+//! Native datagrams go out: as many as each endpoint's window has room for, and over the sockets that peers share in batches.
+
+use std::io::IoSlice;
+use std::ops::Range;
+
+use super::listening::{Active, Socket};
+use super::peers::{Peer, PeerKey, Route};
+use super::server::Server;
+use crate::engine::{EndpointId, ListenerNumber, Now};
+use crate::net::datagram::{Fate, Stalled, Trouble};
+
+/// What UDP carries over IPv4, in bytes (RFC 768, RFC 791).
+const MAX_UDP: usize = 65_507;
+
+/// How many datagrams one endpoint gets in a round, so that the others have their turn.
+const PER_ROUND: usize = 16;
+
+/// A datagram that is to be sent: whose, its number, and where its bytes are.
+struct Letter {
+    id: EndpointId,
+    number: u64,
+    bytes: Range<usize>,
+}
+
+impl Server {
+    /// Sends what may be sent now to these native endpoints of one listener.
+    pub(super) fn post_native(&mut self, now: Now, number: ListenerNumber, mut group: Vec<EndpointId>) {
+        group.retain(|id| !self.post_native_alone(now, *id));
+        let mut bytes = std::mem::take(&mut self.letters);
+        while !group.is_empty() {
+            bytes.clear();
+            let mut letters = Vec::with_capacity(group.len());
+            group.retain(|id| self.write_letters(now, number, *id, &mut bytes, &mut letters));
+            self.send_letters(now, number, &bytes, &letters, &mut group);
+        }
+        self.letters = bytes;
+    }
+
+    /// The next datagrams for one endpoint; says whether there may be more.
+    fn write_letters(
+        &mut self,
+        now: Now,
+        number: ListenerNumber,
+        id: EndpointId,
+        bytes: &mut Vec<u8>,
+        letters: &mut Vec<Letter>,
+    ) -> bool {
+        let max = if self.is_unix(id) { usize::MAX } else { MAX_UDP };
+        for _ in 0..PER_ROUND {
+            let start = bytes.len();
+            let Some(letter) = self.engine.datagram(now, id, max, bytes) else { return false };
+            let letter = Letter { id, number: letter, bytes: start..bytes.len() };
+            match self.may_send(number, id, letter.bytes.len()) {
+                Ok(()) => letters.push(letter),
+                Err(stalled) => {
+                    bytes.truncate(start);
+                    self.engine.unsent(id, letter.number);
+                    match stalled {
+                        Stalled::Unread => self.stalled(now, id),
+                        Stalled::Connected => {
+                            self.engine.blocked(now, id);
+                            self.crowded.add(now.time, id);
+                        }
+                    }
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Whether a Unix peer may be sent so many bytes over the socket that all share.
+    fn may_send(&mut self, number: ListenerNumber, id: EndpointId, size: usize) -> Result<(), Stalled> {
+        let key = self.engine.endpoint(id).map(|endpoint| PeerKey::from_tag(endpoint.tag));
+        let Some(Active { socket: Socket::Datagrams(socket), flow, .. }) = self.listeners.get_mut(&number) else {
+            return Ok(());
+        };
+        let peer = key.and_then(|key| self.peers.get_mut(key));
+        let Some(Peer { route: Route::Unix { peer, in_flight, .. }, .. }) = peer else { return Ok(()) };
+        flow.look(socket);
+        flow.grant(socket, peer, in_flight, 1, size)?;
+        flow.sent(in_flight, 1, size);
+        Ok(())
+    }
+
+    fn send_letters(
+        &mut self,
+        now: Now,
+        number: ListenerNumber,
+        bytes: &[u8],
+        letters: &[Letter],
+        group: &mut Vec<EndpointId>,
+    ) {
+        let Some(Active { socket: Socket::Datagrams(socket), .. }) = self.listeners.get(&number) else {
+            return group.clear();
+        };
+        let mut batch = socket.batch(&mut self.outbox);
+        for letter in letters {
+            let key = self.engine.endpoint(letter.id).map(|endpoint| PeerKey::from_tag(endpoint.tag));
+            if let Some(peer) = key.and_then(|key| self.peers.get(key)) {
+                let (destination, local) = peer.route.destination();
+                batch.push(destination, local, [IoSlice::new(&bytes[letter.bytes.clone()])], None);
+            }
+        }
+        let fates: Vec<Fate> = batch.send().to_vec();
+        let mut troubled: Vec<(EndpointId, Trouble)> = Vec::new();
+        for (letter, fate) in letters.iter().zip(fates) {
+            let Some(trouble) = fate.trouble else { continue };
+            match trouble {
+                Trouble::TooLarge => self.engine.oversize(letter.id, letter.number),
+                // As good as lost on the way: it is sent again until its lease ends.
+                Trouble::Unreachable(_) => {}
+                Trouble::Full | Trouble::Starved | Trouble::Gone => {
+                    self.engine.unsent(letter.id, letter.number);
+                    if troubled.last().is_none_or(|(id, _)| *id != letter.id) {
+                        troubled.push((letter.id, trouble));
+                    }
+                }
+            }
+        }
+        for (id, trouble) in troubled {
+            group.retain(|other| *other != id);
+            self.hinder(now, number, id, trouble);
+        }
+    }
+
+    /// An endpoint cannot be sent anything for now.
+    fn hinder(&mut self, now: Now, number: ListenerNumber, id: EndpointId, trouble: Trouble) {
+        match trouble {
+            Trouble::Full if self.is_unix(id) => self.stalled(now, id),
+            Trouble::Full => {
+                self.engine.blocked(now, id);
+                self.wait_for_port(number, id);
+            }
+            Trouble::Gone => self.gone(now, id),
+            _ => {
+                self.engine.blocked(now, id);
+                self.starved.add(now.time, id);
+            }
+        }
+    }
+
+    /// Writes to a native peer that has a sending socket of its own; says whether it has.
+    pub(super) fn post_native_alone(&mut self, now: Now, id: EndpointId) -> bool {
+        let Some(key) = self.engine.endpoint(id).map(|endpoint| PeerKey::from_tag(endpoint.tag)) else { return false };
+        let mut bytes = Vec::new();
+        loop {
+            let Some(peer) = self.peers.get_mut(key) else { return false };
+            let Route::Unix { own: own @ Some(_), .. } = &mut peer.route else { return false };
+            bytes.clear();
+            let Some(letter) = self.engine.datagram(now, id, usize::MAX, &mut bytes) else {
+                self.back_to_the_others(key);
+                return true;
+            };
+            match own.as_ref().map_or(Ok(()), |own| own.send(&[IoSlice::new(&bytes)])) {
+                Ok(()) | Err(Trouble::Unreachable(_)) => {}
+                Err(Trouble::TooLarge) => self.engine.oversize(id, letter),
+                Err(Trouble::Gone) => {
+                    // Somebody else may have the name by now: the shared socket finds out.
+                    self.engine.unsent(id, letter);
+                    *own = None;
+                    return false;
+                }
+                Err(trouble) => {
+                    self.engine.unsent(id, letter);
+                    self.engine.blocked(now, id);
+                    if trouble == Trouble::Starved {
+                        self.starved.add(now.time, id);
+                    }
+                    return true;
+                }
+            }
+        }
+    }
+}
