@@ -35,7 +35,8 @@ pub(super) enum Decoder {
     /// The first byte is still to tell which protocol it speaks.
     Undecided(Opening, Framing),
     Text(text::Decoder),
-    Native(frame::Decoder),
+    /// Boxed, since most connections speak text.
+    Native(Box<frame::Decoder>),
 }
 
 #[derive(Debug)]

@@ -5,10 +5,10 @@ use super::log::info;
 use super::receive::{Next, log_input};
 use super::server::Server;
 use crate::config::{self, Level, Role};
-use crate::engine::{EndpointId, Now, Terms, Turn};
+use crate::engine::{EndpointId, Now, Opening, Terms, Turn};
 use crate::wire::escape::Escaped;
 use crate::wire::frame::{Code, Frame, Hello, Violation, kind};
-use crate::wire::text::End;
+use crate::wire::text::{End, Framing};
 
 /// What a listener's role allows native endpoints.
 pub(super) fn terms(rules: &config::Listener) -> Terms {
@@ -32,8 +32,9 @@ impl Server {
                 return self.put_aside(key, bytes, end, turn);
             }
             // The handling of a frame needs all of the server but this.
-            let Decoder::Native(decoder) = &mut self.connections[key].decoder else { return Next::Idle };
-            let mut decoder = std::mem::take(decoder);
+            let lent = Decoder::Undecided(Opening::Native, Framing::Auto);
+            let decoder = std::mem::replace(&mut self.connections[key].decoder, lent);
+            let Decoder::Native(mut decoder) = decoder else { return Next::Idle };
             let again = match decoder.next(&mut bytes, max) {
                 Ok(Some(frame)) => {
                     any = true;

@@ -11,8 +11,8 @@ use crate::engine::{Accepted, EndpointId, Intake, Now, Opening, Turn};
 use crate::net::stream::Received;
 use crate::wire::escape::Escaped;
 use crate::wire::reason::Reason;
+use crate::wire::text;
 use crate::wire::text::End;
-use crate::wire::{frame, text};
 
 /// Of an input that is logged, so many bytes are shown.
 const SHOWN: usize = 1024;
@@ -148,7 +148,7 @@ impl Server {
         if let (Decoder::Undecided(opening, framing), Some(first)) = (&connection.decoder, bytes.first()) {
             let (native, opening, framing) = (*first == 0, *opening, *framing);
             if native {
-                connection.decoder = Decoder::Native(frame::Decoder::default());
+                connection.decoder = Decoder::Native(Box::default());
                 self.engine.speaks_native(now, endpoint);
             } else if opening == Opening::Native {
                 let reason = if self.wants_token(key) { Reason::CredentialsRequired } else { Reason::Protocol };

@@ -48,16 +48,14 @@ impl Engine {
     pub fn take_ready(&mut self, ready: &mut Vec<EndpointId>) {
         if let Some(first) = self.broadcast.take() {
             let Engine { registry, ready, .. } = self;
-            let everyone = registry.take_everyone();
-            for id in &everyone {
-                if let Some(endpoint) = registry.get_mut(*id).filter(|endpoint| endpoint.is_waiting()) {
+            registry.for_everyone(|id, endpoint| {
+                if endpoint.is_waiting() {
                     // Its cursor is where it last was: since then, nothing was due to it up to this turn.
                     endpoint.cursor = endpoint.cursor.max(Cursor::at(first));
                     endpoint.delivery = Delivery::Ready;
-                    ready.push(*id);
+                    ready.push(id);
                 }
-            }
-            registry.give_back_everyone(everyone);
+            });
         }
         ready.append(&mut self.ready);
     }

@@ -81,14 +81,14 @@ pub(super) struct Lease {
 }
 
 /// What an endpoint speaks.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Speech {
     /// Nobody knows yet.
     Undecided,
     Text,
     /// Native, but it has not been welcomed.
     Greeting,
-    Native(Box<Native>),
+    Native,
 }
 
 /// What the engine knows of a native endpoint.
@@ -129,9 +129,11 @@ pub struct Endpoint {
     /// Upcalls that were written to it.
     pub upcalls: u64,
     pub(super) receives: bool,
-    /// Where it stands among those who get everything; `u32::MAX` if it is not one of them.
+    /// Where it stands in the list of those who get everything, if there is one.
     pub(super) everyone: u32,
     pub(super) speech: Speech,
+    /// Beside the speech, and not in it: so it takes less room.
+    pub(super) native: Option<Box<Native>>,
     /// Streams have none.
     pub(super) lease: Option<Box<Lease>>,
     pub(super) delivery: Delivery,
@@ -157,7 +159,7 @@ impl Endpoint {
 
     /// Whether every input is due to it.
     pub(super) fn gets_everything(&self) -> bool {
-        self.everyone != u32::MAX
+        self.receives && self.filters().is_none()
     }
 
     /// Whether nothing is to be sent to it now, but for what may become due.
@@ -181,11 +183,11 @@ impl Endpoint {
     }
 
     pub(super) fn native(&self) -> Option<&Native> {
-        if let Speech::Native(native) = &self.speech { Some(native) } else { None }
+        self.native.as_deref()
     }
 
     pub(super) fn native_mut(&mut self) -> Option<&mut Native> {
-        if let Speech::Native(native) = &mut self.speech { Some(native) } else { None }
+        self.native.as_deref_mut()
     }
 
     pub(super) fn filters(&self) -> Option<&Filters> {
@@ -200,7 +202,7 @@ impl Endpoint {
     pub(super) fn rendition(&self) -> Rendition {
         match self.speech {
             Speech::Undecided | Speech::Text => Rendition::Text,
-            Speech::Greeting | Speech::Native(_) => Rendition::Frames,
+            Speech::Greeting | Speech::Native => Rendition::Frames,
         }
     }
 

@@ -247,7 +247,7 @@ impl Engine {
         let mut some = Vec::new();
         self.registry.find(input.topic, &mut some);
         let sender = input.sender.map(|(id, ..)| id);
-        let everyone = self.registry.everyone().len();
+        let everyone = self.registry.everyone();
         let gets_all = sender.and_then(|id| self.registry.get(id)).is_some_and(Endpoint::gets_everything);
         let own = gets_all || sender.is_some_and(|id| some.contains(&id));
         let others = everyone + some.len() - usize::from(own);

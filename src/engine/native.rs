@@ -128,7 +128,7 @@ impl Engine {
             self.keys.insert(key, id);
         }
         self.registry.renumber(id, number);
-        self.registry.speaks(id, Speech::Native(Box::new(native)));
+        self.registry.speaks(id, Speech::Native, Some(Box::new(native)));
         self.registry.receive(id, receives, filters);
         if let Some(endpoint) = self.registry.get_mut(id) {
             (endpoint.cursor, endpoint.until) = (Cursor::at(start), u64::MAX);

@@ -39,7 +39,7 @@ impl Engine {
             return;
         }
         self.forget_silence(id);
-        self.registry.speaks(id, Speech::Text);
+        self.registry.speaks(id, Speech::Text, None);
         if let Some(endpoint) = self.registry.get_mut(id) {
             endpoint.delivery = Delivery::Ready;
             self.ready.push(id);
@@ -51,7 +51,7 @@ impl Engine {
         if matches!(self.registry.get(id).map(|endpoint| &endpoint.speech), Some(Speech::Undecided)) {
             self.set_silence(id, now.time + HELLO);
             self.registry.stop_receiving(id);
-            self.registry.speaks(id, Speech::Greeting);
+            self.registry.speaks(id, Speech::Greeting, None);
             if let Some(endpoint) = self.registry.get_mut(id) {
                 // Nothing is due to it before it is welcome; where it was is kept.
                 (endpoint.delivery, endpoint.until) = (Delivery::CaughtUp, endpoint.cursor.sequence);
@@ -104,7 +104,7 @@ impl Engine {
             }
             endpoint.delivery = Delivery::Ready;
             self.ready.push(id);
-            self.registry.speaks(id, Speech::Text);
+            self.registry.speaks(id, Speech::Text, None);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use slotmap::SlotMap;
 
-use super::endpoint::{Delivery, Endpoint, EndpointId, ListenerNumber, Opening, Registration, Speech};
+use super::endpoint::{Delivery, Endpoint, EndpointId, ListenerNumber, Native, Opening, Registration, Speech};
 use super::log::Rendition;
 use super::ring::Cursor;
 use super::time::Time;
@@ -38,9 +38,11 @@ impl Source {
 pub(super) struct Registry {
     endpoints: SlotMap<EndpointId, Endpoint>,
     receivers: usize,
-    /// Those who get everything, in no order.
-    everyone: Vec<EndpointId>,
     /// Those who get some topics only.
+    filtered: usize,
+    /// Those who get everything, in no order; only while there are others. Otherwise all receivers do.
+    everyone: Vec<EndpointId>,
+    /// Those who get some topics only, by what they want.
     index: Index,
     /// How many there are that read text, or may turn out to.
     text: usize,
@@ -94,8 +96,9 @@ impl Registry {
             inputs: 0,
             upcalls: 0,
             receives,
-            everyone: u32::MAX,
+            everyone: 0,
             speech,
+            native: None,
             lease: None,
             delivery,
             cursor: Cursor::at(next),
@@ -111,31 +114,50 @@ impl Registry {
     }
 
     fn enter_everyone(&mut self, id: EndpointId) {
-        if let Some(endpoint) = self.endpoints.get_mut(id) {
+        if self.filtered > 0
+            && let Some(endpoint) = self.endpoints.get_mut(id)
+        {
             endpoint.everyone = self.everyone.len() as u32;
             self.everyone.push(id);
         }
     }
 
+    /// Enters an endpoint that gets some topics only.
+    fn enter_index(&mut self, id: EndpointId, filters: &Filters) {
+        self.index.add(id, filters);
+        self.filtered += 1;
+        if self.filtered == 1 {
+            let gets_all = |(id, endpoint): (EndpointId, &Endpoint)| endpoint.gets_everything().then_some(id);
+            self.everyone = self.endpoints.iter().filter_map(gets_all).collect();
+            for (place, id) in self.everyone.iter().enumerate() {
+                self.endpoints[*id].everyone = place as u32;
+            }
+        }
+    }
+
     /// Takes an endpoint out of the lists by which inputs find it.
     fn unlist(&mut self, id: EndpointId) {
-        let Some(endpoint) = self.endpoints.get_mut(id) else { return };
-        let place = std::mem::replace(&mut endpoint.everyone, u32::MAX);
-        if place != u32::MAX {
+        let Some(endpoint) = self.endpoints.get_mut(id).filter(|endpoint| endpoint.receives) else { return };
+        if let Some(filters) = endpoint.filters() {
+            self.index.remove(id, filters);
+            self.filtered -= 1;
+            if self.filtered == 0 {
+                self.everyone = Vec::new();
+            }
+        } else if self.filtered > 0 {
+            let place = endpoint.everyone;
             self.everyone.swap_remove(place as usize);
             if let Some(moved) = self.everyone.get(place as usize).and_then(|id| self.endpoints.get_mut(*id)) {
                 moved.everyone = place;
             }
-        } else if let Some(filters) = endpoint.filters() {
-            self.index.remove(id, filters);
         }
     }
 
     /// An endpoint has said what it speaks.
-    pub(super) fn speaks(&mut self, id: EndpointId, speech: Speech) {
+    pub(super) fn speaks(&mut self, id: EndpointId, speech: Speech, native: Option<Box<Native>>) {
         if let Some(endpoint) = self.endpoints.get_mut(id) {
             let before = endpoint.rendition();
-            endpoint.speech = speech;
+            (endpoint.speech, endpoint.native) = (speech, native);
             match (before, endpoint.rendition()) {
                 (Rendition::Text, Rendition::Frames) => self.text -= 1,
                 (Rendition::Frames, Rendition::Text) => self.text += 1,
@@ -163,7 +185,7 @@ impl Registry {
         match filters {
             _ if !receives => {}
             None => self.enter_everyone(id),
-            Some(filters) => self.index.add(id, &filters),
+            Some(filters) => self.enter_index(id, &filters),
         }
     }
 
@@ -197,18 +219,21 @@ impl Registry {
         self.endpoints.iter()
     }
 
-    /// Those who get everything.
-    pub(super) fn everyone(&self) -> &[EndpointId] {
-        &self.everyone
+    /// How many get everything.
+    pub(super) fn everyone(&self) -> usize {
+        self.receivers - self.filtered
     }
 
-    /// The same for a walk on which each is changed; to be given back as they were.
-    pub(super) fn take_everyone(&mut self) -> Vec<EndpointId> {
-        std::mem::take(&mut self.everyone)
-    }
-
-    pub(super) fn give_back_everyone(&mut self, everyone: Vec<EndpointId>) {
-        self.everyone = everyone;
+    /// Does something with each of those who get everything.
+    pub(super) fn for_everyone(&mut self, mut work: impl FnMut(EndpointId, &mut Endpoint)) {
+        if self.filtered == 0 {
+            return self.endpoints.iter_mut().filter(|(_, e)| e.receives).for_each(|(id, endpoint)| work(id, endpoint));
+        }
+        for id in &self.everyone {
+            if let Some(endpoint) = self.endpoints.get_mut(*id) {
+                work(*id, endpoint);
+            }
+        }
     }
 
     /// Adds those who get this topic, and not everything, to `due`.
@@ -237,10 +262,11 @@ impl Registry {
         assert_eq!(self.text, self.endpoints.values().filter(reads_text).count());
         for (place, id) in self.everyone.iter().enumerate() {
             assert_eq!(self.endpoints[*id].everyone, place as u32);
-            assert!(self.endpoints[*id].receives && self.endpoints[*id].filters().is_none());
+            assert!(self.endpoints[*id].gets_everything());
         }
-        let gets_everything = |endpoint: &&Endpoint| endpoint.receives && endpoint.filters().is_none();
-        assert_eq!(self.everyone.len(), self.endpoints.values().filter(gets_everything).count());
+        let everyone = self.endpoints.values().filter(|endpoint| endpoint.gets_everything()).count();
+        assert_eq!(self.everyone(), everyone);
+        assert_eq!(self.everyone.len(), if self.filtered > 0 { everyone } else { 0 });
         assert_eq!(self.endpoints.len(), self.per_listener.values().sum::<usize>());
         assert_eq!(self.endpoints.len(), self.per_source.values().sum::<usize>());
     }
