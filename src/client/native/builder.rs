@@ -185,7 +185,8 @@ pub(super) fn check_filters(filters: &[&str]) -> Result<(), Error> {
     }
 }
 
-fn read_token(path: &Path) -> Result<Vec<u8>, Error> {
+/// The secret in a file that others may not read.
+pub(in crate::client) fn read_token(path: &Path) -> Result<Vec<u8>, Error> {
     let unreadable = |error| Error::Invalid(format!("cannot read the token file {path:?}: {error}"));
     let mut file = File::open(path).map_err(unreadable)?;
     if file.metadata().map_err(unreadable)?.mode() & OTHERS != 0 {

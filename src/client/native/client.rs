@@ -15,7 +15,7 @@ use crate::wire::topic::is_topic;
 const MAX_ITEMS: usize = 1 << 20;
 const MAX_BYTES: usize = 64 << 20;
 
-/// An endpoint of a daemon: sends inputs, and iterates over what it hears of. See the [module](super) for examples.
+/// An endpoint of a daemon: sends inputs, and iterates over what it hears of. See the [module](crate::client) for examples.
 ///
 /// Belongs to one thread at a time, and works only while it is called: whoever listens should come back within a third of
 /// the daemon's `lease` on datagrams. To wait for something else, too, poll its descriptor (`AsFd`) for reading, and call
@@ -99,17 +99,27 @@ impl Client {
         self.submit(topic, payload)
     }
 
-    fn submit(&mut self, topic: &str, payload: &[u8]) -> Result<InputId, Error> {
+    /// As [`Client::post`], but never waits, and sends nothing yet: what is queued leaves together when any other call is
+    /// made, and small inputs share a system call or a datagram. None where 64 inputs wait for their receipts already.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for what is not a topic; why the client has ended.
+    pub fn queue(&mut self, topic: &str, payload: &[u8]) -> Result<Option<InputId>, Error> {
         if !topic.is_empty() && !is_topic(topic) {
             let message = "a topic is 1 to 128 bytes long, has no control characters and does not end in an asterisk";
             return Err(Error::Invalid(message.into()));
         }
+        if self.ended {
+            return Err(self.end.clone().unwrap_or(Error::Closed));
+        }
+        Ok(self.driver.machine.send(topic, payload))
+    }
+
+    fn submit(&mut self, topic: &str, payload: &[u8]) -> Result<InputId, Error> {
         let until = self.until();
         loop {
-            if self.ended {
-                return Err(self.end.take().unwrap_or(Error::Closed));
-            }
-            if let Some(input) = self.driver.machine.send(topic, payload) {
+            if let Some(input) = self.queue(topic, payload)? {
                 self.driver.work();
                 self.hear();
                 return Ok(input);
@@ -230,6 +240,11 @@ impl Client {
             self.driver.arm();
         }
         has_room && !self.ended
+    }
+
+    /// Makes the descriptor ready, though nothing has come.
+    pub(in crate::client) fn ring(&mut self) {
+        self.driver.ring();
     }
 
     /// Whether there is a connection just now.

@@ -227,6 +227,12 @@ impl Driver {
         }
     }
 
+    /// Makes the descriptor ready now.
+    pub(super) fn ring(&mut self) {
+        self.more = true;
+        self.arm();
+    }
+
     /// Whether there is a connection, registered or not.
     pub(super) fn has_way(&self) -> bool {
         self.way.is_some()

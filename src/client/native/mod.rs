@@ -9,6 +9,7 @@ mod session;
 mod way;
 
 pub use builder::Builder;
+pub(super) use builder::read_token;
 pub use client::Client;
 pub use error::Error;
 pub use item::{Gap, InputId, Item, Receipt, Subscription};

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::native::Builder;
+use super::failure::Failure;
+use super::native::{Builder, read_token};
 use crate::address::Address;
 use crate::cli::Credentials;
 
@@ -24,12 +25,21 @@ const PARTING: Duration = Duration::from_millis(500);
 
 /// A client of the daemon there, with the token that the options or the environment name.
 pub(super) fn builder(address: &Address, credentials: &Credentials) -> Builder {
-    let environment = std::env::var_os("UPCALL_TOKEN_FILE").filter(|file| !file.is_empty()).map(PathBuf::from);
     let builder = Builder::to(address).name("upcall-client");
-    match credentials.token_file.as_ref().or(environment.as_ref()) {
-        Some(file) => builder.token_file(file),
+    match token_file(credentials) {
+        Some(file) => builder.token_file(&file),
         None => builder,
     }
+}
+
+fn token_file(credentials: &Credentials) -> Option<PathBuf> {
+    let environment = std::env::var_os("UPCALL_TOKEN_FILE").filter(|file| !file.is_empty()).map(PathBuf::from);
+    credentials.token_file.clone().or(environment)
+}
+
+/// The token itself.
+pub(super) fn token(credentials: &Credentials) -> Result<Option<Vec<u8>>, Failure> {
+    Ok(token_file(credentials).map(|file| read_token(&file)).transpose()?)
 }
 
 /// Waits for some descriptors, of which some may be none; says which are ready.
@@ -48,4 +58,9 @@ fn wait<const N: usize>(waits: [Option<(BorrowedFd<'_>, PollFlags)>; N], until: 
         let ready = wait.is_some() && polled.next().is_some_and(|fd| fd.any().unwrap_or(true));
         ready && count > 0
     })
+}
+
+/// Waits for something to read, or for the time.
+pub(super) fn wait_readable(fd: BorrowedFd<'_>, time: Duration) {
+    let [_] = wait([Some((fd, PollFlags::POLLIN))], Instant::now().checked_add(time));
 }

@@ -76,7 +76,7 @@ impl Sender<'_> {
             while self.client.has_room()
                 && let Some(message) = inputs.next()
             {
-                self.client.post(self.options.topic.as_deref().unwrap_or_default(), &message)?;
+                self.client.queue(self.options.topic.as_deref().unwrap_or_default(), &message)?;
                 self.tally.posted += 1;
             }
             while let Some(item) = self.client.try_next().map_err(|error| self.lost(error))? {
