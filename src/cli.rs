@@ -1,18 +1,20 @@
 //! The command lines of both programs: one definition for parser, `--help`, documents and tests.
 
 mod bench;
+mod native;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::address::{Address, DEFAULT_PORT, DEFAULT_SOCKET, DEFAULT_URL, Transport};
 use crate::exit::Status;
 
 pub use bench::{Bench, MAX_MESSAGES, MIN_SIZE, Mode};
+pub use native::{Again, Credentials, Exec, Ping, Protocol};
 
 /// `upcalld`: calls every registered client back whenever input arrives.
 #[derive(Debug, Clone, Parser)]
@@ -100,6 +102,10 @@ pub enum Command {
     Send(Send),
     /// Print upcalls as they come
     Listen(Listen),
+    /// Run a command for every upcall: its payload on stdin, the rest in UPCALL_SEQUENCE, _TOPIC, _FROM and _TIME
+    Exec(Exec),
+    /// Ask the daemon for a sign of life: a health check
+    Ping(Ping),
     /// Measure how fast the daemon is, and check what it delivers
     Bench(Bench),
 }
@@ -107,7 +113,7 @@ pub enum Command {
 /// `upcall-client send`
 #[derive(Debug, Clone, Args)]
 pub struct Send {
-    /// Messages, one input each, of any bytes but a newline; - sends the lines of stdin as they come
+    /// Messages, one input each, of any bytes (text: but a newline); - sends the lines of stdin as they come
     #[arg(value_name = "MESSAGE", required_unless_present = "file")]
     pub messages: Vec<OsString>,
 
@@ -115,9 +121,33 @@ pub struct Send {
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
 
+    /// The topic of the inputs
+    #[arg(long, value_name = "TOPIC")]
+    pub topic: Option<String>,
+
+    /// Exit with status 69 if any input went to fewer endpoints than this
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub require_receivers: Option<u32>,
+
+    /// Print a line for each input: its sequence, and how many endpoints it went to
+    #[arg(short, long)]
+    pub verbose: bool,
+
+    /// Print a JSON object for each input instead
+    #[arg(long)]
+    pub json: bool,
+
     /// How long to wait for the daemon to take everything, once everything is sent; status 75 when that is over
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
     pub linger: Duration,
+
+    /// What to speak: receipts, topics and tokens need native
+    #[arg(long, value_enum, value_name = "P", default_value_t = Protocol::Native)]
+    pub protocol: Protocol,
+
+    /// How to be let in
+    #[command(flatten)]
+    pub credentials: Credentials,
 }
 
 /// `upcall-client listen`
@@ -131,17 +161,38 @@ pub struct Listen {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
 
-    /// Print each upcall as a JSON object on a line of its own: received, and data, or data_base64 if it is not UTF-8
+    /// Only upcalls with this topic, or whose topics begin with what is before an asterisk (repeatable)
+    #[arg(long = "topic", value_name = "FILTER")]
+    pub topics: Vec<String>,
+
+    /// Also what was said before, from this sequence on, or all that the daemon still has; the listener has to allow it
+    #[arg(long, value_name = "SEQ|start", value_parser = native::parse_since)]
+    pub since: Option<u64>,
+
+    /// Print each upcall as a JSON object on a line of its own: sequence, topic, from, time, and data, or data_base64 if it
+    /// is not UTF-8
     #[arg(long)]
     pub json: bool,
 
-    /// Keep trying when the daemon cannot be reached or does not let us in at the start, too
-    #[arg(long, conflicts_with = "no_reconnect")]
-    pub retry: bool,
+    /// Print each upcall like this, and a newline: {data} {seq} {topic} {from} {time} [default: {data}]
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "json")]
+    pub format: Option<String>,
 
-    /// Exit when the connection is lost [default: make it again, waiting longer each time, up to 30s]
-    #[arg(long, action = ArgAction::SetTrue)]
-    pub no_reconnect: bool,
+    /// End each upcall with NUL instead of a newline, and print it byte for byte
+    #[arg(short = '0', long, conflicts_with = "json")]
+    pub null: bool,
+
+    /// What happens when the connection is lost
+    #[command(flatten)]
+    pub again: Again,
+
+    /// What to speak; with text, upcalls are printed as the daemon renders them
+    #[arg(long, value_enum, value_name = "P", default_value_t = Protocol::Native)]
+    pub protocol: Protocol,
+
+    /// How to be let in
+    #[command(flatten)]
+    pub credentials: Credentials,
 }
 
 impl Target {
