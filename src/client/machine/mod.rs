@@ -196,9 +196,9 @@ impl Machine {
         self.acknowledge = false;
         self.heard = Some(now);
         self.ask_at = None;
-        let resume =
-            self.session.map(|session| Resume { id: session.id, secret: session.secret, last: self.chain.last() });
-        self.greet(resume);
+        let last = self.chain.last();
+        let known = self.session.filter(|_| !self.forgotten);
+        self.greet(known.map(|Ticket { id, secret, .. }| Resume { id, secret, last }));
     }
 
     fn greet(&mut self, resume: Option<Resume>) {

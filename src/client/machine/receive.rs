@@ -6,7 +6,7 @@ use super::chain::Taken;
 use super::event::{Cause, Event, Upcall};
 use super::{Carrier, Machine, STREAM_LIVENESS, State, Ticket};
 use crate::wire::frame::datagram::{Arrivals, Opening};
-use crate::wire::frame::{self, Code, ErrorFrame, Frame, VERSION, Welcome, kind};
+use crate::wire::frame::{self, Code, ErrorFrame, Frame, Role, VERSION, Welcome, kind};
 
 /// The largest upcall that is taken, in bytes: far more than any daemon can be told to send.
 const MAX_UPCALL: usize = 256 << 20;
@@ -137,6 +137,8 @@ impl Machine {
         let events = &mut self.events;
         let mut out = |event| events.push_back(event);
         match frame {
+            // Nothing is due to who only sends, and it would not be taken.
+            Frame::Upcall(_) | Frame::Gap(_) if self.settings.role == Role::SendOnly => {}
             Frame::Upcall(upcall) => {
                 let frame::Upcall { sequence, source, time, prev, topic, payload } = upcall;
                 let (topic, payload) = (topic.to_owned(), payload.to_vec());

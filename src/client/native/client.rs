@@ -48,20 +48,31 @@ impl Client {
         Builder::new(url)
     }
 
-    pub(super) fn connected(driver: Driver) -> Result<Client, Error> {
-        let mut client =
-            Client { driver, items: VecDeque::new(), bytes: 0, end: None, ended: false, taken: 0, welcomed: false };
-        client.driver.work();
-        loop {
-            client.hear();
-            if client.welcomed {
-                return Ok(client);
+    pub(super) fn begun(driver: Driver) -> Client {
+        let items = VecDeque::new();
+        Client { driver, items, bytes: 0, end: None, ended: false, taken: 0, welcomed: false }
+    }
+
+    /// Goes on with registering, without waiting but for a connection; says whether that is done.
+    pub(in crate::client) fn register(&mut self) -> Result<bool, Error> {
+        self.driver.work();
+        self.hear();
+        self.driver.arm();
+        match self.end.take() {
+            Some(error) if !self.welcomed => Err(error),
+            end => {
+                self.end = end;
+                Ok(self.welcomed)
             }
-            if let Some(error) = client.end.take() {
-                return Err(error);
-            }
-            client.driver.turn(None);
         }
+    }
+
+    pub(super) fn connected(driver: Driver) -> Result<Client, Error> {
+        let mut client = Client::begun(driver);
+        while !client.register()? {
+            client.driver.wait();
+        }
+        Ok(client)
     }
 
     /// Sends an input without a topic, and waits for its receipt. What comes meanwhile is kept for [`Client::next`].
