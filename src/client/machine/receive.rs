@@ -86,15 +86,15 @@ impl Machine {
             }
             // Neither what is damaged nor what is forged is worth an answer.
             (_, Err(_)) => {}
-            (State::Greeting { nonce, cookie, attempt, .. }, Ok(Frame::Retry { nonce: of, cookie: proof })) => {
-                if of == *nonce && *cookie != Some(proof) {
-                    *cookie = Some(proof);
-                    if let Some(sample) = attempt.sample(now) {
-                        self.round_trip.measured(sample);
-                    }
-                    *attempt = super::Attempt::default();
-                    self.heard = Some(now);
+            (State::Greeting { nonce, cookie, attempt, .. }, Ok(Frame::Retry { nonce: of, cookie: proof }))
+                if of == *nonce && *cookie != Some(proof) =>
+            {
+                *cookie = Some(proof);
+                if let Some(sample) = attempt.sample(now) {
+                    self.round_trip.measured(sample);
                 }
+                *attempt = super::Attempt::default();
+                self.heard = Some(now);
             }
             (State::Greeting { nonce, .. }, Ok(Frame::Welcome(welcome))) if welcome.nonce == *nonce => {
                 self.welcomed(now, welcome);

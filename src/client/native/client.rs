@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::builder::{Builder, check_filters};
 use super::driver::{Driver, News};
-use super::item::{Gap, InputId, Item, Receipt, Subscription};
+use super::item::{InputId, Item, Receipt, Subscription, item};
 use super::{Error, Session};
 use crate::client::machine::{Event, Upcall};
 use crate::wire::topic::is_topic;
 
 /// Kept of what comes while a call waits for its answer, in items and in bytes.
-const MAX_ITEMS: usize = 1 << 20;
-const MAX_BYTES: usize = 64 << 20;
+pub(super) const MAX_ITEMS: usize = 1 << 20;
+pub(super) const MAX_BYTES: usize = 64 << 20;
 
 /// An endpoint of a daemon: sends inputs, and iterates over what it hears of. See the [module](crate::client) for examples.
 ///
@@ -22,12 +22,12 @@ const MAX_BYTES: usize = 64 << 20;
 /// [`Client::try_next`] until it returns none whenever that is readable.
 #[derive(Debug)]
 pub struct Client {
-    driver: Driver,
-    items: VecDeque<Item>,
-    bytes: usize,
+    pub(super) driver: Driver,
+    pub(super) items: VecDeque<Item>,
+    pub(super) bytes: usize,
     /// Why nothing more will come; told once.
-    end: Option<Error>,
-    ended: bool,
+    pub(super) end: Option<Error>,
+    pub(super) ended: bool,
     /// The last sequence that was taken from here.
     taken: u64,
     welcomed: bool,
@@ -292,95 +292,14 @@ impl Client {
         self.session()
     }
 
-    fn until(&self) -> Option<Instant> {
-        Instant::now().checked_add(self.driver.policy.timeout)
-    }
-
-    fn turn(&mut self, until: Option<Instant>, what: &str) -> Result<(), Error> {
-        if until.is_some_and(|until| until <= Instant::now()) {
-            let place = self.driver.place();
-            return Err(Error::TimedOut(format!("{what} did not come from {place} within the time allowed")));
-        }
-        if self.items.len() >= MAX_ITEMS || self.bytes >= MAX_BYTES {
-            return Err(Error::Overflow);
-        }
-        self.driver.turn(until);
-        self.hear();
-        Ok(())
-    }
-
-    fn await_answer<T>(
-        &mut self,
-        mut seen: usize,
-        what: &str,
-        answer: impl Fn(&Item) -> Option<Result<T, Error>>,
-    ) -> Result<T, Error> {
-        let until = self.until();
-        loop {
-            while let Some(item) = self.items.get(seen) {
-                if let Some(result) = answer(item) {
-                    self.items.remove(seen);
-                    return result;
-                }
-                seen += 1;
-            }
-            if self.ended {
-                return Err(self.end.clone().unwrap_or(Error::Closed));
-            }
-            self.turn(until, what)?;
-        }
-    }
-
-    fn await_subscription(&mut self, request: u64) -> Result<Subscription, Error> {
-        let until = self.until();
-        self.await_event(until, "an answer", |event| match event {
-            Event::Subscribed { request: of, from, everything, filters } if *of == request => {
-                Some(Ok(Subscription { from: *from, everything: *everything, filters: filters.clone() }))
-            }
-            Event::NotSubscribed { request: of, code, text } if *of == request => {
-                Some(Err(Error::refused(*code, text)))
-            }
-            _ => None,
-        })
-    }
-
-    fn await_event<T>(
-        &mut self,
-        until: Option<Instant>,
-        what: &str,
-        answer: impl Fn(&Event) -> Option<Result<T, Error>>,
-    ) -> Result<T, Error> {
-        let mut found = None;
-        self.driver.work();
-        loop {
-            while let Some(news) = self.driver.news() {
-                if let News::Event(event) = &news {
-                    found = found.or_else(|| answer(event));
-                }
-                self.note(news);
-            }
-            if let Some(result) = found {
-                return result;
-            }
-            if self.ended {
-                return Err(self.end.clone().unwrap_or(Error::Closed));
-            }
-            if until.is_some_and(|until| until <= Instant::now()) {
-                let place = self.driver.place();
-                return Err(Error::TimedOut(format!("{what} did not come from {place} within the time allowed")));
-            }
-            self.driver.turn(until);
-        }
-    }
-
     /// Takes note of all that has happened.
-    fn hear(&mut self) {
+    pub(super) fn hear(&mut self) {
         while let Some(news) = self.driver.news() {
             self.note(news);
         }
     }
 
-    fn note(&mut self, news: News) {
+    pub(super) fn note(&mut self, news: News) {
         let item = match news {
             News::Over(error) => {
                 (self.end, self.ended) = (Some(error), true);
@@ -393,33 +312,13 @@ impl Client {
                 self.taken = start.saturating_sub(1);
                 return;
             }
-            News::Event(event) => match self.item(event) {
+            News::Event(event) => match item(event) {
                 Some(item) => item,
                 None => return,
             },
         };
         self.bytes += weight(&item);
         self.items.push_back(item);
-    }
-
-    fn item(&self, event: Event) -> Option<Item> {
-        Some(match event {
-            Event::Welcomed { resumed, new_log, start, .. } => Item::Reconnected { resumed, new_log, start },
-            Event::Upcall(upcall) => Item::Upcall(upcall),
-            Event::Gap { first, last, loss } => Item::Gap(Gap { first, last, loss }),
-            Event::Receipt { ticket, sequence, due, repeat } => {
-                Item::Posted { input: ticket, result: Ok(Receipt { sequence, receivers: due, repeat }) }
-            }
-            Event::Unknown { ticket } => Item::Posted { input: ticket, result: Err(Error::Unknown) },
-            Event::Rejected { ticket, code, text } => {
-                Item::Posted { input: ticket, result: Err(Error::refused(code, &text)) }
-            }
-            Event::Complaint { code, text } => Item::Complaint(Error::refused(code, &text)),
-            // Whoever asked has had the answer, or has given up.
-            Event::Subscribed { .. } | Event::NotSubscribed { .. } | Event::Pong { .. } | Event::Down(_) => {
-                return None;
-            }
-        })
     }
 
     fn take(&mut self) -> Option<Item> {
