@@ -52,6 +52,8 @@ impl Link for Datagrams {
             }
         }
         self.client.absorb();
+        // What has come with that, upcalls or receipts that make room, is looked at in the next turn.
+        self.client.ring();
         if sent == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(sent) }
     }
 
