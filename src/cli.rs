@@ -76,9 +76,11 @@ const CLIENT_ABOUT: &str = "\
 Talks to upcalld. Without a command it is interactive: type a message, see the upcalls; bye or Ctrl-D ends.";
 
 const CLIENT_AFTER_HELP: &str = "\
-Over udp and unix-datagram delivery is best effort: status 0 of send means that everything was sent, not that it arrived. \
-What reads join, join ..., bye, or beyond this machine bye ..., is a command there and cannot be sent.
-Exit status: 0 ok, 64 usage, 65 bad data, 68 unknown host, 69 refused, 74 I/O error, 75 timed out, 76 protocol, 77 denied.";
+send, listen, exec and ping speak the native protocol: inputs are confirmed, upcalls are in order, and what is missing is named. \
+With --protocol text, delivery over udp and unix-datagram is best effort: status 0 of send means that everything was sent, not \
+that it arrived; and what reads join, join ..., bye, or beyond this machine bye ..., is a command there and cannot be sent.
+Exit status: 0 ok, 64 usage, 65 bad data, 68 unknown host, 69 refused or too few receivers, 70 a command of exec failed, \
+74 I/O error, 75 timed out, 76 protocol, 77 denied.";
 
 /// Where the daemon is.
 #[derive(Debug, Clone, Args)]
@@ -100,7 +102,7 @@ pub struct Target {
 /// The commands of `upcall-client`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Send one or more inputs, wait until the daemon has taken them, and exit; over datagrams nothing confirms that
+    /// Send one or more inputs, wait until the daemon has taken them, and exit
     Send(Send),
     /// Print upcalls as they come
     Listen(Listen),

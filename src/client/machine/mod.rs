@@ -242,6 +242,12 @@ impl Machine {
         }
     }
 
+    /// Says goodbye at once: what is not confirmed is given up.
+    pub fn leave_now(&mut self) {
+        self.abandon();
+        self.leave();
+    }
+
     /// The next thing that has happened.
     pub fn event(&mut self) -> Option<Event> {
         self.events.pop_front()

@@ -20,6 +20,9 @@ pub(super) const MAX_BYTES: usize = 64 << 20;
 /// Belongs to one thread at a time, and works only while it is called: whoever listens should come back within a third of
 /// the daemon's `lease` on datagrams. To wait for something else, too, poll its descriptor (`AsFd`) for reading, and call
 /// [`Client::try_next`] until it returns none whenever that is readable.
+///
+/// Dropped, it leaves the session behind on a stream, to be resumed, and ends it on datagrams. [`Client::close`] ends it in any
+/// case and makes sure of what was sent; [`Client::hang_up`] leaves it behind in any case.
 #[derive(Debug)]
 pub struct Client {
     pub(super) driver: Driver,
@@ -281,7 +284,7 @@ impl Client {
             self.turn(until, "the daemon's goodbye")?;
         }
         match self.end.take() {
-            None | Some(Error::Closed) => Ok(self.items.into()),
+            None | Some(Error::Closed) => Ok(std::mem::take(&mut self.items).into()),
             Some(error) => Err(error),
         }
     }
@@ -347,6 +350,13 @@ impl Iterator for Client {
 
     fn next(&mut self) -> Option<Result<Item, Error>> {
         self.next_until(None).transpose()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // A stream ends with its socket. Over datagrams the daemon would go on sending, and wait for us as for somebody slow.
+        self.driver.leave_behind();
     }
 }
 

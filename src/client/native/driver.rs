@@ -219,6 +219,14 @@ impl Driver {
         News::Disconnected { error, retry_in }
     }
 
+    /// Says goodbye without waiting for an answer, where a registration would outlive its socket.
+    pub(super) fn leave_behind(&mut self) {
+        if self.way.is_some() && self.machine.is_ready() && self.address.transport().is_datagram() {
+            self.machine.leave_now();
+            self.work();
+        }
+    }
+
     /// Closes the socket; the session stays.
     pub(super) fn hang_up(&mut self) {
         self.way = None;
