@@ -40,14 +40,7 @@ impl Server {
 
     /// Says what is wrong with a HELLO that is none, to an address that has proved nothing: the answer is no longer than the
     /// question.
-    fn refuse_hello(
-        &mut self,
-        now: Now,
-        number: ListenerNumber,
-        source: &Source,
-        violation: &Violation,
-        bytes: usize,
-    ) {
+    fn refuse_hello(&mut self, now: Now, number: ListenerNumber, source: &Source, violation: &Violation, bytes: usize) {
         let Violation { code, about, reference, text } = *violation;
         let error = |text| Frame::Error(ErrorFrame { code, about, reference, text });
         let Some(room) = bytes.checked_sub(error("").to_vec().len()) else { return };

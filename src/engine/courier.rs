@@ -60,7 +60,13 @@ pub(super) struct Courier {
 
 impl Courier {
     pub(super) fn new(welcome: Welcome, seed: u64) -> Courier {
-        Courier { welcome, recovery: Recovery::new(seed), gaps: VecDeque::new(), entered: None, complaints: (Time(0), 0) }
+        Courier {
+            welcome,
+            recovery: Recovery::new(seed),
+            gaps: VecDeque::new(),
+            entered: None,
+            complaints: (Time(0), 0),
+        }
     }
 
     pub(super) fn welcome(&self) -> &Welcome {

@@ -12,8 +12,8 @@ use super::topics::Filters;
 use super::{Accepted, Engine, Input, Intake, Now, Origin};
 use crate::address::Peer;
 use crate::wire::frame::{
-    Code, ErrorFrame, Filters as FilterFrame, Frame, Gap, GapReason, Hello, Resume, Role, Send, VERSION, Violation, Welcome,
-    kind,
+    Code, ErrorFrame, Filters as FilterFrame, Frame, Gap, GapReason, Hello, Resume, Role, Send, VERSION, Violation,
+    Welcome, kind,
 };
 use crate::wire::reason::Reason;
 
