@@ -323,6 +323,18 @@ impl Engine {
         None
     }
 
+    /// A datagram endpoint is at another address from now on.
+    pub fn moved(&mut self, id: EndpointId, peer: Peer) {
+        self.registry.moved(id, peer);
+    }
+
+    /// Whether the listener of a native endpoint takes inputs from now on.
+    pub fn may_send(&mut self, id: EndpointId, sends: bool) {
+        if let Some(native) = self.registry.get_mut(id).and_then(|endpoint| endpoint.native_mut()) {
+            native.sends = sends && native.session.role != Role::ReceiveOnly;
+        }
+    }
+
     /// Whether the inputs of a datagram endpoint have to wait.
     fn holds(&mut self, now: Now, id: EndpointId) -> bool {
         let others = match self.intake() {

@@ -424,3 +424,15 @@ fn a_session_of_a_listener_for_input_does_not_get_elsewhere_what_was_said_meanwh
     bench.say("", b"public");
     assert_eq!(names(&bench.read(id)), ["WELCOME 2", "UPCALL 2"]);
 }
+
+#[test]
+fn one_that_has_moved_is_where_it_is_now() {
+    let mut bench = Bench::new(settings());
+    let (id, _) = bench.join(Transport::Udp, &Hello::new(1), BOTH);
+    let peer = Peer::inet(SocketAddr::from(([192, 0, 2, 7], 9)));
+    bench.engine.moved(id, peer);
+    assert_eq!(bench.engine.endpoint(id).map(|endpoint| endpoint.peer), Some(peer));
+    bench.end_turn();
+    bench.engine.lost(bench.now, id, Reason::Reset);
+    bench.end_turn();
+}
