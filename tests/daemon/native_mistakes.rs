@@ -87,6 +87,21 @@ fn a_hello_that_is_none_is_answered_and_an_answer_is_not() {
     assert_eq!(receive(&client), (0, Frame::Pong { nonce: 9 }.to_vec()));
 }
 
+#[test]
+fn a_reload_that_makes_a_listener_one_for_output_goes_for_those_who_are_there() {
+    let config = |more| listener("lab", "udp", "127.0.0.1:0", &format!("{AUTO}\n{more}"));
+    let daemon = Daemon::start(&config(""));
+    let client = daemon.datagram("lab");
+    let key = join(&client);
+    daemon.reload(&config("role = \"output\""), "reloaded");
+    let input = upcalld::wire::frame::Send { id: 1, receipt: true, topic: "", payload: b"x" };
+    send(&client, key, &Frame::Send(input));
+    let (_, frames) = receive(&client);
+    let Frame::Error(ErrorFrame { code: Code::NotPermitted, reference: 1, .. }) = one(&frames) else {
+        panic!("{frames:?}")
+    };
+}
+
 /// A peer that acknowledges nothing holds everybody's inputs; the daemon does not turn round and round meanwhile, and goes on
 /// once the peer has left.
 #[test]
