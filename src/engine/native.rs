@@ -41,7 +41,14 @@ impl Engine {
         let greeted = self.greet(now, id, hello, terms).map_err(named);
         let is_stream = self.registry.get(id).is_some_and(|endpoint| !endpoint.transport.is_datagram());
         match &greeted {
-            Err(violation) if is_stream => self.violation(now, id, violation),
+            Err(violation) if is_stream => {
+                self.violation(now, id, violation);
+                let outbox = self.registry.get(id).and_then(|endpoint| endpoint.outbox.as_deref());
+                if outbox.is_some_and(|outbox| outbox.pending_control() >= MAX_CONTROL) {
+                    // It asks again and again, and does not listen to the answers.
+                    self.leave(now, id, Reason::Protocol);
+                }
+            }
             _ => {}
         }
         greeted

@@ -436,3 +436,17 @@ fn one_that_has_moved_is_where_it_is_now() {
     bench.engine.lost(bench.now, id, Reason::Reset);
     bench.end_turn();
 }
+
+#[test]
+fn who_does_not_listen_to_refusals_is_not_refused_for_ever() {
+    let mut bench = Bench::new(settings());
+    let id = bench.connect(Opening::Native, Transport::Tcp, true);
+    let unknown = Hello { resume: Some(Resume { id: 9, secret: [0; 16], last: 0 }), ..Hello::new(1) };
+    let mut asked = 0;
+    while bench.engine.endpoint(id).is_some_and(|endpoint| endpoint.leaving().is_none()) {
+        bench.engine.hello(bench.now, id, &unknown, BOTH).unwrap_err();
+        asked += 1;
+        assert!(asked < 1_000);
+    }
+    assert_eq!(names(&bench.read(id)).last().map(String::as_str), Some("BYE protocol"));
+}
