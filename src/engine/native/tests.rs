@@ -157,8 +157,7 @@ fn who_is_not_welcome_hears_nothing_of_what_is_said_meanwhile() {
         let id = bench.connect(opening, Transport::Tcp, true);
         bench.engine.speaks_native(bench.now, id);
         bench.say("", b"secret");
-        let wrong = refusal(Code::Unauthorized, kind::HELLO, "the token is wrong");
-        bench.engine.violation(bench.now, id, &wrong);
+        bench.engine.violation(bench.now, id, &refusal(Code::Unauthorized, kind::HELLO, "the token is wrong"));
         assert_eq!(names(&bench.read(id)), ["ERROR unauthorized 0", "BYE protocol"]);
     }
 }
@@ -199,9 +198,7 @@ fn one_that_has_vanished_holds_everybody_no_longer_than_its_lease() {
         bench.receive(id, 65_507);
         bench.end_turn();
     }
-    for _ in 0..61 {
-        bench.later(Duration::from_secs(1));
-    }
+    (0..61).for_each(|_| bench.later(Duration::from_secs(1)));
     assert_eq!(bench.engine.intake(), Intake::Open);
     assert!(bench.engine.endpoint(id).is_none());
 }
