@@ -229,6 +229,7 @@ impl Endpoint {
 
     pub(super) fn reading(&self, next: u64) -> Reading<'_> {
         let filters = self.filters();
-        Reading { cursor: self.cursor, until: self.until.min(next), reader: self.number, filters }
+        let earlier = self.native().map_or(&[][..], |native| &native.session.earlier);
+        Reading { cursor: self.cursor, until: self.until.min(next), reader: self.number, filters, earlier }
     }
 }

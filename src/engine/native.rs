@@ -110,8 +110,11 @@ impl Engine {
             (None, Some(since)) => since.min(next),
             (None, None) => place,
         };
-        let start = wanted.max(oldest);
-        let session = Session { start: if goes_on { session.start } else { wanted }, receives, ..session };
+        let start = wanted.max(oldest).max(session.judged);
+        let session = match goes_on {
+            true => Session { receives, ..session },
+            false => Session { start: wanted, since: wanted, earlier: Vec::new(), receives, ..session },
+        };
         let key = if transport.is_datagram() { self.entropy.next().max(1) } else { 0 };
         let welcome = Welcome {
             version: VERSION,
@@ -178,7 +181,8 @@ impl Engine {
             if let Some(native) = self.registry.get_mut(old).and_then(|endpoint| endpoint.native_mut()) {
                 let session = std::mem::take(&mut native.session);
                 // What is still due to the old connection is what was.
-                native.session.filters = session.filters.clone();
+                native.session.filters.clone_from(&session.filters);
+                native.session.earlier.clone_from(&session.earlier);
                 return Some(session);
             }
         }
@@ -367,21 +371,37 @@ impl Engine {
             if !fits {
                 return self.violation(now, id, &wrong(Code::Limit, "too many filters"));
             }
-            if add || before.is_some() {
-                // The record that it is inside of was due to it by the filters until now.
-                if !self.finish_record(id) {
-                    return self.cut(now, id);
-                }
-                self.registry.receive(id, true, Some(Rc::new(filters)));
+            if (add || before.is_some()) && before.as_deref() != Some(&filters) {
+                self.change_filters(id, filters);
             }
         }
-        self.make_ready(id);
-        let Some(endpoint) = self.registry.get(id) else { return };
-        let from = endpoint.cursor.sequence + u64::from(endpoint.cursor.offset > 0);
-        let in_force = endpoint.native().and_then(|native| native.session.filters.clone());
+        let Some(session) = self.registry.get(id).and_then(|endpoint| Some(&endpoint.native()?.session)) else {
+            return;
+        };
+        let (from, in_force) = (session.since, session.filters.clone());
         let filters = in_force.as_deref().map(|filters| filters.iter().collect()).unwrap_or_default();
         let (request, everything) = (change.request, in_force.is_none());
         self.control(id, &Frame::Subscribed { request, from, everything, filters });
+    }
+
+    /// An endpoint goes by other filters, from what it has not begun to get.
+    fn change_filters(&mut self, id: EndpointId, filters: Filters) {
+        self.make_ready(id);
+        let oldest = self.log.ring(Rendition::Frames).oldest();
+        if let Some(endpoint) = self.registry.get_mut(id) {
+            let from = endpoint.cursor.sequence + u64::from(endpoint.cursor.offset > 0);
+            if let Some(native) = endpoint.native_mut() {
+                native.session.change_filters(from, oldest);
+            }
+        }
+        self.registry.receive(id, true, Some(Rc::new(filters)));
+    }
+
+    /// The filters of a native endpoint, and from which sequence on they are in force; none means everything. For tests.
+    #[doc(hidden)]
+    pub fn filters_in_force(&self, id: EndpointId) -> Option<(u64, Option<Vec<&str>>)> {
+        let session = &self.registry.get(id)?.native()?.session;
+        Some((session.since, session.filters.as_deref().map(|filters| filters.iter().collect())))
     }
 
     /// Whether an endpoint has left so much control unread that nothing more is to be read from it.
