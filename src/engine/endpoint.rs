@@ -99,6 +99,8 @@ pub(super) struct Native {
     pub(super) prev: u64,
     /// It may send inputs.
     pub(super) sends: bool,
+    /// Upcalls are due to it, as its role and that of its listener have it.
+    pub(super) receives: bool,
     /// It has said BYE: its session cannot be resumed.
     pub(super) ended: bool,
     /// Nothing more is read from it until it has read what it was told.
@@ -106,6 +108,9 @@ pub(super) struct Native {
     /// How it is reached over datagrams.
     pub(super) courier: Option<Courier>,
 }
+
+/// What is due to those who only send.
+static NOTHING: Filters = Filters::none();
 
 /// A registered client.
 #[derive(Debug)]
@@ -189,7 +194,10 @@ impl Endpoint {
     }
 
     pub(super) fn filters(&self) -> Option<&Filters> {
-        self.native()?.session.filters.as_deref()
+        match self.native()? {
+            native if native.receives => native.session.filters.as_deref(),
+            _ => Some(&NOTHING),
+        }
     }
 
     pub(super) fn courier_mut(&mut self) -> Option<&mut Courier> {

@@ -122,7 +122,7 @@ impl Engine {
         let courier = (key != 0).then(|| Courier::new(welcome, self.entropy.next()));
         let (number, filters) = (session.number, session.filters.clone());
         let sends = terms.sends && session.role != Role::ReceiveOnly;
-        let native = Native { session, prev: start - 1, sends, ended: false, crammed: false, courier };
+        let native = Native { session, prev: start - 1, sends, receives, ended: false, crammed: false, courier };
         self.sessions.enter(number, id);
         if key != 0 {
             self.keys.insert(key, id);

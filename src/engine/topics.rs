@@ -10,6 +10,11 @@ use crate::wire::topic::{MAX_FILTER_BYTES, MAX_FILTERS, matches};
 pub(super) struct Filters(BTreeSet<Box<str>>);
 
 impl Filters {
+    /// Nothing passes.
+    pub(super) const fn none() -> Filters {
+        Filters(BTreeSet::new())
+    }
+
     /// Adds filters; says whether there is room for all of them.
     pub(super) fn add<'a>(&mut self, filters: impl Iterator<Item = &'a str>) -> bool {
         self.0.extend(filters.map(Box::from));
