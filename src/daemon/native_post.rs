@@ -15,9 +15,10 @@ const MAX_UDP: usize = 65_507;
 /// How many datagrams one endpoint gets in a round, so that the others have their turn.
 const PER_ROUND: usize = 16;
 
-/// A datagram that is to be sent: whose, its number, and where its bytes are.
+/// A datagram that is to be sent: whose, its number, and where its bytes are. Whose it is may have left with it.
 struct Letter {
     id: EndpointId,
+    peer: PeerKey,
     number: u64,
     bytes: Range<usize>,
 }
@@ -31,7 +32,7 @@ impl Server {
             bytes.clear();
             let mut letters = Vec::with_capacity(group.len());
             group.retain(|id| self.write_letters(now, number, *id, &mut bytes, &mut letters));
-            self.send_letters(now, number, &bytes, &letters, &mut group);
+            self.send_letters(now, number, &bytes, letters, &mut group);
         }
         self.letters = bytes;
     }
@@ -48,8 +49,9 @@ impl Server {
         let max = if self.is_unix(id) { usize::MAX } else { MAX_UDP };
         for _ in 0..PER_ROUND {
             let start = bytes.len();
+            let Some(tag) = self.engine.endpoint(id).map(|endpoint| endpoint.tag) else { return false };
             let Some(letter) = self.engine.datagram(now, id, max, bytes) else { return false };
-            let letter = Letter { id, number: letter, bytes: start..bytes.len() };
+            let letter = Letter { id, peer: PeerKey::from_tag(tag), number: letter, bytes: start..bytes.len() };
             match self.may_send(number, id, letter.bytes.len()) {
                 Ok(()) => letters.push(letter),
                 Err(stalled) => {
@@ -88,16 +90,16 @@ impl Server {
         now: Now,
         number: ListenerNumber,
         bytes: &[u8],
-        letters: &[Letter],
+        mut letters: Vec<Letter>,
         group: &mut Vec<EndpointId>,
     ) {
         let Some(Active { socket: Socket::Datagrams(socket), .. }) = self.listeners.get(&number) else {
             return group.clear();
         };
         let mut batch = socket.batch(&mut self.outbox);
-        for letter in letters {
-            let key = self.engine.endpoint(letter.id).map(|endpoint| PeerKey::from_tag(endpoint.tag));
-            if let Some(peer) = key.and_then(|key| self.peers.get(key)) {
+        letters.retain(|letter| self.peers.get(letter.peer).is_some());
+        for letter in &letters {
+            if let Some(peer) = self.peers.get(letter.peer) {
                 let (destination, local) = peer.route.destination();
                 batch.push(destination, local, [IoSlice::new(&bytes[letter.bytes.clone()])], None);
             }
