@@ -147,7 +147,10 @@ impl Server {
         let Some(endpoint) = connection.endpoint else { return Next::Idle };
         if let (Decoder::Undecided(opening, framing), Some(first)) = (&connection.decoder, bytes.first()) {
             let (native, opening, framing) = (*first == 0, *opening, *framing);
-            if native {
+            if native && self.engine.speaks_text_already(endpoint) {
+                // It was held to be text for its silence. Its HELLO is nobody's input: a secret may be in it.
+                return self.dismiss(now, key, Reason::Protocol);
+            } else if native {
                 connection.decoder = Decoder::Native(frame::Decoder::default());
                 self.engine.speaks_native(now, endpoint);
             } else if opening == Opening::Native {

@@ -46,6 +46,11 @@ impl Engine {
         }
     }
 
+    /// Whether it has been decided that an endpoint speaks text, be it by its silence.
+    pub fn speaks_text_already(&self, id: EndpointId) -> bool {
+        matches!(self.registry.get(id).map(|endpoint| &endpoint.speech), Some(Speech::Text))
+    }
+
     /// An endpoint has begun to speak native: its HELLO is awaited.
     pub fn speaks_native(&mut self, now: Now, id: EndpointId) {
         if matches!(self.registry.get(id).map(|endpoint| &endpoint.speech), Some(Speech::Undecided)) {
