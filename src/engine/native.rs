@@ -195,12 +195,13 @@ impl Engine {
         self.counters.violations += 1;
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let is_datagram = endpoint.transport.is_datagram();
-        if about == kind::SEND
-            && code != Code::Busy
-            && (is_datagram || !code.is_fatal())
-            && let Some(native) = endpoint.native_mut()
-        {
-            native.session.messages.refuse(reference, code);
+        if let Some(native) = endpoint.native_mut() {
+            // Ids are used up by an ERROR, too.
+            match about {
+                kind::SEND if code != Code::Busy => native.session.messages.refuse(reference, code),
+                kind::SUBSCRIBE | kind::UNSUBSCRIBE => native.session.refuse_request(reference),
+                _ => {}
+            }
         }
         self.control(id, &Frame::Error(ErrorFrame { code, about, reference, text }));
         if code.is_fatal() && !is_datagram {
@@ -299,7 +300,7 @@ impl Engine {
 
     fn subscribe(&mut self, now: Now, id: EndpointId, change: &FilterFrame<'_>, add: bool) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
-        let receives = endpoint.receives;
+        let (receives, is_datagram) = (endpoint.receives, endpoint.transport.is_datagram());
         let Some(native) = endpoint.native_mut() else { return };
         let about = if add { kind::SUBSCRIBE } else { kind::UNSUBSCRIBE };
         if !receives {
@@ -307,6 +308,14 @@ impl Engine {
             return self.violation(now, id, &Violation { reference: change.request.into(), ..wrong });
         }
         let session = &mut native.session;
+        if u64::from(change.request) > u64::from(session.last_request) + 1 {
+            // As for messages: the ones before it are on their way.
+            if !is_datagram {
+                let wrong = refusal(Code::OutOfOrder, about, "request ids rise by one");
+                self.violation(now, id, &Violation { reference: change.request.into(), ..wrong });
+            }
+            return;
+        }
         if change.request > session.last_request {
             session.last_request = change.request;
             let before = session.filters.clone();

@@ -176,6 +176,13 @@ impl Sessions {
 }
 
 impl Session {
+    /// A request was answered by ERROR: if it is the next one, its id is used up.
+    pub(super) fn refuse_request(&mut self, request: u64) {
+        if request == u64::from(self.last_request) + 1 {
+            self.last_request += 1;
+        }
+    }
+
     /// Whether whoever claims it knows its secret, and is the user it belongs to.
     pub(super) fn is_claimed_by(&self, resume: &Resume, user: Option<u32>) -> bool {
         // Every byte is looked at, so that the time tells nothing of where they differ.
