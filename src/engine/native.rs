@@ -37,7 +37,8 @@ impl Engine {
     /// Takes the HELLO of an endpoint that was registered for it: on a stream, answers it by WELCOME or ERROR; on a
     /// datagram transport, the answer is the driver's to send. The credentials are the driver's to check before.
     pub fn hello(&mut self, now: Now, id: EndpointId, hello: &Hello<'_>, terms: Terms) -> Result<Welcome, Violation> {
-        let greeted = self.greet(now, id, hello, terms);
+        let named = |violation| Violation { reference: hello.nonce, ..violation };
+        let greeted = self.greet(now, id, hello, terms).map_err(named);
         let is_stream = self.registry.get(id).is_some_and(|endpoint| !endpoint.transport.is_datagram());
         match &greeted {
             Err(violation) if is_stream => self.violation(now, id, violation),
@@ -222,7 +223,8 @@ impl Engine {
             return None;
         }
         if !endpoint.is_native() {
-            self.violation(now, id, &refusal(Code::Unexpected, 0, "HELLO comes first"));
+            let wrong = refusal(Code::Unexpected, frame.kind(), "HELLO comes first");
+            self.violation(now, id, &Violation { reference: frame.reference(), ..wrong });
             return None;
         }
         match frame {
@@ -230,7 +232,8 @@ impl Engine {
             Frame::Subscribe(filters) => self.subscribe(now, id, filters, true),
             Frame::Unsubscribe(filters) => self.subscribe(now, id, filters, false),
             Frame::Ack(ack) if is_datagram => self.acked(now, id, ack),
-            Frame::Ping { nonce, .. } => self.control(id, &Frame::Pong { nonce: *nonce }),
+            // A stream has no address to be proved.
+            Frame::Ping { nonce, cookie } if is_datagram || cookie.is_none() => self.control(id, &Frame::Pong { nonce: *nonce }),
             Frame::Bye(_) => {
                 if let Some(native) = endpoint.native_mut() {
                     native.ended = true;
@@ -239,8 +242,8 @@ impl Engine {
             }
             Frame::Pong { .. } | Frame::Skippable(_) => {}
             other => {
-                let text = "such a frame does not come here";
-                self.violation(now, id, &refusal(Code::Unexpected, other.kind(), text));
+                let wrong = refusal(Code::Unexpected, other.kind(), "such a frame does not come here");
+                self.violation(now, id, &Violation { reference: other.reference(), ..wrong });
             }
         }
         None
