@@ -204,9 +204,14 @@ impl Engine {
                 _ => {}
             }
         }
-        self.control(id, &Frame::Error(ErrorFrame { code, about, reference, text }));
-        if code.is_fatal() && !is_datagram {
-            self.leave(now, id, Reason::Protocol);
+        let error = Frame::Error(ErrorFrame { code, about, reference, text });
+        if !code.is_fatal() || is_datagram {
+            return self.control(id, &error);
+        }
+        self.leave(now, id, Reason::Protocol);
+        if let Some(outbox) = self.registry.get_mut(id).and_then(|endpoint| endpoint.outbox.as_mut()) {
+            // It says why, and is the last frame: what was due comes before it, and no BYE behind it.
+            outbox.set_farewell(error.to_vec());
         }
     }
 
