@@ -342,7 +342,7 @@ impl Engine {
 
     /// How many sessions have no connection now and could be resumed.
     pub fn parked_sessions(&self) -> usize {
-        self.sessions.parked()
+        self.sessions.count()
     }
 
     /// How many endpoints there are in all.

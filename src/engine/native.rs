@@ -7,13 +7,13 @@ use super::endpoint::{Delivery, EndpointId, Native, Speech};
 use super::log::Rendition;
 use super::outbox::MAX_CONTROL;
 use super::ring::Cursor;
-use super::session::{Novelty, Session};
+use super::session::{Novelty, Owner, Session};
 use super::topics::Filters;
 use super::{Accepted, Engine, Input, Intake, Now, Origin};
 use crate::address::Peer;
 use crate::wire::frame::{
-    Code, ErrorFrame, Filters as FilterFrame, Frame, Gap, GapReason, Hello, Role, Send, VERSION, Violation, Welcome,
-    kind,
+    Code, ErrorFrame, Filters as FilterFrame, Frame, Gap, GapReason, Hello, Resume, Role, Send, VERSION, Violation,
+    Welcome, kind,
 };
 use crate::wire::reason::Reason;
 
@@ -70,22 +70,25 @@ impl Engine {
         }
         let place = endpoint.place();
         let place = if self.undecided.contains(&(place, id)) { place } else { next };
-        let (transport, own) = (endpoint.transport, endpoint.number);
+        let (transport, own, listener) = (endpoint.transport, endpoint.number, endpoint.listener);
         let session = match &hello.resume {
-            Some(resume) if resume.last >= next => {
-                return wrong(Code::Malformed, "what it claims to have seen is not said yet");
+            Some(resume) => {
+                let owner = Owner { listener, user };
+                if self.find(resume, owner).is_some_and(|session| !(session.start - 1..next).contains(&resume.last)) {
+                    return wrong(Code::Malformed, "that is no position of this session");
+                }
+                match self.claim(now, resume, owner) {
+                    Some(session) => session,
+                    None => return wrong(Code::UnknownSession, "there is no such session (any more)"),
+                }
             }
-            Some(resume) => match self.claim(now, resume, user) {
-                Some(session) => session,
-                None => return wrong(Code::UnknownSession, "there is no such session (any more)"),
-            },
             None => Session {
                 number: own,
+                owner: Owner { listener, user },
                 secret: [self.entropy.next().to_be_bytes(), self.entropy.next().to_be_bytes()]
                     .concat()
                     .try_into()
                     .unwrap_or_default(),
-                user,
                 name: hello.name.into(),
                 role: hello.role,
                 filters: filters.map(Rc::new),
@@ -96,8 +99,7 @@ impl Engine {
         self.forget_silence(id);
         let oldest = self.log.ring(Rendition::Frames).oldest();
         let wanted = match (&hello.resume, hello.since) {
-            // What was said before the session began is not for it to ask for.
-            (Some(resume), _) => (resume.last + 1).max(session.start),
+            (Some(resume), _) => resume.last + 1,
             (None, Some(0)) => oldest,
             (None, Some(since)) => since.min(next),
             (None, None) => place,
@@ -152,20 +154,24 @@ impl Engine {
         Ok(welcome)
     }
 
-    /// The session that somebody claims, if it is that one's. An endpoint that has it leaves.
-    fn claim(&mut self, now: Now, resume: &crate::wire::frame::Resume, user: Option<u32>) -> Option<Session> {
+    /// The session that somebody claims, if it is that one's.
+    fn find(&self, resume: &Resume, owner: Owner) -> Option<&Session> {
+        let Some(live) = self.sessions.endpoint(resume.id) else { return self.sessions.parked(resume, owner) };
+        let native = self.registry.get(live)?.native()?;
+        (native.session.is_claimed_by(resume, owner) && !native.ended).then_some(&native.session)
+    }
+
+    /// The session that somebody claims, to be that one's from now on. An endpoint that has it leaves.
+    fn claim(&mut self, now: Now, resume: &Resume, owner: Owner) -> Option<Session> {
+        self.find(resume, owner)?;
         if let Some(old) = self.sessions.endpoint(resume.id) {
-            let native = self.registry.get(old).and_then(|endpoint| endpoint.native());
-            if !native.is_some_and(|native| native.session.is_claimed_by(resume, user) && !native.ended) {
-                return None;
-            }
             self.leave(now, old, Reason::Superseded);
             self.sessions.leave(resume.id, old);
             if let Some(native) = self.registry.get_mut(old).and_then(|endpoint| endpoint.native_mut()) {
                 return Some(std::mem::take(&mut native.session));
             }
         }
-        self.sessions.claim(resume, user)
+        self.sessions.claim(resume, owner)
     }
 
     pub(super) fn announce_gap(&mut self, id: EndpointId, gap: Gap) {

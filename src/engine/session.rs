@@ -4,13 +4,22 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::endpoint::EndpointId;
+use super::endpoint::{EndpointId, ListenerNumber};
 use super::time::Time;
 use super::topics::Filters;
 use crate::wire::frame::{Code, Receipt, Resume, Role};
 
 /// How many receipts a session keeps, for messages that are repeated.
 const RECEIPTS: usize = 64;
+
+/// Where a session began, and whose it is: nobody else resumes it, and nowhere else.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Owner {
+    /// Whose rules it is under.
+    pub(super) listener: ListenerNumber,
+    /// If it began on a Unix socket.
+    pub(super) user: Option<u32>,
+}
 
 /// One client's session.
 #[derive(Debug, Default)]
@@ -20,8 +29,7 @@ pub(super) struct Session {
     pub(super) secret: [u8; 16],
     /// The first sequence that could be due to it: what was said before is not for it to ask for.
     pub(super) start: u64,
-    /// The user it belongs to, if it began on a Unix socket.
-    pub(super) user: Option<u32>,
+    pub(super) owner: Owner,
     pub(super) name: Box<str>,
     pub(super) role: Role,
     /// None: it never gave any, and gets everything.
@@ -145,9 +153,14 @@ impl Sessions {
     }
 
     /// The parked session that somebody claims, if it is that one's.
-    pub(super) fn claim(&mut self, resume: &Resume, user: Option<u32>) -> Option<Session> {
+    pub(super) fn parked(&self, resume: &Resume, owner: Owner) -> Option<&Session> {
+        self.parked.get(&resume.id).map(|(session, _)| session).filter(|session| session.is_claimed_by(resume, owner))
+    }
+
+    /// The same, which is not parked any more then.
+    pub(super) fn claim(&mut self, resume: &Resume, owner: Owner) -> Option<Session> {
         let (session, until) = self.parked.get(&resume.id)?;
-        if !session.is_claimed_by(resume, user) {
+        if !session.is_claimed_by(resume, owner) {
             return None;
         }
         self.expiry.remove(&(*until, resume.id));
@@ -170,7 +183,7 @@ impl Sessions {
     }
 
     /// How many could be resumed.
-    pub(super) fn parked(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.parked.len()
     }
 }
@@ -183,11 +196,11 @@ impl Session {
         }
     }
 
-    /// Whether whoever claims it knows its secret, and is the user it belongs to.
-    pub(super) fn is_claimed_by(&self, resume: &Resume, user: Option<u32>) -> bool {
+    /// Whether whoever claims it knows its secret, and is the user it belongs to, at the listener where it began.
+    pub(super) fn is_claimed_by(&self, resume: &Resume, owner: Owner) -> bool {
         // Every byte is looked at, so that the time tells nothing of where they differ.
         let difference = self.secret.iter().zip(&resume.secret).fold(0, |all, (a, b)| all | (a ^ b));
-        std::hint::black_box(difference) == 0 && self.user == user
+        std::hint::black_box(difference) == 0 && self.owner == owner
     }
 }
 
@@ -199,8 +212,10 @@ mod tests {
         Resume { id, secret: [byte; 16], last: 0 }
     }
 
+    const SEVEN: Owner = Owner { listener: 3, user: Some(7) };
+
     fn session(number: u64) -> Session {
-        Session { number, secret: [number as u8; 16], user: Some(7), ..Session::default() }
+        Session { number, secret: [number as u8; 16], owner: SEVEN, ..Session::default() }
     }
 
     #[test]
@@ -229,12 +244,13 @@ mod tests {
     fn s18_a_session_is_resumed_by_its_owner_only() {
         let mut sessions = Sessions::default();
         sessions.park(Time(0), session(1), Duration::from_secs(1), 10);
-        assert!(sessions.claim(&resume(2, 1), Some(7)).is_none(), "another's number");
-        assert!(sessions.claim(&resume(1, 2), Some(7)).is_none(), "another secret");
-        assert!(sessions.claim(&resume(1, 1), Some(8)).is_none(), "another user");
-        assert!(sessions.claim(&resume(1, 1), None).is_none(), "from another transport");
-        assert!(sessions.claim(&resume(1, 1), Some(7)).is_some());
-        assert!(sessions.claim(&resume(1, 1), Some(7)).is_none(), "only once");
+        assert!(sessions.claim(&resume(2, 1), SEVEN).is_none(), "another's number");
+        assert!(sessions.claim(&resume(1, 2), SEVEN).is_none(), "another secret");
+        assert!(sessions.claim(&resume(1, 1), Owner { user: Some(8), ..SEVEN }).is_none(), "another user");
+        assert!(sessions.claim(&resume(1, 1), Owner { user: None, ..SEVEN }).is_none(), "from another transport");
+        assert!(sessions.claim(&resume(1, 1), Owner { listener: 4, ..SEVEN }).is_none(), "at another listener");
+        assert!(sessions.claim(&resume(1, 1), SEVEN).is_some());
+        assert!(sessions.claim(&resume(1, 1), SEVEN).is_none(), "only once");
         assert_eq!(sessions.deadline(), None);
     }
 
@@ -244,9 +260,9 @@ mod tests {
         for number in 1..=5 {
             sessions.park(Time(number), session(number), Duration::from_nanos(10), 3);
         }
-        assert_eq!(sessions.parked(), 3);
-        assert!(sessions.claim(&resume(2, 2), Some(7)).is_none());
+        assert_eq!(sessions.count(), 3);
+        assert!(sessions.claim(&resume(2, 2), SEVEN).is_none());
         sessions.expire(Time(14));
-        assert_eq!((sessions.parked(), sessions.deadline()), (1, Some(Time(15))));
+        assert_eq!((sessions.count(), sessions.deadline()), (1, Some(Time(15))));
     }
 }
