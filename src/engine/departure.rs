@@ -205,7 +205,7 @@ impl Engine {
 /// The farewell to an endpoint that got, or is getting, what comes before sequence `until`. As text it is a line of its own,
 /// also behind an upcall that did not end in a newline.
 fn farewell_after(log: &Log, endpoint: &Endpoint, until: u64, reason: Reason) -> Vec<u8> {
-    if matches!(endpoint.speech, Speech::Greeting | Speech::Native(_)) {
+    if matches!(endpoint.speech, Speech::Greeting { begun: true } | Speech::Native(_)) {
         return Frame::Bye(reason.name()).to_vec();
     }
     let last = until - 1;

@@ -86,8 +86,10 @@ pub(super) enum Speech {
     /// Nobody knows yet.
     Undecided,
     Text,
-    /// Native, but it has not been welcomed.
-    Greeting,
+    /// Native, but it has not been welcomed; or it has to be native, and has not begun to say anything.
+    Greeting {
+        begun: bool,
+    },
     Native(Box<Native>),
 }
 
@@ -208,13 +210,13 @@ impl Endpoint {
     pub(super) fn rendition(&self) -> Rendition {
         match self.speech {
             Speech::Undecided | Speech::Text => Rendition::Text,
-            Speech::Greeting | Speech::Native(_) => Rendition::Frames,
+            Speech::Greeting { .. } | Speech::Native(_) => Rendition::Frames,
         }
     }
 
     /// Where it was in the log when it came, until it is known what it speaks and wants.
     pub(super) fn place(&self) -> u64 {
-        if matches!(self.speech, Speech::Greeting) { self.until } else { self.cursor.sequence }
+        if matches!(self.speech, Speech::Greeting { .. }) { self.until } else { self.cursor.sequence }
     }
 
     /// What of the log it still needs begins here.

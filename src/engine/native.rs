@@ -51,7 +51,7 @@ impl Engine {
         let wrong = |code, text| Err(refusal(code, kind::HELLO, text));
         let next = self.log.next();
         let Some(endpoint) = self.registry.get(id) else { return wrong(Code::Unexpected, "it has left") };
-        if !matches!(endpoint.speech, Speech::Greeting) || endpoint.leaving.is_some() {
+        if !matches!(endpoint.speech, Speech::Greeting { .. }) || endpoint.leaving.is_some() {
             return wrong(Code::Unexpected, "it was welcomed already");
         }
         if !(hello.versions.0..=hello.versions.1).contains(&VERSION) {

@@ -53,10 +53,15 @@ impl Engine {
 
     /// An endpoint has begun to speak native: its HELLO is awaited.
     pub fn speaks_native(&mut self, now: Now, id: EndpointId) {
+        if let Some(endpoint) = self.registry.get_mut(id)
+            && let Speech::Greeting { begun } = &mut endpoint.speech
+        {
+            *begun = true;
+        }
         if matches!(self.registry.get(id).map(|endpoint| &endpoint.speech), Some(Speech::Undecided)) {
             self.set_silence(id, now.time + HELLO);
             self.registry.stop_receiving(id);
-            self.registry.speaks(id, Speech::Greeting);
+            self.registry.speaks(id, Speech::Greeting { begun: true });
             if let Some(endpoint) = self.registry.get_mut(id) {
                 // Nothing is due to it before it is welcome; where it was is kept.
                 (endpoint.delivery, endpoint.until) = (Delivery::CaughtUp, endpoint.cursor.sequence);
@@ -70,8 +75,8 @@ impl Engine {
         match self.registry.get(id).map(|endpoint| &endpoint.speech) {
             Some(Speech::Undecided) => self.speaks_text(id),
             // What it has said may be waiting to be read, with everybody's inputs.
-            Some(Speech::Greeting) if self.held_since.is_some() => self.set_silence(id, now.time + SILENCE),
-            Some(Speech::Greeting) => self.leave(now, id, Reason::Silent),
+            Some(Speech::Greeting { .. }) if self.held_since.is_some() => self.set_silence(id, now.time + SILENCE),
+            Some(Speech::Greeting { .. }) => self.leave(now, id, Reason::Silent),
             _ => {}
         }
     }

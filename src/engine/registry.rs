@@ -78,7 +78,7 @@ impl Registry {
         let (speech, delivery) = match opening {
             Opening::Text => (Speech::Text, Delivery::CaughtUp),
             Opening::Undecided => (Speech::Undecided, Delivery::Undecided),
-            Opening::Native => (Speech::Greeting, Delivery::CaughtUp),
+            Opening::Native => (Speech::Greeting { begun: false }, Delivery::CaughtUp),
         };
         let receives = who.receives && opening != Opening::Native;
         self.receivers += usize::from(receives);
