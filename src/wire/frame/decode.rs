@@ -1,7 +1,7 @@
 //! Bytes → frames.
 
 use super::code::{Code, GapReason, Violation};
-use super::hello::Hello;
+use super::hello::{Hello, MAX_HELLO};
 use super::{Ack, ErrorFrame, Filters, Frame, Gap, HEADER, MAX_REASON, Receipt, Send, Upcall, Welcome, flag, kind};
 use crate::wire::topic::{is_filter, is_topic};
 
@@ -140,6 +140,9 @@ impl<'a> Frame<'a> {
         let cut = || Violation::new(Code::Malformed, 0, "the frame is cut off");
         let (header, rest) = bytes.split_first_chunk().ok_or_else(cut)?;
         let header = Header::parse(header)?;
+        if header.length as usize > MAX_HELLO && !matches!(header.kind, kind::SEND | kind::UPCALL) {
+            return Err(Violation::new(Code::TooLarge, header.kind, "the frame is larger than allowed"));
+        }
         let (body, rest) = rest.split_at_checked(header.length as usize).ok_or_else(cut)?;
         *bytes = rest;
         Frame::parse(header, body)
