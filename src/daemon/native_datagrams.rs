@@ -30,8 +30,30 @@ impl Server {
         // Nothing else than a HELLO comes without an envelope, and nothing else is answered: an answer never is.
         match Frame::take(&mut &bytes[..]) {
             Ok(Frame::Hello(hello)) => self.datagram_hello(now, number, source, &hello, bytes.len()),
+            Err(violation) if violation.about == kind::HELLO && source.trusted => {
+                self.bad_hello(now, number, source, &violation)
+            }
             _ => Err(Dropped::Protocol),
         }
+    }
+
+    /// A HELLO that is wrong in itself: who need not prove its address is told so, as often as strangers are challenged.
+    fn bad_hello(
+        &mut self,
+        now: Now,
+        number: ListenerNumber,
+        source: &Source,
+        violation: &Violation,
+    ) -> Result<(), Dropped> {
+        let limited = limited(&source.name);
+        let claim =
+            Claim { listener: number, address: &source.name, source: &limited, trusted: false, registered: false };
+        if self.gate.prove(now.time, &claim, None, usize::MAX) != Verdict::Challenge {
+            return Err(Dropped::RateLimited);
+        }
+        let Violation { code, about, reference, text } = *violation;
+        self.say(number, source, &Frame::Error(ErrorFrame { code, about, reference, text }));
+        Err(Dropped::Protocol)
     }
 
     /// What a registered endpoint says.
