@@ -187,7 +187,7 @@ impl Engine {
     }
 
     /// There may be something to send again, or room for more, or nothing left to wait for.
-    fn go_on(&mut self, id: EndpointId) {
+    pub(super) fn go_on(&mut self, id: EndpointId) {
         if let Some(endpoint) = self.registry.get_mut(id)
             && matches!(endpoint.delivery, Delivery::Blocked | Delivery::Unacknowledged)
         {

@@ -88,7 +88,8 @@ impl Engine {
         }
         let bytes = farewell_after(&self.log, endpoint, endpoint.until, Reason::SlowConsumer);
         endpoint.outbox.get_or_insert_default().set_farewell(bytes);
-        if endpoint.delivery == Delivery::Unacknowledged {
+        let given_up = endpoint.courier_mut().is_some() && endpoint.delivery == Delivery::Blocked;
+        if given_up || endpoint.delivery == Delivery::Unacknowledged {
             endpoint.delivery = Delivery::Ready;
             self.ready.push(id);
         }
@@ -152,6 +153,8 @@ impl Engine {
             None => endpoint.outbox.get_or_insert_default().control(&Frame::Gap(gap)),
         }
         match endpoint.delivery {
+            // Nothing is under way any more for which acknowledgements could come: there is room for the gap.
+            Delivery::Blocked if endpoint.transport.is_datagram() => self.go_on(id),
             Delivery::Blocked => self.place(now, id),
             Delivery::CaughtUp | Delivery::Unacknowledged => self.make_ready(id),
             _ => {}
