@@ -25,7 +25,7 @@ pub(crate) use stream::Stream;
 pub(crate) use swarm::Swarm;
 
 /// How long anything may take before the test gives up: generous, because the machine may be busy.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(8);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Where a listener of the test listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -118,10 +118,6 @@ impl Native {
         native
     }
 
-    /// Its number.
-    pub(crate) fn id(&self) -> u64 {
-        self.welcome.expect("it is registered").id
-    }
 
     /// Sends bytes as they are: on a stream, or as a datagram.
     pub(crate) fn raw(&self, bytes: &[u8]) {

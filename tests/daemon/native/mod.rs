@@ -3,8 +3,12 @@
 mod basics;
 mod bytes;
 mod errors;
+mod lossy;
 mod opening;
+mod relay;
 mod sessions;
+mod slow;
+mod swarm;
 mod tokens;
 
 use crate::common::{Daemon, Place};
