@@ -3,8 +3,10 @@
 mod basics;
 mod bytes;
 mod errors;
+mod forged;
 mod lossy;
 mod opening;
+mod python;
 mod relay;
 mod sessions;
 mod slow;
