@@ -94,7 +94,7 @@ class Client:
         try:
             while readable:
                 data, source = self.sock.recvfrom(65536)
-                if self.datagrams and source == self.daemon:
+                if self.datagrams and (source == self.daemon or not source):  # it has sockets without a name, too
                     numbers.add(self.datagram(bytearray(data)))
                 elif not self.datagrams:
                     self.stream(data)

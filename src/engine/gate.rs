@@ -332,6 +332,24 @@ mod tests {
     }
 
     #[test]
+    fn s3_no_other_cookie_proves_a_native_address() {
+        let mut gate = gate();
+        let cookie = gate.native_cookie(at(0), &stranger(&PEER));
+        let mut random = fastrand::Rng::with_seed(3);
+        let near = (0..64).map(|bit| cookie ^ 1 << bit).collect::<Vec<u64>>();
+        let guessed = std::iter::repeat_with(|| random.u64(..)).filter(|guess| *guess != cookie);
+        for guess in near.into_iter().chain(guessed).take(100_000) {
+            assert_ne!(gate.prove(at(0), &stranger(&PEER), Some(guess), 1000), Verdict::Join);
+        }
+        let other: SocketAddr = "192.0.2.1:5001".parse().unwrap();
+        let elsewhere = Claim { listener: 2, ..stranger(&PEER) };
+        assert_ne!(gate.prove(at(0), &stranger(&other), Some(cookie), 1000), Verdict::Join);
+        assert_ne!(gate.prove(at(0), &elsewhere, Some(cookie), 1000), Verdict::Join);
+        assert_eq!(gate.prove(at(119), &stranger(&PEER), Some(cookie), 1000), Verdict::Join);
+        assert_ne!(gate.prove(at(120), &stranger(&PEER), Some(cookie), 1000), Verdict::Join, "expired");
+    }
+
+    #[test]
     fn the_trusted_join_with_whatever_they_say() {
         let mut gate = gate();
         let mut claim = Claim { trusted: true, ..stranger(&PEER) };
