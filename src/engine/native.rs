@@ -244,7 +244,9 @@ impl Engine {
             Frame::Unsubscribe(filters) => self.subscribe(now, id, filters, false),
             Frame::Ack(ack) if is_datagram => self.acked(now, id, ack),
             // A stream has no address to be proved.
-            Frame::Ping { nonce, cookie } if is_datagram || cookie.is_none() => self.control(id, &Frame::Pong { nonce: *nonce }),
+            Frame::Ping { nonce, cookie } if is_datagram || cookie.is_none() => {
+                self.control(id, &Frame::Pong { nonce: *nonce })
+            }
             Frame::Bye(_) => {
                 if let Some(native) = endpoint.native_mut() {
                     native.ended = true;

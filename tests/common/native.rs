@@ -106,8 +106,12 @@ impl Native {
 
     /// What resumes its session from where it is.
     pub(crate) fn session(&self) -> Resume {
-        let welcome = self.welcome.expect("it is registered");
-        Resume { id: welcome.id, secret: welcome.secret, last: self.inbox.position }
+        Resume { id: self.welcome().id, secret: self.welcome().secret, last: self.inbox.position }
+    }
+
+    #[track_caller]
+    pub(crate) fn welcome(&self) -> Welcome {
+        self.welcome.expect("it is registered")
     }
 
     /// Another connection to the same session, which goes on where this one is.
@@ -117,7 +121,6 @@ impl Native {
         native.register(&Hello { resume: Some(self.session()), ..Hello::new(0) });
         native
     }
-
 
     /// Sends bytes as they are: on a stream, or as a datagram.
     pub(crate) fn raw(&self, bytes: &[u8]) {

@@ -2,7 +2,7 @@
 
 use upcalld::wire::frame::{Code, Filters, Frame, Hello, Role, kind};
 
-use super::{auto, everywhere, is_datagram, lab, over_each, NAMES};
+use super::{NAMES, auto, everywhere, is_datagram, lab, over_each};
 use crate::common::{Daemon, Native, Place, Said};
 
 over_each!(
@@ -22,7 +22,7 @@ fn an_input_has_a_receipt_and_goes_to_all(place: Place) {
     let mut one = Native::join(&daemon, "lab");
     let mut two = Native::join(&daemon, "lab");
     let mut three = Native::join(&daemon, "lab");
-    let [first, second, third] = [&one, &two, &three].map(|native| native.welcome.unwrap());
+    let [first, second, third] = [&one, &two, &three].map(|native| native.welcome());
     assert_eq!((first.version, first.resumed, first.last_message, first.start, first.next), (1, false, 0, 1, 1));
     assert_eq!(first.max_message, 60 << 10);
     assert_eq!((first.lease, first.key != 0), if is_datagram(place) { (120_000, true) } else { (0, false) });
@@ -40,7 +40,7 @@ fn an_input_has_a_receipt_and_goes_to_all(place: Place) {
     }
     // Whoever comes now gets nothing of what was said.
     let mut late = Native::join(&daemon, "lab");
-    assert_eq!(late.welcome.unwrap().start, 3);
+    assert_eq!(late.welcome().start, 3);
     assert!(late.so_far().is_empty());
 }
 
@@ -166,11 +166,13 @@ fn roles(place: Place) {
     assert_eq!(sends.error(), (Code::NotPermitted, kind::SUBSCRIBE, 1));
     assert_eq!(both.tell("", "2"), (2, 1));
     assert_eq!((receives.upcall().sequence, receives.upcall().sequence), (1, 2));
-    let said = sends.so_far(); assert!(said.is_empty(), "{said:?}");
+    let said = sends.so_far();
+    assert!(said.is_empty(), "{said:?}");
 }
 
 fn listeners_take_from_roles(place: Place) {
-    let config = auto(place, "lab", "") + &auto(place, "in", "role = \"input\"") + &auto(place, "out", "role = \"output\"");
+    let config =
+        auto(place, "lab", "") + &auto(place, "in", "role = \"input\"") + &auto(place, "out", "role = \"output\"");
     let daemon = Daemon::start(&config);
     let mut hears = Native::join(&daemon, "lab");
     let mut input = Native::join(&daemon, "in");
@@ -179,7 +181,8 @@ fn listeners_take_from_roles(place: Place) {
     output.send("", "no");
     assert_eq!(output.error(), (Code::NotPermitted, kind::SEND, 1));
     assert_eq!((hears.upcall().sequence, output.upcall().sequence), (1, 1));
-    let said = input.so_far(); assert!(said.is_empty(), "{said:?}");
+    let said = input.so_far();
+    assert!(said.is_empty(), "{said:?}");
     let mut wants = Native::join_as(&daemon, "in", &Hello { role: Role::ReceiveOnly, ..Hello::new(0) });
     wants.send("", "no");
     assert_eq!(wants.error(), (Code::NotPermitted, kind::SEND, 1), "what both take away, nobody has");
@@ -193,7 +196,7 @@ fn history_is_for_those_who_may(place: Place) {
     }
     for (since, start) in [(0, 1), (2, 2), (1000, 4)] {
         let mut native = Native::join_as(&daemon, "lab", &Hello { since: Some(since), ..Hello::new(0) });
-        assert_eq!((native.welcome.unwrap().start, native.welcome.unwrap().next), (start, 4));
+        assert_eq!((native.welcome().start, native.welcome().next), (start, 4));
         for sequence in start..4 {
             assert_eq!(native.upcall().sequence, sequence);
         }
@@ -224,8 +227,8 @@ fn a_session_is_left_by_bye(place: Place) {
 fn all_transports_hear_each_other() {
     let daemon = everywhere("");
     let mut all: Vec<Native> = NAMES.iter().map(|name| Native::join(&daemon, name)).collect();
-    for index in 0..4 {
-        assert_eq!(all[index].tell("", NAMES[index]), (index as u64 + 1, 3));
+    for ((native, name), sequence) in all.iter_mut().zip(NAMES).zip(1..) {
+        assert_eq!(native.tell("", name), (sequence, 3));
     }
     for native in &mut all {
         for name in NAMES {

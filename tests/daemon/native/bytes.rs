@@ -14,8 +14,8 @@ fn all_bytes() -> Vec<u8> {
 fn b7_native_to_native() {
     let daemon = everywhere("");
     let mut all: Vec<Native> = NAMES.iter().map(|name| Native::join(&daemon, name)).collect();
-    for index in 0..4 {
-        all[index].tell("topic ä", all_bytes());
+    for native in &mut all {
+        native.tell("topic ä", all_bytes());
     }
     for native in &mut all {
         for _ in NAMES {

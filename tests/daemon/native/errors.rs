@@ -41,7 +41,13 @@ fn mistakes() -> Vec<(&'static str, Vec<u8>, Code, u8, u64)> {
         ("no flag of this kind", frame(kind::PING, flag::RECEIPT, 0, &one), Code::UnknownFlag, kind::PING, 0),
         ("a second HELLO", Frame::Hello(Hello::new(77)).to_vec(), Code::Unexpected, kind::HELLO, 77),
         ("the wrong direction", Frame::Retry { nonce: 5, cookie: 6 }.to_vec(), Code::Unexpected, kind::RETRY, 5),
-        ("the daemon's", Frame::Pong { nonce: 1 }.to_vec().splice(1..2, [kind::GAP]).collect(), Code::Malformed, kind::GAP, 0),
+        (
+            "the daemon's",
+            Frame::Pong { nonce: 1 }.to_vec().splice(1..2, [kind::GAP]).collect(),
+            Code::Malformed,
+            kind::GAP,
+            0,
+        ),
     ]
 }
 
@@ -87,7 +93,7 @@ fn mistakes_that_end_nothing(place: Place) {
     } else {
         assert_eq!(native.inbox.said.iter().filter(|said| !matches!(said, Said::Upcall(_))).count(), 0);
         let mut again = native.resume(&daemon.url("lab"));
-        assert_eq!(again.welcome.unwrap().last_message, 7, "used up");
+        assert_eq!(again.welcome().last_message, 7, "used up");
         assert_eq!(again.tell("", "8").0, 3);
     }
 }

@@ -76,7 +76,7 @@ fn s4_forged_frames_change_nothing() {
     let daemon = lab(Place::Udp, "trusted = []", "[registry]\nlease = \"3s\"\n");
     let mut witness = Native::join(&daemon, "lab");
     let mut victim = Native::join_as(&daemon, "lab", &Hello { filters: vec!["mine"], ..Hello::new(0) });
-    let key = victim.welcome.expect("it is registered").key;
+    let key = victim.welcome().key;
     let Way::Datagrams(socket) = &victim.way else { unreachable!() };
     let from = socket.local().port().to_string();
     let to = daemon.port("lab").to_string();
@@ -90,7 +90,7 @@ fn s4_forged_frames_change_nothing() {
         Frame::Bye(""),
     ];
     // No key, a guessed one, one that is nearly right, and that of another session.
-    let keys = [0, 0x1234_5678_9abc_def0, key ^ 1, key ^ 1 << 63, witness.welcome.expect("it is registered").key];
+    let keys = [0, 0x1234_5678_9abc_def0, key ^ 1, key ^ 1 << 63, witness.welcome().key];
     let mut datagrams = vec![Frame::Hello(Hello { padding: 16, ..Hello::new(3) }).to_vec(), b"bye".to_vec()];
     for key in keys {
         for frame in &frames {

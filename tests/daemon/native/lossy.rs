@@ -31,7 +31,6 @@ fn f10(place: Place, count: u64) {
             }
         }
         assert!(last.elapsed() < DEADLINE, "nothing comes after {got} of {count}");
-        keep_alive(&native, begin);
     }
     // And the other way: what it sends is appended once.
     for number in 0..20 {
@@ -49,13 +48,6 @@ fn f10(place: Place, count: u64) {
         ),
     );
     assert!(lost > 0 && doubled > 0 && late > 0);
-}
-
-/// A PING now and then renews the lease; whether it is answered is no matter here.
-fn keep_alive(native: &Native, begin: Instant) {
-    if begin.elapsed().as_millis() % 50 == 0 {
-        native.say(&Frame::Ping { nonce: 1, cookie: None });
-    }
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn a_native_listener_refuses_text() {
         let stream = daemon.connect(listener);
         stream.send("hello\n");
         stream.expect_rest("upcalld: protocol\n");
-        assert_eq!(Native::join(&daemon, listener).welcome.unwrap().next, 1, "it was no input");
+        assert_eq!(Native::join(&daemon, listener).welcome().next, 1, "it was no input");
     }
     let datagram = daemon.datagram("udp");
     datagram.send("hello\n");

@@ -148,8 +148,8 @@ fn run(shared: &Shared, sockets: [&End; 2], daemon: &Place, seed: u64) {
         let mut polled = sockets.map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
         let _ = poll(&mut polled, PollTimeout::from(2u8));
         let now = Instant::now();
-        for from in 0..2 {
-            while let Ok((length, source)) = sockets[from].receive(&mut buffer) {
+        for (from, socket) in sockets.into_iter().enumerate() {
+            while let Ok((length, source)) = socket.receive(&mut buffer) {
                 let bytes = buffer[..length].to_vec();
                 if from == 0 {
                     *shared.client.lock().expect("nobody panics with it") = Some(source);

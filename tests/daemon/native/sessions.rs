@@ -17,7 +17,8 @@ over_each!(
     a_session_belongs_to_its_listener,
 );
 
-const SMALL: &str = "[log]\nsize = \"1MiB\"\n[slow_consumer]\nmax_behind = \"512KiB\"\n[upcall]\nmax_message = \"4KiB\"\n";
+const SMALL: &str =
+    "[log]\nsize = \"1MiB\"\n[slow_consumer]\nmax_behind = \"512KiB\"\n[upcall]\nmax_message = \"4KiB\"\n";
 
 /// What is left of a client that is gone.
 struct Gone {
@@ -62,7 +63,7 @@ fn f18_what_was_missed_is_replayed(place: Place) {
         sender.tell("", format!("{number}"));
     }
     let mut native = gone.back(&daemon);
-    let welcome = native.welcome.unwrap();
+    let welcome = native.welcome();
     assert_eq!((welcome.resumed, welcome.start, welcome.next), (true, 2, 1002));
     sender.tell("", "1001");
     for number in 1..=1001 {
@@ -82,7 +83,7 @@ fn f18_what_the_ring_does_not_hold_is_a_gap(place: Place) {
         sender.tell("", format!("{number:02000}"));
     }
     let mut native = gone.back(&daemon);
-    assert_eq!(native.welcome.unwrap().start, 2);
+    assert_eq!(native.welcome().start, 2);
     let Said::Gap(gap) = native.take(|said| matches!(said, Said::Gap(_) | Said::Upcall(_))) else { panic!("no gap") };
     let Gap { first, last, reason } = gap;
     assert!(first == 2 && (400..600).contains(&last) && reason == GapReason::Evicted, "{gap:?}");
@@ -112,7 +113,7 @@ fn f19_killed_in_the_middle(place: Place) {
         assert_eq!(witness.upcall().payload, format!("{round} a").as_bytes());
         assert_eq!(witness.upcall().payload, format!("{round} b").as_bytes());
         native = vanish(&daemon, native).back(&daemon);
-        assert_eq!(native.welcome.unwrap().last_message, sent);
+        assert_eq!(native.welcome().last_message, sent);
         for (id, text) in [(sent - 1, "a"), (sent, "b")] {
             native.send_again(id, "", format!("{round} {text}").as_bytes());
             let receipt = native.take(|said| matches!(said, Said::Receipt(_)));
@@ -167,7 +168,7 @@ fn s18_nobody_resumes_before_its_start(place: Place) {
         early.tell("", "secret");
     }
     let native = Native::join(&daemon, "lab");
-    assert_eq!(native.welcome.unwrap().start, 11);
+    assert_eq!(native.welcome().start, 11);
     let session = native.session();
     for last in [0, 5, 9, 11, u64::MAX] {
         refused(&daemon, "lab", Resume { last, ..session }, Code::Malformed);
@@ -178,7 +179,7 @@ fn s18_nobody_resumes_before_its_start(place: Place) {
     }
     // The session is still there for who asks for what is its.
     let mut native = gone.back(&daemon);
-    assert_eq!(native.welcome.unwrap().start, 11);
+    assert_eq!(native.welcome().start, 11);
     early.tell("", "open");
     assert_eq!(native.upcall().payload, b"open");
 }
@@ -257,6 +258,6 @@ fn a_session_belongs_to_its_listener(place: Place) {
     let gone = vanish(&daemon, native);
     refused(&daemon, "other", session, Code::UnknownSession);
     let mut native = gone.back(&daemon);
-    assert!(native.welcome.unwrap().resumed);
+    assert!(native.welcome().resumed);
     assert!(native.so_far().is_empty());
 }

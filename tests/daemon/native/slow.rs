@@ -112,7 +112,8 @@ fn f4_inputs_wait_for_ever(place: Place) {
 #[test]
 fn busy_over_datagrams() {
     for place in [Place::Udp, Place::DatagramAbstract] {
-        let config = auto(place, "lab", "") + &auto(Place::UnixPath, "streams", "") + &LIMITS.replace("\"0s\"", "\"forever\"");
+        let config =
+            auto(place, "lab", "") + &auto(Place::UnixPath, "streams", "") + &LIMITS.replace("\"0s\"", "\"forever\"");
         let daemon = Daemon::start(&config);
         let mut slow = Native::join(&daemon, "streams");
         let mut sender = Native::join_as(&daemon, "lab", &Hello { role: Role::SendOnly, ..Hello::new(0) });
