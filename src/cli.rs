@@ -42,6 +42,10 @@ pub struct Daemon {
     #[arg(long, conflicts_with = "check")]
     pub print_config: bool,
 
+    /// How log lines are written: auto (to the journal if stderr leads there, else text), text, json [default: as configured]
+    #[arg(long, value_name = "FORMAT", value_parser = ["auto", "text", "json"])]
+    pub log_format: Option<String>,
+
     /// Log the inputs themselves: auto (when stderr is a terminal), always, never [default: as configured]
     #[arg(long, value_name = "WHEN", value_parser = ["auto", "always", "never"])]
     pub log_inputs: Option<String>,
