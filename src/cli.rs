@@ -1,18 +1,22 @@
 //! The command lines of both programs: one definition for parser, `--help`, documents and tests.
 
 mod bench;
+mod native;
+mod talk;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::address::{Address, DEFAULT_PORT, DEFAULT_SOCKET, DEFAULT_URL, Transport};
 use crate::exit::Status;
 
 pub use bench::{Bench, MAX_MESSAGES, MIN_SIZE, Mode};
+pub use native::{Again, Credentials, Exec, Ping, Protocol};
+pub use talk::{Listen, Send};
 
 /// `upcalld`: calls every registered client back whenever input arrives.
 #[derive(Debug, Clone, Parser)]
@@ -77,9 +81,11 @@ const CLIENT_ABOUT: &str = "\
 Talks to upcalld. Without a command it is interactive: type a message, see the upcalls; bye or Ctrl-D ends.";
 
 const CLIENT_AFTER_HELP: &str = "\
-Over udp and unix-datagram delivery is best effort: status 0 of send means that everything was sent, not that it arrived. \
-What reads join, join ..., bye, or beyond this machine bye ..., is a command there and cannot be sent.
-Exit status: 0 ok, 64 usage, 65 bad data, 68 unknown host, 69 refused, 74 I/O error, 75 timed out, 76 protocol, 77 denied.";
+send, listen, exec and ping speak the native protocol: inputs are confirmed, upcalls are in order, and what is missing is named. \
+With --protocol text, delivery over udp and unix-datagram is best effort: status 0 of send means that everything was sent, not \
+that it arrived; and what reads join, join ..., bye, or beyond this machine bye ..., is a command there and cannot be sent.
+Exit status: 0 ok, 64 usage, 65 bad data, 68 unknown host, 69 refused or too few receivers, 70 a command of exec failed, \
+74 I/O error, 75 timed out, 76 protocol, 77 denied.";
 
 /// Where the daemon is.
 #[derive(Debug, Clone, Args)]
@@ -101,52 +107,16 @@ pub struct Target {
 /// The commands of `upcall-client`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Send one or more inputs, wait until the daemon has taken them, and exit; over datagrams nothing confirms that
+    /// Send one or more inputs, wait until the daemon has taken them, and exit
     Send(Send),
     /// Print upcalls as they come
     Listen(Listen),
+    /// Run a command for every upcall: its payload on stdin, the rest in UPCALL_SEQUENCE, _TOPIC, _FROM and _TIME
+    Exec(Exec),
+    /// Ask the daemon for a sign of life: a health check
+    Ping(Ping),
     /// Measure how fast the daemon is, and check what it delivers
     Bench(Bench),
-}
-
-/// `upcall-client send`
-#[derive(Debug, Clone, Args)]
-pub struct Send {
-    /// Messages, one input each, of any bytes but a newline; - sends the lines of stdin as they come
-    #[arg(value_name = "MESSAGE", required_unless_present = "file")]
-    pub messages: Vec<OsString>,
-
-    /// Send the lines of this file (after the messages)
-    #[arg(short, long, value_name = "FILE")]
-    pub file: Option<PathBuf>,
-
-    /// How long to wait for the daemon to take everything, once everything is sent; status 75 when that is over
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
-    pub linger: Duration,
-}
-
-/// `upcall-client listen`
-#[derive(Debug, Clone, Args)]
-pub struct Listen {
-    /// Exit after this many upcalls
-    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
-    pub count: Option<u64>,
-
-    /// Exit after this time: with status 75 if fewer than COUNT upcalls came, with 0 if no COUNT was asked for
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub timeout: Option<Duration>,
-
-    /// Print each upcall as a JSON object on a line of its own: received, and data, or data_base64 if it is not UTF-8
-    #[arg(long)]
-    pub json: bool,
-
-    /// Keep trying when the daemon cannot be reached or does not let us in at the start, too
-    #[arg(long, conflicts_with = "no_reconnect")]
-    pub retry: bool,
-
-    /// Exit when the connection is lost [default: make it again, waiting longer each time, up to 30s]
-    #[arg(long, action = ArgAction::SetTrue)]
-    pub no_reconnect: bool,
 }
 
 impl Target {

@@ -14,8 +14,10 @@ pub enum Status {
     BadData = 65,
     /// The host name does not resolve (EX_NOHOST).
     UnknownHost = 68,
-    /// The connection was refused, or nobody received (EX_UNAVAILABLE).
+    /// The connection was refused, or too few received (EX_UNAVAILABLE).
     Refused = 69,
+    /// A command that was run for an upcall failed (EX_SOFTWARE).
+    JobFailed = 70,
     /// Something cannot be created: a socket, an output file (EX_CANTCREAT).
     CannotCreate = 73,
     /// Reading or writing failed on the way (EX_IOERR).

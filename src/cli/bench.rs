@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::parse_duration;
+use super::{Credentials, Protocol, parse_duration};
 
 /// The smallest message: it has to hold the run, its index and its time.
 pub const MIN_SIZE: u32 = 48;
@@ -76,6 +76,14 @@ pub struct Bench {
     /// Print one JSON object instead of tables
     #[arg(long)]
     pub json: bool,
+
+    /// What to speak
+    #[arg(long, value_enum, value_name = "P", default_value_t = Protocol::Text)]
+    pub protocol: Protocol,
+
+    /// How to be let in
+    #[command(flatten)]
+    pub credentials: Credentials,
 }
 
 const AFTER_HELP: &str = "\

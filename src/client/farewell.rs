@@ -52,6 +52,11 @@ impl Farewell {
             && !Reason::ALL.iter().any(|reason| reason.name() == self.name)
     }
 
+    /// The reason.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// What it means, as a failure.
     pub(super) fn failure(&self) -> Failure {
         let (status, explanation) = self.meaning().unwrap_or((Status::Refused, "a reason this client does not know"));

@@ -75,7 +75,7 @@ impl Listener<'_> {
                 Ok(end) => return end,
                 Err(lost) => lost,
             };
-            let again = if self.admitted { !self.options.no_reconnect } else { self.options.retry };
+            let again = if self.admitted { !self.options.again.no_reconnect } else { self.options.again.retry };
             if lost.finally || !again {
                 return Err(lost.failure);
             }

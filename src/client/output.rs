@@ -67,27 +67,30 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// As JSON that may go to a terminal: beyond what the format demands, what a terminal would obey is escaped too.
     fn json(&self) -> String {
         // Two strings are always representable.
-        let json = serde_json::to_string(self).unwrap_or_default();
-        if json.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-            return json;
-        }
-        let mut safe = String::with_capacity(json.len());
-        for c in json.chars() {
-            let harmless = c != '\x7f' && (c.is_ascii() || !is_escaped(c));
-            if harmless {
-                safe.push(c);
-            } else {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    // A String takes every character it is given.
-                    let _ = write!(safe, "\\u{unit:04x}");
-                }
+        terminal_safe(serde_json::to_string(self).unwrap_or_default())
+    }
+}
+
+/// JSON that may go to a terminal: beyond what the format demands, what a terminal would obey is escaped too.
+pub(super) fn terminal_safe(json: String) -> String {
+    if json.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return json;
+    }
+    let mut safe = String::with_capacity(json.len());
+    for c in json.chars() {
+        let harmless = c != '\x7f' && (c.is_ascii() || !is_escaped(c));
+        if harmless {
+            safe.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // A String takes every character it is given.
+                let _ = write!(safe, "\\u{unit:04x}");
             }
         }
-        safe
     }
+    safe
 }
 
 /// Whether a terminal must not see this character as it is.

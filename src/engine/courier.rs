@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::endpoint::{Delivery, Endpoint, EndpointId};
 use super::log::Log;
+use super::outbox::GAP;
 use super::recovery::Recovery;
 use super::ring::{Cursor, Reading};
 use super::topics::Filters;
@@ -14,6 +16,9 @@ use crate::wire::frame::{Ack, Frame, Gap, GapReason, Welcome};
 
 /// Upcalls share a datagram up to so many bytes (RFC 8085, section 3.2: what passes nearly everywhere in one piece).
 const SHARED: usize = 1_200;
+
+/// So many mistakes of one endpoint are answered in such a time.
+const COMPLAINTS: (u32, Duration) = (20, Duration::from_secs(1));
 
 /// What a datagram carries, that has to arrive.
 #[derive(Debug, Clone)]
@@ -25,8 +30,19 @@ enum Content {
         prev: u64,
         filters: Option<Rc<Filters>>,
         count: u64,
+        /// Of their frames, in bytes.
+        size: usize,
     },
     Gap(Gap),
+}
+
+impl Content {
+    fn size(&self) -> usize {
+        match self {
+            Content::Records { size, .. } => *size,
+            Content::Gap(_) => GAP,
+        }
+    }
 }
 
 /// How one endpoint is reached.
@@ -38,11 +54,19 @@ pub(super) struct Courier {
     gaps: VecDeque<Gap>,
     /// The deadline that is entered for it; may be earlier than the true one.
     entered: Option<Time>,
+    /// Mistakes that were answered, and since when they are counted.
+    complaints: (Time, u32),
 }
 
 impl Courier {
     pub(super) fn new(welcome: Welcome, seed: u64) -> Courier {
-        Courier { welcome, recovery: Recovery::new(seed), gaps: VecDeque::new(), entered: None }
+        Courier {
+            welcome,
+            recovery: Recovery::new(seed),
+            gaps: VecDeque::new(),
+            entered: None,
+            complaints: (Time(0), 0),
+        }
     }
 
     pub(super) fn welcome(&self) -> &Welcome {
@@ -78,6 +102,16 @@ impl Courier {
         }
     }
 
+    /// Whether one more mistake is answered.
+    pub(super) fn may_complain(&mut self, now: Time) -> bool {
+        let (since, count) = &mut self.complaints;
+        if now.since(*since) >= COMPLAINTS.1 {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        *count <= COMPLAINTS.0
+    }
+
     fn is_idle(&self) -> bool {
         self.gaps.is_empty() && self.recovery.is_idle()
     }
@@ -109,7 +143,8 @@ impl Engine {
         let reader = endpoint.number;
         let (cursor, until) = (endpoint.cursor.sequence, endpoint.until.min(log.next()));
         if let Some(outbox) = &mut endpoint.outbox {
-            outbox.take_control(SHARED, out);
+            let size = content.as_ref().map_or(0, Content::size);
+            outbox.take_control((SHARED - datagram::OVERHEAD).saturating_sub(size), content.is_none(), out);
             if content.is_none() && is_idle && cursor >= until && out.len() == start + datagram::OVERHEAD {
                 // The last that it hears of us.
                 out.extend_from_slice(outbox.farewell());
@@ -119,7 +154,8 @@ impl Engine {
         match content {
             Some(Content::Records { first, last, prev, filters, .. }) => {
                 let filters = filters.as_deref();
-                let reading = Reading { cursor: Cursor::at(first), until: last + 1, reader, filters };
+                let cursor = Cursor::at(first);
+                let reading = Reading { cursor, until: last + 1, reader, filters, earlier: &[] };
                 log.ring(endpoint.rendition()).copy(&reading, prev, usize::MAX, out);
             }
             Some(Content::Gap(gap)) => Frame::Gap(gap).write(out),
@@ -187,7 +223,7 @@ impl Engine {
     }
 
     /// There may be something to send again, or room for more, or nothing left to wait for.
-    fn go_on(&mut self, id: EndpointId) {
+    pub(super) fn go_on(&mut self, id: EndpointId) {
         if let Some(endpoint) = self.registry.get_mut(id)
             && matches!(endpoint.delivery, Delivery::Blocked | Delivery::Unacknowledged)
         {
@@ -264,20 +300,24 @@ fn new_content(endpoint: &mut Endpoint, log: &Log, max: usize, gaps: &mut u64) -
     let ring = log.ring(endpoint.rendition());
     let mut too_large = None;
     let mut seen = reading.until;
+    // What shares a datagram was judged by the same filters: they are kept with it, to find it again.
+    let (mut filters, mut end) = (None, u64::MAX);
     for (sequence, frame) in ring.due(&reading) {
         if frame.len() > room && first.is_none() {
             too_large = Some(sequence);
             seen = sequence + 1;
             break;
         }
-        if first.is_some() && size + frame.len() > shared {
+        if first.is_some() && (size + frame.len() > shared || sequence >= end) {
             seen = sequence;
             break;
         }
-        first.get_or_insert(sequence);
+        if first.is_none() {
+            (filters, end) = endpoint.native()?.session.filters_at(sequence);
+            first = Some(sequence);
+        }
         (last, size, count) = (sequence, size + frame.len(), count + 1);
     }
-    let filters = endpoint.native()?.session.filters.clone();
     endpoint.cursor = endpoint.cursor.max(Cursor::at(seen));
     let native = endpoint.native_mut()?;
     if let Some(sequence) = too_large {
@@ -287,5 +327,5 @@ fn new_content(endpoint: &mut Endpoint, log: &Log, max: usize, gaps: &mut u64) -
     }
     let first = first?;
     native.prev = last;
-    Some(Content::Records { first, last, prev, filters, count })
+    Some(Content::Records { first, last, prev, filters, count, size })
 }

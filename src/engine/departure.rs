@@ -29,7 +29,7 @@ impl Engine {
             endpoint.delivery = Delivery::Ready;
             self.ready.push(id);
         }
-        if endpoint.leaving.replace(reason).is_none() {
+        if endpoint.leaving.replace(reason).is_none() && endpoint.receives {
             endpoint.until = next;
         }
         let ended = endpoint.native().is_some_and(|native| native.ended);
@@ -83,16 +83,15 @@ impl Engine {
         }
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         endpoint.until = endpoint.cursor.sequence;
-        if let Some(courier) = endpoint.courier_mut() {
-            courier.give_up();
-        }
+        let given_up = endpoint.courier_mut().map(|courier| courier.give_up()).is_some();
         let bytes = farewell_after(&self.log, endpoint, endpoint.until, Reason::SlowConsumer);
         endpoint.outbox.get_or_insert_default().set_farewell(bytes);
-        if endpoint.delivery == Delivery::Unacknowledged {
-            endpoint.delivery = Delivery::Ready;
-            self.ready.push(id);
+        let earlier = endpoint.leaving.replace(Reason::SlowConsumer);
+        if given_up {
+            // Nothing will be acknowledged any more that it could wait for.
+            self.go_on(id);
         }
-        if !endpoint.leaving.replace(Reason::SlowConsumer).is_some_and(Reason::is_announced) {
+        if !earlier.is_some_and(Reason::is_announced) {
             self.deadlines.insert((now.time + self.settings.farewell, id, Deadline::Farewell));
         }
         self.registry.stop_receiving(id);
@@ -152,6 +151,8 @@ impl Engine {
             None => endpoint.outbox.get_or_insert_default().control(&Frame::Gap(gap)),
         }
         match endpoint.delivery {
+            // Nothing will be acknowledged any more that it could wait for.
+            Delivery::Blocked if endpoint.transport.is_datagram() => self.go_on(id),
             Delivery::Blocked => self.place(now, id),
             Delivery::CaughtUp | Delivery::Unacknowledged => self.make_ready(id),
             _ => {}

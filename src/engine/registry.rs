@@ -102,7 +102,7 @@ impl Registry {
             lease: None,
             delivery,
             cursor: Cursor::at(next),
-            until: if opening == Opening::Native { next } else { u64::MAX },
+            until: if receives { u64::MAX } else { next },
             leaving: None,
             slow: None,
             outbox: None,

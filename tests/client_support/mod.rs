@@ -131,10 +131,18 @@ pub(crate) fn read_to_end(socket: &Socket) -> Vec<u8> {
     heard
 }
 
-/// The client with these arguments, behind the daemon's URL.
+/// The client with these arguments, behind the daemon's URL. The daemons that tests play speak text, so it does too.
 pub(crate) fn client(url: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_upcall-client"));
-    command.env_remove("UPCALL_URL").arg(url).args(arguments);
+    command.env_remove("UPCALL_URL").env_remove("UPCALL_TOKEN_FILE").arg(url);
+    match arguments {
+        [name @ ("send" | "listen"), rest @ ..] if !arguments.contains(&"--protocol") => {
+            command.args([name, "--protocol", "text"]).args(rest);
+        }
+        _ => {
+            command.args(arguments);
+        }
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

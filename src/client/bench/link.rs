@@ -4,17 +4,19 @@
 
 use std::io;
 use std::os::fd::AsFd;
-use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use socket2::SockRef;
 
 use super::datagrams::Datagrams;
+use super::native;
 use crate::address::{Address, Host, Transport};
+use crate::cli::{Bench, Protocol};
 use crate::client::connection::Connection;
 use crate::client::failure::Failure;
 use crate::client::farewell::Farewell;
+use crate::client::programs;
 use crate::exit::Status;
 
 /// Files that are not links: standard streams, epoll.
@@ -64,46 +66,68 @@ impl Link for Connection {
     }
 }
 
-/// Connects to the daemon `count` times, and tells `progress` how often it has.
-pub(super) fn open(
-    address: &Address,
-    count: usize,
-    timeout: Duration,
-    mut progress: impl FnMut(usize),
-) -> Result<Vec<Box<dyn Link>>, Failure> {
-    raise_limit(count as u64 + RESERVED)?;
-    if address.transport().is_datagram() {
-        return open_datagrams(address, count, timeout, progress);
-    }
-    let mut links: Vec<Box<dyn Link>> = Vec::new();
-    let mut resolved = None;
-    while links.len() < count {
-        progress(links.len());
-        let link =
-            Connection::open(resolved.as_ref().unwrap_or(address), timeout).map_err(|failure| match links.len() {
-                0 => failure,
-                made => failure.and(&format!("{made} of {count} connections were made")),
-            })?;
-        if links.is_empty() {
-            resolved = peer(&link);
-        }
-        links.push(Box::new(link));
-    }
-    Ok(links)
+/// How links are made.
+pub(super) struct Plan<'a> {
+    pub(super) address: &'a Address,
+    pub(super) options: &'a Bench,
+    /// What native streams say to be let in.
+    pub(super) token: Option<Vec<u8>>,
 }
 
-fn open_datagrams(
-    address: &Address,
-    count: usize,
-    timeout: Duration,
-    mut progress: impl FnMut(usize),
-) -> Result<Vec<Box<dyn Link>>, Failure> {
-    let mut links: Vec<Box<dyn Link>> = Vec::new();
-    while links.len() < count {
-        progress(links.len());
-        links.push(Box::new(Datagrams::open(address, links.is_empty(), timeout)?));
+/// The token that the options or the environment name, if any is wanted.
+pub(super) fn token(options: &Bench) -> Result<Option<Vec<u8>>, Failure> {
+    match options.protocol {
+        Protocol::Text => Ok(None),
+        Protocol::Native => programs::token(&options.credentials),
     }
-    Ok(links)
+}
+
+impl Plan<'_> {
+    /// Connects to the daemon `count` times, and tells `progress` how often it has.
+    pub(super) fn open(&self, count: usize, mut progress: impl FnMut(usize)) -> Result<Vec<Box<dyn Link>>, Failure> {
+        let is_datagram = self.address.transport().is_datagram();
+        // A client over datagrams has a timer and an epoll instance of its own.
+        let files = if is_datagram && self.options.protocol == Protocol::Native { 3 } else { 1 };
+        raise_limit(count as u64 * files + RESERVED)?;
+        let mut links: Vec<Box<dyn Link>> = Vec::new();
+        let mut resolved = None;
+        while links.len() < count {
+            progress(links.len());
+            let link = if is_datagram {
+                self.datagrams(links.is_empty())
+            } else {
+                self.stream(resolved.as_ref().unwrap_or(self.address)).map(|(link, peer)| {
+                    resolved = resolved.take().or(peer);
+                    link
+                })
+            };
+            links.push(link.map_err(|failure| match links.len() {
+                0 => failure,
+                made => failure.and(&format!("{made} of {count} connections were made")),
+            })?);
+        }
+        Ok(links)
+    }
+
+    fn datagrams(&self, first: bool) -> Result<Box<dyn Link>, Failure> {
+        let timeout = self.options.timeout;
+        Ok(match self.options.protocol {
+            Protocol::Text => Box::new(Datagrams::open(self.address, first, timeout)?),
+            Protocol::Native => Box::new(native::Datagrams::open(self.address, &self.options.credentials, timeout)?),
+        })
+    }
+
+    fn stream(&self, address: &Address) -> Result<(Box<dyn Link>, Option<Address>), Failure> {
+        let connection = Connection::open(address, self.options.timeout)?;
+        let peer = peer(&connection);
+        Ok(match self.options.protocol {
+            Protocol::Text => (Box::new(connection), peer),
+            Protocol::Native => {
+                let stream = native::Stream::open(connection, self.token.as_deref(), self.options.timeout)?;
+                (Box::new(stream), peer)
+            }
+        })
+    }
 }
 
 /// Where a TCP connection went. A name is resolved once: thousands of questions would be asked of a stranger, and might

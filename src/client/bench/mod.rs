@@ -14,6 +14,7 @@ mod histogram;
 mod link;
 mod message;
 mod modes;
+mod native;
 mod outcome;
 mod outgoing;
 mod process;
@@ -32,7 +33,7 @@ use serde_json::{Value, json};
 use super::failure::Failure;
 use super::output::Output;
 use crate::address::Address;
-use crate::cli::{Bench, MAX_MESSAGES, Mode};
+use crate::cli::{Bench, MAX_MESSAGES, Mode, Protocol};
 use crate::exit::Status;
 use checker::Faults;
 use modes::{Plan, Run};
@@ -70,7 +71,9 @@ pub(super) fn run(address: &Address, options: &Bench) -> Result<(), Failure> {
         // What was measured before something failed is worth knowing all the same.
         print(address, options, &measured)?;
     }
-    failure.or_else(|| measured.iter().find_map(|(outcome, _)| complaint(outcome, address))).map_or(Ok(()), Err)
+    failure
+        .or_else(|| measured.iter().find_map(|(outcome, _)| complaint(outcome, address, options.protocol)))
+        .map_or(Ok(()), Err)
 }
 
 const DEFAULT_RECEIVERS: u32 = 100;
@@ -90,13 +93,14 @@ fn measure(address: &Address, options: &Bench, mode: Mode) -> Result<Measured, F
     let mut progress = Progress::new();
     // A run of its own for each mode, so that what is still under way from the last one is taken for a stranger's.
     let mut swarm = Swarm::new(fastrand::u64(..), options.size as usize, options.timeout)?;
-    let first = link::open(address, 1, options.timeout, |_| ())?;
+    let links = link::Plan { address, options, token: link::token(options)? };
+    let first = links.open(1, |_| ())?;
     let pid = first.iter().find_map(|link| link.daemon());
     swarm.add(first)?;
     swarm.greet();
     let daemon = options.server_pid.or(pid).and_then(Process::new);
     let before = if mode == Mode::Idle { memory_of_one(&mut swarm, daemon.as_ref())? } else { None };
-    let others = link::open(address, receivers, options.timeout, |made| {
+    let others = links.open(receivers, |made| {
         progress.show(Instant::now(), || format!("{made} of {receivers} connections are made"));
     })?;
     swarm.add(others)?;
@@ -122,9 +126,11 @@ fn memory_of_one(swarm: &mut Swarm, daemon: Option<&Process>) -> Result<Option<u
     Ok(daemon.and_then(Process::memory))
 }
 
-/// What is wrong with what was received. On datagrams, what was lost is a figure, not a fault: nothing else was promised.
-fn complaint(outcome: &Outcome, address: &Address) -> Option<Failure> {
-    let lost = if address.transport().is_datagram() { 0 } else { outcome.faults.lost };
+/// What is wrong with what was received. What text loses over datagrams is a figure, not a
+/// fault: nothing else was promised.
+fn complaint(outcome: &Outcome, address: &Address, protocol: Protocol) -> Option<Failure> {
+    let may_lose = address.transport().is_datagram() && protocol == Protocol::Text;
+    let lost = if may_lose { 0 } else { outcome.faults.lost };
     Faults { lost, ..outcome.faults }.any().then(|| {
         let (mode, faults) = (outcome::name(outcome.mode), report::faults(&outcome.faults));
         let receivers = outcome.receivers + usize::from(outcome.echo);
@@ -138,9 +144,11 @@ fn print(address: &Address, options: &Bench, measured: &[Measured]) -> Result<()
     if options.json {
         let results: Vec<Value> = measured.iter().map(|(outcome, _)| outcome.json()).collect();
         let daemon = measured.iter().find_map(|(_, daemon)| daemon.as_ref());
+        let protocol = if options.protocol == Protocol::Native { "native" } else { "text" };
         text = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "address": address.to_string(),
+            "protocol": protocol,
             "size": options.size,
             "daemon": daemon,
             "results": results,
@@ -152,7 +160,8 @@ fn print(address: &Address, options: &Bench, measured: &[Measured]) -> Result<()
             if i > 0 {
                 text.push('\n');
             }
-            let heading = format!("{address}, messages of {} bytes", options.size);
+            let protocol = if options.protocol == Protocol::Native { ", native" } else { "" };
+            let heading = format!("{address}{protocol}, messages of {} bytes", options.size);
             report::table(outcome, &heading, daemon.as_ref(), &mut text);
         }
     }

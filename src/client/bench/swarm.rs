@@ -142,6 +142,10 @@ impl Swarm {
             }
             if event.events() != EpollFlags::EPOLLOUT {
                 self.read(member)?;
+                // Some make room by what they read.
+                if member == PUBLISHER && self.out.is_full() {
+                    self.write()?;
+                }
             }
         }
         self.slowest = self.participants().map(|member| member.checker.next()).min().unwrap_or(self.sent);
