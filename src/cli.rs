@@ -63,6 +63,7 @@ pub struct Daemon {
 
 const DAEMON_AFTER_HELP: &str = "\
 Signals: TERM and INT drain and end (a second one ends at once), HUP reads the configuration again, USR1 logs a summary.
+systemd: tells it READY, STATUS and WATCHDOG; takes sockets whose FileDescriptorName= is the name of a listener.
 Exit status: 0 ok, 64 usage, 73 cannot listen, 74 I/O error, 78 wrong configuration.";
 
 /// `upcall-client`: talks to upcalld. Without a command it is interactive: type a message, see the upcalls; `bye` ends.

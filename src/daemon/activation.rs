@@ -53,6 +53,17 @@ impl Server {
         self.inherited.iter().find(|socket| is_such(socket.address())).map(Inherited::name)
     }
 
+    /// Says which datagrams are from nobody.
+    pub(super) fn warn_of_credentials(&mut self) {
+        for socket in self.inherited.iter().filter(|socket| socket.lacked_credentials()) {
+            let name = socket.name();
+            warning!(
+                self.log, listener = name;
+                "who has sent to socket \"{name}\" before now is not known; write PassCredentials=yes in its unit"
+            );
+        }
+    }
+
     /// Says what the next start will refuse though this one goes on.
     pub(super) fn warn_of_misfits(&mut self) {
         for reason in misfits(&self.inherited, &self.config.listeners) {

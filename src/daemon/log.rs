@@ -108,7 +108,7 @@ impl Writer {
 
     fn write(&mut self, line: &Line) {
         let style = match line.style {
-            Style::Journal if self.to_journal(&line.render(Style::Journal)).is_ok() => return,
+            Style::Journal if self.send_to_journal(&line.render(Style::Journal)).is_ok() => return,
             Style::Journal => Style::Prefixed,
             style => style,
         };
@@ -117,7 +117,7 @@ impl Writer {
     }
 
     /// A journal that was restarted has another socket.
-    fn to_journal(&mut self, line: &[u8]) -> io::Result<()> {
+    fn send_to_journal(&mut self, line: &[u8]) -> io::Result<()> {
         if let Some(journal) = &self.journal
             && journal.send(line).is_ok()
         {
@@ -225,6 +225,6 @@ mod tests {
             assert_eq!(text, "PRIORITY=6\nSYSLOG_IDENTIFIER=upcalld\nMESSAGE=hello\nUPCALLD_SEQUENCE=4\n");
             std::fs::remove_file(&path).unwrap();
         }
-        assert!(writer.to_journal(b"MESSAGE=lost\n").is_err(), "it goes to standard error then");
+        assert!(writer.send_to_journal(b"MESSAGE=lost\n").is_err(), "it goes to standard error then");
     }
 }

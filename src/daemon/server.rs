@@ -204,6 +204,7 @@ impl Server {
             let bound = self.bind(&rules).and_then(|socket| self.watch(number, &socket).map(|()| socket));
             self.adopt(number, bound.map_err(|message| (message, Status::CannotCreate))?, rules);
         }
+        self.warn_of_credentials();
         info!(self.log, "ready");
         self.notifier.ready(self.clock.now().time);
         Ok(())
@@ -233,7 +234,11 @@ impl Server {
             }
             _ => "",
         };
-        info!(self.log, listener = rules.name; "listening on {} ({}{kind})", socket.address(), rules.name);
+        let handed_over = match self.holder(|address| address == socket.address()) {
+            Some(_) => ", handed over",
+            None => "",
+        };
+        info!(self.log, listener = rules.name; "listening on {} ({}{kind}{handed_over})", socket.address(), rules.name);
         self.listeners.insert(number, Active::new(socket, rules));
     }
 

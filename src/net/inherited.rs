@@ -29,6 +29,7 @@ pub struct Inherited {
     address: Address,
     /// An IPv6 socket takes IPv6 only.
     only_v6: bool,
+    lacked_credentials: bool,
 }
 
 impl Inherited {
@@ -74,8 +75,9 @@ impl Inherited {
         };
         let Some(address) = address_of(&socket, transport)? else { return wrong("it has no address") };
         let only_v6 = domain == Domain::IPV6 && socket.only_v6()?;
+        let lacked_credentials = transport == Transport::UnixDatagram && !socket.passcred()?;
         socket.set_nonblocking(true)?;
-        Ok(Inherited { name, socket, address, only_v6 })
+        Ok(Inherited { name, socket, address, only_v6, lacked_credentials })
     }
 
     /// Its `FileDescriptorName=`.
@@ -86,6 +88,12 @@ impl Inherited {
     /// Where it is bound.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Whether datagrams may wait in it of which the kernel cannot say who sent them: it was not asked to in time
+    /// (SO_PASSCRED, unix(7)).
+    pub fn lacked_credentials(&self) -> bool {
+        self.lacked_credentials
     }
 
     /// Whether it is what a listener at this address would have bound; else, what the difference is.

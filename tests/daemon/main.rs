@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod activation;
 mod admission;
 mod cli;
 mod datagram_load;
@@ -14,6 +15,8 @@ mod drain;
 mod forged;
 mod limits;
 mod load;
+mod log_format;
+mod notify;
 mod order;
 mod own_pace;
 mod practicum;

@@ -41,7 +41,9 @@ impl Line {
         fields: &[(&'static str, &dyn fmt::Display)],
     ) -> Line {
         let message = OneLine(message).to_string();
-        let fields = fields.iter().map(|(key, value)| (*key, OneLine(format_args!("{value}")).to_string()));
+        // Text has no place for them.
+        let wanted = if matches!(style, Style::Json | Style::Journal) { fields } else { &[] };
+        let fields = wanted.iter().map(|(key, value)| (*key, OneLine(format_args!("{value}")).to_string()));
         Line { style, level, time: SystemTime::now(), message, fields: fields.collect() }
     }
 
