@@ -109,7 +109,8 @@ fn default_of(table: &str, key: &str) -> Option<String> {
 #[test]
 fn every_key_is_on_its_page_with_its_default() {
     let tables: Vec<&str> = CONFIGURATION.lines().filter_map(|line| line.strip_prefix(".SS ")).collect();
-    let wanted = SCHEMA.map(|(table, _)| if table == "listener" { format!("[[{table}]]") } else { format!("[{table}]") });
+    let wanted =
+        SCHEMA.map(|(table, _)| if table == "listener" { format!("[[{table}]]") } else { format!("[{table}]") });
     assert_eq!(tables, wanted);
     for ((table, keys), heading) in SCHEMA.iter().zip(tables) {
         let wanted = keys.iter().map(|key| match default_of(table, key) {
@@ -138,9 +139,10 @@ fn every_exit_status_is_on_a_page() {
 
 #[test]
 fn the_environment_is_on_the_pages() {
-    for (page, variables) in
-        [(DAEMON, &["UPCALLD_CONFIG", "NOTIFY_SOCKET", "LISTEN_FDS"][..]), (CLIENT, &["UPCALL_URL", "UPCALL_TOKEN_FILE"])]
-    {
+    for (page, variables) in [
+        (DAEMON, &["UPCALLD_CONFIG", "NOTIFY_SOCKET", "LISTEN_FDS"][..]),
+        (CLIENT, &["UPCALL_URL", "UPCALL_TOKEN_FILE"]),
+    ] {
         let environment = section(page, ".SH ENVIRONMENT");
         assert!(variables.iter().all(|variable| environment.contains(variable)), "{variables:?}");
     }
