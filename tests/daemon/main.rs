@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod activation;
 mod admission;
 mod cli;
 mod datagram_load;
@@ -14,8 +15,10 @@ mod drain;
 mod forged;
 mod limits;
 mod load;
+mod log_format;
 mod native;
 mod native_mistakes;
+mod notify;
 mod order;
 mod own_pace;
 mod practicum;

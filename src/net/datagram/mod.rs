@@ -11,7 +11,7 @@ mod trouble;
 mod unix_peer;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,6 +23,7 @@ pub use inbox::{Datagram, Inbox, LocalAddress, Received, Sender};
 pub use trouble::Trouble;
 pub use unix_peer::{PeerSocket, UnixPeer, Unwritable};
 
+use super::inherited::Inherited;
 use super::listener::Binding;
 use super::sys;
 use super::sys::control::space;
@@ -110,6 +111,22 @@ impl DatagramSocket {
         share(false).and(bound)
     }
 
+    /// Takes datagrams from a socket that was handed over. Errors are those of the system.
+    pub fn inherit(inherited: &Inherited, binding: Binding) -> io::Result<DatagramSocket> {
+        let (socket, address) = (inherited.socket()?, inherited.address().clone());
+        set_buffers(&socket)?;
+        match &address {
+            Address::Inet { host: Host::Ip(ip), .. } => {
+                let (kind, control) = set_udp_options(&socket, *ip, binding.dual_stack)?;
+                Ok(DatagramSocket::udp(socket, kind, address, control))
+            }
+            _ => {
+                set_unix_options(&socket)?;
+                Ok(DatagramSocket::new(socket, Kind::Unix, address, None, space(size_of::<libc::ucred>()), false))
+            }
+        }
+    }
+
     /// Removes the socket's file, so that another can have the path. It can still send and receive.
     pub fn give_back_path(&mut self) {
         self.path = None;
@@ -133,6 +150,12 @@ impl DatagramSocket {
             #[cfg(test)]
             faults: Default::default(),
         }
+    }
+
+    fn udp(socket: Socket, kind: Kind, address: Address, control: usize) -> DatagramSocket {
+        // A kernel before 4.18 would not refuse a run, but send it as one datagram.
+        let offload = sys::has_option(&socket, libc::SOL_UDP, libc::UDP_SEGMENT);
+        DatagramSocket::new(socket, kind, address, None, control, offload)
     }
 
     /// Where it is bound, with the port that the kernel chose where none was asked for.
@@ -216,25 +239,42 @@ impl AsFd for DatagramSocket {
 
 fn open(domain: Domain, protocol: Option<Protocol>) -> io::Result<Socket> {
     let socket = Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), protocol)?;
-    socket.set_send_buffer_size(BUFFER)?;
-    socket.set_recv_buffer_size(BUFFER)?;
+    set_buffers(&socket)?;
     Ok(socket)
+}
+
+fn set_buffers(socket: &Socket) -> io::Result<()> {
+    socket.set_send_buffer_size(BUFFER)?;
+    socket.set_recv_buffer_size(BUFFER)
 }
 
 fn bind_udp(address: SocketAddr, dual_stack: bool, beside: bool) -> io::Result<DatagramSocket> {
     let socket = open(Domain::for_address(address), Some(Protocol::UDP))?;
     // No SO_REUSEADDR, by which a second daemon would take over the port; UDP has no TIME_WAIT to get past. No IP_RECVERR,
     // by which ICMP for one peer fails the next call for another.
-    let wildcard = address.ip().is_unspecified();
-    let (kind, info) = if address.is_ipv6() {
+    if address.is_ipv6() {
         socket.set_only_v6(!dual_stack)?;
+    }
+    let (kind, control) = set_udp_options(&socket, address.ip(), dual_stack)?;
+    socket.set_reuse_port(beside)?;
+    socket.bind(&address.into())?;
+    socket.set_reuse_port(false)?;
+    let bound = socket.local_addr()?.as_socket().unwrap_or(address);
+    let address = Address::Inet { transport: Transport::Udp, host: Host::Ip(bound.ip()), port: bound.port() };
+    Ok(DatagramSocket::udp(socket, kind, address, control))
+}
+
+/// Says what kind of socket it is, and how many bytes of control messages come with each datagram.
+fn set_udp_options(socket: &Socket, ip: IpAddr, dual_stack: bool) -> io::Result<(Kind, usize)> {
+    let wildcard = ip.is_unspecified();
+    let (kind, info) = if ip.is_ipv6() {
         if wildcard {
-            sys::set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+            sys::set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
         }
         (Kind::Ipv6, space(size_of::<libc::in6_pktinfo>()))
     } else {
         if wildcard {
-            sys::set_option(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+            sys::set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
         }
         (Kind::Ipv4, space(size_of::<libc::in_pktinfo>()))
     };
@@ -242,19 +282,11 @@ fn bind_udp(address: SocketAddr, dual_stack: bool, beside: bool) -> io::Result<D
     // changes that. With path MTU discovery, a path that swallows ICMP would swallow larger datagrams for ever: nothing
     // here acknowledges text (RFC 8085 section 3.2; IP_PMTUDISC_OMIT in linux/in.h). IPv6 routers cut nothing: there the
     // kernel has to listen to them, as it does by default, and cuts here. A dual-stack socket does both.
-    if address.is_ipv4() || dual_stack {
-        sys::set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)?;
+    if ip.is_ipv4() || dual_stack {
+        sys::set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)?;
     }
-    mark(&socket, address.is_ipv4() || dual_stack, address.is_ipv6())?;
-    socket.set_reuse_port(beside)?;
-    socket.bind(&address.into())?;
-    socket.set_reuse_port(false)?;
-    let bound = socket.local_addr()?.as_socket().unwrap_or(address);
-    let address = Address::Inet { transport: Transport::Udp, host: Host::Ip(bound.ip()), port: bound.port() };
-    // A kernel before 4.18 would not refuse a run, but send it as one datagram.
-    let offload = sys::has_option(&socket, libc::SOL_UDP, libc::UDP_SEGMENT);
-    let control = space(size_of::<libc::c_int>()) + if wildcard { info } else { 0 };
-    Ok(DatagramSocket::new(socket, kind, address, None, control, offload))
+    mark(socket, ip.is_ipv4() || dual_stack, ip.is_ipv6())?;
+    Ok((kind, space(size_of::<libc::c_int>()) + if wildcard { info } else { 0 }))
 }
 
 /// Marks what is sent, and asks for the marks of what is received.
@@ -272,12 +304,7 @@ fn mark(socket: &Socket, ipv4: bool, ipv6: bool) -> io::Result<()> {
 
 fn bind_unix(name: &UnixName, binding: Binding) -> io::Result<DatagramSocket> {
     let socket = open(Domain::UNIX, None)?;
-    if sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, UNIX_SEND_BUFFER).is_err() {
-        // The kernel makes it what it allows.
-        sys::set_option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUF, UNIX_SEND_BUFFER)?;
-    }
-    // Before anybody can send: what comes before it has no credentials.
-    socket.set_passcred(true)?;
+    set_unix_options(&socket)?;
     let path = match name {
         UnixName::Abstract(name) => {
             socket.bind(&abstract_address(name)?)?;
@@ -287,4 +314,13 @@ fn bind_unix(name: &UnixName, binding: Binding) -> io::Result<DatagramSocket> {
     };
     let address = Address::Unix { transport: Transport::UnixDatagram, name: name.clone() };
     Ok(DatagramSocket::new(socket, Kind::Unix, address, path, space(size_of::<libc::ucred>()), false))
+}
+
+fn set_unix_options(socket: &Socket) -> io::Result<()> {
+    if sys::set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, UNIX_SEND_BUFFER).is_err() {
+        // The kernel makes it what it allows.
+        sys::set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, UNIX_SEND_BUFFER)?;
+    }
+    // Before anybody can send: what comes before it has no credentials.
+    socket.set_passcred(true)
 }
