@@ -203,6 +203,9 @@ impl Machine {
 
     fn greet(&mut self, resume: Option<Resume>) {
         let (nonce, attempt) = (self.random.u64(1..), Attempt::default());
+        if resume.is_none() {
+            self.wanted.greet();
+        }
         self.state = State::Greeting { nonce, cookie: None, resume, attempt };
     }
 
