@@ -152,6 +152,11 @@ impl Wanted {
         event.map(|event| (event, request.attempt))
     }
 
+    /// Whether a request was made, and has been answered.
+    pub(super) fn is_answered(&self, id: u64) -> bool {
+        id < self.next_id.into() && !self.requests.iter().any(|request| request.id.map(u64::from) == Some(id))
+    }
+
     /// A request was refused: what it wanted is not wanted any more. Says whether that was it.
     pub(super) fn refused(&mut self, id: u64, code: Code, text: &str, out: &mut impl FnMut(Event)) -> bool {
         let Some(request) = self.take(id) else { return false };

@@ -262,6 +262,8 @@ impl Machine {
                 }
             }
             (kind::SUBSCRIBE | kind::UNSUBSCRIBE, _) if self.wanted.refused(reference, code, text, &mut out) => {}
+            // Over datagrams a request may be answered as often as it was said.
+            (kind::SUBSCRIBE | kind::UNSUBSCRIBE, _) if self.wanted.is_answered(reference) => {}
             _ => out(Event::Complaint { code, text: text.to_owned() }),
         }
     }
