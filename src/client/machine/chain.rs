@@ -50,24 +50,27 @@ impl Chain {
 
     /// The last sequence that was handed on, was reported missing, or is known not to be due.
     pub(super) fn last(&self) -> u64 {
-        self.last
+        self.last.max(self.floor)
     }
 
     /// The session goes on from `start`. What came early comes again.
     pub(super) fn resume(&mut self, start: u64) {
         self.forget();
         self.entry = start.saturating_sub(1);
+        // What an earlier session had dealt with was not asked for again.
+        self.last = self.last.max(self.floor);
     }
 
-    /// A new session begins at `start`, in a log of which everything up to `floor` has been dealt with.
-    pub(super) fn begin(&mut self, start: u64, floor: u64, out: &mut impl FnMut(Event)) {
+    /// A new session begins at `start`, in a log of which everything up to `floor` has been dealt with, if it is known.
+    pub(super) fn begin(&mut self, start: u64, floor: Option<u64>, out: &mut impl FnMut(Event)) {
         self.forget();
-        self.floor = floor;
+        self.floor = floor.unwrap_or(0);
         self.last = start.saturating_sub(1);
         self.entry = self.last;
         self.preface = true;
-        if floor > 0 {
-            self.missing(floor + 1, self.last, Loss::Session, out);
+        // Nothing may have been dealt with yet: then everything up to the start is missing.
+        if floor.is_some() {
+            self.missing(self.floor + 1, self.last, Loss::Session, out);
         }
     }
 
@@ -255,13 +258,21 @@ mod tests {
     #[test]
     fn a_new_session_says_what_it_missed() {
         let (mut chain, mut events) = (Chain::new(true, 7), Vec::new());
-        chain.begin(10, 7, &mut |event| events.push(event));
+        chain.begin(10, Some(7), &mut |event| events.push(event));
         assert_eq!(chain.upcall(upcall(10), 9, &mut |event| events.push(event)), Taken::Yes);
         // With history, what was said before comes again, and is not said twice.
-        chain.begin(9, 10, &mut |event| events.push(event));
+        chain.begin(9, Some(10), &mut |event| events.push(event));
         chain.upcall(upcall(10), 8, &mut |event| events.push(event));
         chain.upcall(upcall(11), 10, &mut |event| events.push(event));
         assert_eq!(told(events), [(8, 1_000_009), (10, 10), (11, 11)]);
+    }
+
+    #[test]
+    fn a_session_of_which_nothing_came_is_missing_from_its_start() {
+        let (mut chain, mut events) = (Chain::new(true, 0), Vec::new());
+        chain.begin(1, None, &mut |event| events.push(event));
+        chain.begin(5, Some(0), &mut |event| events.push(event));
+        assert_eq!(told(events), [(1, 1_000_004)]);
     }
 
     proptest! {

@@ -216,7 +216,7 @@ impl Machine {
             self.wanted.resume();
         } else {
             self.sending.begin().into_iter().for_each(|ticket| out(Event::Unknown { ticket }));
-            self.chain.begin(start, if before.is_some() && !new_log { last } else { 0 }, &mut out);
+            self.chain.begin(start, before.is_some().then_some(last).filter(|_| !new_log), &mut out);
             self.wanted.begin(start, &mut out);
         }
     }
