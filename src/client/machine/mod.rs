@@ -196,8 +196,8 @@ impl Machine {
         self.acknowledge = false;
         self.heard = Some(now);
         self.ask_at = None;
-        let resume =
-            self.session.map(|session| Resume { id: session.id, secret: session.secret, last: self.chain.last() });
+        let resume = self.session.filter(|_| !self.forgotten);
+        let resume = resume.map(|session| Resume { id: session.id, secret: session.secret, last: self.chain.last() });
         self.greet(resume);
     }
 
