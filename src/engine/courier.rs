@@ -10,10 +10,13 @@ use super::ring::{Cursor, Reading};
 use super::topics::Filters;
 use super::{Deadline, Engine, Now, Time};
 use crate::wire::frame::datagram::{self, Opening};
-use crate::wire::frame::{Ack, Frame, Gap, GapReason, Welcome};
+use crate::wire::frame::{Ack, Frame, Gap, GapReason, HEADER, Welcome};
 
 /// Upcalls share a datagram up to so many bytes (RFC 8085, section 3.2: what passes nearly everywhere in one piece).
 const SHARED: usize = 1_200;
+
+/// How long a GAP is, in bytes.
+const GAP: usize = HEADER + 20;
 
 /// What a datagram carries, that has to arrive.
 #[derive(Debug, Clone)]
@@ -25,8 +28,40 @@ enum Content {
         prev: u64,
         filters: Option<Rc<Filters>>,
         count: u64,
+        /// Bytes of all frames.
+        size: usize,
     },
     Gap(Gap),
+}
+
+impl Content {
+    fn size(&self) -> usize {
+        match self {
+            Content::Records { size, .. } => *size,
+            Content::Gap(_) => GAP,
+        }
+    }
+}
+
+/// What a datagram can hold behind its opening, and what of that is used, in bytes.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    max: usize,
+    used: usize,
+}
+
+impl Room {
+    /// Whether there is room for so much more: what is alone in its datagram may be larger than what shares one.
+    fn has(self, size: usize) -> bool {
+        match self.used {
+            0 => size <= self.max,
+            used => used + size <= self.shared(),
+        }
+    }
+
+    fn shared(self) -> usize {
+        self.max.min(SHARED - datagram::OVERHEAD)
+    }
 }
 
 /// How one endpoint is reached.
@@ -98,24 +133,31 @@ impl Engine {
     fn next_datagram(&mut self, now: Now, id: EndpointId, max: usize, out: &mut Vec<u8>) -> Option<u64> {
         let Engine { registry, log, counters, .. } = self;
         let endpoint = registry.get_mut(id).filter(|endpoint| endpoint.delivery == Delivery::Ready)?;
-        let content = next_content(endpoint, log, now.time, max, &mut counters.gaps);
-        let courier = endpoint.courier_mut()?;
-        let key = courier.welcome.key;
+        let key = endpoint.courier_mut()?.welcome.key;
+        let start = out.len();
+        Opening { key, number: 0 }.write(out);
+        if let Some(outbox) = &mut endpoint.outbox {
+            outbox.take_control(SHARED - datagram::OVERHEAD, out);
+        }
+        let room = Room { max: max.saturating_sub(datagram::OVERHEAD), used: out.len() - start - datagram::OVERHEAD };
+        let content = next_content(endpoint, log, now.time, room, &mut counters.gaps);
         let (number, content) = content.unzip();
         let number = number.unwrap_or(0);
-        let start = out.len();
-        Opening { key, number }.write(out);
+        let courier = endpoint.courier_mut()?;
         let is_idle = courier.is_idle();
         let reader = endpoint.number;
         let (cursor, until) = (endpoint.cursor.sequence, endpoint.until.min(log.next()));
-        if let Some(outbox) = &mut endpoint.outbox {
-            outbox.take_control(SHARED, out);
-            if content.is_none() && is_idle && cursor >= until && out.len() == start + datagram::OVERHEAD {
-                // The last that it hears of us.
-                out.extend_from_slice(outbox.farewell());
-                outbox.set_farewell(Vec::new());
-            }
+        if content.is_none()
+            && is_idle
+            && cursor >= until
+            && out.len() == start + datagram::OVERHEAD
+            && let Some(outbox) = &mut endpoint.outbox
+        {
+            // The last that it hears of us.
+            out.extend_from_slice(outbox.farewell());
+            outbox.set_farewell(Vec::new());
         }
+        Opening { key, number }.rewrite(&mut out[start..]);
         match content {
             Some(Content::Records { first, last, prev, filters, .. }) => {
                 let filters = filters.as_deref();
@@ -238,9 +280,9 @@ impl Engine {
 }
 
 /// What goes into the next datagram: what is to be sent again, or is new; none if there is no room in the window.
-fn next_content(endpoint: &mut Endpoint, log: &Log, now: Time, max: usize, gaps: &mut u64) -> Option<(u64, Content)> {
+fn next_content(endpoint: &mut Endpoint, log: &Log, now: Time, room: Room, gaps: &mut u64) -> Option<(u64, Content)> {
     let courier = endpoint.courier_mut()?;
-    if !courier.recovery.has_room() {
+    if !courier.recovery.has_room() || !room.has(courier.recovery.next_lost().map_or(GAP, Content::size)) {
         return None;
     }
     if let Some((number, content)) = courier.recovery.resend(now) {
@@ -248,29 +290,29 @@ fn next_content(endpoint: &mut Endpoint, log: &Log, now: Time, max: usize, gaps:
     }
     let content = match courier.gaps.pop_front() {
         Some(gap) => Content::Gap(gap),
-        None => new_content(endpoint, log, max, gaps)?,
+        None => new_content(endpoint, log, room, gaps)?,
     };
     Some((endpoint.courier_mut()?.recovery.sent(now, content.clone()), content))
 }
 
 /// What is due and has not been sent yet, as much as shares a datagram.
-fn new_content(endpoint: &mut Endpoint, log: &Log, max: usize, gaps: &mut u64) -> Option<Content> {
+fn new_content(endpoint: &mut Endpoint, log: &Log, room: Room, gaps: &mut u64) -> Option<Content> {
     let next = log.next();
     let prev = endpoint.native()?.prev;
-    let room = max.saturating_sub(datagram::OVERHEAD);
-    let shared = SHARED - datagram::OVERHEAD;
     let (mut first, mut last, mut size, mut count) = (None, 0, 0, 0);
     let reading = endpoint.reading(next);
     let ring = log.ring(endpoint.rendition());
     let mut too_large = None;
     let mut seen = reading.until;
     for (sequence, frame) in ring.due(&reading) {
-        if frame.len() > room && first.is_none() {
+        if frame.len() > room.max && first.is_none() {
             too_large = Some(sequence);
             seen = sequence + 1;
             break;
         }
-        if first.is_some() && size + frame.len() > shared {
+        let fits =
+            if first.is_some() { room.used + size + frame.len() <= room.shared() } else { room.has(frame.len()) };
+        if !fits {
             seen = sequence;
             break;
         }
@@ -287,5 +329,5 @@ fn new_content(endpoint: &mut Endpoint, log: &Log, max: usize, gaps: &mut u64) -
     }
     let first = first?;
     native.prev = last;
-    Some(Content::Records { first, last, prev, filters, count })
+    Some(Content::Records { first, last, prev, filters, count, size })
 }
