@@ -161,7 +161,8 @@ impl Engine {
         match content {
             Some(Content::Records { first, last, prev, filters, .. }) => {
                 let filters = filters.as_deref();
-                let reading = Reading { cursor: Cursor::at(first), until: last + 1, reader, filters };
+                let cursor = Cursor::at(first);
+                let reading = Reading { cursor, until: last + 1, reader, filters, earlier: &[] };
                 log.ring(endpoint.rendition()).copy(&reading, prev, usize::MAX, out);
             }
             Some(Content::Gap(gap)) => Frame::Gap(gap).write(out),
@@ -304,6 +305,8 @@ fn new_content(endpoint: &mut Endpoint, log: &Log, room: Room, gaps: &mut u64) -
     let ring = log.ring(endpoint.rendition());
     let mut too_large = None;
     let mut seen = reading.until;
+    // What shares a datagram was judged by the same filters: they are kept with it, to find it again.
+    let (mut filters, mut end) = (None, u64::MAX);
     for (sequence, frame) in ring.due(&reading) {
         if frame.len() > room.max && first.is_none() {
             too_large = Some(sequence);
@@ -312,14 +315,16 @@ fn new_content(endpoint: &mut Endpoint, log: &Log, room: Room, gaps: &mut u64) -
         }
         let fits =
             if first.is_some() { room.used + size + frame.len() <= room.shared() } else { room.has(frame.len()) };
-        if !fits {
+        if !fits || sequence >= end {
             seen = sequence;
             break;
         }
-        first.get_or_insert(sequence);
+        if first.is_none() {
+            (filters, end) = endpoint.native()?.session.filters_at(sequence);
+            first = Some(sequence);
+        }
         (last, size, count) = (sequence, size + frame.len(), count + 1);
     }
-    let filters = endpoint.native()?.session.filters.clone();
     endpoint.cursor = endpoint.cursor.max(Cursor::at(seen));
     let native = endpoint.native_mut()?;
     if let Some(sequence) = too_large {

@@ -211,6 +211,11 @@ impl Endpoint {
         if matches!(self.speech, Speech::Greeting) { self.until } else { self.cursor.sequence }
     }
 
+    /// The first sequence that has not begun to be sent to it, or been passed over because it is not due to it.
+    pub(super) fn judged(&self) -> u64 {
+        self.cursor.sequence + u64::from(self.cursor.offset > 0)
+    }
+
     /// What of the log it still needs begins here.
     pub(super) fn floor(&self) -> Cursor {
         let unacknowledged = self.native().and_then(|native| native.courier.as_ref()?.oldest());
@@ -229,6 +234,7 @@ impl Endpoint {
 
     pub(super) fn reading(&self, next: u64) -> Reading<'_> {
         let filters = self.filters();
-        Reading { cursor: self.cursor, until: self.until.min(next), reader: self.number, filters }
+        let earlier = self.native().map_or(&[][..], |native| &native.session.earlier);
+        Reading { cursor: self.cursor, until: self.until.min(next), reader: self.number, filters, earlier }
     }
 }

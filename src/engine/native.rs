@@ -101,8 +101,11 @@ impl Engine {
             (None, Some(since)) => since.min(next),
             (None, None) => place,
         };
-        let start = wanted.max(oldest);
-        let session = Session { start: if hello.resume.is_some() { session.start } else { wanted }, ..session };
+        let start = wanted.max(oldest).max(session.judged);
+        let session = match hello.resume {
+            Some(_) => session,
+            None => Session { start: wanted, since: wanted, ..session },
+        };
         let receives = terms.receives && session.role != Role::SendOnly;
         let key = if transport.is_datagram() { self.entropy.next().max(1) } else { 0 };
         let welcome = Welcome {
@@ -160,8 +163,15 @@ impl Engine {
             }
             self.leave(now, old, Reason::Superseded);
             self.sessions.leave(resume.id, old);
-            if let Some(native) = self.registry.get_mut(old).and_then(|endpoint| endpoint.native_mut()) {
-                return Some(std::mem::take(&mut native.session));
+            if let Some(endpoint) = self.registry.get_mut(old) {
+                let until = endpoint.until.max(endpoint.judged());
+                let native = endpoint.native_mut()?;
+                native.session.sent = native.session.sent.max(until);
+                let session = std::mem::take(&mut native.session);
+                // What it still gets until then is what was due to it.
+                native.session.filters.clone_from(&session.filters);
+                native.session.earlier.clone_from(&session.earlier);
+                return Some(session);
             }
         }
         self.sessions.claim(resume, user)
@@ -325,21 +335,37 @@ impl Engine {
                 let wrong = refusal(Code::Limit, about, "too many filters");
                 return self.violation(now, id, &Violation { reference: change.request.into(), ..wrong });
             }
-            if add || before.is_some() {
-                // The record that it is inside of was due to it by the filters until now.
-                if !self.finish_record(id) {
-                    return self.cut(now, id);
-                }
-                self.registry.receive(id, true, Some(Rc::new(filters)));
+            if (add || before.is_some()) && before.as_deref() != Some(&filters) {
+                self.change_filters(id, filters);
             }
         }
-        self.make_ready(id);
-        let Some(endpoint) = self.registry.get(id) else { return };
-        let from = endpoint.cursor.sequence + u64::from(endpoint.cursor.offset > 0);
-        let in_force = endpoint.native().and_then(|native| native.session.filters.clone());
+        let Some(session) = self.registry.get(id).and_then(|endpoint| Some(&endpoint.native()?.session)) else {
+            return;
+        };
+        let (from, in_force) = (session.since, session.filters.clone());
         let filters = in_force.as_deref().map(|filters| filters.iter().collect()).unwrap_or_default();
         let (request, everything) = (change.request, in_force.is_none());
         self.control(id, &Frame::Subscribed { request, from, everything, filters });
+    }
+
+    /// An endpoint goes by other filters, from what it has not begun to get.
+    fn change_filters(&mut self, id: EndpointId, filters: Filters) {
+        self.make_ready(id);
+        let oldest = self.log.ring(Rendition::Frames).oldest();
+        if let Some(endpoint) = self.registry.get_mut(id) {
+            let from = endpoint.judged();
+            if let Some(native) = endpoint.native_mut() {
+                native.session.change_filters(from, oldest);
+            }
+        }
+        self.registry.receive(id, true, Some(Rc::new(filters)));
+    }
+
+    /// The filters of a native endpoint, and from which sequence on they are in force; none means everything. For tests.
+    #[doc(hidden)]
+    pub fn filters_in_force(&self, id: EndpointId) -> Option<(u64, Option<Vec<&str>>)> {
+        let session = &self.registry.get(id)?.native()?.session;
+        Some((session.since, session.filters.as_deref().map(|filters| filters.iter().collect())))
     }
 
     /// Whether an endpoint has left so much control unread that nothing more is to be read from it.

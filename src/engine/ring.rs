@@ -5,7 +5,7 @@ use std::io::IoSlice;
 
 use super::Audience;
 use super::page::{HEADER, Page};
-use super::topics::Filters;
+use super::topics::{Earlier, Filters};
 use crate::wire::frame::Upcall;
 
 /// A place in the log: so many bytes into record `sequence`.
@@ -29,6 +29,8 @@ pub(super) struct Reading<'f> {
     pub(super) until: u64,
     pub(super) reader: u64,
     pub(super) filters: Option<&'f Filters>,
+    /// Those that were in force before, by the sequences up to which they were.
+    pub(super) earlier: &'f [Earlier],
 }
 
 /// Where a reader is after a write.
@@ -175,7 +177,7 @@ impl Ring {
 
     /// Whether a reader may not get every record: then what lies side by side is not what it is to get.
     pub(super) fn is_selective(&self, reading: &Reading<'_>) -> bool {
-        self.last_selective >= reading.cursor.sequence || reading.filters.is_some()
+        self.last_selective >= reading.cursor.sequence || reading.filters.is_some() || !reading.earlier.is_empty()
     }
 
     /// Adds what is to be written to `slices`, as far as they hold it; says whether they hold all of it.
@@ -350,9 +352,22 @@ impl Ring {
 }
 
 impl Reading<'_> {
+    /// The filters that are in force for a sequence.
+    fn filters_at(&self, sequence: u64) -> Option<&Filters> {
+        match self.earlier.last() {
+            Some(last) if sequence < last.until => {
+                let index = self.earlier.partition_point(|earlier| earlier.until <= sequence);
+                self.earlier.get(index).and_then(|earlier| earlier.filters.as_deref())
+            }
+            _ => self.filters,
+        }
+    }
+
     fn is_due(&self, page: &Page, sequence: u64) -> bool {
         page.header(sequence).is_due_to(self.reader)
-            && self.filters.is_none_or(|filters| filters.match_bytes(Upcall::topic_of(page.payload(sequence))))
+            && self
+                .filters_at(sequence)
+                .is_none_or(|filters| filters.match_bytes(Upcall::topic_of(page.payload(sequence))))
     }
 }
 

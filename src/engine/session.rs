@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use super::endpoint::EndpointId;
 use super::time::Time;
-use super::topics::Filters;
+use super::topics::{Earlier, Filters};
 use crate::wire::frame::{Code, Receipt, Resume, Role};
+
+/// How many changes of its filters a session remembers.
+const EARLIER: usize = 16;
 
 /// How many receipts a session keeps, for messages that are repeated.
 const RECEIPTS: usize = 64;
@@ -26,6 +29,14 @@ pub(super) struct Session {
     pub(super) role: Role,
     /// None: it never gave any, and gets everything.
     pub(super) filters: Option<Rc<Filters>>,
+    /// The first sequence for which they are in force.
+    pub(super) since: u64,
+    /// Those that were in force before, each up to a sequence: whoever resumes further back gets what was due then.
+    pub(super) earlier: Vec<Earlier>,
+    /// What came before this sequence cannot be judged any more: nobody remembers the filters of then.
+    pub(super) judged: u64,
+    /// What came before this sequence may have been sent over an earlier connection.
+    pub(super) sent: u64,
     /// The number of the last SUBSCRIBE or UNSUBSCRIBE.
     pub(super) last_request: u32,
     pub(super) messages: Messages,
@@ -176,6 +187,29 @@ impl Sessions {
 }
 
 impl Session {
+    /// The filters that are in force for a sequence, and up to which one they are.
+    pub(super) fn filters_at(&self, sequence: u64) -> (Option<Rc<Filters>>, u64) {
+        match self.earlier.iter().find(|earlier| sequence < earlier.until) {
+            Some(earlier) => (earlier.filters.clone(), earlier.until),
+            None => (self.filters.clone(), u64::MAX),
+        }
+    }
+
+    /// Other filters are in force from `from` on, or from what was not judged before, on any of its connections; `oldest` is
+    /// the first sequence that anybody can still ask for.
+    pub(super) fn change_filters(&mut self, from: u64, oldest: u64) {
+        let from = from.max(self.sent);
+        if from > self.since {
+            self.earlier.push(Earlier { until: from, filters: self.filters.clone() });
+            self.since = from;
+        }
+        let gone = self.earlier.iter().take_while(|earlier| earlier.until <= oldest).count();
+        let gone = gone.max(self.earlier.len().saturating_sub(EARLIER));
+        if let Some(last) = self.earlier.drain(..gone).next_back() {
+            self.judged = last.until;
+        }
+    }
+
     /// Whether whoever claims it knows its secret, and is the user it belongs to.
     pub(super) fn is_claimed_by(&self, resume: &Resume, user: Option<u32>) -> bool {
         // Every byte is looked at, so that the time tells nothing of where they differ.

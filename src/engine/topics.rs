@@ -1,6 +1,7 @@
 //! Who wants which topics: the filters of an endpoint, and the index that finds the endpoints an input is due to.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
 
 use super::endpoint::EndpointId;
 use crate::wire::topic::{MAX_FILTER_BYTES, MAX_FILTERS, matches};
@@ -30,6 +31,13 @@ impl Filters {
     pub(super) fn match_bytes(&self, topic: &[u8]) -> bool {
         std::str::from_utf8(topic).is_ok_and(|topic| self.iter().any(|filter| matches(filter, topic)))
     }
+}
+
+/// Filters that were in force up to a sequence, which is not one of theirs; none: everything was due.
+#[derive(Debug, Clone)]
+pub(super) struct Earlier {
+    pub(super) until: u64,
+    pub(super) filters: Option<Rc<Filters>>,
 }
 
 /// The endpoints that have filters, by filter: an input costs those it is due to, and nobody else.

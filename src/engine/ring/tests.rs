@@ -32,7 +32,7 @@ fn records_without_payload_are_passed() {
     for _ in 0..3 {
         append(&mut log, b"", Audience::All, 1);
     }
-    let reading = Reading { cursor: Cursor::at(1), until: 4, reader: 9, filters: None };
+    let reading = Reading { cursor: Cursor::at(1), until: 4, reader: 9, filters: None, earlier: &[] };
     assert_eq!(log.advance(&reading, 5), Advanced { cursor: Cursor::at(4), completed: 3, last: 3, rest: 5 });
 }
 
@@ -48,7 +48,7 @@ fn runs_are_neighbours_of_one_size() {
     ] {
         append(&mut log, payload.as_bytes(), audience, 9);
     }
-    let mut reading = Reading { cursor: Cursor::at(1), until: log.next(), reader: 9, filters: None };
+    let mut reading = Reading { cursor: Cursor::at(1), until: log.next(), reader: 9, filters: None, earlier: &[] };
     let mut runs = Vec::new();
     while let Some((bytes, count)) = log.run(&reading, 1_000, 64) {
         runs.push((bytes, count));
@@ -90,7 +90,7 @@ proptest! {
             }
         }
         log.check_invariants();
-        let mut reading = Reading { cursor: Cursor::at(from), until: log.next(), reader: 1, filters: None };
+        let mut reading = Reading { cursor: Cursor::at(from), until: log.next(), reader: 1, filters: None, earlier: &[] };
         prop_assert_eq!(written(&log, &reading), expected.clone());
         let (mut got, mut completed) = (Vec::new(), 0);
         for write in writes.into_iter().chain(std::iter::repeat(100_000)) {
