@@ -30,7 +30,7 @@ impl Engine {
             self.ready.push(id);
         }
         if endpoint.leaving.replace(reason).is_none() {
-            endpoint.until = next;
+            endpoint.until = endpoint.until.min(next);
         }
         let ended = endpoint.native().is_some_and(|native| native.ended);
         if reason.is_announced() || endpoint.is_native() {

@@ -134,7 +134,8 @@ impl Engine {
         self.registry.speaks(id, Speech::Native, Some(Box::new(native)));
         self.registry.receive(id, receives, filters);
         if let Some(endpoint) = self.registry.get_mut(id) {
-            (endpoint.cursor, endpoint.until) = (Cursor::at(start), u64::MAX);
+            // A send only endpoint becomes ready for what it is told, too.
+            (endpoint.cursor, endpoint.until) = (Cursor::at(start), if receives { u64::MAX } else { start });
             if endpoint.delivery != Delivery::Ready {
                 self.ready.push(id);
             }
