@@ -88,7 +88,9 @@ impl Engine {
         }
         let bytes = farewell_after(&self.log, endpoint, endpoint.until, Reason::SlowConsumer);
         endpoint.outbox.get_or_insert_default().set_farewell(bytes);
-        if endpoint.delivery == Delivery::Unacknowledged {
+        let is_reached_by_datagrams = endpoint.courier_mut().is_some();
+        if is_reached_by_datagrams && matches!(endpoint.delivery, Delivery::Unacknowledged | Delivery::Blocked) {
+            // It may have waited for acknowledgements that are of no use any more.
             endpoint.delivery = Delivery::Ready;
             self.ready.push(id);
         }
@@ -147,11 +149,17 @@ impl Engine {
         native.prev = next - 1;
         let gap = Gap { first, last: next - 1, reason: GapReason::SlowConsumer };
         self.counters.gaps += 1;
+        let is_reached_by_datagrams = native.courier.is_some();
         match &mut native.courier {
             Some(courier) => courier.announce(gap),
             None => endpoint.outbox.get_or_insert_default().control(&Frame::Gap(gap)),
         }
         match endpoint.delivery {
+            Delivery::Blocked if is_reached_by_datagrams => {
+                // It may have waited for acknowledgements that are of no use any more.
+                endpoint.delivery = Delivery::Ready;
+                self.ready.push(id);
+            }
             Delivery::Blocked => self.place(now, id),
             Delivery::CaughtUp | Delivery::Unacknowledged => self.make_ready(id),
             _ => {}
