@@ -188,9 +188,14 @@ impl Engine {
     /// A datagram is larger than can be sent to this endpoint at all: a gap is announced in its place.
     pub fn oversize(&mut self, id: EndpointId, number: u64) {
         let Some(courier) = self.registry.get_mut(id).and_then(|endpoint| endpoint.courier_mut()) else { return };
-        if let Some(Content::Records { last, prev, .. }) = courier.recovery.take_back(number) {
-            courier.announce(Gap { first: prev + 1, last, reason: GapReason::TooLarge });
-            self.counters.gaps += 1;
+        match courier.recovery.take_back(number) {
+            Some(Content::Records { last, prev, .. }) => {
+                courier.announce(Gap { first: prev + 1, last, reason: GapReason::TooLarge });
+                self.counters.gaps += 1;
+            }
+            // It was what shared the datagram that was too much.
+            Some(Content::Gap(gap)) => courier.announce(gap),
+            None => {}
         }
         self.enter_recovery(id);
     }
