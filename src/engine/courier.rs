@@ -236,12 +236,9 @@ impl Engine {
 
     /// There may be something to send again, or room for more, or nothing left to wait for.
     fn go_on(&mut self, id: EndpointId) {
-        if let Some(endpoint) = self.registry.get_mut(id)
-            && matches!(endpoint.delivery, Delivery::Blocked | Delivery::Unacknowledged)
-        {
-            endpoint.delivery = Delivery::Ready;
-            self.ready.push(id);
-        }
+        // Since all was sent to one that waits, nothing was due to it: the log may not hold that any more.
+        self.make_ready(id);
+        self.writable(id);
     }
 
     /// Nothing can be sent to an endpoint now: it waits for acknowledgements, or for something to be due to it.

@@ -222,6 +222,12 @@ impl Endpoint {
         unacknowledged.map_or(self.cursor, |sequence| Cursor::at(sequence).min(self.cursor))
     }
 
+    /// Whether nothing of the log is needed for what it has yet to acknowledge: that is a gap.
+    pub(super) fn needs_nothing(&self) -> bool {
+        let courier = self.native().and_then(|native| native.courier.as_ref());
+        self.delivery == Delivery::Unacknowledged && courier.is_none_or(|courier| courier.oldest().is_none())
+    }
+
     /// Whether inputs wait for it when it falls behind: not if all it is promised is best effort.
     pub(super) fn is_patient(&self) -> bool {
         !self.transport.is_datagram() || self.is_native()

@@ -144,7 +144,7 @@ impl Engine {
     pub(super) fn place(&mut self, now: Now, id: EndpointId) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let floor = endpoint.floor();
-        if endpoint.until <= floor.sequence {
+        if endpoint.until <= floor.sequence || endpoint.needs_nothing() {
             // It needs nothing of the log any more, only its outbox.
             return self.stop_lagging(now, id);
         }
