@@ -126,10 +126,13 @@ impl Engine {
 
     fn lease_may_be_over(&mut self, now: Now, id: EndpointId) {
         let (held, holding) = (self.held_until(now.time), self.held_since.is_some());
-        let Some(lease) = self.registry.get_mut(id).and_then(|endpoint| endpoint.lease.as_mut()) else { return };
+        let Some(endpoint) = self.registry.get_mut(id) else { return };
+        let is_native = endpoint.is_native();
+        let Some(lease) = endpoint.lease.as_mut() else { return };
         let pardon = held.saturating_sub(lease.held);
-        if lease.until <= now.boot && (holding || !pardon.is_zero()) {
-            // Its renewals may be waiting to be read, with everybody's inputs.
+        if lease.until <= now.boot && !is_native && (holding || !pardon.is_zero()) {
+            // Its renewals may be waiting to be read, with everybody's inputs. What native endpoints say is always read: and
+            // inputs may be waiting for one that is no more.
             (lease.until, lease.held) = (now.boot + pardon.max(Duration::from_secs(1)), held);
         }
         if lease.until > now.boot {
