@@ -150,7 +150,7 @@ impl Engine {
         }
         if start < next {
             // Inputs wait for it, if need be, as for everyone who is behind.
-            self.place(now, id);
+            self.catch_up(now, id);
         }
         Ok(welcome)
     }
