@@ -59,7 +59,8 @@ fn a_command_gets_the_upcall_and_three_descriptors() {
     within(DEADLINE, || {
         let daemon = Upcalld::start();
         for url in &daemon.urls {
-            let script = "echo \"$UPCALL_SEQUENCE|$UPCALL_TOPIC|$UPCALL_FROM|$UPCALL_TIME|$0|$(cat)\"; echo /proc/$$/fd/*";
+            let script =
+                "echo \"$UPCALL_SEQUENCE|$UPCALL_TOPIC|$UPCALL_FROM|$UPCALL_TIME|$0|$(cat)\"; echo /proc/$$/fd/*";
             let (_keep, extra) = std::io::pipe().unwrap();
             // Not closed for programs that are started: what a careless parent leaves open.
             nix::fcntl::fcntl(&extra, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
@@ -109,7 +110,9 @@ fn a_payload_that_nobody_reads_stops_nothing() {
         );
         let mut sender = sender(daemon.tcp());
         let payload = vec![b'x'; 1 << 20];
-        for (script, expected) in [("exit 0", ""), ("exec <&-; sleep 0.05", ""), ("wc -c", "1048576\n"), ("sleep 0.05", "")] {
+        for (script, expected) in
+            [("exit 0", ""), ("exec <&-; sleep 0.05", ""), ("wc -c", "1048576\n"), ("sleep 0.05", "")]
+        {
             let running = executing(daemon.tcp(), &["-n", "1", "--", "sh", "-c", script], "t");
             send_when_heard(&mut sender, &payload);
             let done = running.finish();

@@ -80,7 +80,10 @@ fn too_few_receivers_are_a_failure() {
         let _listener = Client::connect(daemon.unix()).unwrap();
         let done = run(daemon.tcp(), &["send", "--json", "--require-receivers", "1", "a"]);
         let record: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
-        assert_eq!((done.status, record["sequence"].as_u64(), record["receivers"].as_u64()), (Some(0), Some(3), Some(1)));
+        assert_eq!(
+            (done.status, record["sequence"].as_u64(), record["receivers"].as_u64()),
+            (Some(0), Some(3), Some(1))
+        );
     });
 }
 
@@ -133,7 +136,9 @@ fn a_ping_is_a_health_check() {
             assert!(done.stdout.starts_with(&format!("{url} answered in ")), "{done:?}");
         }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        for url in [format!("tcp://127.0.0.1:{port}"), format!("udp://127.0.0.1:{port}"), "unix://@nobody-at-all".into()] {
+        for url in
+            [format!("tcp://127.0.0.1:{port}"), format!("udp://127.0.0.1:{port}"), "unix://@nobody-at-all".into()]
+        {
             assert_eq!(run(&url, &["ping"]).status, Some(69), "{url}");
         }
         let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -1,65 +1,59 @@
-//! The world around an engine: clients, clocks, sockets; what they do at random, and what must be true in the end.
+//! The world around an engine: clocks, settings, and the turns of a daemon; what happens at random, and how it all ends.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, SystemTime};
 
 use fastrand::Rng;
-use upcalld::address::{Peer, Transport};
-use upcalld::engine::{
-    Audience, EndpointId, Engine, Entropy, Event, Intake, Now, Opening, Patience, Policy, Progress, Registration,
-    Settings, Time, Turn,
-};
+use upcalld::engine::{Audience, Counters, EndpointId, Engine, Entropy, Event, Now, Patience, Policy, Settings, Time};
 use upcalld::wire::format::Format;
-use upcalld::wire::reason::{Reason, farewell};
+use upcalld::wire::reason::Reason;
 
-use crate::network::{Network, Packet};
+use crate::native::Natives;
+use crate::network::{Network, Weather};
+use crate::text::{Client, Packet};
 
 const LOG: usize = 1 << 20;
 const MAX_BEHIND: u64 = 256 << 10;
-const LEASE: Duration = Duration::from_secs(3);
+pub(crate) const LEASE: Duration = Duration::from_secs(3);
 
-/// The far end of an endpoint: a socket's buffer, and what was read from it.
-struct Client {
-    id: EndpointId,
-    receives: bool,
-    /// The sequence that was next when it was registered.
-    joined: u64,
-    buffer: Vec<u8>,
-    capacity: usize,
-    blocked: bool,
-    /// Whether it reads everything at once, always: nobody may ever cut it off.
-    prompt: bool,
-    stalled: bool,
-    ever_stalled: bool,
-    read: Vec<u8>,
-    /// Datagrams that were sent to it, where it is a datagram endpoint.
-    datagrams: Option<Vec<Vec<u8>>>,
-    /// When its lease ends, on the clock that counts suspend.
-    lease: Time,
-    /// The sequence that was next when it left, or was told to; and how it ended.
-    until: Option<u64>,
-    ended: Option<(Reason, bool)>,
+/// An input, as it was appended.
+pub(crate) struct Input {
+    pub(crate) source: u64,
+    pub(crate) audience: Audience,
+    pub(crate) topic: String,
+    pub(crate) data: Vec<u8>,
+    pub(crate) rendered: Vec<u8>,
 }
 
-struct Input {
-    source: u64,
-    audience: Audience,
-    rendered: Vec<u8>,
+impl Input {
+    /// Whether its audience is, or includes, the endpoint of this number.
+    pub(crate) fn is_for(&self, number: u64) -> bool {
+        match self.audience {
+            Audience::All => true,
+            Audience::Others => self.source != number,
+            Audience::Sender => self.source == number,
+        }
+    }
 }
 
 pub(crate) struct World {
-    rng: Rng,
+    pub(crate) rng: Rng,
     pub(crate) engine: Engine,
-    pub(crate) network: Network,
-    settings: Settings,
-    now: Time,
+    pub(crate) network: Network<Packet>,
+    pub(crate) settings: Settings,
+    pub(crate) now: Time,
     /// How much further the clock is that counts suspend, and what the wall clock says.
-    suspended: Duration,
+    pub(crate) suspended: Duration,
     wall: SystemTime,
-    clients: BTreeMap<u64, Client>,
-    inputs: Vec<Input>,
-    everybody_reads: bool,
+    /// Text clients, by number.
+    pub(crate) clients: BTreeMap<u64, Client>,
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) everybody_reads: bool,
+    pub(crate) natives: Natives,
+    /// Those of the daemons before this one.
+    pub(crate) past: Vec<Counters>,
+    trace: DefaultHasher,
 }
 
 impl World {
@@ -72,7 +66,7 @@ impl World {
         };
         let settings = Settings {
             max_message: 60 << 10,
-            session_ttl: Duration::from_secs(300),
+            session_ttl: Duration::from_secs([2, 20, 300][rng.usize(..3)]),
             format: Format::parse("<{seq} {data}>").unwrap(),
             audience: Audience::All,
             max_endpoints: 40,
@@ -80,14 +74,14 @@ impl World {
             message_timeout: Some(Duration::from_secs(30)),
             max_behind: MAX_BEHIND,
             patience,
-            policy: Policy::Disconnect,
+            policy: if rng.bool() { Policy::Skip } else { Policy::Disconnect },
             farewell: Duration::from_secs(5),
         };
-        let engine = Engine::new(settings.clone(), LOG, Entropy::seeded(7));
+        let engine = Engine::new(settings.clone(), LOG, Entropy::seeded(rng.u64(..)));
+        let weather = Weather { loss: 20, repeats: 10, delay: Duration::from_millis(500) };
         World {
-            rng,
             engine,
-            network: Network::default(),
+            network: Network::new(weather),
             settings,
             now: Time(0),
             suspended: Duration::ZERO,
@@ -95,195 +89,65 @@ impl World {
             clients: BTreeMap::new(),
             inputs: Vec::new(),
             everybody_reads: false,
+            natives: Natives::new(&mut rng),
+            past: Vec::new(),
+            trace: DefaultHasher::new(),
+            rng,
         }
     }
 
-    fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         Now { time: self.now, boot: self.now + self.suspended, wall: self.wall }
     }
 
-    fn connect(&mut self) {
-        let tag = self.inputs.len() as u64;
-        let receives = self.rng.u8(..8) != 0;
-        let datagram = self.rng.u8(..3) == 0;
-        let who = Registration {
-            opening: Opening::Text,
-            tag,
-            listener: 0,
-            transport: if datagram { Transport::Udp } else { Transport::Tcp },
-            peer: Peer::inet(([127, 0, 0, 1], self.rng.u16(1..)).into()),
-            receives,
-            max_per_listener: None,
-            max_per_source: None,
-        };
-        if let Ok(id) = self.engine.register(self.now(), who) {
-            let number = self.engine.endpoint(id).unwrap().number;
-            let client = Client {
-                id,
-                receives,
-                joined: self.engine.next_sequence(),
-                buffer: Vec::new(),
-                capacity: if self.rng.bool() { 64 << 10 } else { self.rng.usize(1..4_000) },
-                blocked: false,
-                prompt: self.rng.u8(..3) == 0,
-                stalled: false,
-                ever_stalled: false,
-                read: Vec::new(),
-                datagrams: datagram.then(Vec::new),
-                lease: self.now().boot + LEASE,
-                until: None,
-                ended: None,
-            };
-            self.clients.insert(number, client);
-        }
-    }
-
-    /// A client that has not been told to leave.
-    fn somebody(&mut self) -> Option<u64> {
+    /// A text client that has not been told to leave.
+    pub(crate) fn somebody(&mut self) -> Option<u64> {
         let present: Vec<u64> =
             self.clients.iter().filter(|(_, c)| c.until.is_none()).map(|(number, _)| *number).collect();
         self.rng.choice(present)
     }
 
-    /// One client sends a burst, as far as it is let.
-    fn send(&mut self) {
-        let Some(number) = self.somebody() else { return };
-        let id = self.clients[&number].id;
-        let datagrams = self.clients[&number].datagrams.is_some();
-        let largest = if self.rng.u8(..4) == 0 { 30_000 } else { 200 };
-        for _ in 0..self.rng.usize(1..60) {
-            let length = self.rng.usize(0..largest);
-            let data = vec![self.rng.lowercase() as u8; length];
-            if datagrams {
-                self.network.send(&mut self.rng, self.now, number, &Packet::Input(data));
-            } else if self.engine.turn_of(self.now(), id) != Turn::Yes || !self.input(number, &data) {
-                return;
-            }
-        }
-    }
-
-    /// Hands an input to the engine; says whether it was taken.
-    fn input(&mut self, number: u64, data: &[u8]) -> bool {
-        let expected = self.inputs.len() as u64 + 1;
-        let Some(accepted) = self.engine.input(self.now(), self.clients[&number].id, data) else { return false };
-        assert_eq!(accepted.sequence, expected);
-        let rendered = [format!("<{expected} ").as_bytes(), data, b">"].concat();
-        self.inputs.push(Input { source: number, audience: self.settings.audience, rendered });
-        true
-    }
-
-    /// What has come through the network reaches the engine, as far as it takes it. Every datagram renews.
-    fn deliver(&mut self) {
-        let now = self.now();
-        for (number, packet) in self.network.arrived(self.now) {
-            let client = self.clients.get_mut(&number).unwrap();
-            if client.until.is_some() || client.ended.is_some() {
-                continue;
-            }
-            self.engine.renew(now, client.id);
-            client.lease = now.boot + LEASE;
-            if let Packet::Input(data) = packet
-                && self.engine.intake() == Intake::Open
-            {
-                self.input(number, &data);
-            }
-        }
-    }
-
     /// What a driver does at the end of a turn: writes as far as the sockets take it, twice because policies may act.
-    fn end_turn(&mut self) {
+    pub(crate) fn end_turn(&mut self) {
         for _ in 0..2 {
             let mut ready = Vec::new();
             self.engine.take_ready(&mut ready);
             for id in ready {
-                self.flush(id);
+                match self.engine.endpoint(id).map(|endpoint| endpoint.tag) {
+                    Some(0) => self.flush_text(id),
+                    Some(tag) => self.flush_native(id, tag),
+                    None => {}
+                }
             }
             self.engine.end_turn(self.now());
             self.events();
         }
+        self.check_engine();
+    }
+
+    fn check_engine(&self) {
         self.engine.check_invariants();
         let (used, size) = self.engine.log_memory();
         assert!(used <= size);
     }
 
-    fn flush(&mut self, id: EndpointId) {
-        let now = self.now();
-        let Some(number) = self.engine.endpoint(id).map(|endpoint| endpoint.number) else { return };
-        if self.clients[&number].datagrams.is_some() {
-            return self.flush_datagrams(id, number);
-        }
-        let client = self.clients.get_mut(&number).unwrap();
-        loop {
-            let slices = self.engine.slices(id);
-            let room = client.capacity.saturating_sub(client.buffer.len());
-            let written = slices.bytes().min(room).min(self.rng.usize(1..100_000));
-            if written == 0 && slices.bytes() > 0 {
-                client.blocked = true;
-                self.engine.blocked(now, id);
-                return;
-            }
-            client.buffer.extend(slices.iter().flat_map(|slice| slice.iter()).take(written));
-            if client.prompt {
-                client.read.append(&mut client.buffer);
-            }
-            if self.engine.advance(now, id, written) == Progress::Done {
-                return;
-            }
-        }
-    }
-
-    /// Sends datagrams, in runs of any length; one that is stalled takes none.
-    fn flush_datagrams(&mut self, id: EndpointId, number: u64) {
-        let now = self.now();
-        let client = self.clients.get_mut(&number).unwrap();
-        let sent = client.datagrams.as_mut().unwrap();
-        loop {
-            let (max_bytes, max_count) = (self.rng.usize(1..60_000), self.rng.usize(1..64));
-            let Some(run) = self.engine.run(id, max_bytes, max_count) else {
-                assert_eq!(self.engine.pass(now, id, 0, true), Progress::Done);
-                return;
-            };
-            assert!(run.count == 1 || run.bytes.len() <= max_bytes);
-            if client.stalled && !client.prompt && !self.everybody_reads {
-                self.engine.blocked(now, id);
-                client.blocked = true;
-                return;
-            }
-            let count = self.rng.usize(1..=run.count);
-            let size = run.bytes.len() / run.count;
-            sent.extend(run.bytes.chunks(size).take(count).map(<[u8]>::to_vec));
-            if self.engine.pass(now, id, count, true) == Progress::Done {
-                return;
-            }
-        }
-    }
-
-    fn events(&mut self) {
+    pub(crate) fn events(&mut self) {
         while let Some(event) = self.engine.next_event() {
-            if let Event::Left { endpoint, reason, complete } = event {
-                let next = self.engine.next_sequence();
-                let client = self.clients.get_mut(&endpoint.number).unwrap();
-                assert!(client.ended.replace((reason, complete)).is_none());
-                client.until.get_or_insert(next);
-                let over = client.lease <= self.now + self.suspended;
-                assert!(reason != Reason::LeaseExpired || over, "a lease ended early");
-                assert!(!(client.prompt && reason == Reason::SlowConsumer), "a prompt reader was cut off");
-            }
-        }
-    }
-
-    fn read(&mut self) {
-        for client in self.clients.values_mut() {
-            let bytes = match (client.prompt || self.everybody_reads, client.stalled) {
-                (true, _) => client.buffer.len(),
-                (false, true) => 0,
-                (false, false) => self.rng.usize(0..=client.buffer.len()),
-            };
-            client.read.extend(client.buffer.drain(..bytes));
-            // A datagram socket does not say when there is room: a timer tries again.
-            let retry = client.datagrams.is_some() && (self.everybody_reads || self.rng.bool());
-            if (bytes > 0 || retry) && std::mem::take(&mut client.blocked) {
-                self.engine.writable(client.id);
+            match event {
+                Event::Left { endpoint, reason, complete } if endpoint.tag > 0 => {
+                    self.native_left(endpoint.tag, reason, complete);
+                }
+                Event::Left { endpoint, reason, complete } => {
+                    let next = self.engine.next_sequence();
+                    let client = self.clients.get_mut(&endpoint.number).unwrap();
+                    assert!(client.ended.replace((reason, complete)).is_none());
+                    client.until.get_or_insert(next);
+                    let over = client.lease <= self.now + self.suspended;
+                    assert!(reason != Reason::LeaseExpired || over, "a lease ended early");
+                    assert!(!(client.prompt && reason == Reason::SlowConsumer), "a prompt reader was cut off");
+                }
+                Event::Unparked(tag) => self.unpark(tag),
+                _ => {}
             }
         }
     }
@@ -296,61 +160,17 @@ impl World {
     }
 
     pub(crate) fn step(&mut self) {
-        let now = self.now();
-        match self.rng.u8(..32) {
-            0..=2 => self.connect(),
-            3..=12 => self.send(),
-            13..=22 => self.read(),
-            23 => {
-                let stalled = self.rng.bool();
-                if let Some(number) = self.somebody() {
-                    let client = self.clients.get_mut(&number).unwrap();
-                    (client.stalled, client.ever_stalled) = (stalled, client.ever_stalled | stalled);
-                }
-            }
-            24 => {
-                let reasons = [Reason::Closed, Reason::Closed, Reason::Http, Reason::MessageTooLarge];
-                let reason = reasons[self.rng.usize(..reasons.len())];
-                if let Some(number) = self.somebody() {
-                    let id = self.told_to_leave(number);
-                    self.engine.leave(now, id, reason);
-                }
-            }
-            25 => {
-                if let Some(number) = self.somebody() {
-                    let id = self.told_to_leave(number);
-                    self.engine.lost(now, id, Reason::Reset);
-                }
-            }
-            26 => {
-                if let Some(number) = self.somebody() {
-                    let id = self.told_to_leave(number);
-                    self.engine.deafen(now, id);
-                    if self.rng.bool() {
-                        self.engine.leave(now, id, Reason::Closed);
-                    } else {
-                        self.engine.lost(now, id, Reason::Dead);
-                    }
-                }
-            }
-            27 => {
+        match self.rng.u8(..48) {
+            0..=1 => self.connect_text(),
+            2..=9 => self.send_text(),
+            10..=15 => self.read_text(),
+            16..=20 => self.text_happens(),
+            21..=34 => self.native_happens(),
+            35 => {
                 self.settings.audience = [Audience::All, Audience::Others, Audience::Sender][self.rng.usize(..3)];
-                self.engine.reconfigure(now, self.settings.clone());
+                self.engine.reconfigure(self.now(), self.settings.clone());
             }
-            28 => {
-                if let Some(number) = self.somebody() {
-                    let unfinished = self.rng.bool();
-                    self.engine.heard(now, self.clients[&number].id, unfinished);
-                }
-            }
-            29 => {
-                for (number, client) in self.clients.iter().filter(|(_, client)| client.until.is_none()) {
-                    if client.datagrams.is_some() && self.rng.bool() {
-                        self.network.send(&mut self.rng, self.now, *number, &Packet::Renewal);
-                    }
-                }
-            }
-            30 if self.rng.u8(..4) == 0 => {
+            36 if self.rng.u8(..4) == 0 => {
                 // The wall clock is set, or the machine was suspended: leases count the one and not the other.
                 match self.rng.bool() {
                     true => self.wall = SystemTime::UNIX_EPOCH + Duration::from_secs(self.rng.u64(..1 << 32)),
@@ -359,35 +179,146 @@ impl World {
                 self.engine.expire(self.now());
                 self.leases_are_on_time();
             }
+            37 if self.rng.u8(..16) == 0 => self.restart(),
+            38 => {
+                // Everything stood still for a while, and is late now.
+                self.now = self.now + Duration::from_millis(self.rng.u64(..3_000));
+                self.pass();
+            }
             _ => {
-                self.now = self.now + Duration::from_millis(self.rng.u64(0..400));
-                self.deliver();
-                self.engine.expire(self.now());
-                self.leases_are_on_time();
+                let pause = Duration::from_millis(self.rng.u64(0..400));
+                self.run(pause);
             }
         }
         self.events();
         if self.rng.bool() {
             self.end_turn();
         }
+        self.check_engine_between();
+    }
+
+    fn check_engine_between(&mut self) {
+        self.engine.check_invariants();
+    }
+
+    /// Something happens to a text client.
+    fn text_happens(&mut self) {
+        let now = self.now();
+        let Some(number) = self.somebody() else { return };
+        match self.rng.u8(..5) {
+            0 => {
+                let stalled = self.rng.bool();
+                let client = self.clients.get_mut(&number).unwrap();
+                (client.stalled, client.ever_stalled) = (stalled, client.ever_stalled | stalled);
+            }
+            1 => {
+                let reasons = [Reason::Closed, Reason::Closed, Reason::Http, Reason::MessageTooLarge];
+                let reason = reasons[self.rng.usize(..reasons.len())];
+                let id = self.told_to_leave(number);
+                self.engine.leave(now, id, reason);
+            }
+            2 => {
+                let id = self.told_to_leave(number);
+                if self.rng.bool() {
+                    return self.engine.lost(now, id, Reason::Reset);
+                }
+                self.engine.deafen(now, id);
+                match self.rng.bool() {
+                    true => self.engine.leave(now, id, Reason::Closed),
+                    false => self.engine.lost(now, id, Reason::Dead),
+                }
+            }
+            3 => {
+                let unfinished = self.rng.bool();
+                self.engine.heard(now, self.clients[&number].id, unfinished);
+            }
+            _ => {
+                for (number, client) in self.clients.iter().filter(|(_, client)| client.until.is_none()) {
+                    if client.datagrams.is_some() && self.rng.bool() {
+                        self.network.send(&mut self.rng, self.now, *number, &Packet::Renewal);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets time pass, and everything happen when it is due.
+    pub(crate) fn run(&mut self, pause: Duration) {
+        let until = self.now + pause;
+        let mut last = None;
+        while let Some(next) = self.next_due().filter(|next| *next <= until) {
+            let next = next.max(self.now);
+            // What is due again at once has to wait for a millisecond, as it would for the next turn.
+            self.now = if last == Some(next) { next + Duration::from_millis(1) } else { next };
+            last = Some(self.now);
+            if self.now > until {
+                break;
+            }
+            self.pass();
+            self.end_turn();
+        }
+        self.now = self.now.max(until);
+        self.pass();
+    }
+
+    fn next_due(&self) -> Option<Time> {
+        [self.engine.deadline(), self.network.next(), self.native_due()].into_iter().flatten().min()
+    }
+
+    /// What is due by now happens.
+    fn pass(&mut self) {
+        self.deliver_text();
+        self.natives_pass();
+        self.engine.expire(self.now());
+        self.leases_are_on_time();
     }
 
     fn leases_are_on_time(&mut self) {
         self.events();
         let now = self.now().boot;
-        for (number, client) in &self.clients {
-            let over = client.datagrams.is_some() && client.lease <= now;
+        let texts = self.clients.values().filter(|client| client.datagrams.is_some() && client.ended.is_none());
+        for (id, lease) in texts.map(|client| (client.id, client.lease)) {
             // While inputs were held, its renewals might have been waiting to be read.
-            let extended = self.engine.endpoint(client.id).and_then(|endpoint| endpoint.lease());
+            let extended = self.engine.endpoint(id).and_then(|endpoint| endpoint.lease());
             let extended = self.engine.counters().waits > 0 && extended.is_some_and(|lease| lease > now);
-            assert!(!over || client.ended.is_some() || extended, "the lease of #{number} should have ended");
+            assert!(lease > now || extended, "the lease of {id:?} should have ended");
+        }
+        for (id, lease) in self.native_leases() {
+            assert!(lease > now, "the lease of {id:?} should have ended");
         }
         assert!(self.engine.lease_deadline().is_none_or(|deadline| deadline > now));
     }
 
-    /// Everybody reads again; everything ends.
-    pub(crate) fn finish(&mut self) {
+    /// The daemon is killed, and a new one begins.
+    fn restart(&mut self) {
+        for number in self.clients.keys().copied().collect::<Vec<_>>() {
+            if self.clients[&number].ended.is_none() {
+                let id = self.clients[&number].id;
+                self.engine.lost(self.now(), id, Reason::Reset);
+            }
+        }
+        self.events();
+        self.everybody_reads = true;
+        self.read_text();
+        self.everybody_reads = false;
+        self.check_text().hash(&mut self.trace);
+        self.clients.clear();
+        self.past.push(self.engine.counters().clone());
+        self.engine = Engine::new(self.settings.clone(), LOG, Entropy::seeded(self.rng.u64(..)));
+        let weather = self.network.weather;
+        let before = std::mem::replace(&mut self.network, Network::new(weather));
+        (self.network.lost, self.network.repeated, self.network.overtaken) =
+            (before.lost, before.repeated, before.overtaken);
+        let inputs = std::mem::take(&mut self.inputs);
+        self.daemon_restarts(inputs);
+    }
+
+    /// Everybody reads again; everything arrives; everything ends.
+    pub(crate) fn finish(&mut self) -> u64 {
         self.end_turn();
+        self.everybody_reads = true;
+        self.clients.values_mut().for_each(|client| client.capacity = 64 << 10);
+        self.natives_settle();
         let numbers: Vec<u64> = self.clients.keys().copied().collect();
         for number in numbers {
             if self.clients[&number].until.is_none() {
@@ -395,77 +326,27 @@ impl World {
                 self.engine.leave(self.now(), id, Reason::Shutdown);
             }
         }
-        self.everybody_reads = true;
-        self.clients.values_mut().for_each(|client| client.capacity = 64 << 10);
+        self.natives_leave();
         for _ in 0..100_000 {
             if self.engine.is_empty() {
                 break;
             }
-            self.read();
+            self.read_text();
             self.end_turn();
+            if !self.natives.is_quiet() {
+                self.run(Duration::from_millis(20));
+            }
         }
         let stuck: Vec<_> = self.engine.endpoints().collect();
         assert!(stuck.is_empty(), "somebody did not leave: {stuck:?}");
-        self.read();
+        self.read_text();
+        self.check_text().hash(&mut self.trace);
+        self.check_natives().hash(&mut self.trace);
+        self.trace.finish()
     }
 
-    /// Received, and the named reason for what is missing, make what was due.
-    pub(crate) fn check(&self) -> u64 {
-        let mut trace = DefaultHasher::new();
-        for (number, client) in &self.clients {
-            let (reason, complete) = client.ended.expect("everybody has left");
-            let until = client.until.unwrap_or(u64::MAX);
-            let due = self.inputs.iter().zip(1u64..).filter(|(input, sequence)| {
-                let is_due = match input.audience {
-                    Audience::All => true,
-                    Audience::Others => input.source != *number,
-                    Audience::Sender => input.source == *number,
-                };
-                client.receives && is_due && (client.joined..until).contains(sequence)
-            });
-            if let Some(sent) = &client.datagrams {
-                let farewell = reason.is_announced().then(|| farewell(reason.name()).into_bytes());
-                let mut expected = due.map(|(input, _)| &input.rendered).chain(farewell.as_ref());
-                let in_order = sent.iter().all(|datagram| expected.any(|due| due == datagram));
-                assert!(in_order, "#{number} was sent something that was not due, or not in order");
-                let all = complete && (client.prompt || !client.ever_stalled);
-                assert!(!all || expected.next().is_none(), "#{number} was not sent everything");
-                (number, reason, complete, sent).hash(&mut trace);
-                continue;
-            }
-            let due: Vec<u8> = due.flat_map(|(input, _)| input.rendered.iter().copied()).collect();
-            let last_line = if reason.is_announced() { farewell(reason.name()) } else { String::new() };
-            let read = without_break(&client.read, &last_line);
-            match (complete, reason) {
-                (true, Reason::SlowConsumer) => {
-                    let upcalls = read.strip_suffix(last_line.as_bytes()).expect("the reason is the last line");
-                    assert!(due.starts_with(upcalls), "#{number} got something else than what was due");
-                    assert!(upcalls.is_empty() || upcalls.ends_with(b">"), "#{number} was cut off inside a record");
-                }
-                (true, _) => assert_eq!(read, [&due, last_line.as_bytes()].concat(), "#{number}"),
-                (false, _) => {
-                    // One that was cut off may be lost before it has read the whole farewell.
-                    let cut = farewell(Reason::SlowConsumer.name());
-                    let got_less = [last_line, cut].iter().any(|line| {
-                        (0..=line.len()).any(|part| {
-                            let read = without_break(&client.read, &line[..part]);
-                            let upcalls = read.strip_suffix(&line.as_bytes()[..part]);
-                            upcalls.is_some_and(|upcalls| due.starts_with(upcalls))
-                        })
-                    });
-                    assert!(got_less, "#{number} got something else than what was due");
-                }
-            }
-            (number, reason, complete, &client.read).hash(&mut trace);
-        }
-        trace.finish()
-    }
-}
-
-/// What was read, without the newline that makes the last line one of its own: no upcall here ends in one.
-fn without_break(read: &[u8], last_line: &str) -> Vec<u8> {
-    match read.strip_suffix(last_line.as_bytes()).and_then(|upcalls| upcalls.strip_suffix(b"\n")) {
-        Some(upcalls) => [upcalls, last_line.as_bytes()].concat(),
-        None => read.to_vec(),
+    /// What all daemons have counted.
+    pub(crate) fn counted(&self, what: impl Fn(&Counters) -> u64) -> u64 {
+        self.past.iter().chain([self.engine.counters()]).map(what).sum()
     }
 }
