@@ -384,3 +384,6 @@ impl Engine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
