@@ -2,6 +2,7 @@
 
 mod bench;
 mod native;
+mod talk;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use crate::exit::Status;
 
 pub use bench::{Bench, MAX_MESSAGES, MIN_SIZE, Mode};
 pub use native::{Again, Credentials, Exec, Ping, Protocol};
+pub use talk::{Listen, Send};
 
 /// `upcalld`: calls every registered client back whenever input arrives.
 #[derive(Debug, Clone, Parser)]
@@ -74,9 +76,11 @@ const CLIENT_ABOUT: &str = "\
 Talks to upcalld. Without a command it is interactive: type a message, see the upcalls; bye or Ctrl-D ends.";
 
 const CLIENT_AFTER_HELP: &str = "\
-Over udp and unix-datagram delivery is best effort: status 0 of send means that everything was sent, not that it arrived. \
-What reads join, join ..., bye, or beyond this machine bye ..., is a command there and cannot be sent.
-Exit status: 0 ok, 64 usage, 65 bad data, 68 unknown host, 69 refused, 74 I/O error, 75 timed out, 76 protocol, 77 denied.";
+send, listen, exec and ping speak the native protocol: inputs are confirmed, upcalls are in order, and what is missing is named. \
+With --protocol text, delivery over udp and unix-datagram is best effort: status 0 of send means that everything was sent, not \
+that it arrived; and what reads join, join ..., bye, or beyond this machine bye ..., is a command there and cannot be sent.
+Exit status: 0 ok, 64 usage, 65 bad data, 68 unknown host, 69 refused or too few receivers, 70 a command of exec failed, \
+74 I/O error, 75 timed out, 76 protocol, 77 denied.";
 
 /// Where the daemon is.
 #[derive(Debug, Clone, Args)]
@@ -98,7 +102,7 @@ pub struct Target {
 /// The commands of `upcall-client`.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Send one or more inputs, wait until the daemon has taken them, and exit; over datagrams nothing confirms that
+    /// Send one or more inputs, wait until the daemon has taken them, and exit
     Send(Send),
     /// Print upcalls as they come
     Listen(Listen),
@@ -108,91 +112,6 @@ pub enum Command {
     Ping(Ping),
     /// Measure how fast the daemon is, and check what it delivers
     Bench(Bench),
-}
-
-/// `upcall-client send`
-#[derive(Debug, Clone, Args)]
-pub struct Send {
-    /// Messages, one input each, of any bytes (text: but a newline); - sends the lines of stdin as they come
-    #[arg(value_name = "MESSAGE", required_unless_present = "file")]
-    pub messages: Vec<OsString>,
-
-    /// Send the lines of this file (after the messages)
-    #[arg(short, long, value_name = "FILE")]
-    pub file: Option<PathBuf>,
-
-    /// The topic of the inputs
-    #[arg(long, value_name = "TOPIC")]
-    pub topic: Option<String>,
-
-    /// Exit with status 69 if any input went to fewer endpoints than this
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub require_receivers: Option<u32>,
-
-    /// Print a line for each input: its sequence, and how many endpoints it went to
-    #[arg(short, long)]
-    pub verbose: bool,
-
-    /// Print a JSON object for each input instead
-    #[arg(long)]
-    pub json: bool,
-
-    /// How long to wait for the daemon to take everything, once everything is sent; status 75 when that is over
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
-    pub linger: Duration,
-
-    /// What to speak: receipts, topics and tokens need native
-    #[arg(long, value_enum, value_name = "P", default_value_t = Protocol::Native)]
-    pub protocol: Protocol,
-
-    /// How to be let in
-    #[command(flatten)]
-    pub credentials: Credentials,
-}
-
-/// `upcall-client listen`
-#[derive(Debug, Clone, Args)]
-pub struct Listen {
-    /// Exit after this many upcalls
-    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
-    pub count: Option<u64>,
-
-    /// Exit after this time: with status 75 if fewer than COUNT upcalls came, with 0 if no COUNT was asked for
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub timeout: Option<Duration>,
-
-    /// Only upcalls with this topic, or whose topics begin with what is before an asterisk (repeatable)
-    #[arg(long = "topic", value_name = "FILTER")]
-    pub topics: Vec<String>,
-
-    /// Also what was said before, from this sequence on, or all that the daemon still has; the listener has to allow it
-    #[arg(long, value_name = "SEQ|start", value_parser = native::parse_since)]
-    pub since: Option<u64>,
-
-    /// Print each upcall as a JSON object on a line of its own: sequence, topic, from, time, and data, or data_base64 if it
-    /// is not UTF-8
-    #[arg(long)]
-    pub json: bool,
-
-    /// Print each upcall like this, and a newline: {data} {seq} {topic} {from} {time} [default: {data}]
-    #[arg(long, value_name = "TEMPLATE", conflicts_with = "json")]
-    pub format: Option<String>,
-
-    /// End each upcall with NUL instead of a newline, and print it byte for byte
-    #[arg(short = '0', long, conflicts_with = "json")]
-    pub null: bool,
-
-    /// What happens when the connection is lost
-    #[command(flatten)]
-    pub again: Again,
-
-    /// What to speak; with text, upcalls are printed as the daemon renders them
-    #[arg(long, value_enum, value_name = "P", default_value_t = Protocol::Native)]
-    pub protocol: Protocol,
-
-    /// How to be let in
-    #[command(flatten)]
-    pub credentials: Credentials,
 }
 
 impl Target {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 
-use super::{Listen, Send, parse_duration};
+use super::parse_duration;
 
 /// What to speak with the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -94,45 +94,6 @@ pub(super) fn parse_since(text: &str) -> Result<u64, String> {
     match text {
         "start" => Ok(0),
         _ => text.parse().ok().filter(|sequence| *sequence > 0).ok_or_else(|| "it is a sequence, or start".into()),
-    }
-}
-
-impl Send {
-    /// Finds options that the protocol would silently ignore.
-    pub fn check(&self) -> Result<(), String> {
-        stray(
-            self.protocol,
-            &[
-                ("--topic", self.topic.is_some()),
-                ("--require-receivers", self.require_receivers.is_some()),
-                ("--verbose", self.verbose),
-                ("--json", self.json),
-                ("--token-file", self.credentials.token_file.is_some()),
-            ],
-        )
-    }
-}
-
-impl Listen {
-    /// Finds options that the protocol would silently ignore.
-    pub fn check(&self) -> Result<(), String> {
-        stray(
-            self.protocol,
-            &[
-                ("--topic", !self.topics.is_empty()),
-                ("--since", self.since.is_some()),
-                ("--format", self.format.is_some()),
-                ("--null", self.null),
-                ("--token-file", self.credentials.token_file.is_some()),
-            ],
-        )
-    }
-}
-
-fn stray(protocol: Protocol, options: &[(&str, bool)]) -> Result<(), String> {
-    match options.iter().find(|(_, given)| *given && protocol == Protocol::Text) {
-        Some((option, _)) => Err(format!("{option} means nothing with --protocol text")),
-        None => Ok(()),
     }
 }
 

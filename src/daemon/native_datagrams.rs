@@ -30,7 +30,26 @@ impl Server {
         // Nothing else than a HELLO comes without an envelope, and nothing else is answered: an answer never is.
         match Frame::take(&mut &bytes[..]) {
             Ok(Frame::Hello(hello)) => self.datagram_hello(now, number, source, &hello, bytes.len()),
+            Err(violation) if violation.about == kind::HELLO => {
+                self.refuse_hello(now, number, source, &violation, bytes.len());
+                Err(Dropped::Protocol)
+            }
             _ => Err(Dropped::Protocol),
+        }
+    }
+
+    /// Says what is wrong with a HELLO that is none, to an address that has proved nothing: the answer is no longer than the
+    /// question.
+    fn refuse_hello(&mut self, now: Now, number: ListenerNumber, source: &Source, violation: &Violation, bytes: usize) {
+        let Violation { code, about, reference, text } = *violation;
+        let error = |text| Frame::Error(ErrorFrame { code, about, reference, text });
+        let Some(room) = bytes.checked_sub(error("").to_vec().len()) else { return };
+        let limited = limited(&source.name);
+        let (address, source_of_many) = (&source.name, &limited);
+        let claim =
+            Claim { listener: number, address, source: source_of_many, trusted: source.trusted, registered: false };
+        if self.gate.allows_answer(now.time, &claim) {
+            self.say(number, source, &error(text.get(..room).unwrap_or(text)));
         }
     }
 
@@ -111,6 +130,9 @@ impl Server {
                 let route = self.route(source)?;
                 debug!(self.log, "a session moves to {}", source.peer);
                 self.peers.rename(key, source.name.clone(), route);
+                if let Some(peer) = self.peers.get(key) {
+                    self.engine.moved(peer.endpoint, source.peer);
+                }
                 Ok(())
             }
             Verdict::Challenge => {

@@ -15,6 +15,9 @@ const MAX_UDP: usize = 65_507;
 /// How many datagrams one endpoint gets in a round, so that the others have their turn.
 const PER_ROUND: usize = 16;
 
+/// How many bytes are on their way out at a time: how many endpoints there are must not matter for our memory.
+const MAX_BYTES: usize = 256 * 1024;
+
 /// A datagram that is to be sent: whose, its number, and where its bytes are.
 struct Letter {
     id: EndpointId,
@@ -29,7 +32,7 @@ impl Server {
         let mut bytes = std::mem::take(&mut self.letters);
         while !group.is_empty() {
             bytes.clear();
-            let mut letters = Vec::with_capacity(group.len());
+            let mut letters = Vec::new();
             group.retain(|id| self.write_letters(now, number, *id, &mut bytes, &mut letters));
             self.send_letters(now, number, &bytes, &letters, &mut group);
         }
@@ -48,6 +51,9 @@ impl Server {
         let max = if self.is_unix(id) { usize::MAX } else { MAX_UDP };
         for _ in 0..PER_ROUND {
             let start = bytes.len();
+            if start >= MAX_BYTES {
+                return true;
+            }
             let Some(letter) = self.engine.datagram(now, id, max, bytes) else { return false };
             let letter = Letter { id, number: letter, bytes: start..bytes.len() };
             match self.may_send(number, id, letter.bytes.len()) {
@@ -95,13 +101,16 @@ impl Server {
             return group.clear();
         };
         let mut batch = socket.batch(&mut self.outbox);
-        for letter in letters {
-            let key = self.engine.endpoint(letter.id).map(|endpoint| PeerKey::from_tag(endpoint.tag));
-            if let Some(peer) = key.and_then(|key| self.peers.get(key)) {
-                let (destination, local) = peer.route.destination();
-                batch.push(destination, local, [IoSlice::new(&bytes[letter.bytes.clone()])], None);
-            }
+        // One that was found to be gone while the letters were written gets none, and has no fate.
+        let peer_of = |letter: &Letter| {
+            self.peers.get(self.engine.endpoint(letter.id).map(|endpoint| PeerKey::from_tag(endpoint.tag))?)
+        };
+        let letters: Vec<_> = letters.iter().filter_map(|letter| Some((letter, peer_of(letter)?))).collect();
+        for (letter, peer) in &letters {
+            let (destination, local) = peer.route.destination();
+            batch.push(destination, local, [IoSlice::new(&bytes[letter.bytes.clone()])], None);
         }
+        let letters: Vec<&Letter> = letters.into_iter().map(|(letter, _)| letter).collect();
         let fates: Vec<Fate> = batch.send().to_vec();
         let mut troubled: Vec<(EndpointId, Trouble)> = Vec::new();
         for (letter, fate) in letters.iter().zip(fates) {

@@ -95,8 +95,7 @@ impl Server {
 
     /// Inputs wait for this endpoint; its own need not. It keeps its place in the queue.
     fn receive_from_only(&mut self, now: Now, endpoint: EndpointId) {
-        let Some(tag) = self.engine.endpoint(endpoint).map(|endpoint| endpoint.tag) else { return };
-        let key = ConnectionKey::from_token(tag);
+        let Some(key) = self.key_of(endpoint) else { return };
         if self.connections.get(key).is_some_and(|connection| connection.readable && !connection.discard) {
             let next = self.receive_from(now, key);
             self.go_on(key, if next == Next::First { Next::Later } else { next });
@@ -149,7 +148,10 @@ impl Server {
             let (native, opening, framing) = (*first == 0, *opening, *framing);
             if native {
                 connection.decoder = Decoder::Native(Box::default());
-                self.engine.speaks_native(now, endpoint);
+                if !self.engine.speaks_native(now, endpoint) {
+                    // It has been silent for so long that it gets text. Taken for text, it would tell everybody its secrets.
+                    return self.dismiss(now, key, Reason::Protocol);
+                }
             } else if opening == Opening::Native {
                 let reason = if self.wants_token(key) { Reason::CredentialsRequired } else { Reason::Protocol };
                 return self.dismiss(now, key, reason);
@@ -230,8 +232,11 @@ impl Server {
     pub(super) fn dismiss(&mut self, now: Now, key: ConnectionKey, reason: Reason) -> Next {
         let Some(connection) = self.connections.get_mut(key) else { return Next::Idle };
         connection.discard = true;
-        if let Some(endpoint) = connection.endpoint {
-            self.engine.leave(now, endpoint, reason);
+        let speaks_native = matches!(connection.decoder, Decoder::Native(_));
+        match connection.endpoint {
+            Some(endpoint) if speaks_native => self.engine.leave(now, endpoint, reason),
+            Some(endpoint) => self.engine.turn_away(now, endpoint, reason),
+            None => {}
         }
         Next::Later
     }

@@ -212,7 +212,13 @@ impl Server {
         {
             warning!(self.log, "cannot change mode or group of {}: {error}", rules.address);
         }
+        let sends = super::native::terms(&rules).sends;
         active.rules = rules;
+        // Text is looked at as it comes.
+        let here = self.engine.endpoints().filter(|(_, endpoint)| endpoint.listener == number && endpoint.is_native());
+        for endpoint in here.map(|(id, _)| id).collect::<Vec<_>>() {
+            self.engine.may_send(endpoint, sends);
+        }
     }
 
     fn stop_listening(&mut self, number: ListenerNumber) {

@@ -354,13 +354,18 @@ impl Server {
 
     /// The connection of an endpoint.
     pub(super) fn connection_of(&self, endpoint: EndpointId) -> Option<&Connection> {
-        self.connections.get(ConnectionKey::from_token(self.engine.endpoint(endpoint)?.tag))
+        self.connections.get(self.key_of(endpoint)?)
+    }
+
+    /// The key of the connection of an endpoint; none for a datagram peer, whose tag is a key of another kind.
+    pub(super) fn key_of(&self, endpoint: EndpointId) -> Option<ConnectionKey> {
+        let endpoint = self.engine.endpoint(endpoint).filter(|endpoint| !endpoint.transport.is_datagram())?;
+        Some(ConnectionKey::from_token(endpoint.tag))
     }
 
     /// Throws away what the connection of an endpoint still sends.
     pub(super) fn discard_inputs(&mut self, endpoint: EndpointId) {
-        let Some(endpoint) = self.engine.endpoint(endpoint).filter(|e| !e.transport.is_datagram()) else { return };
-        let key = ConnectionKey::from_token(endpoint.tag);
+        let Some(key) = self.key_of(endpoint) else { return };
         if let Some(connection) = self.connections.get_mut(key) {
             connection.discard = true;
             self.mark_readable(key, false);

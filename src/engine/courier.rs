@@ -2,21 +2,23 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::endpoint::{Delivery, Endpoint, EndpointId};
 use super::log::Log;
+use super::outbox::GAP;
 use super::recovery::Recovery;
 use super::ring::{Cursor, Reading};
 use super::topics::Filters;
 use super::{Deadline, Engine, Now, Time};
 use crate::wire::frame::datagram::{self, Opening};
-use crate::wire::frame::{Ack, Frame, Gap, GapReason, HEADER, Welcome};
+use crate::wire::frame::{Ack, Frame, Gap, GapReason, Welcome};
 
 /// Upcalls share a datagram up to so many bytes (RFC 8085, section 3.2: what passes nearly everywhere in one piece).
 const SHARED: usize = 1_200;
 
-/// How long a GAP is, in bytes.
-const GAP: usize = HEADER + 20;
+/// So many mistakes of one endpoint are answered in such a time.
+const COMPLAINTS: (u32, Duration) = (20, Duration::from_secs(1));
 
 /// What a datagram carries, that has to arrive.
 #[derive(Debug, Clone)]
@@ -28,7 +30,7 @@ enum Content {
         prev: u64,
         filters: Option<Rc<Filters>>,
         count: u64,
-        /// Bytes of all frames.
+        /// Of their frames, in bytes.
         size: usize,
     },
     Gap(Gap),
@@ -43,27 +45,6 @@ impl Content {
     }
 }
 
-/// What a datagram can hold behind its opening, and what of that is used, in bytes.
-#[derive(Debug, Clone, Copy)]
-struct Room {
-    max: usize,
-    used: usize,
-}
-
-impl Room {
-    /// Whether there is room for so much more: what is alone in its datagram may be larger than what shares one.
-    fn has(self, size: usize) -> bool {
-        match self.used {
-            0 => size <= self.max,
-            used => used + size <= self.shared(),
-        }
-    }
-
-    fn shared(self) -> usize {
-        self.max.min(SHARED - datagram::OVERHEAD)
-    }
-}
-
 /// How one endpoint is reached.
 #[derive(Debug)]
 pub(super) struct Courier {
@@ -73,11 +54,19 @@ pub(super) struct Courier {
     gaps: VecDeque<Gap>,
     /// The deadline that is entered for it; may be earlier than the true one.
     entered: Option<Time>,
+    /// Mistakes that were answered, and since when they are counted.
+    complaints: (Time, u32),
 }
 
 impl Courier {
     pub(super) fn new(welcome: Welcome, seed: u64) -> Courier {
-        Courier { welcome, recovery: Recovery::new(seed), gaps: VecDeque::new(), entered: None }
+        Courier {
+            welcome,
+            recovery: Recovery::new(seed),
+            gaps: VecDeque::new(),
+            entered: None,
+            complaints: (Time(0), 0),
+        }
     }
 
     pub(super) fn welcome(&self) -> &Welcome {
@@ -113,6 +102,16 @@ impl Courier {
         }
     }
 
+    /// Whether one more mistake is answered.
+    pub(super) fn may_complain(&mut self, now: Time) -> bool {
+        let (since, count) = &mut self.complaints;
+        if now.since(*since) >= COMPLAINTS.1 {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        *count <= COMPLAINTS.0
+    }
+
     fn is_idle(&self) -> bool {
         self.gaps.is_empty() && self.recovery.is_idle()
     }
@@ -133,31 +132,25 @@ impl Engine {
     fn next_datagram(&mut self, now: Now, id: EndpointId, max: usize, out: &mut Vec<u8>) -> Option<u64> {
         let Engine { registry, log, counters, .. } = self;
         let endpoint = registry.get_mut(id).filter(|endpoint| endpoint.delivery == Delivery::Ready)?;
-        let key = endpoint.courier_mut()?.welcome.key;
-        let start = out.len();
-        Opening { key, number: 0 }.write(out);
-        if let Some(outbox) = &mut endpoint.outbox {
-            outbox.take_control(SHARED - datagram::OVERHEAD, out);
-        }
-        let room = Room { max: max.saturating_sub(datagram::OVERHEAD), used: out.len() - start - datagram::OVERHEAD };
-        let content = next_content(endpoint, log, now.time, room, &mut counters.gaps);
+        let content = next_content(endpoint, log, now.time, max, &mut counters.gaps);
+        let courier = endpoint.courier_mut()?;
+        let key = courier.welcome.key;
         let (number, content) = content.unzip();
         let number = number.unwrap_or(0);
-        let courier = endpoint.courier_mut()?;
+        let start = out.len();
+        Opening { key, number }.write(out);
         let is_idle = courier.is_idle();
         let reader = endpoint.number;
         let (cursor, until) = (endpoint.cursor.sequence, endpoint.until.min(log.next()));
-        if content.is_none()
-            && is_idle
-            && cursor >= until
-            && out.len() == start + datagram::OVERHEAD
-            && let Some(outbox) = &mut endpoint.outbox
-        {
-            // The last that it hears of us.
-            out.extend_from_slice(outbox.farewell());
-            outbox.set_farewell(Vec::new());
+        if let Some(outbox) = &mut endpoint.outbox {
+            let size = content.as_ref().map_or(0, Content::size);
+            outbox.take_control((SHARED - datagram::OVERHEAD).saturating_sub(size), content.is_none(), out);
+            if content.is_none() && is_idle && cursor >= until && out.len() == start + datagram::OVERHEAD {
+                // The last that it hears of us.
+                out.extend_from_slice(outbox.farewell());
+                outbox.set_farewell(Vec::new());
+            }
         }
-        Opening { key, number }.rewrite(&mut out[start..]);
         match content {
             Some(Content::Records { first, last, prev, filters, .. }) => {
                 let filters = filters.as_deref();
@@ -235,7 +228,7 @@ impl Engine {
     }
 
     /// There may be something to send again, or room for more, or nothing left to wait for.
-    fn go_on(&mut self, id: EndpointId) {
+    pub(super) fn go_on(&mut self, id: EndpointId) {
         // Since all was sent to one that waits, nothing was due to it: the log may not hold that any more.
         self.make_ready(id);
         self.writable(id);
@@ -283,9 +276,9 @@ impl Engine {
 }
 
 /// What goes into the next datagram: what is to be sent again, or is new; none if there is no room in the window.
-fn next_content(endpoint: &mut Endpoint, log: &Log, now: Time, room: Room, gaps: &mut u64) -> Option<(u64, Content)> {
+fn next_content(endpoint: &mut Endpoint, log: &Log, now: Time, max: usize, gaps: &mut u64) -> Option<(u64, Content)> {
     let courier = endpoint.courier_mut()?;
-    if !courier.recovery.has_room() || !room.has(courier.recovery.next_lost().map_or(GAP, Content::size)) {
+    if !courier.recovery.has_room() {
         return None;
     }
     if let Some((number, content)) = courier.recovery.resend(now) {
@@ -293,15 +286,17 @@ fn next_content(endpoint: &mut Endpoint, log: &Log, now: Time, room: Room, gaps:
     }
     let content = match courier.gaps.pop_front() {
         Some(gap) => Content::Gap(gap),
-        None => new_content(endpoint, log, room, gaps)?,
+        None => new_content(endpoint, log, max, gaps)?,
     };
     Some((endpoint.courier_mut()?.recovery.sent(now, content.clone()), content))
 }
 
 /// What is due and has not been sent yet, as much as shares a datagram.
-fn new_content(endpoint: &mut Endpoint, log: &Log, room: Room, gaps: &mut u64) -> Option<Content> {
+fn new_content(endpoint: &mut Endpoint, log: &Log, max: usize, gaps: &mut u64) -> Option<Content> {
     let next = log.next();
     let prev = endpoint.native()?.prev;
+    let room = max.saturating_sub(datagram::OVERHEAD);
+    let shared = SHARED - datagram::OVERHEAD;
     let (mut first, mut last, mut size, mut count) = (None, 0, 0, 0);
     let reading = endpoint.reading(next);
     let ring = log.ring(endpoint.rendition());
@@ -310,14 +305,12 @@ fn new_content(endpoint: &mut Endpoint, log: &Log, room: Room, gaps: &mut u64) -
     // What shares a datagram was judged by the same filters: they are kept with it, to find it again.
     let (mut filters, mut end) = (None, u64::MAX);
     for (sequence, frame) in ring.due(&reading) {
-        if frame.len() > room.max && first.is_none() {
+        if frame.len() > room && first.is_none() {
             too_large = Some(sequence);
             seen = sequence + 1;
             break;
         }
-        let fits =
-            if first.is_some() { room.used + size + frame.len() <= room.shared() } else { room.has(frame.len()) };
-        if !fits || sequence >= end {
+        if first.is_some() && (size + frame.len() > shared || sequence >= end) {
             seen = sequence;
             break;
         }

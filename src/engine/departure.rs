@@ -29,8 +29,8 @@ impl Engine {
             endpoint.delivery = Delivery::Ready;
             self.ready.push(id);
         }
-        if endpoint.leaving.replace(reason).is_none() {
-            endpoint.until = endpoint.until.min(next);
+        if endpoint.leaving.replace(reason).is_none() && endpoint.receives {
+            endpoint.until = next;
         }
         let ended = endpoint.native().is_some_and(|native| native.ended);
         if reason.is_announced() || endpoint.is_native() {
@@ -83,18 +83,15 @@ impl Engine {
         }
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         endpoint.until = endpoint.cursor.sequence;
-        if let Some(courier) = endpoint.courier_mut() {
-            courier.give_up();
-        }
+        let given_up = endpoint.courier_mut().map(|courier| courier.give_up()).is_some();
         let bytes = farewell_after(&self.log, endpoint, endpoint.until, Reason::SlowConsumer);
         endpoint.outbox.get_or_insert_default().set_farewell(bytes);
-        let is_reached_by_datagrams = endpoint.courier_mut().is_some();
-        if is_reached_by_datagrams && matches!(endpoint.delivery, Delivery::Unacknowledged | Delivery::Blocked) {
-            // It may have waited for acknowledgements that are of no use any more.
-            endpoint.delivery = Delivery::Ready;
-            self.ready.push(id);
+        let earlier = endpoint.leaving.replace(Reason::SlowConsumer);
+        if given_up {
+            // Nothing will be acknowledged any more that it could wait for.
+            self.go_on(id);
         }
-        if !endpoint.leaving.replace(Reason::SlowConsumer).is_some_and(Reason::is_announced) {
+        if !earlier.is_some_and(Reason::is_announced) {
             self.deadlines.insert((now.time + self.settings.farewell, id, Deadline::Farewell));
         }
         self.registry.stop_receiving(id);
@@ -149,17 +146,13 @@ impl Engine {
         native.prev = next - 1;
         let gap = Gap { first, last: next - 1, reason: GapReason::SlowConsumer };
         self.counters.gaps += 1;
-        let is_reached_by_datagrams = native.courier.is_some();
         match &mut native.courier {
             Some(courier) => courier.announce(gap),
             None => endpoint.outbox.get_or_insert_default().control(&Frame::Gap(gap)),
         }
         match endpoint.delivery {
-            Delivery::Blocked if is_reached_by_datagrams => {
-                // It may have waited for acknowledgements that are of no use any more.
-                endpoint.delivery = Delivery::Ready;
-                self.ready.push(id);
-            }
+            // Nothing will be acknowledged any more that it could wait for.
+            Delivery::Blocked if endpoint.transport.is_datagram() => self.go_on(id),
             Delivery::Blocked => self.place(now, id),
             Delivery::CaughtUp | Delivery::Unacknowledged => self.make_ready(id),
             _ => {}

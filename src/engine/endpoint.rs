@@ -139,7 +139,7 @@ pub struct Endpoint {
     pub(super) delivery: Delivery,
     /// Meaningless while it is caught up, but never behind where it was when it was registered.
     pub(super) cursor: Cursor,
-    /// It gets nothing from here on; `u64::MAX` while it stays.
+    /// It gets nothing from here on: `u64::MAX` while it stays, and never beyond its place if no upcalls are due to it.
     pub(super) until: u64,
     pub(super) leaving: Option<Reason>,
     pub(super) slow: Option<Box<Slow>>,

@@ -219,6 +219,11 @@ impl<S: BuildHasher> Gate<S> {
         }
     }
 
+    /// Whether a source may be told once more what is wrong with what it asks.
+    pub fn allows_answer<A: Hash>(&mut self, now: Time, claim: &Claim<'_, A>) -> bool {
+        self.within_limits(now, claim)
+    }
+
     /// What a native client has to show.
     pub fn native_cookie<A: Hash>(&self, now: Time, claim: &Claim<'_, A>) -> u64 {
         self.cookie(window(now), claim)

@@ -102,7 +102,8 @@ pub struct Engine {
     copied: Vec<u8>,
     /// Endpoints whose place in the log is kept until it is known what they speak, by that place.
     undecided: BTreeSet<(u64, EndpointId)>,
-    silences: HashMap<EndpointId, Time>,
+    /// When those who have to say something are to have said it, and how long inputs had been held in all when they came.
+    silences: HashMap<EndpointId, (Time, Duration)>,
     sessions: Sessions,
     /// Native datagram endpoints, by what their datagrams carry.
     keys: HashMap<u64, EndpointId>,

@@ -12,8 +12,8 @@ use super::topics::Filters;
 use super::{Accepted, Engine, Input, Intake, Now, Origin};
 use crate::address::Peer;
 use crate::wire::frame::{
-    Code, ErrorFrame, Filters as FilterFrame, Frame, Gap, GapReason, Hello, Role, Send, VERSION, Violation, Welcome,
-    kind,
+    Code, ErrorFrame, Filters as FilterFrame, Frame, Gap, GapReason, Hello, Resume, Role, Send, VERSION, Violation,
+    Welcome, kind,
 };
 use crate::wire::reason::Reason;
 
@@ -37,10 +37,18 @@ impl Engine {
     /// Takes the HELLO of an endpoint that was registered for it: on a stream, answers it by WELCOME or ERROR; on a
     /// datagram transport, the answer is the driver's to send. The credentials are the driver's to check before.
     pub fn hello(&mut self, now: Now, id: EndpointId, hello: &Hello<'_>, terms: Terms) -> Result<Welcome, Violation> {
-        let greeted = self.greet(now, id, hello, terms);
+        let named = |violation| Violation { reference: hello.nonce, ..violation };
+        let greeted = self.greet(now, id, hello, terms).map_err(named);
         let is_stream = self.registry.get(id).is_some_and(|endpoint| !endpoint.transport.is_datagram());
         match &greeted {
-            Err(violation) if is_stream => self.violation(now, id, violation),
+            Err(violation) if is_stream => {
+                self.violation(now, id, violation);
+                let outbox = self.registry.get(id).and_then(|endpoint| endpoint.outbox.as_deref());
+                if outbox.is_some_and(|outbox| outbox.pending_control() >= MAX_CONTROL) {
+                    // It asks again and again, and does not listen to the answers.
+                    self.leave(now, id, Reason::Protocol);
+                }
+            }
             _ => {}
         }
         greeted
@@ -56,14 +64,15 @@ impl Engine {
         if !(hello.versions.0..=hello.versions.1).contains(&VERSION) {
             return wrong(Code::Version, "only version 1 is spoken here");
         }
-        if hello.since.is_some() && !terms.history {
+        let is_new = hello.resume.is_none();
+        if is_new && hello.since.is_some() && !terms.history {
             return wrong(Code::NotPermitted, "this listener has no history");
         }
         let user = match endpoint.peer {
             Peer::Unix(credentials) => Some(credentials.uid),
             Peer::Inet(_) => None,
         };
-        let mut filters = (!hello.filters.is_empty()).then(Filters::default);
+        let mut filters = (is_new && !hello.filters.is_empty()).then(Filters::default);
         if filters.as_mut().is_some_and(|filters| !filters.add(hello.filters.iter().copied())) {
             return wrong(Code::Limit, "too many filters");
         }
@@ -71,13 +80,17 @@ impl Engine {
         let place = if self.undecided.contains(&(place, id)) { place } else { next };
         let (transport, own) = (endpoint.transport, endpoint.number);
         let session = match &hello.resume {
-            Some(resume) if resume.last >= next => {
-                return wrong(Code::Malformed, "what it claims to have seen is not said yet");
+            Some(resume) => {
+                // First of all whose it is: after a restart of ours, what was seen before may be anything.
+                let start = self.claimed(resume, user).map(|session| session.start);
+                if start.is_some_and(|start| !(start - 1..next).contains(&resume.last)) {
+                    return wrong(Code::Malformed, "what it claims to have seen was never due to it");
+                }
+                match self.claim(now, resume, user) {
+                    Some(session) => session,
+                    None => return wrong(Code::UnknownSession, "there is no such session (any more)"),
+                }
             }
-            Some(resume) => match self.claim(now, resume, user) {
-                Some(session) => session,
-                None => return wrong(Code::UnknownSession, "there is no such session (any more)"),
-            },
             None => Session {
                 number: own,
                 secret: [self.entropy.next().to_be_bytes(), self.entropy.next().to_be_bytes()]
@@ -94,19 +107,21 @@ impl Engine {
         // From here on nothing can go wrong.
         self.forget_silence(id);
         let oldest = self.log.ring(Rendition::Frames).oldest();
+        let receives = terms.receives && session.role != Role::SendOnly;
+        let goes_on = hello.resume.is_some() && (session.receives || !receives);
         let wanted = match (&hello.resume, hello.since) {
-            // What was said before the session began is not for it to ask for.
-            (Some(resume), _) => (resume.last + 1).max(session.start),
+            (Some(resume), _) if goes_on => resume.last + 1,
+            // Nothing was due to it meanwhile: it is a newcomer, and does not get what was said before.
+            (Some(_), _) => place,
             (None, Some(0)) => oldest,
             (None, Some(since)) => since.min(next),
             (None, None) => place,
         };
         let start = wanted.max(oldest).max(session.judged);
-        let session = match hello.resume {
-            Some(_) => session,
-            None => Session { start: wanted, since: wanted, ..session },
+        let session = match goes_on {
+            true => Session { receives, ..session },
+            false => Session { start: wanted, since: wanted, earlier: Vec::new(), receives, ..session },
         };
-        let receives = terms.receives && session.role != Role::SendOnly;
         let key = if transport.is_datagram() { self.entropy.next().max(1) } else { 0 };
         let welcome = Welcome {
             version: VERSION,
@@ -155,8 +170,15 @@ impl Engine {
         Ok(welcome)
     }
 
-    /// The session that somebody claims, if it is that one's. An endpoint that has it leaves.
-    fn claim(&mut self, now: Now, resume: &crate::wire::frame::Resume, user: Option<u32>) -> Option<Session> {
+    /// The session that somebody claims, if it is that one's.
+    fn claimed(&self, resume: &Resume, user: Option<u32>) -> Option<&Session> {
+        let native = self.sessions.endpoint(resume.id).and_then(|old| self.registry.get(old)?.native());
+        let live = native.filter(|native| !native.ended).map(|native| &native.session);
+        live.or_else(|| self.sessions.parked_as(resume.id)).filter(|session| session.is_claimed_by(resume, user))
+    }
+
+    /// The same, to be taken over: an endpoint that has it leaves.
+    fn claim(&mut self, now: Now, resume: &Resume, user: Option<u32>) -> Option<Session> {
         if let Some(old) = self.sessions.endpoint(resume.id) {
             let native = self.registry.get(old).and_then(|endpoint| endpoint.native());
             if !native.is_some_and(|native| native.session.is_claimed_by(resume, user) && !native.ended) {
@@ -169,7 +191,7 @@ impl Engine {
                 let native = endpoint.native_mut()?;
                 native.session.sent = native.session.sent.max(until);
                 let session = std::mem::take(&mut native.session);
-                // What it still gets until then is what was due to it.
+                // What is still due to the old connection is what was.
                 native.session.filters.clone_from(&session.filters);
                 native.session.earlier.clone_from(&session.earlier);
                 return Some(session);
@@ -197,21 +219,37 @@ impl Engine {
         if !is_datagram || outbox.pending_control() < MAX_CONTROL {
             outbox.control(frame);
         }
+        if is_datagram && endpoint.delivery == Delivery::Blocked {
+            // Answers need no room in the window, and must not wait for it: they are what tells that we are there.
+            self.go_on(id);
+        }
         self.make_ready(id);
     }
 
     /// Answers a frame that is wrong; where it has to, ends the stream behind it.
     pub fn violation(&mut self, now: Now, id: EndpointId, violation: &Violation) {
         let Violation { code, about, reference, text } = *violation;
-        self.counters.violations += 1;
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let is_datagram = endpoint.transport.is_datagram();
-        if about == kind::SEND
-            && code != Code::Busy
-            && (is_datagram || !code.is_fatal())
-            && let Some(native) = endpoint.native_mut()
+        // What could be an answer is not answered, lest two talk to each other for ever; nor is any flood.
+        let is_answer = matches!(about, kind::PONG | kind::BYE | kind::WELCOME..kind::SKIPPABLE);
+        let is_refusal = matches!(about, kind::SEND | kind::SUBSCRIBE | kind::UNSUBSCRIBE) && !code.is_mistake();
+        if let Some(courier) = endpoint.courier_mut()
+            && (is_answer || !(is_refusal || courier.may_complain(now.time)))
         {
-            native.session.messages.refuse(reference, code);
+            return;
+        }
+        self.counters.violations += 1;
+        let Some(endpoint) = self.registry.get_mut(id) else { return };
+        if let Some(Native { session, .. }) = endpoint.native_mut() {
+            // An id is used up by its refusal; what is refused for being ahead uses up none.
+            match about {
+                kind::SEND if code != Code::Busy => session.messages.refuse(reference, code),
+                kind::SUBSCRIBE | kind::UNSUBSCRIBE if reference == u64::from(session.last_request) + 1 => {
+                    session.last_request += 1;
+                }
+                _ => {}
+            }
         }
         self.control(id, &Frame::Error(ErrorFrame { code, about, reference, text }));
         if code.is_fatal() && !is_datagram {
@@ -232,7 +270,7 @@ impl Engine {
             return None;
         }
         if !endpoint.is_native() {
-            self.violation(now, id, &refusal(Code::Unexpected, 0, "HELLO comes first"));
+            self.violation(now, id, &refusal(Code::Unexpected, frame.kind(), "HELLO comes first"));
             return None;
         }
         match frame {
@@ -240,7 +278,9 @@ impl Engine {
             Frame::Subscribe(filters) => self.subscribe(now, id, filters, true),
             Frame::Unsubscribe(filters) => self.subscribe(now, id, filters, false),
             Frame::Ack(ack) if is_datagram => self.acked(now, id, ack),
-            Frame::Ping { nonce, .. } => self.control(id, &Frame::Pong { nonce: *nonce }),
+            Frame::Ping { nonce, cookie } if is_datagram || cookie.is_none() => {
+                self.control(id, &Frame::Pong { nonce: *nonce });
+            }
             Frame::Bye(_) => {
                 if let Some(native) = endpoint.native_mut() {
                     native.ended = true;
@@ -298,6 +338,18 @@ impl Engine {
         None
     }
 
+    /// A datagram endpoint is at another address from now on.
+    pub fn moved(&mut self, id: EndpointId, peer: Peer) {
+        self.registry.moved(id, peer);
+    }
+
+    /// Whether the listener of a native endpoint takes inputs from now on.
+    pub fn may_send(&mut self, id: EndpointId, sends: bool) {
+        if let Some(native) = self.registry.get_mut(id).and_then(|endpoint| endpoint.native_mut()) {
+            native.sends = sends && native.session.role != Role::ReceiveOnly;
+        }
+    }
+
     /// Whether the inputs of a datagram endpoint have to wait.
     fn holds(&mut self, now: Now, id: EndpointId) -> bool {
         let others = match self.intake() {
@@ -310,14 +362,21 @@ impl Engine {
 
     fn subscribe(&mut self, now: Now, id: EndpointId, change: &FilterFrame<'_>, add: bool) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
-        let receives = endpoint.receives;
+        let (receives, is_datagram) = (endpoint.receives, endpoint.transport.is_datagram());
         let Some(native) = endpoint.native_mut() else { return };
         let about = if add { kind::SUBSCRIBE } else { kind::UNSUBSCRIBE };
-        if !receives {
-            let wrong = refusal(Code::NotPermitted, about, "this endpoint gets no upcalls");
-            return self.violation(now, id, &Violation { reference: change.request.into(), ..wrong });
-        }
+        let wrong = |code, text| Violation { reference: change.request.into(), ..refusal(code, about, text) };
         let session = &mut native.session;
+        if u64::from(change.request) > u64::from(session.last_request) + 1 {
+            if is_datagram {
+                // The one before is on its way, or will be sent again, and so will this.
+                return;
+            }
+            return self.violation(now, id, &wrong(Code::OutOfOrder, "request ids rise by one"));
+        }
+        if !receives {
+            return self.violation(now, id, &wrong(Code::NotPermitted, "this endpoint gets no upcalls"));
+        }
         if change.request > session.last_request {
             session.last_request = change.request;
             let before = session.filters.clone();
@@ -333,8 +392,7 @@ impl Engine {
                 (false, None) => true,
             };
             if !fits {
-                let wrong = refusal(Code::Limit, about, "too many filters");
-                return self.violation(now, id, &Violation { reference: change.request.into(), ..wrong });
+                return self.violation(now, id, &wrong(Code::Limit, "too many filters"));
             }
             if (add || before.is_some()) && before.as_deref() != Some(&filters) {
                 self.change_filters(id, filters);
@@ -376,11 +434,11 @@ impl Engine {
         };
         let full = endpoint.outbox.as_ref().is_some_and(|outbox| outbox.pending_control() >= MAX_CONTROL);
         match endpoint.native_mut() {
-            Some(native) if full => {
-                native.crammed = true;
-                true
+            Some(native) => {
+                native.crammed = full;
+                full
             }
-            _ => false,
+            None => false,
         }
     }
 }

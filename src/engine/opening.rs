@@ -20,14 +20,15 @@ impl Engine {
             Opening::Undecided => SILENCE,
             Opening::Native => HELLO,
         };
-        self.set_silence(id, now.time + time);
+        self.set_silence(now, id, time);
         if opening == Opening::Undecided {
             self.undecided.insert((self.log.next(), id));
         }
     }
 
-    fn set_silence(&mut self, id: EndpointId, until: super::Time) {
-        if let Some(earlier) = self.silences.insert(id, until) {
+    fn set_silence(&mut self, now: Now, id: EndpointId, time: Duration) {
+        let until = now.time + time;
+        if let Some((earlier, _)) = self.silences.insert(id, (until, self.held_until(now.time))) {
             self.deadlines.remove(&(earlier, id, Deadline::Silence));
         }
         self.deadlines.insert((until, id, Deadline::Silence));
@@ -46,10 +47,11 @@ impl Engine {
         }
     }
 
-    /// An endpoint has begun to speak native: its HELLO is awaited.
-    pub fn speaks_native(&mut self, now: Now, id: EndpointId) {
+    /// An endpoint has begun to speak native: its HELLO is awaited. Says whether it may: one that was silent for too long
+    /// speaks text for good.
+    pub fn speaks_native(&mut self, now: Now, id: EndpointId) -> bool {
         if matches!(self.registry.get(id).map(|endpoint| &endpoint.speech), Some(Speech::Undecided)) {
-            self.set_silence(id, now.time + HELLO);
+            self.set_silence(now, id, HELLO);
             self.registry.stop_receiving(id);
             self.registry.speaks(id, Speech::Greeting, None);
             if let Some(endpoint) = self.registry.get_mut(id) {
@@ -57,15 +59,29 @@ impl Engine {
                 (endpoint.delivery, endpoint.until) = (Delivery::CaughtUp, endpoint.cursor.sequence);
             }
         }
+        self.registry.get(id).is_some_and(|endpoint| endpoint.speech == Speech::Greeting)
+    }
+
+    /// An endpoint has begun to speak text where that will not do: it is told why, in text, and leaves.
+    pub fn turn_away(&mut self, now: Now, id: EndpointId, reason: Reason) {
+        if self.registry.get(id).is_some_and(|endpoint| endpoint.speech == Speech::Greeting) {
+            self.forget_silence(id);
+            self.registry.speaks(id, Speech::Text, None);
+        }
+        self.leave(now, id, reason);
     }
 
     /// An endpoint has said nothing for long enough.
     pub(super) fn is_silent(&mut self, now: Now, id: EndpointId) {
-        self.silences.remove(&id);
+        let Some((_, held)) = self.silences.remove(&id) else { return };
+        let pardon = self.held_until(now.time).saturating_sub(held);
+        if !pardon.is_zero() {
+            // What it has said may be waiting to be read, with everybody's inputs.
+            let while_held = if self.held_since.is_some() { SILENCE } else { Duration::ZERO };
+            return self.set_silence(now, id, pardon.max(while_held));
+        }
         match self.registry.get(id).map(|endpoint| &endpoint.speech) {
             Some(Speech::Undecided) => self.speaks_text(id),
-            // What it has said may be waiting to be read, with everybody's inputs.
-            Some(Speech::Greeting) if self.held_since.is_some() => self.set_silence(id, now.time + SILENCE),
             Some(Speech::Greeting) => self.leave(now, id, Reason::Silent),
             _ => {}
         }
@@ -85,7 +101,7 @@ impl Engine {
 
     /// It no longer matters whether an endpoint says something.
     pub(super) fn forget_silence(&mut self, id: EndpointId) {
-        if let Some(until) = self.silences.remove(&id) {
+        if let Some((until, _)) = self.silences.remove(&id) {
             self.deadlines.remove(&(until, id, Deadline::Silence));
         }
         if let Some(endpoint) = self.registry.get(id) {

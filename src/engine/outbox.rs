@@ -11,7 +11,7 @@ use crate::wire::frame::{Frame, Gap, HEADER};
 pub(super) const MAX_CONTROL: usize = 16 * 1024;
 
 /// How long a GAP is, in bytes.
-const GAP: usize = HEADER + 20;
+pub(super) const GAP: usize = HEADER + 20;
 
 /// Bytes for one endpoint.
 #[derive(Debug, Default)]
@@ -45,6 +45,10 @@ impl Outbox {
     pub(super) fn control(&mut self, frame: &Frame<'_>) {
         if self.written[1] == self.control.len() {
             (self.control, self.written[1]) = (Vec::new(), 0);
+        } else if self.written[1] >= MAX_CONTROL {
+            // Some have always something unread: what they have read must not pile up.
+            self.control.drain(..self.written[1]);
+            self.written[1] = 0;
         }
         if let Frame::Gap(gap) = frame
             && self.extend_gap(gap)
@@ -71,13 +75,13 @@ impl Outbox {
         self.control.len() - self.written[1]
     }
 
-    /// Moves control frames into a datagram, whole ones up to `max` bytes but for the first.
-    pub(super) fn take_control(&mut self, max: usize, out: &mut Vec<u8>) {
+    /// Moves control frames into a datagram: whole ones, and no more than `max` bytes unless nothing else would be sent.
+    pub(super) fn take_control(&mut self, max: usize, lone: bool, out: &mut Vec<u8>) {
         let mut rest = &self.control[self.written[1]..];
         let mut taken = 0;
         while let Some(length) = rest.get(4..HEADER).and_then(|length| length.try_into().ok()).map(u32::from_be_bytes) {
             let (frame, behind) = rest.split_at(HEADER + length as usize);
-            if taken > 0 && taken + frame.len() > max {
+            if (taken > 0 || !lone) && taken + frame.len() > max {
                 break;
             }
             out.extend_from_slice(frame);
@@ -206,15 +210,35 @@ mod tests {
     }
 
     #[test]
+    fn control_that_is_never_quite_read_does_not_pile_up() {
+        let mut outbox = Outbox::default();
+        outbox.control(&Frame::Pong { nonce: 0 });
+        for nonce in 1..100_000 {
+            outbox.control(&Frame::Pong { nonce });
+            outbox.advance_front(16);
+            let mut slices = Slices::new();
+            outbox.front(&mut slices);
+            assert_eq!(*slices[0], *Frame::Pong { nonce }.to_vec());
+        }
+        assert!(outbox.control.len() <= 2 * MAX_CONTROL);
+    }
+
+    #[test]
     fn datagrams_take_whole_frames() {
         let mut outbox = Outbox::default();
         (0..5).for_each(|nonce| outbox.control(&Frame::Pong { nonce }));
         let mut datagrams = Vec::new();
         while outbox.pending_control() > 0 {
             let mut datagram = Vec::new();
-            outbox.take_control(40, &mut datagram);
+            outbox.take_control(40, true, &mut datagram);
             datagrams.push(datagram.len());
         }
         assert_eq!(datagrams, [32, 32, 16]);
+        outbox.control(&Frame::Pong { nonce: 9 });
+        let mut datagram = Vec::new();
+        outbox.take_control(15, false, &mut datagram);
+        assert_eq!(datagram, b"", "there is no room beside what else is sent");
+        outbox.take_control(15, true, &mut datagram);
+        assert_eq!(datagram.len(), 16);
     }
 }

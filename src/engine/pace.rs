@@ -71,16 +71,17 @@ impl Engine {
         true
     }
 
-    /// Whether the inputs of an endpoint are waiting for itself.
+    /// Whether the inputs of an endpoint are waiting for itself: [`Event::Unparked`] will tell when they need not.
     pub fn is_parked(&self, id: EndpointId) -> bool {
-        let slow = self.registry.get(id).and_then(|endpoint| endpoint.slow.as_ref());
-        slow.is_some_and(|slow| slow.parked.is_some())
+        let Some(endpoint) = self.registry.get(id) else { return false };
+        let waits = endpoint.slow.as_ref().is_some_and(|slow| slow.parked.is_some());
+        waits || endpoint.native().is_some_and(|native| native.crammed)
     }
 
     /// It is time to see whether an endpoint still reads, for which its own inputs wait.
     fn look_at_parked(&mut self, now: Time, id: EndpointId) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
-        let tag = endpoint.tag;
+        let unparked = (!endpoint.transport.is_datagram()).then_some(Event::Unparked(endpoint.tag));
         let Some(slow) = endpoint.slow.as_mut() else { return };
         slow.parked = None;
         let deadline = slow.progress + IDLE;
@@ -89,7 +90,7 @@ impl Engine {
             self.deadlines.insert((deadline, id, Deadline::Parked));
         } else {
             slow.idle = true;
-            self.events.push_back(Event::Unparked(tag));
+            self.events.extend(unparked);
         }
     }
 
@@ -147,8 +148,8 @@ impl Engine {
         let Some(lease) = endpoint.lease.as_mut() else { return };
         let pardon = held.saturating_sub(lease.held);
         if lease.until <= now.boot && !is_native && (holding || !pardon.is_zero()) {
-            // Its renewals may be waiting to be read, with everybody's inputs. What native endpoints say is always read: and
-            // inputs may be waiting for one that is no more.
+            // Its renewals may be waiting to be read, with everybody's inputs. Those of native ones are read all the same:
+            // one that has vanished must not hold everybody for ever.
             (lease.until, lease.held) = (now.boot + pardon.max(Duration::from_secs(1)), held);
         }
         if lease.until > now.boot {
@@ -248,7 +249,7 @@ impl Engine {
 
     fn reclass(&mut self, now: Time, id: EndpointId, class: Class) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
-        let tag = endpoint.tag;
+        let unparked = (!endpoint.transport.is_datagram()).then_some(Event::Unparked(endpoint.tag));
         let Some(slow) = endpoint.slow.as_mut() else { return };
         if slow.class() == class {
             return;
@@ -261,7 +262,7 @@ impl Engine {
             slow.idle = false;
             if let Some(deadline) = slow.parked.take() {
                 self.deadlines.remove(&(deadline, id, Deadline::Parked));
-                self.events.push_back(Event::Unparked(tag));
+                self.events.extend(unparked);
             }
         }
         let waited = slow.class() == Class::Waited;

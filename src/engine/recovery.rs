@@ -108,11 +108,6 @@ impl<C> Recovery<C> {
         number
     }
 
-    /// What [`Recovery::resend`] would send.
-    pub(super) fn next_lost(&self) -> Option<&C> {
-        self.lost.front().map(|transmission| &transmission.content)
-    }
-
     /// What was lost first leaves again, first in the order in which it was sent originally: gives its new number, and
     /// what to send. `None` if nothing is lost.
     pub(super) fn resend(&mut self, now: Time) -> Option<(u64, &C)> {

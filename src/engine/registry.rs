@@ -102,7 +102,7 @@ impl Registry {
             lease: None,
             delivery,
             cursor: Cursor::at(next),
-            until: if opening == Opening::Native { next } else { u64::MAX },
+            until: if receives { u64::MAX } else { next },
             leaving: None,
             slow: None,
             outbox: None,
@@ -171,6 +171,14 @@ impl Registry {
         if let Some(endpoint) = self.endpoints.get_mut(id) {
             endpoint.number = number;
         }
+    }
+
+    /// An endpoint is at another address from now on, for which it counts.
+    pub(super) fn moved(&mut self, id: EndpointId, peer: Peer) {
+        let Some(endpoint) = self.endpoints.get_mut(id) else { return };
+        let before = std::mem::replace(&mut endpoint.peer, peer);
+        release(&mut self.per_source, (endpoint.listener, Source::of(before)));
+        *self.per_source.entry((endpoint.listener, Source::of(peer))).or_default() += 1;
     }
 
     /// An endpoint gets upcalls or not, and if so, those that pass these filters.

@@ -23,6 +23,8 @@ pub(super) struct Session {
     pub(super) secret: [u8; 16],
     /// The first sequence that could be due to it: what was said before is not for it to ask for.
     pub(super) start: u64,
+    /// Upcalls were due to it where it was last.
+    pub(super) receives: bool,
     /// The user it belongs to, if it began on a Unix socket.
     pub(super) user: Option<u32>,
     pub(super) name: Box<str>,
@@ -153,6 +155,11 @@ impl Sessions {
         let (until, number) = (now + ttl, session.number);
         self.parked.insert(number, (session, until));
         self.expiry.insert((until, number));
+    }
+
+    /// The parked session with this number.
+    pub(super) fn parked_as(&self, number: u64) -> Option<&Session> {
+        self.parked.get(&number).map(|(session, _)| session)
     }
 
     /// The parked session that somebody claims, if it is that one's.

@@ -116,7 +116,7 @@ pub enum Event {
     Waiting(u64),
     /// Inputs no longer wait for anybody.
     Resumed,
-    /// The inputs of an endpoint that was [parked](Turn::Parked) may be handled again: its tag.
+    /// The inputs of a stream that was [parked](Turn::Parked) may be handled again: its tag.
     Unparked(u64),
     /// The patience of an endpoint is used up; inputs go on without it: its number.
     Impatient(u64),

@@ -2,6 +2,7 @@
 //! on every transport.
 #![allow(clippy::unwrap_used, reason = "what cannot go on in a test has failed")]
 
+mod bench;
 #[path = "../client_support/mod.rs"]
 mod client_support;
 mod exec;

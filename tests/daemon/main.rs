@@ -14,6 +14,7 @@ mod drain;
 mod forged;
 mod limits;
 mod load;
+mod native_mistakes;
 mod order;
 mod own_pace;
 mod practicum;

@@ -17,6 +17,7 @@ mod event;
 mod filters;
 mod receive;
 mod sending;
+mod settings;
 mod timing;
 mod transmit;
 
@@ -26,9 +27,10 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 pub use event::{Cause, Event, Loss, Upcall};
+pub use settings::{Carrier, Settings, Ticket};
 
 use crate::wire::frame::datagram::Arrivals;
-use crate::wire::frame::{Decoder, Resume, Role};
+use crate::wire::frame::{Decoder, Resume};
 use chain::Chain;
 use filters::Wanted;
 use sending::Sending;
@@ -39,74 +41,6 @@ const STREAM_LIVENESS: Duration = Duration::from_secs(30);
 
 /// How often a goodbye over datagrams is said.
 const GOODBYES: u32 = 3;
-
-/// What carries the frames.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Carrier {
-    /// Bytes in order, or none.
-    Stream,
-    /// Datagrams of at most this many bytes, that may get lost, come twice, or overtake each other.
-    Datagrams(usize),
-}
-
-/// A session that can go on: after a broken connection, or in another process.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Ticket {
-    /// The endpoint's number.
-    pub id: u64,
-    /// What proves that the session is ours.
-    pub secret: [u8; 16],
-    /// The log that `last` is a sequence of.
-    pub log: u64,
-    /// The last sequence that was dealt with.
-    pub last: u64,
-    /// The number of the next request.
-    pub request: u32,
-}
-
-impl std::fmt::Debug for Ticket {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Not the secret.
-        write!(f, "Ticket {{ id: {}, log: {:x}, last: {} }}", self.id, self.log, self.last)
-    }
-}
-
-/// What to register as.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// What carries the frames.
-    pub carrier: Carrier,
-    /// What the endpoint is for.
-    pub role: Role,
-    /// What it is called in the daemon's log; empty for nothing.
-    pub name: String,
-    /// The listener's shared secret.
-    pub token: Option<Vec<u8>>,
-    /// What it wants to hear of; nothing means everything.
-    pub filters: Vec<String>,
-    /// The first sequence that a new session wants of what was said before; 0 for the oldest there is.
-    pub since: Option<u64>,
-    /// The session that is to go on.
-    pub resume: Option<Ticket>,
-    /// For how long nothing may come though something is to be answered.
-    pub patience: Duration,
-}
-
-impl Settings {
-    /// Nothing in particular.
-    pub fn new(carrier: Carrier) -> Settings {
-        Settings {
-            carrier,
-            role: Role::Both,
-            name: String::new(),
-            token: None,
-            filters: Vec::new(),
-            since: None,
-            resume: None,
-            patience: Duration::from_secs(20),
-        }
-    }
-}
 
 #[derive(Debug)]
 enum State {
@@ -196,16 +130,16 @@ impl Machine {
         self.acknowledge = false;
         self.heard = Some(now);
         self.ask_at = None;
-        let resume = self.session.filter(|_| !self.forgotten);
-        let resume = resume.map(|session| Resume { id: session.id, secret: session.secret, last: self.chain.last() });
-        self.greet(resume);
+        let last = self.chain.last();
+        let known = self.session.filter(|_| !self.forgotten);
+        self.greet(known.map(|Ticket { id, secret, .. }| Resume { id, secret, last }));
     }
 
     fn greet(&mut self, resume: Option<Resume>) {
-        let (nonce, attempt) = (self.random.u64(1..), Attempt::default());
         if resume.is_none() {
             self.wanted.greet();
         }
+        let (nonce, attempt) = (self.random.u64(1..), Attempt::default());
         self.state = State::Greeting { nonce, cookie: None, resume, attempt };
     }
 
@@ -220,7 +154,10 @@ impl Machine {
     fn down(&mut self, cause: Cause) {
         self.state = State::Idle;
         self.ask_at = None;
-        self.pings.clear();
+        self.pings.retain(|ping| ping.asked);
+        for ping in &mut self.pings {
+            (ping.cookie, ping.attempt) = (None, Attempt::default());
+        }
         if cause.is_final() || self.leaving.is_some() {
             self.over = true;
         }
@@ -295,6 +232,11 @@ impl Machine {
         self.ask(true)
     }
 
+    /// Gives up waiting for an answer to [`Machine::ping`].
+    pub fn forget_ping(&mut self, nonce: u64) {
+        self.pings.retain(|ping| ping.nonce != nonce);
+    }
+
     fn ask(&mut self, asked: bool) -> u64 {
         let nonce = self.random.u64(1..);
         self.pings.push(Ping { nonce, cookie: None, asked, attempt: Attempt::default() });
@@ -309,6 +251,12 @@ impl Machine {
                 self.down(Cause::Left);
             }
         }
+    }
+
+    /// Says goodbye at once: what is not confirmed is given up.
+    pub fn leave_now(&mut self) {
+        self.abandon();
+        self.leave();
     }
 
     /// The next thing that has happened.

@@ -6,7 +6,7 @@ use super::chain::Taken;
 use super::event::{Cause, Event, Upcall};
 use super::{Carrier, Machine, STREAM_LIVENESS, State, Ticket};
 use crate::wire::frame::datagram::{Arrivals, Opening};
-use crate::wire::frame::{self, Code, ErrorFrame, Frame, VERSION, Welcome, kind};
+use crate::wire::frame::{self, Code, ErrorFrame, Frame, Role, VERSION, Welcome, kind};
 
 /// The largest upcall that is taken, in bytes: far more than any daemon can be told to send.
 const MAX_UPCALL: usize = 256 << 20;
@@ -86,15 +86,15 @@ impl Machine {
             }
             // Neither what is damaged nor what is forged is worth an answer.
             (_, Err(_)) => {}
-            (State::Greeting { nonce, cookie, attempt, .. }, Ok(Frame::Retry { nonce: of, cookie: proof })) => {
-                if of == *nonce && *cookie != Some(proof) {
-                    *cookie = Some(proof);
-                    if let Some(sample) = attempt.sample(now) {
-                        self.round_trip.measured(sample);
-                    }
-                    *attempt = super::Attempt::default();
-                    self.heard = Some(now);
+            (State::Greeting { nonce, cookie, attempt, .. }, Ok(Frame::Retry { nonce: of, cookie: proof }))
+                if of == *nonce && *cookie != Some(proof) =>
+            {
+                *cookie = Some(proof);
+                if let Some(sample) = attempt.sample(now) {
+                    self.round_trip.measured(sample);
                 }
+                *attempt = super::Attempt::default();
+                self.heard = Some(now);
             }
             (State::Greeting { nonce, .. }, Ok(Frame::Welcome(welcome))) if welcome.nonce == *nonce => {
                 self.welcomed(now, welcome);
@@ -137,6 +137,8 @@ impl Machine {
         let events = &mut self.events;
         let mut out = |event| events.push_back(event);
         match frame {
+            // Nothing is due to who only sends, and it would not be taken.
+            Frame::Upcall(_) | Frame::Gap(_) if self.settings.role == Role::SendOnly => {}
             Frame::Upcall(upcall) => {
                 let frame::Upcall { sequence, source, time, prev, topic, payload } = upcall;
                 let (topic, payload) = (topic.to_owned(), payload.to_vec());

@@ -15,6 +15,10 @@ pub(super) const WINDOW: usize = 64;
 /// Under way at first over datagrams, and never fewer than two.
 const FIRST: usize = 16;
 
+/// How long to wait where inputs are held, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
 #[derive(Debug)]
 struct Entry {
     ticket: u64,
@@ -40,6 +44,8 @@ pub(super) struct Sending {
     /// Not before.
     hold: Option<Instant>,
     tries: u32,
+    /// How often in a row it was to be sent later.
+    holds: u32,
     /// Since when nothing has been confirmed.
     since: Option<Instant>,
 }
@@ -54,6 +60,7 @@ impl Sending {
             due: None,
             hold: None,
             tries: 0,
+            holds: 0,
             since: None,
         }
     }
@@ -146,6 +153,7 @@ impl Sending {
         let entry = self.queue.remove(at)?;
         self.window = (self.window + 1).min(WINDOW);
         self.tries = 0;
+        self.holds = 0;
         self.hold = None;
         let under_way = self.queue.iter().any(|entry| entry.out);
         self.since = under_way.then_some(now);
@@ -163,11 +171,17 @@ impl Sending {
 
     /// The daemon takes no inputs for now: begins again a little later.
     pub(super) fn held(&mut self, now: Instant, random: &mut Rng) {
+        if self.hold.is_some() {
+            // Each of those that came together is told so.
+            return;
+        }
         let since = self.since;
         self.again();
         // It is alive, so this is no sign that it is not; but nor is it congestion.
         self.since = since;
-        self.hold = Some(now + Duration::from_millis(50 + random.u64(0..50)));
+        let pause = (FIRST_PAUSE * (1 << self.holds.min(6))).min(LONGEST_PAUSE);
+        self.holds += 1;
+        self.hold = Some(now + pause + pause.mul_f64(random.f64() / 4.0));
     }
 
     /// Begins again with the first, if its receipt is overdue.

@@ -166,8 +166,16 @@ impl Builder {
     ///
     /// [`Error::Invalid`] for a mistake in what was asked for; else why the daemon cannot be reached or refuses.
     pub fn connect(self) -> Result<Client, Error> {
-        let (address, settings) = (self.address?, self.settings?);
-        Client::connected(Driver::new(address, settings, self.policy)?)
+        Client::connected(self.driver()?)
+    }
+
+    /// Begins to: the rest is [`Client::register`].
+    pub(in crate::client) fn begin(self) -> Result<Client, Error> {
+        Ok(Client::begun(self.driver()?))
+    }
+
+    fn driver(self) -> Result<Driver, Error> {
+        Driver::new(self.address?, self.settings?, self.policy)
     }
 }
 

@@ -6,28 +6,31 @@ use std::time::{Duration, Instant};
 
 use super::builder::{Builder, check_filters};
 use super::driver::{Driver, News};
-use super::item::{Gap, InputId, Item, Receipt, Subscription};
+use super::item::{InputId, Item, Receipt, Subscription, item};
 use super::{Error, Session};
 use crate::client::machine::{Event, Upcall};
 use crate::wire::topic::is_topic;
 
 /// Kept of what comes while a call waits for its answer, in items and in bytes.
-const MAX_ITEMS: usize = 1 << 20;
-const MAX_BYTES: usize = 64 << 20;
+pub(super) const MAX_ITEMS: usize = 1 << 20;
+pub(super) const MAX_BYTES: usize = 64 << 20;
 
 /// An endpoint of a daemon: sends inputs, and iterates over what it hears of. See the [module](crate::client) for examples.
 ///
 /// Belongs to one thread at a time, and works only while it is called: whoever listens should come back within a third of
 /// the daemon's `lease` on datagrams. To wait for something else, too, poll its descriptor (`AsFd`) for reading, and call
 /// [`Client::try_next`] until it returns none whenever that is readable.
+///
+/// Dropped, it leaves the session behind on a stream, to be resumed, and ends it on datagrams. [`Client::close`] ends it in any
+/// case and makes sure of what was sent; [`Client::hang_up`] leaves it behind in any case.
 #[derive(Debug)]
 pub struct Client {
-    driver: Driver,
-    items: VecDeque<Item>,
-    bytes: usize,
+    pub(super) driver: Driver,
+    pub(super) items: VecDeque<Item>,
+    pub(super) bytes: usize,
     /// Why nothing more will come; told once.
-    end: Option<Error>,
-    ended: bool,
+    pub(super) end: Option<Error>,
+    pub(super) ended: bool,
     /// The last sequence that was taken from here.
     taken: u64,
     welcomed: bool,
@@ -48,20 +51,31 @@ impl Client {
         Builder::new(url)
     }
 
-    pub(super) fn connected(driver: Driver) -> Result<Client, Error> {
-        let mut client =
-            Client { driver, items: VecDeque::new(), bytes: 0, end: None, ended: false, taken: 0, welcomed: false };
-        client.driver.work();
-        loop {
-            client.hear();
-            if client.welcomed {
-                return Ok(client);
+    pub(super) fn begun(driver: Driver) -> Client {
+        let items = VecDeque::new();
+        Client { driver, items, bytes: 0, end: None, ended: false, taken: 0, welcomed: false }
+    }
+
+    /// Goes on with registering, without waiting but for a connection; says whether that is done.
+    pub(in crate::client) fn register(&mut self) -> Result<bool, Error> {
+        self.driver.work();
+        self.hear();
+        self.driver.arm();
+        match self.end.take() {
+            Some(error) if !self.welcomed => Err(error),
+            end => {
+                self.end = end;
+                Ok(self.welcomed)
             }
-            if let Some(error) = client.end.take() {
-                return Err(error);
-            }
-            client.driver.turn(None);
         }
+    }
+
+    pub(super) fn connected(driver: Driver) -> Result<Client, Error> {
+        let mut client = Client::begun(driver);
+        while !client.register()? {
+            client.driver.wait();
+        }
+        Ok(client)
     }
 
     /// Sends an input without a topic, and waits for its receipt. What comes meanwhile is kept for [`Client::next`].
@@ -180,10 +194,12 @@ impl Client {
     pub fn ping(&mut self, timeout: Duration) -> Result<Duration, Error> {
         let nonce = self.driver.machine.ping();
         let until = Instant::now().checked_add(timeout);
-        self.await_event(until, "an answer", |event| match event {
+        let answer = self.await_event(until, "an answer", |event| match event {
             Event::Pong { nonce: of, round_trip } if *of == nonce => Some(Ok(*round_trip)),
             _ => None,
-        })
+        });
+        self.driver.machine.forget_ping(nonce);
+        answer
     }
 
     /// The next item, as soon as there is one; none after the end. An error is the end: no item follows it.
@@ -270,7 +286,7 @@ impl Client {
             self.turn(until, "the daemon's goodbye")?;
         }
         match self.end.take() {
-            None | Some(Error::Closed) => Ok(self.items.into()),
+            None | Some(Error::Closed) => Ok(std::mem::take(&mut self.items).into()),
             Some(error) => Err(error),
         }
     }
@@ -281,95 +297,14 @@ impl Client {
         self.session()
     }
 
-    fn until(&self) -> Option<Instant> {
-        Instant::now().checked_add(self.driver.policy.timeout)
-    }
-
-    fn turn(&mut self, until: Option<Instant>, what: &str) -> Result<(), Error> {
-        if until.is_some_and(|until| until <= Instant::now()) {
-            let place = self.driver.place();
-            return Err(Error::TimedOut(format!("{what} did not come from {place} within the time allowed")));
-        }
-        if self.items.len() >= MAX_ITEMS || self.bytes >= MAX_BYTES {
-            return Err(Error::Overflow);
-        }
-        self.driver.turn(until);
-        self.hear();
-        Ok(())
-    }
-
-    fn await_answer<T>(
-        &mut self,
-        mut seen: usize,
-        what: &str,
-        answer: impl Fn(&Item) -> Option<Result<T, Error>>,
-    ) -> Result<T, Error> {
-        let until = self.until();
-        loop {
-            while let Some(item) = self.items.get(seen) {
-                if let Some(result) = answer(item) {
-                    self.items.remove(seen);
-                    return result;
-                }
-                seen += 1;
-            }
-            if self.ended {
-                return Err(self.end.clone().unwrap_or(Error::Closed));
-            }
-            self.turn(until, what)?;
-        }
-    }
-
-    fn await_subscription(&mut self, request: u64) -> Result<Subscription, Error> {
-        let until = self.until();
-        self.await_event(until, "an answer", |event| match event {
-            Event::Subscribed { request: of, from, everything, filters } if *of == request => {
-                Some(Ok(Subscription { from: *from, everything: *everything, filters: filters.clone() }))
-            }
-            Event::NotSubscribed { request: of, code, text } if *of == request => {
-                Some(Err(Error::refused(*code, text)))
-            }
-            _ => None,
-        })
-    }
-
-    fn await_event<T>(
-        &mut self,
-        until: Option<Instant>,
-        what: &str,
-        answer: impl Fn(&Event) -> Option<Result<T, Error>>,
-    ) -> Result<T, Error> {
-        let mut found = None;
-        self.driver.work();
-        loop {
-            while let Some(news) = self.driver.news() {
-                if let News::Event(event) = &news {
-                    found = found.or_else(|| answer(event));
-                }
-                self.note(news);
-            }
-            if let Some(result) = found {
-                return result;
-            }
-            if self.ended {
-                return Err(self.end.clone().unwrap_or(Error::Closed));
-            }
-            if until.is_some_and(|until| until <= Instant::now()) {
-                let place = self.driver.place();
-                return Err(Error::TimedOut(format!("{what} did not come from {place} within the time allowed")));
-            }
-            self.driver.turn(until);
-        }
-    }
-
     /// Takes note of all that has happened.
-    fn hear(&mut self) {
+    pub(super) fn hear(&mut self) {
         while let Some(news) = self.driver.news() {
             self.note(news);
         }
     }
 
-    fn note(&mut self, news: News) {
+    pub(super) fn note(&mut self, news: News) {
         let item = match news {
             News::Over(error) => {
                 (self.end, self.ended) = (Some(error), true);
@@ -382,33 +317,13 @@ impl Client {
                 self.taken = start.saturating_sub(1);
                 return;
             }
-            News::Event(event) => match self.item(event) {
+            News::Event(event) => match item(event) {
                 Some(item) => item,
                 None => return,
             },
         };
         self.bytes += weight(&item);
         self.items.push_back(item);
-    }
-
-    fn item(&self, event: Event) -> Option<Item> {
-        Some(match event {
-            Event::Welcomed { resumed, new_log, start, .. } => Item::Reconnected { resumed, new_log, start },
-            Event::Upcall(upcall) => Item::Upcall(upcall),
-            Event::Gap { first, last, loss } => Item::Gap(Gap { first, last, loss }),
-            Event::Receipt { ticket, sequence, due, repeat } => {
-                Item::Posted { input: ticket, result: Ok(Receipt { sequence, receivers: due, repeat }) }
-            }
-            Event::Unknown { ticket } => Item::Posted { input: ticket, result: Err(Error::Unknown) },
-            Event::Rejected { ticket, code, text } => {
-                Item::Posted { input: ticket, result: Err(Error::refused(code, &text)) }
-            }
-            Event::Complaint { code, text } => Item::Complaint(Error::refused(code, &text)),
-            // Whoever asked has had the answer, or has given up.
-            Event::Subscribed { .. } | Event::NotSubscribed { .. } | Event::Pong { .. } | Event::Down(_) => {
-                return None;
-            }
-        })
     }
 
     fn take(&mut self) -> Option<Item> {
@@ -437,6 +352,13 @@ impl Iterator for Client {
 
     fn next(&mut self) -> Option<Result<Item, Error>> {
         self.next_until(None).transpose()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // A stream ends with its socket. Over datagrams the daemon would go on sending, and wait for us as for somebody slow.
+        self.driver.leave_behind();
     }
 }
 

@@ -95,6 +95,13 @@ impl Driver {
         self.work();
     }
 
+    /// Waits until there may be something to do.
+    pub(super) fn wait(&mut self) {
+        if let Err(error) = self.bell.set(self.due()).and_then(|()| self.bell.wait(None)) {
+            self.failed = Some(Error::Broken(format!("cannot wait for events: {error}")));
+        }
+    }
+
     /// Does what can be done without waiting, but for connecting.
     pub(super) fn work(&mut self) {
         let now = Instant::now();
@@ -115,8 +122,7 @@ impl Driver {
 
     fn exchange(&mut self) -> io::Result<()> {
         let Some(way) = &mut self.way else { return Ok(()) };
-        // What the machine was told before it had a way out leaves first; a failure to send is told after what came.
-        let sent = way.send(&mut self.machine);
+        // What comes is looked at first: what is sent over a connection that has ended would have an unknown fate.
         self.more = match way.receive(&mut self.machine) {
             Ok(more) => more,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -125,7 +131,6 @@ impl Driver {
             }
             Err(error) => return Err(error),
         };
-        sent?;
         self.machine.expire(Instant::now());
         way.send(&mut self.machine)?;
         self.bell.want_room(way, way.wants_room())?;
@@ -212,6 +217,14 @@ impl Driver {
         let retry_in = self.backoff.next(&mut self.random);
         self.retry_at = Some(Instant::now() + retry_in);
         News::Disconnected { error, retry_in }
+    }
+
+    /// Says goodbye without waiting for an answer, where a registration would outlive its socket.
+    pub(super) fn leave_behind(&mut self) {
+        if self.way.is_some() && self.machine.is_ready() && self.address.transport().is_datagram() {
+            self.machine.leave_now();
+            self.work();
+        }
     }
 
     /// Closes the socket; the session stays.

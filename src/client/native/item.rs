@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::Error;
-use crate::client::machine::{Loss, Upcall};
+use crate::client::machine::{Event, Loss, Upcall};
 
 impl Upcall {
     /// When the daemon received it.
@@ -83,4 +83,25 @@ pub struct Subscription {
     pub everything: bool,
     /// All of them.
     pub filters: Vec<String>,
+}
+
+/// What the library says of an event; none where only a call waits for it.
+pub(super) fn item(event: Event) -> Option<Item> {
+    Some(match event {
+        Event::Welcomed { resumed, new_log, start, .. } => Item::Reconnected { resumed, new_log, start },
+        Event::Upcall(upcall) => Item::Upcall(upcall),
+        Event::Gap { first, last, loss } => Item::Gap(Gap { first, last, loss }),
+        Event::Receipt { ticket, sequence, due, repeat } => {
+            Item::Posted { input: ticket, result: Ok(Receipt { sequence, receivers: due, repeat }) }
+        }
+        Event::Unknown { ticket } => Item::Posted { input: ticket, result: Err(Error::Unknown) },
+        Event::Rejected { ticket, code, text } => {
+            Item::Posted { input: ticket, result: Err(Error::refused(code, &text)) }
+        }
+        Event::Complaint { code, text } => Item::Complaint(Error::refused(code, &text)),
+        // Whoever asked has had the answer, or has given up.
+        Event::Subscribed { .. } | Event::NotSubscribed { .. } | Event::Pong { .. } | Event::Down(_) => {
+            return None;
+        }
+    })
 }

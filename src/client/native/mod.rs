@@ -1,6 +1,8 @@
 //! The client library: a registered endpoint, for programs that may block. No async runtime.
+
 mod bell;
 mod builder;
+mod calls;
 mod client;
 mod driver;
 mod error;

@@ -28,6 +28,7 @@ pub(in crate::client) fn run(address: &Address, options: &Exec) -> Result<(), Fa
     close_inherited();
     let children =
         Children::watch().map_err(|error| Failure::new(Status::Io, format!("cannot watch commands: {error}")))?;
+    let signals = signals()?;
     let wish = Wish {
         address,
         credentials: &options.credentials,
@@ -36,9 +37,9 @@ pub(in crate::client) fn run(address: &Address, options: &Exec) -> Result<(), Fa
         again: options.again,
         deadline: None,
         output: None,
+        signals: &signals,
     };
     let Some(client) = wish.connect()? else { return Ok(()) };
-    let signals = signals()?;
     let mut runner = Runner {
         options,
         wish,

@@ -73,16 +73,28 @@ impl Inputs {
         }
     }
 
-    /// What must be read to get more.
+    /// Whether there is a message at hand.
+    pub(super) fn is_ready(&self) -> bool {
+        match self.parts.front() {
+            None => false,
+            Some(Part::Message(_)) => true,
+            Some(Part::Stream { read, taken, .. }) => memchr(b'\n', &read[*taken..]).is_some(),
+        }
+    }
+
+    /// What must be read to get one.
     pub(super) fn wants(&self) -> Option<BorrowedFd<'_>> {
-        match self.parts.front()? {
-            Part::Message(_) => None,
-            Part::Stream { file, .. } => Some(file.as_fd()),
+        match self.parts.front() {
+            Some(Part::Stream { file, .. }) if !self.is_ready() => Some(file.as_fd()),
+            _ => None,
         }
     }
 
     /// Reads once from what [`Inputs::wants`] named. The last line of a stream needs no newline.
     pub(super) fn read(&mut self) -> Result<(), Failure> {
+        if self.is_ready() {
+            return Ok(());
+        }
         let Some(Part::Stream { file, name, read, taken }) = self.parts.front_mut() else { return Ok(()) };
         read.drain(..std::mem::take(taken));
         if read.len() > LONGEST {

@@ -24,6 +24,7 @@ pub(in crate::client) fn run(address: &Address, options: &Listen) -> Result<(), 
     let look = Look::new(options)?;
     let output = Output::stdout().map_err(|error| Failure::output(&error))?;
     let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let signals = signals()?;
     let wish = Wish {
         address,
         credentials: &options.credentials,
@@ -32,9 +33,9 @@ pub(in crate::client) fn run(address: &Address, options: &Listen) -> Result<(), 
         again: options.again,
         deadline,
         output: Some(output.as_fd()),
+        signals: &signals,
     };
     let Some(mut client) = wish.connect()? else { return Ok(()) };
-    let signals = signals()?;
     let mut left = options.count;
     let end = loop {
         follow(&signals, &client);

@@ -93,6 +93,9 @@ impl Sender<'_> {
                 return Err(self.lingered());
             }
             let has_room = self.client.has_room();
+            if has_room && inputs.is_ready() {
+                continue;
+            }
             let wanted = inputs.wants().filter(|_| has_room).map(|fd| (fd, PollFlags::POLLIN));
             let [_, readable] = wait([Some((self.client.as_fd(), PollFlags::POLLIN)), wanted], linger_until);
             if readable {

@@ -1,9 +1,11 @@
 //! What `listen` and `exec` have in common: an endpoint that only receives, told what happens to its connection, and ended
 //! by signals with a goodbye.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use nix::poll::PollFlags;
 
 use super::{PARTING, builder, wait};
 use crate::address::Address;
@@ -14,7 +16,6 @@ use crate::client::failure::{Failure, say};
 use crate::client::native::{Client, Error, Gap, Item, Role, Upcall};
 use crate::client::signals::Signals;
 use crate::exit::Status;
-use std::os::fd::BorrowedFd;
 
 const BACKOFF_BASE: Duration = Duration::from_millis(500);
 const BACKOFF_CAP: Duration = Duration::from_secs(30);
@@ -29,6 +30,7 @@ pub(super) struct Wish<'a> {
     pub(super) deadline: Option<Instant>,
     /// Its reader being gone ends the wait.
     pub(super) output: Option<BorrowedFd<'a>>,
+    pub(super) signals: &'a Signals,
 }
 
 impl Wish<'_> {
@@ -53,7 +55,9 @@ impl Wish<'_> {
             say(&format!("{error}; trying again in {}", humantime::format_duration(delay)));
             let until = Instant::now() + delay;
             let until = self.deadline.map_or(until, |by| by.min(until));
-            let [gone] = wait([self.output.map(|fd| (fd, nix::poll::PollFlags::empty()))], Some(until));
+            // Nobody is there to say goodbye to.
+            self.signals.release();
+            let [gone] = wait([self.output.map(|fd| (fd, PollFlags::empty()))], Some(until));
             if gone {
                 return Ok(None);
             }
@@ -71,7 +75,21 @@ impl Wish<'_> {
         if self.again.no_reconnect {
             builder = builder.no_reconnect();
         }
-        builder.connect()
+        let mut client = builder.begin()?;
+        // Over datagrams we may be registered before we know: whoever ends us then ends that, too.
+        match self.address.transport().is_datagram() {
+            true => self.signals.hold(),
+            false => self.signals.release(),
+        }
+        while !client.register()? {
+            let waits = [client.as_fd(), self.signals.as_fd()].map(|fd| Some((fd, PollFlags::POLLIN)));
+            let [_, stop] = wait(waits, None);
+            if stop {
+                part(client, Some(self.signals));
+                return Err(Error::Closed);
+            }
+        }
+        Ok(client)
     }
 
     /// Sorts what has come: tells what a person wants to know on stderr, returns the rest.

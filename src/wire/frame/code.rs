@@ -84,6 +84,11 @@ impl Code {
         }
     }
 
+    /// Whether a frame was no frame, or came where it cannot: no client that keeps to the protocol is told so.
+    pub(crate) const fn is_mistake(self) -> bool {
+        matches!(self, Code::Malformed | Code::UnknownKind | Code::UnknownFlag | Code::Unexpected)
+    }
+
     /// Whether a stream ends behind it.
     pub const fn is_fatal(self) -> bool {
         !matches!(

@@ -30,13 +30,6 @@ impl Opening {
         out.extend_from_slice(&self.key.to_be_bytes());
         out.extend_from_slice(&self.number.to_be_bytes());
     }
-
-    /// Gives a datagram that begins with an opening the number of this one.
-    pub fn rewrite(&self, datagram: &mut [u8]) {
-        if let Some(number) = datagram.get_mut(OVERHEAD - 8..OVERHEAD) {
-            number.copy_from_slice(&self.number.to_be_bytes());
-        }
-    }
 }
 
 /// The numbers that have arrived, as far as an ACK can tell of them.

@@ -70,27 +70,24 @@ impl<'a> Reader<'a> {
         if self.is_empty() { Ok(()) } else { Err(self.wrong("the frame is too long")) }
     }
 
-    fn topic(&mut self, length: u8, reference: u64) -> Result<&'a str, Violation> {
+    fn topic(&mut self, length: u8) -> Result<&'a str, Violation> {
         let bytes = self.bytes(length.into())?;
         match std::str::from_utf8(bytes) {
             Ok(topic) if topic.is_empty() || is_topic(topic) => Ok(topic),
             _ => {
                 let text = "a topic is 1 to 128 bytes of UTF-8, has no control characters and does not end in *";
-                Err(Violation { reference, ..Violation::new(Code::BadTopic, self.kind, text) })
+                Err(Violation::new(Code::BadTopic, self.kind, text))
             }
         }
     }
 
-    fn filters(&mut self, request: u32) -> Result<Vec<&'a str>, Violation> {
+    fn filters(&mut self) -> Result<Vec<&'a str>, Violation> {
         let mut filters = Vec::new();
         while !self.is_empty() {
             let length = self.u8()?.into();
             match std::str::from_utf8(self.bytes(length)?) {
                 Ok(filter) if is_filter(filter) => filters.push(filter),
-                _ => {
-                    let wrong = Violation::new(Code::BadTopic, self.kind, "that is not a filter");
-                    return Err(Violation { reference: request.into(), ..wrong });
-                }
+                _ => return Err(Violation::new(Code::BadTopic, self.kind, "that is not a filter")),
             }
         }
         Ok(filters)
@@ -99,6 +96,17 @@ impl<'a> Reader<'a> {
 
 pub(super) fn text(kind: u8, bytes: &[u8]) -> Result<&str, Violation> {
     std::str::from_utf8(bytes).map_err(|_| Violation::new(Code::Malformed, kind, "the text is not UTF-8"))
+}
+
+/// What an ERROR about a frame names it by: its message id, request id or nonce; 0 if it has none, or it is cut off.
+fn reference(kind: u8, body: &[u8]) -> u64 {
+    let long = |body: &[u8]| body.first_chunk().map_or(0, |number| u64::from_be_bytes(*number));
+    match kind {
+        kind::HELLO => body.get(4..).map_or(0, long),
+        kind::SEND | kind::PING | kind::PONG => long(body),
+        kind::SUBSCRIBE | kind::UNSUBSCRIBE => body.first_chunk().map_or(0, |id| u32::from_be_bytes(*id).into()),
+        _ => 0,
+    }
 }
 
 /// The fixed part of a frame.
@@ -148,24 +156,25 @@ impl<'a> Frame<'a> {
         Frame::parse(header, body)
     }
 
+    /// Reads one frame; what is wrong with it names it, as far as its name could be read.
     pub(super) fn parse(header: Header, body: &'a [u8]) -> Result<Frame<'a>, Violation> {
+        let named = |violation| Violation { reference: reference(header.kind, body), ..violation };
+        Frame::parse_body(header, body).map_err(named)
+    }
+
+    fn parse_body(header: Header, body: &'a [u8]) -> Result<Frame<'a>, Violation> {
         let Header { kind, flags, topic, .. } = header;
         let mut reader = Reader::new(kind, body);
         let frame = match kind {
-            kind::HELLO => {
-                // Over datagrams, an answer that does not name the nonce is for nobody.
-                let nonce = body.get(4..).and_then(<[u8]>::first_chunk).map_or(0, |nonce| u64::from_be_bytes(*nonce));
-                let named = |violation| Violation { reference: nonce, ..violation };
-                return Hello::parse(body).map(Frame::Hello).map_err(named);
-            }
+            kind::HELLO => return Hello::parse(body).map(Frame::Hello),
             kind::SEND => {
                 let id = reader.u64()?;
-                let topic = reader.topic(topic, id)?;
+                let topic = reader.topic(topic)?;
                 Frame::Send(Send { id, receipt: flags & flag::RECEIPT != 0, topic, payload: reader.rest() })
             }
             kind::SUBSCRIBE | kind::UNSUBSCRIBE => {
                 let request = reader.u32()?;
-                let filters = Filters { request, filters: reader.filters(request)? };
+                let filters = Filters { request, filters: reader.filters()? };
                 if filters.filters.is_empty() {
                     return Err(reader.wrong("it names no filter"));
                 }
@@ -183,7 +192,7 @@ impl<'a> Frame<'a> {
             kind::RETRY => Frame::Retry { nonce: reader.u64()?, cookie: reader.u64()? },
             kind::UPCALL => {
                 let (sequence, source, time, prev) = (reader.u64()?, reader.u48()?, reader.u48()?, reader.u32()?);
-                let topic = reader.topic(topic, 0)?;
+                let topic = reader.topic(topic)?;
                 Frame::Upcall(Upcall { sequence, source, time, prev, topic, payload: reader.rest() })
             }
             kind::RECEIPT => {
@@ -202,7 +211,7 @@ impl<'a> Frame<'a> {
             kind::SUBSCRIBED => {
                 let (request, from) = (reader.u32()?, reader.u64()?);
                 let everything = flags & flag::EVERYTHING != 0;
-                Frame::Subscribed { request, from, everything, filters: reader.filters(request)? }
+                Frame::Subscribed { request, from, everything, filters: reader.filters()? }
             }
             kind::ERROR => {
                 let code = Code::from_number(reader.u16()?).ok_or_else(|| reader.wrong("no such code"))?;
