@@ -140,6 +140,7 @@ impl Engine {
         let courier = (key != 0).then(|| Courier::new(welcome, self.entropy.next()));
         let (number, filters) = (session.number, session.filters.clone());
         let sends = terms.sends && session.role != Role::ReceiveOnly;
+        let session = Session { skips: hello.resume.is_some(), ..session };
         let native = Native { session, prev: start - 1, sends, ended: false, crammed: false, courier };
         self.sessions.enter(number, id);
         if key != 0 {
@@ -367,6 +368,9 @@ impl Engine {
         let about = if add { kind::SUBSCRIBE } else { kind::UNSUBSCRIBE };
         let wrong = |code, text| Violation { reference: change.request.into(), ..refusal(code, about, text) };
         let session = &mut native.session;
+        if change.request > session.last_request && std::mem::take(&mut session.skips) {
+            session.last_request = change.request - 1;
+        }
         if u64::from(change.request) > u64::from(session.last_request) + 1 {
             if is_datagram {
                 // The one before is on its way, or will be sent again, and so will this.

@@ -41,6 +41,8 @@ pub(super) struct Session {
     pub(super) sent: u64,
     /// The number of the last SUBSCRIBE or UNSUBSCRIBE.
     pub(super) last_request: u32,
+    /// It was resumed: a program that goes on with it does not know which of the last requests came to be taken.
+    pub(super) skips: bool,
     pub(super) messages: Messages,
 }
 
