@@ -190,12 +190,13 @@ impl Engine {
         if let Some(courier) = endpoint.courier_mut() {
             self.keys.remove(&courier.welcome().key);
         }
-        let number = endpoint.number;
+        let (number, judged) = (endpoint.number, endpoint.judged());
         if let Some(native) = endpoint.native_mut()
             && self.sessions.leave(number, id)
             && !native.ended
         {
-            let session = std::mem::take(&mut native.session);
+            let mut session = std::mem::take(&mut native.session);
+            session.sent = session.sent.max(judged);
             self.sessions.park(now.time, session, self.settings.session_ttl, self.settings.max_endpoints);
         }
         self.counters.left[reason as usize] += 1;
