@@ -116,16 +116,17 @@ fn its_descriptor_can_be_polled() {
 
 #[test]
 fn nothing_is_lost_where_much_is() {
-    within(Duration::from_secs(120), || {
+    // UPCALL_TEST_INPUTS=100000 for the long run.
+    let count: u64 = std::env::var("UPCALL_TEST_INPUTS").map_or(2_000, |count| count.parse().unwrap());
+    within(Duration::from_secs(60 + count / 20), move || {
         let daemon = Upcalld::start();
         let relay = Relay::start(daemon.udp(), 20, 7);
         let mut listener = Client::builder(&relay.url).role(Role::ReceiveOnly).connect().unwrap();
         let relay_of_sender = Relay::start(daemon.udp(), 20, 8);
         let mut sender = Client::builder(&relay_of_sender.url).role(Role::SendOnly).connect().unwrap();
-        const COUNT: u64 = 2_000;
         let (mut posted, mut confirmed, mut next) = (0, 0, 1);
-        while next <= COUNT || confirmed < COUNT {
-            while posted < COUNT && sender.queue("", format!("{posted}").as_bytes()).unwrap().is_some() {
+        while next <= count || confirmed < count {
+            while posted < count && sender.queue("", format!("{posted}").as_bytes()).unwrap().is_some() {
                 posted += 1;
             }
             while let Some(item) = sender.try_next().unwrap() {

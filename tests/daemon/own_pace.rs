@@ -22,7 +22,7 @@ fn b12_a_long_pipeline_is_slowed_down_not_cut_off() {
     let address = format!("TCP:127.0.0.1:{port}");
     let commands: [&[&str]; 4] = [
         &[CLIENT, &url],
-        &[CLIENT, &url, "send", "-"],
+        &[CLIENT, &url, "send", "--protocol", "text", "-"],
         &["nc", "-N", "127.0.0.1", &port],
         &["socat", "-t60", "-", &address],
     ];

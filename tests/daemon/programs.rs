@@ -175,7 +175,8 @@ fn what_looks_like_a_farewell_is_sent_like_anything_else() {
     let daemon = Daemon::start(&Place::Tcp.listener("lab", ""));
     let (witness, url) = (daemon.join("lab"), daemon.url("lab"));
     for _ in 0..10 {
-        let mut client = Program::start(CLIENT, &[&url, "send", "upcalld: shutdown"]).expect("our own client");
+        let mut client =
+            Program::start(CLIENT, &[&url, "send", "--protocol", "text", "upcalld: shutdown"]).expect("our own client");
         client.end_input();
         let status = client.wait_exit();
         assert_eq!(status.code(), Some(0), "{status}");

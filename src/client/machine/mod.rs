@@ -151,7 +151,10 @@ impl Machine {
     fn down(&mut self, cause: Cause) {
         self.state = State::Idle;
         self.ask_at = None;
-        self.pings.clear();
+        self.pings.retain(|ping| ping.asked);
+        for ping in &mut self.pings {
+            (ping.cookie, ping.attempt) = (None, Attempt::default());
+        }
         if cause.is_final() || self.leaving.is_some() {
             self.over = true;
         }
@@ -224,6 +227,11 @@ impl Machine {
     /// Asks for a sign of life, while registered. Returns what [`Event::Pong`] will name.
     pub fn ping(&mut self) -> u64 {
         self.ask(true)
+    }
+
+    /// Gives up waiting for an answer to [`Machine::ping`].
+    pub fn forget_ping(&mut self, nonce: u64) {
+        self.pings.retain(|ping| ping.nonce != nonce);
     }
 
     fn ask(&mut self, asked: bool) -> u64 {

@@ -194,10 +194,12 @@ impl Client {
     pub fn ping(&mut self, timeout: Duration) -> Result<Duration, Error> {
         let nonce = self.driver.machine.ping();
         let until = Instant::now().checked_add(timeout);
-        self.await_event(until, "an answer", |event| match event {
+        let answer = self.await_event(until, "an answer", |event| match event {
             Event::Pong { nonce: of, round_trip } if *of == nonce => Some(Ok(*round_trip)),
             _ => None,
-        })
+        });
+        self.driver.machine.forget_ping(nonce);
+        answer
     }
 
     /// The next item, as soon as there is one; none after the end. An error is the end: no item follows it.

@@ -194,9 +194,11 @@ impl Model {
                 session.key = self.random.u64(1..);
                 true
             }
-            (_, Some(_)) => {
+            (_, Some(resume)) => {
+                // What a daemon says that looks at the sequence first, and has been restarted.
+                let is_ahead = resume.last > self.log.len() as u64;
                 let error = ErrorFrame {
-                    code: Code::UnknownSession,
+                    code: if is_ahead { Code::Malformed } else { Code::UnknownSession },
                     about: kind::HELLO,
                     reference: nonce,
                     text: "there is no such session",
