@@ -1,6 +1,7 @@
 //! The command lines of both programs: one definition for parser, `--help`, documents and tests.
 
 mod bench;
+mod completions;
 mod native;
 mod talk;
 
@@ -15,6 +16,7 @@ use crate::address::{Address, DEFAULT_PORT, DEFAULT_SOCKET, DEFAULT_URL, Transpo
 use crate::exit::Status;
 
 pub use bench::{Bench, MAX_MESSAGES, MIN_SIZE, Mode};
+pub use completions::{Completions, Program};
 pub use native::{Again, Credentials, Exec, Ping, Protocol};
 pub use talk::{Listen, Send};
 
@@ -117,6 +119,8 @@ pub enum Command {
     Ping(Ping),
     /// Measure how fast the daemon is, and check what it delivers
     Bench(Bench),
+    /// Print what a shell needs to complete the command lines of both programs
+    Completions(Completions),
 }
 
 impl Target {
