@@ -25,6 +25,7 @@ mod practicum;
 mod programs;
 mod reload;
 mod reload_in_place;
+mod reload_settings;
 mod signals;
 mod slow_consumer;
 mod soak;
