@@ -130,6 +130,9 @@ impl Server {
                 let route = self.route(source)?;
                 debug!(self.log, "a session moves to {}", source.peer);
                 self.peers.rename(key, source.name.clone(), route);
+                if let Some(peer) = self.peers.get(key) {
+                    self.engine.moved(peer.endpoint, source.peer);
+                }
                 Ok(())
             }
             Verdict::Challenge => {

@@ -98,6 +98,7 @@ impl Notifier {
 
     /// When something is to be said though nothing happens.
     pub(super) fn deadline(&self) -> Option<Time> {
+        self.socket.as_ref()?;
         let figures = self.stale.then_some(self.next_figures);
         [self.next_beat, self.retry, figures].into_iter().flatten().min()
     }
@@ -201,6 +202,16 @@ mod tests {
         let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name[1..]).unwrap()).unwrap();
         manager.set_nonblocking(true).unwrap();
         (Notifier::new([Some(name.into()), None, None]), manager)
+    }
+
+    #[test]
+    fn without_a_manager_nothing_is_ever_due() {
+        let mut notifier = Notifier::new([None, Some("3000000".into()), None]);
+        notifier.ready(at(0));
+        notifier.reloading(at(1));
+        notifier.reloaded(at(1), true);
+        notifier.stopping(at(2), Duration::from_secs(5));
+        assert_eq!(notifier.deadline(), None);
     }
 
     #[test]

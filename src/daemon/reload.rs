@@ -235,7 +235,13 @@ impl Server {
         } else if changes && let Err(error) = active.socket.set_access(binding(&rules)) {
             warning!(self.log, listener = rules.name; "cannot change mode or group of {}: {error}", rules.address);
         }
+        let sends = super::native::terms(&rules).sends;
         active.rules = rules;
+        // Text is looked at as it comes.
+        let here = self.engine.endpoints().filter(|(_, endpoint)| endpoint.listener == number && endpoint.is_native());
+        for endpoint in here.map(|(id, _)| id).collect::<Vec<_>>() {
+            self.engine.may_send(endpoint, sends);
+        }
     }
 
     fn stop_listening(&mut self, number: ListenerNumber) {

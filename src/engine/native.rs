@@ -41,7 +41,14 @@ impl Engine {
         let greeted = self.greet(now, id, hello, terms).map_err(named);
         let is_stream = self.registry.get(id).is_some_and(|endpoint| !endpoint.transport.is_datagram());
         match &greeted {
-            Err(violation) if is_stream => self.violation(now, id, violation),
+            Err(violation) if is_stream => {
+                self.violation(now, id, violation);
+                let outbox = self.registry.get(id).and_then(|endpoint| endpoint.outbox.as_deref());
+                if outbox.is_some_and(|outbox| outbox.pending_control() >= MAX_CONTROL) {
+                    // It asks again and again, and does not listen to the answers.
+                    self.leave(now, id, Reason::Protocol);
+                }
+            }
             _ => {}
         }
         greeted
@@ -325,6 +332,18 @@ impl Engine {
         };
         self.violation(now, id, &mistake);
         None
+    }
+
+    /// A datagram endpoint is at another address from now on.
+    pub fn moved(&mut self, id: EndpointId, peer: Peer) {
+        self.registry.moved(id, peer);
+    }
+
+    /// Whether the listener of a native endpoint takes inputs from now on.
+    pub fn may_send(&mut self, id: EndpointId, sends: bool) {
+        if let Some(native) = self.registry.get_mut(id).and_then(|endpoint| endpoint.native_mut()) {
+            native.sends = sends && native.session.role != Role::ReceiveOnly;
+        }
     }
 
     /// Whether the inputs of a datagram endpoint have to wait.

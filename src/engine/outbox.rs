@@ -45,6 +45,10 @@ impl Outbox {
     pub(super) fn control(&mut self, frame: &Frame<'_>) {
         if self.written[1] == self.control.len() {
             (self.control, self.written[1]) = (Vec::new(), 0);
+        } else if self.written[1] >= MAX_CONTROL {
+            // Some have always something unread: what they have read must not pile up.
+            self.control.drain(..self.written[1]);
+            self.written[1] = 0;
         }
         if let Frame::Gap(gap) = frame
             && self.extend_gap(gap)
@@ -203,6 +207,20 @@ mod tests {
         }
         let expected = [Frame::Gap(gap(3, 20)).to_vec(), Frame::Gap(gap(30, 31)).to_vec()].concat();
         assert_eq!(written(&mut outbox), expected);
+    }
+
+    #[test]
+    fn control_that_is_never_quite_read_does_not_pile_up() {
+        let mut outbox = Outbox::default();
+        outbox.control(&Frame::Pong { nonce: 0 });
+        for nonce in 1..100_000 {
+            outbox.control(&Frame::Pong { nonce });
+            outbox.advance_front(16);
+            let mut slices = Slices::new();
+            outbox.front(&mut slices);
+            assert_eq!(*slices[0], *Frame::Pong { nonce }.to_vec());
+        }
+        assert!(outbox.control.len() <= 2 * MAX_CONTROL);
     }
 
     #[test]

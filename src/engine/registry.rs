@@ -173,6 +173,14 @@ impl Registry {
         }
     }
 
+    /// An endpoint is at another address from now on, for which it counts.
+    pub(super) fn moved(&mut self, id: EndpointId, peer: Peer) {
+        let Some(endpoint) = self.endpoints.get_mut(id) else { return };
+        let before = std::mem::replace(&mut endpoint.peer, peer);
+        release(&mut self.per_source, (endpoint.listener, Source::of(before)));
+        *self.per_source.entry((endpoint.listener, Source::of(peer))).or_default() += 1;
+    }
+
     /// An endpoint gets upcalls or not, and if so, those that pass these filters.
     pub(super) fn receive(&mut self, id: EndpointId, receives: bool, filters: Option<Rc<Filters>>) {
         self.unlist(id);

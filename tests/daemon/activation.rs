@@ -222,6 +222,20 @@ fn what_does_not_belong_together_is_a_wrong_configuration() {
 }
 
 #[test]
+fn senders_that_the_kernel_was_not_to_tell_of_are_said() {
+    for (asked, said) in [(true, 0), (false, 1)] {
+        let held = Held::new("unix-datagram", true);
+        held.socket.set_passcred(asked).expect("the option exists");
+        let daemon = held.setup("lab", &(held.listener("lab") + OWN)).start();
+        assert_eq!(daemon.log().count("write PassCredentials=yes"), said);
+        assert_eq!(daemon.log().count("(lab, handed over)"), 1);
+        let client = Client::open(&held);
+        client.say("x");
+        client.hear("x");
+    }
+}
+
+#[test]
 fn what_is_meant_for_another_process_is_ignored() {
     let held = Held::new("tcp", false);
     let config = listener("own", "tcp", "127.0.0.1:0", "") + OWN;

@@ -152,7 +152,7 @@ fn what_is_printed_is_a_configuration() {
 #[test]
 fn check_reads_the_token_file_and_shows_its_path_only() {
     use std::os::unix::fs::PermissionsExt;
-    let config = listener("lab", "tcp", "127.0.0.1:0", "token_file = \"SCRATCH/token\"");
+    let config = listener("lab", "tcp", "127.0.0.1:0", "token_file = \"SCRATCH/token\"\nprotocol = \"auto\"");
     for (contents, mode, code) in
         [("hunter2\n", 0o600, 0), ("hunter2\n", 0o644, CONFIGURATION), ("", 0o600, CONFIGURATION)]
     {
@@ -162,7 +162,7 @@ fn check_reads_the_token_file_and_shows_its_path_only() {
         fs::set_permissions(&token, PermissionsExt::from_mode(mode)).expect("its mode");
         let ended = setup.run();
         assert_eq!(ended.code(), code, "{}", ended.stderr);
-        assert_eq!(ended.stderr.contains("upcalld.toml:5:14: token_file"), code != 0, "{}", ended.stderr);
+        assert_eq!(ended.stderr.contains("upcalld.toml:6:14: token_file"), code != 0, "{}", ended.stderr);
         assert!(!(ended.stdout + &ended.stderr).contains("hunter2"));
     }
     let setup = Setup::new(&config).args(&["--print-config"]);

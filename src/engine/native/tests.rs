@@ -157,8 +157,7 @@ fn who_is_not_welcome_hears_nothing_of_what_is_said_meanwhile() {
         let id = bench.connect(opening, Transport::Tcp, true);
         bench.engine.speaks_native(bench.now, id);
         bench.say("", b"secret");
-        let wrong = refusal(Code::Unauthorized, kind::HELLO, "the token is wrong");
-        bench.engine.violation(bench.now, id, &wrong);
+        bench.engine.violation(bench.now, id, &refusal(Code::Unauthorized, kind::HELLO, "the token is wrong"));
         assert_eq!(names(&bench.read(id)), ["ERROR unauthorized 0", "BYE protocol"]);
     }
 }
@@ -199,9 +198,7 @@ fn one_that_has_vanished_holds_everybody_no_longer_than_its_lease() {
         bench.receive(id, 65_507);
         bench.end_turn();
     }
-    for _ in 0..61 {
-        bench.later(Duration::from_secs(1));
-    }
+    (0..61).for_each(|_| bench.later(Duration::from_secs(1)));
     assert_eq!(bench.engine.intake(), Intake::Open);
     assert!(bench.engine.endpoint(id).is_none());
 }
@@ -423,4 +420,30 @@ fn a_session_of_a_listener_for_input_does_not_get_elsewhere_what_was_said_meanwh
     assert_eq!((again.resumed, again.start, again.id), (true, 2, first.id));
     bench.say("", b"public");
     assert_eq!(names(&bench.read(id)), ["WELCOME 2", "UPCALL 2"]);
+}
+
+#[test]
+fn one_that_has_moved_is_where_it_is_now() {
+    let mut bench = Bench::new(settings());
+    let (id, _) = bench.join(Transport::Udp, &Hello::new(1), BOTH);
+    let peer = Peer::inet(SocketAddr::from(([192, 0, 2, 7], 9)));
+    bench.engine.moved(id, peer);
+    assert_eq!(bench.engine.endpoint(id).map(|endpoint| endpoint.peer), Some(peer));
+    bench.end_turn();
+    bench.engine.lost(bench.now, id, Reason::Reset);
+    bench.end_turn();
+}
+
+#[test]
+fn who_does_not_listen_to_refusals_is_not_refused_for_ever() {
+    let mut bench = Bench::new(settings());
+    let id = bench.connect(Opening::Native, Transport::Tcp, true);
+    let unknown = Hello { resume: Some(Resume { id: 9, secret: [0; 16], last: 0 }), ..Hello::new(1) };
+    let mut asked = 0;
+    while bench.engine.endpoint(id).is_some_and(|endpoint| endpoint.leaving().is_none()) {
+        bench.engine.hello(bench.now, id, &unknown, BOTH).unwrap_err();
+        asked += 1;
+        assert!(asked < 1_000);
+    }
+    assert_eq!(names(&bench.read(id)).last().map(String::as_str), Some("BYE protocol"));
 }
