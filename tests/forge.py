@@ -2,6 +2,8 @@
 
 forge.py PORT COUNT            COUNT sources of 198.18.0.0/15, requests of 1 to 1,200 bytes, to 127.0.0.1:PORT; prints
                                the bytes of IP packets that went to PORT, and that came from there.
+forge.py native PORT COUNT     the same, with HELLOs of the native protocol, of which some are cut off.
+forge.py as FROM TO HEX...     these datagrams from 127.0.0.1:FROM to 127.0.0.1:TO.
 forge.py one FROM TO           one datagram from 127.0.0.1:FROM to 127.0.0.1:TO.
 """
 
@@ -54,19 +56,33 @@ class Counter:
                 self.answers += 1
 
 
+def hello(size):
+    """A HELLO of so many bytes, of at least 24."""
+    body = struct.pack("!BBBBQ", 1, 1, 0, 0, 7) + struct.pack("!BBH", 7, 0, max(0, size - 24)) + bytes(max(0, size - 24))
+    return struct.pack("!BBBBI", 0, 1, 0, 0, len(body)) + body
+
+
 def main():
     out = raw()
     if sys.argv[1] == "one":
         sport, dport = int(sys.argv[2]), int(sys.argv[3])
         out.sendto(packet("127.0.0.1", sport, "127.0.0.1", dport, b"ping"), ("127.0.0.1", 0))
         return
-    port, count = int(sys.argv[1]), int(sys.argv[2])
+    if sys.argv[1] == "as":
+        sport, dport = int(sys.argv[2]), int(sys.argv[3])
+        for data in sys.argv[4:]:
+            out.sendto(packet("127.0.0.1", sport, "127.0.0.1", dport, bytes.fromhex(data)), ("127.0.0.1", 0))
+        return
+    native = sys.argv[1] == "native"
+    port, count = (int(word) for word in sys.argv[1 + native:3 + native])
     counter = Counter(port)
     requests = [b"join\n", b"join", b"hello\n", b"bye", b"x"]
     for number in range(count):
         source = "198.%d.%d.%d" % (18 + (number >> 16 & 1), number >> 8 & 255, number & 255)
         size = number % 1200 + 1
         payload = requests[number % 5] if number % 3 == 0 else b"x" * size
+        if native:
+            payload = hello(size)[:size]
         out.sendto(packet(source, 1024 + number % 60000, "127.0.0.1", port, payload), ("127.0.0.1", 0))
         if number % 100 == 99:
             counter.look()

@@ -72,6 +72,8 @@ class Client:
                 code, text = self.answers.pop((ERROR, reference), (BUSY, ""))
                 if code != BUSY:
                     raise Problem(CODES[code], text)
+                if self.bye is not None:
+                    raise Problem("ended", self.bye)
             wait = min(2 * wait, 60)
         raise Problem("timeout")
 
@@ -92,7 +94,7 @@ class Client:
         try:
             while readable:
                 data, source = self.sock.recvfrom(65536)
-                if self.datagrams and source == self.daemon:
+                if self.datagrams and (source == self.daemon or not source):  # it has sockets without a name, too
                     numbers.add(self.datagram(bytearray(data)))
                 elif not self.datagrams:
                     self.stream(data)
@@ -106,6 +108,8 @@ class Client:
 
     def stream(self, data):
         self.incoming += data
+        if not data and self.bye is not None:
+            raise BlockingIOError  # there is nothing more, as was said
         if not data or self.incoming[0]:
             raise Problem("ended", self.bye or self.incoming.decode(errors="replace").strip())
         while len(self.incoming) >= 8 and len(self.incoming) >= 8 + unpack_from(">I", self.incoming, 4)[0]:

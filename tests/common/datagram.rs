@@ -108,6 +108,15 @@ impl Datagram {
         Ok(buffer)
     }
 
+    /// A datagram that is there already.
+    pub(crate) fn receive_now(&self) -> Option<Vec<u8>> {
+        let mut sockets = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut sockets, PollTimeout::ZERO) {
+            Ok(1) => self.try_receive().ok(),
+            _ => None,
+        }
+    }
+
     /// The next datagram is this one.
     #[track_caller]
     pub(crate) fn expect(&self, bytes: impl AsRef<[u8]>) {

@@ -4,6 +4,8 @@
 
 pub(crate) mod daemon;
 pub(crate) mod datagram;
+pub(crate) mod native;
+pub(crate) mod native_inbox;
 pub(crate) mod output;
 pub(crate) mod program;
 pub(crate) mod stream;
@@ -16,6 +18,8 @@ use std::time::Duration;
 
 pub(crate) use daemon::{Daemon, Setup};
 pub(crate) use datagram::Datagram;
+pub(crate) use native::{Native, Way};
+pub(crate) use native_inbox::Said;
 pub(crate) use program::Program;
 pub(crate) use stream::Stream;
 pub(crate) use swarm::Swarm;
@@ -37,6 +41,9 @@ pub(crate) enum Place {
 }
 
 impl Place {
+    /// One of each transport.
+    pub(crate) const EACH: [Place; 4] = [Place::Tcp, Place::UnixPath, Place::Udp, Place::DatagramAbstract];
+
     /// The streams.
     pub(crate) const ALL: [Place; 4] = [Place::Tcp, Place::Tcp6, Place::UnixPath, Place::UnixAbstract];
 

@@ -8,11 +8,11 @@ use nix::unistd::geteuid;
 use crate::common::{DEADLINE, Daemon, Place, Setup, figure, listener, skip, skip_without};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
-const FORGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/forge.py");
+pub(crate) const FORGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/forge.py");
 
 /// A daemon in a network namespace of its own, in which there is only the loopback interface, and a way for everything
 /// to everywhere by it.
-fn in_a_network(test: &str, config: &str) -> Option<Daemon> {
+pub(crate) fn in_a_network(test: &str, config: &str) -> Option<Daemon> {
     if !geteuid().is_root() {
         skip(test, "only root may forge datagrams");
         return None;
@@ -37,7 +37,7 @@ fn in_a_network(test: &str, config: &str) -> Option<Daemon> {
 }
 
 /// Runs the forger in the network of the daemon; what it prints.
-fn forge(daemon: &Daemon, arguments: &[&str]) -> String {
+pub(crate) fn forge(daemon: &Daemon, arguments: &[&str]) -> String {
     let pid = daemon.pid().to_string();
     let mut command = Command::new("timeout");
     command.args(["60", "nsenter", "-n", "-t", &pid, "python3", FORGE]).args(arguments);

@@ -16,6 +16,7 @@ mod forged;
 mod limits;
 mod load;
 mod log_format;
+mod native;
 mod native_mistakes;
 mod notify;
 mod order;

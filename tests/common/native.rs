@@ -1,0 +1,303 @@
+//! A native client for tests, on any transport: it acknowledges and puts in order where that is the client's task, and fails
+//! the test at once when something is missing that was not announced, or comes twice on a stream.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use upcalld::wire::frame::datagram::Opening;
+use upcalld::wire::frame::{Code, Filters, Frame, Hello, Resume, Send, Welcome, kind};
+
+use super::native_inbox::{Inbox, Said, Upcall};
+use super::{DEADLINE, Daemon, Datagram, Stream};
+
+/// How long an answer takes at most where nothing is lost; where something is, the question is repeated then.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How a client reaches the daemon.
+#[derive(Debug)]
+pub(crate) enum Way {
+    Stream(Stream),
+    Datagrams(Datagram),
+}
+
+/// A client.
+#[derive(Debug)]
+pub(crate) struct Native {
+    pub(crate) way: Way,
+    pub(crate) inbox: Inbox,
+    pub(crate) welcome: Option<Welcome>,
+    /// The id of the last SEND.
+    pub(crate) message: u64,
+    /// The id of the last SUBSCRIBE or UNSUBSCRIBE.
+    pub(crate) request: u32,
+    /// Whether it acknowledges datagrams.
+    pub(crate) acknowledges: bool,
+    nonce: u64,
+}
+
+impl Native {
+    /// Connects to a URL of the daemon's log, and says nothing yet.
+    pub(crate) fn connect(url: &str) -> Native {
+        let is_datagram = url.starts_with("udp:") || url.starts_with("unix-datagram:");
+        let way = if is_datagram { Way::Datagrams(Datagram::open(url)) } else { Way::Stream(Stream::connect(url)) };
+        Native::over(way)
+    }
+
+    pub(crate) fn over(way: Way) -> Native {
+        let inbox = Inbox::new(matches!(way, Way::Datagrams(_)));
+        Native { way, inbox, welcome: None, message: 0, request: 0, acknowledges: true, nonce: 0 }
+    }
+
+    /// Registers, for everything.
+    pub(crate) fn join(daemon: &Daemon, listener: &str) -> Native {
+        Native::join_as(daemon, listener, &Hello::new(0))
+    }
+
+    /// Registers with this HELLO, whose nonce, padding and cookie are seen to here.
+    pub(crate) fn join_as(daemon: &Daemon, listener: &str, hello: &Hello<'_>) -> Native {
+        let mut native = Native::connect(&daemon.url(listener));
+        native.register(hello);
+        native
+    }
+
+    /// Says HELLO and is welcome.
+    #[track_caller]
+    pub(crate) fn register(&mut self, hello: &Hello<'_>) -> Welcome {
+        match self.greet(hello) {
+            Said::Welcome(welcome) => welcome,
+            other => panic!("not welcome: {other:?}"),
+        }
+    }
+
+    /// Says HELLO, as often as it takes; the answer is a WELCOME, an ERROR, or the end.
+    pub(crate) fn greet(&mut self, hello: &Hello<'_>) -> Said {
+        static NONCES: AtomicU64 = AtomicU64::new(0x1122_3344_5566_7788);
+        self.nonce = NONCES.fetch_add(1, Ordering::Relaxed);
+        let mut hello = Hello { nonce: self.nonce, ..hello.clone() };
+        self.inbox.begin(self.nonce);
+        let end = Instant::now() + DEADLINE;
+        loop {
+            assert!(Instant::now() < end, "HELLO is not answered");
+            hello.padding = 16;
+            self.raw(&Frame::Hello(hello.clone()).to_vec());
+            let is_answer = |said: &Said| {
+                matches!(said, Said::Welcome(_) | Said::Retry(_) | Said::End(_) | Said::Bye(_))
+                    || matches!(said, Said::Error { about: kind::HELLO, .. })
+            };
+            let patience = if matches!(self.way, Way::Stream(_)) { DEADLINE } else { PATIENCE };
+            match self.take_within(patience, is_answer) {
+                Some(Said::Retry(cookie)) => hello.cookie = Some(cookie),
+                Some(Said::Welcome(welcome)) => {
+                    self.welcome = Some(welcome);
+                    self.message = welcome.last_message;
+                    if !welcome.resumed {
+                        self.request = 0;
+                    }
+                    return Said::Welcome(welcome);
+                }
+                Some(other) => return other,
+                None => {}
+            }
+        }
+    }
+
+    /// What resumes its session from where it is.
+    pub(crate) fn session(&self) -> Resume {
+        Resume { id: self.welcome().id, secret: self.welcome().secret, last: self.inbox.position }
+    }
+
+    #[track_caller]
+    pub(crate) fn welcome(&self) -> Welcome {
+        self.welcome.expect("it is registered")
+    }
+
+    /// Another connection to the same session, which goes on where this one is.
+    pub(crate) fn resume(&self, url: &str) -> Native {
+        let mut native = Native::connect(url);
+        (native.message, native.request, native.inbox.position) = (self.message, self.request, self.inbox.position);
+        native.register(&Hello { resume: Some(self.session()), ..Hello::new(0) });
+        native
+    }
+
+    /// Sends bytes as they are: on a stream, or as a datagram.
+    pub(crate) fn raw(&self, bytes: &[u8]) {
+        match &self.way {
+            Way::Stream(stream) => stream.send(bytes),
+            Way::Datagrams(socket) => socket.send(bytes),
+        }
+    }
+
+    /// What stands around these frames on its transport.
+    pub(crate) fn wrap(&self, frames: &[u8]) -> Vec<u8> {
+        match (&self.way, self.welcome) {
+            (Way::Datagrams(_), Some(welcome)) => {
+                let mut bytes = Vec::new();
+                Opening { key: welcome.key, number: 0 }.write(&mut bytes);
+                [&bytes, frames].concat()
+            }
+            _ => frames.to_vec(),
+        }
+    }
+
+    /// Sends the bytes of frames, as those of a registered endpoint.
+    pub(crate) fn frames(&self, bytes: &[u8]) {
+        self.raw(&self.wrap(bytes));
+    }
+
+    pub(crate) fn say(&self, frame: &Frame<'_>) {
+        self.frames(&frame.to_vec());
+    }
+
+    /// Sends an input, once, and wants a receipt; its id.
+    pub(crate) fn send(&mut self, topic: &str, payload: impl AsRef<[u8]>) -> u64 {
+        self.message += 1;
+        self.send_again(self.message, topic, payload.as_ref());
+        self.message
+    }
+
+    pub(crate) fn send_again(&self, id: u64, topic: &str, payload: &[u8]) {
+        self.say(&Frame::Send(Send { id, receipt: true, topic, payload }));
+    }
+
+    /// Sends an input until there is a receipt; its sequence and the number of others it is due to.
+    #[track_caller]
+    pub(crate) fn tell(&mut self, topic: &str, payload: impl AsRef<[u8]>) -> (u64, u32) {
+        let id = self.send(topic, payload.as_ref());
+        let end = Instant::now() + DEADLINE;
+        loop {
+            assert!(Instant::now() < end, "SEND {id} is not answered; {:?} is there", self.inbox.said);
+            let is_answer = |said: &Said| match said {
+                Said::Receipt(receipt) => receipt.id == id,
+                Said::Error { about, reference, .. } => *about == kind::SEND && *reference == id,
+                Said::End(_) => true,
+                _ => false,
+            };
+            let patience = if matches!(self.way, Way::Stream(_)) { DEADLINE } else { PATIENCE };
+            match self.take_within(patience, is_answer) {
+                Some(Said::Receipt(receipt)) => return (receipt.sequence, receipt.due),
+                None | Some(Said::Error { code: Code::Busy, .. }) => self.send_again(id, topic, payload.as_ref()),
+                Some(other) => panic!("SEND {id} is answered by {other:?}"),
+            }
+        }
+    }
+
+    /// Changes the filters; what is in force then, and from which sequence on.
+    #[track_caller]
+    pub(crate) fn subscribe(&mut self, add: bool, filters: &[&str]) -> (u64, Vec<String>) {
+        self.request += 1;
+        let change = Filters { request: self.request, filters: filters.to_vec() };
+        self.say(&if add { Frame::Subscribe(change) } else { Frame::Unsubscribe(change) });
+        let request = self.request;
+        match self.take(|said| matches!(said, Said::Subscribed { .. } | Said::Error { .. } | Said::End(_))) {
+            Said::Subscribed { request: same, from, filters, .. } if same == request => (from, filters),
+            other => panic!("SUBSCRIBE {request} is answered by {other:?}"),
+        }
+    }
+
+    /// Reads what there is, waiting at most so long for it; says whether there was anything.
+    pub(crate) fn pump(&mut self, timeout: Duration) -> bool {
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+        let mut sockets = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+        if self.inbox.ended || poll(&mut sockets, timeout).unwrap_or(0) == 0 {
+            return false;
+        }
+        match &self.way {
+            Way::Stream(stream) => self.inbox.read(stream),
+            Way::Datagrams(socket) => {
+                let ack = self.inbox.receive(socket);
+                if let Some(ack) = ack.filter(|_| self.acknowledges) {
+                    self.say(&Frame::Ack(ack));
+                }
+            }
+        }
+        true
+    }
+
+    /// The first that came and is wanted, within this time; what else has come is kept.
+    pub(crate) fn take_within(&mut self, time: Duration, wanted: impl Fn(&Said) -> bool) -> Option<Said> {
+        let end = Instant::now() + time;
+        let mut seen = 0;
+        loop {
+            if let Some(index) = (seen..self.inbox.said.len()).find(|index| wanted(&self.inbox.said[*index])) {
+                return self.inbox.said.remove(index);
+            }
+            seen = self.inbox.said.len();
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || (!self.pump(left) && self.inbox.ended) {
+                return None;
+            }
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn take(&mut self, wanted: impl Fn(&Said) -> bool) -> Said {
+        let found = self.take_within(DEADLINE, wanted);
+        found.unwrap_or_else(|| panic!("it has not come; there is {:?}", self.inbox.said))
+    }
+
+    /// Whatever comes next.
+    #[track_caller]
+    pub(crate) fn next(&mut self) -> Said {
+        self.take(|_| true)
+    }
+
+    /// The next upcall.
+    #[track_caller]
+    pub(crate) fn upcall(&mut self) -> Upcall {
+        match self.take(|said| matches!(said, Said::Upcall(_) | Said::Gap(_) | Said::End(_))) {
+            Said::Upcall(upcall) => upcall,
+            other => panic!("instead of an upcall, {other:?} came"),
+        }
+    }
+
+    /// The next ERROR: its code, and the kind and reference it is about.
+    #[track_caller]
+    pub(crate) fn error(&mut self) -> (Code, u8, u64) {
+        match self.take(|said| matches!(said, Said::Error { .. } | Said::End(_))) {
+            Said::Error { code, about, reference, .. } => (code, about, reference),
+            other => panic!("instead of an error, {other:?} came"),
+        }
+    }
+
+    /// All that the daemon has sent before it answers a PING.
+    #[track_caller]
+    pub(crate) fn so_far(&mut self) -> VecDeque<Said> {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            self.say(&Frame::Ping { nonce: 4711, cookie: None });
+            if self.take_within(PATIENCE, |said| matches!(said, Said::Pong(4711))).is_some() {
+                break;
+            }
+            assert!(Instant::now() < end && !self.inbox.ended, "no answer; there is {:?}", self.inbox.said);
+        }
+        // Over a stream it may have been slow, and asked more than once.
+        self.inbox.said.retain(|said| *said != Said::Pong(4711));
+        std::mem::take(&mut self.inbox.said)
+    }
+
+    /// What comes until the end of the stream, or until the daemon says BYE in a datagram.
+    #[track_caller]
+    pub(crate) fn rest(&mut self) -> Vec<Said> {
+        let mut all = Vec::new();
+        loop {
+            let said = self.next();
+            let is_last = matches!((&said, &self.way), (Said::End(_), _) | (Said::Bye(_), Way::Datagrams(_)));
+            all.push(said);
+            if is_last {
+                return all;
+            }
+        }
+    }
+}
+
+impl AsFd for Native {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.way {
+            Way::Stream(stream) => stream.as_fd(),
+            Way::Datagrams(socket) => socket.as_fd(),
+        }
+    }
+}

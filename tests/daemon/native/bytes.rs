@@ -1,0 +1,191 @@
+//! What is sent is what arrives, whatever the bytes and whichever way, and however the stream is cut.
+
+use upcalld::wire::frame::{Frame, Hello, Send};
+
+use super::{DATA, NAMES, everywhere, lab};
+use crate::common::{Native, Place, Said};
+
+/// Every value, and none of them a newline at the end.
+fn all_bytes() -> Vec<u8> {
+    (0..=255).rev().collect()
+}
+
+#[test]
+fn b7_native_to_native() {
+    let daemon = everywhere("");
+    let mut all: Vec<Native> = NAMES.iter().map(|name| Native::join(&daemon, name)).collect();
+    for native in &mut all {
+        native.tell("topic ä", all_bytes());
+    }
+    for native in &mut all {
+        for _ in NAMES {
+            let upcall = native.upcall();
+            assert_eq!((&upcall.topic[..], upcall.payload), ("topic ä", all_bytes()));
+        }
+    }
+}
+
+#[test]
+fn b7_native_to_text() {
+    let daemon = everywhere(DATA);
+    let streams = ["tcp", "unix"].map(|name| {
+        let stream = daemon.join(name);
+        stream.send("\n");
+        stream.expect("\n");
+        stream
+    });
+    // The second of the streams has sent a line, too.
+    streams[0].expect("\n");
+    let datagrams = ["udp", "unix-datagram"].map(|name| daemon.join_datagram(name));
+    for name in NAMES {
+        let mut native = Native::join(&daemon, name);
+        native.tell("", all_bytes());
+        native.tell("", "with its own newline\n");
+        native.say(&Frame::Bye(""));
+        native.rest();
+        for stream in &streams {
+            stream.expect([&all_bytes()[..], b"\nwith its own newline\n"].concat());
+        }
+        for datagram in &datagrams {
+            datagram.expect([&all_bytes()[..], b"\n"].concat());
+            datagram.expect("with its own newline\n");
+        }
+    }
+}
+
+#[test]
+fn b7_text_to_native() {
+    // Text that holds a newline in the middle is two messages on a stream in line mode, so it goes through chunk mode.
+    let config = Place::Tcp.listener("chunk", "framing = \"chunk\"")
+        + &Place::UnixPath.listener("unix-chunk", "framing = \"chunk\"")
+        + &Place::Udp.listener("datagrams", "")
+        + &Place::DatagramAbstract.listener("unix-datagrams", "")
+        + &NAMES.iter().zip(Place::EACH).map(|(name, place)| super::auto(place, name, "")).collect::<String>();
+    let daemon = crate::common::Daemon::start(&config);
+    let mut all: Vec<Native> = NAMES.iter().map(|name| Native::join(&daemon, name)).collect();
+    let bytes = all_bytes();
+    for name in ["chunk", "unix-chunk"] {
+        daemon.connect(name).send(&bytes);
+        for native in &mut all {
+            // A chunk ends at a newline, too.
+            let mut got = native.upcall().payload;
+            while got.len() < bytes.len() {
+                got.extend(native.upcall().payload);
+            }
+            assert_eq!(got, bytes);
+        }
+    }
+    for name in ["datagrams", "unix-datagrams"] {
+        daemon.datagram(name).send(&bytes);
+        for native in &mut all {
+            assert_eq!(native.upcall().payload, bytes);
+        }
+    }
+}
+
+/// B8: a dialogue that is cut in two at every byte has the same answers.
+#[test]
+fn b8_a_stream_is_split_at_every_byte() {
+    for place in [Place::Tcp, Place::UnixPath] {
+        let daemon = lab(place, "", "");
+        let send = |id, payload: &'static [u8]| Frame::Send(Send { id, receipt: true, topic: "t", payload }).to_vec();
+        let dialogue = [
+            Frame::Hello(Hello { name: "split", filters: vec!["nothing"], ..Hello::new(9) }).to_vec(),
+            send(1, b"one"),
+            Frame::Skippable(0xc9).to_vec(),
+            send(2, b""),
+            Frame::Ping { nonce: 5, cookie: None }.to_vec(),
+            Frame::Bye("").to_vec(),
+        ]
+        .concat();
+        let answer = |cut: usize| {
+            let stream = daemon.join("lab");
+            stream.send(&dialogue[..cut]);
+            if cut >= 8 {
+                // What came first is read by itself: somebody else's answer is behind it.
+                Native::join(&daemon, "lab").so_far();
+            }
+            stream.send(&dialogue[cut..]);
+            let mut bytes = &stream.read_until_eof()[..];
+            let mut said = Vec::new();
+            while !bytes.is_empty() {
+                said.push(match Frame::take(&mut bytes).expect("frames") {
+                    Frame::Receipt(receipt) => format!("receipt {} {}", receipt.id, receipt.due),
+                    Frame::Welcome(welcome) => format!("welcome {} {}", welcome.nonce, welcome.last_message),
+                    other => format!("{other:?}"),
+                });
+            }
+            said
+        };
+        let whole = answer(0);
+        assert_eq!(whole[1..], ["receipt 1 0", "receipt 2 0", "Pong { nonce: 5 }", "Bye(\"closed\")"]);
+        for cut in 1..dialogue.len() {
+            let without_due = |said: Vec<String>| -> Vec<String> {
+                said.into_iter().map(|said| said.trim_end_matches(|last: char| last.is_ascii_digit()).into()).collect()
+            };
+            assert_eq!(without_due(answer(cut)), without_due(whole.clone()), "cut at {cut}");
+        }
+    }
+}
+
+/// B9: mutated streams: whatever comes of them, the daemon goes on and the others lose nothing.
+#[test]
+fn b9_mutated_streams() {
+    mutated(1_500);
+}
+
+#[test]
+#[ignore = "slow: 100,000 connections"]
+fn b9_mutated_streams_at_length() {
+    mutated(50_000);
+}
+
+fn mutated(count: usize) {
+    let mut random = fastrand::Rng::with_seed(9);
+    for place in Place::EACH {
+        let mut daemon = lab(place, "", "");
+        let mut witness = Native::join(&daemon, "lab");
+        let mut datagrams = Native::join(&daemon, "lab");
+        let mut appended = 0;
+        for round in 0..count {
+            let first = Frame::Send(Send { id: 1, receipt: true, topic: "a", payload: b"whole" }).to_vec();
+            let mut rest = [
+                Frame::Send(Send { id: 2, receipt: true, topic: "b", payload: b"mutated" }).to_vec(),
+                Frame::Subscribe(upcalld::wire::frame::Filters { request: 1, filters: vec!["a", "b*"] }).to_vec(),
+                Frame::Ping { nonce: 1, cookie: None }.to_vec(),
+                Frame::Bye("").to_vec(),
+            ]
+            .concat();
+            for _ in 0..random.usize(1..5) {
+                let at = random.usize(..rest.len());
+                rest[at] = random.u8(..);
+            }
+            if super::is_datagram(place) {
+                if round % 100 == 0 {
+                    datagrams = Native::join(&daemon, "lab");
+                }
+                datagrams.message += 1;
+                let id = datagrams.message;
+                let first = Frame::Send(Send { id, receipt: true, topic: "a", payload: b"whole" }).to_vec();
+                datagrams.frames(&[first, rest].concat());
+                datagrams.pump(std::time::Duration::ZERO);
+                datagrams.inbox.said.clear();
+            } else {
+                let stream = daemon.join("lab");
+                stream.send([Frame::Hello(Hello::new(1)).to_vec(), first, rest].concat());
+                stream.finish();
+                stream.read_until_eof();
+            }
+            appended += 1;
+            while witness.pump(std::time::Duration::ZERO) {}
+        }
+        // On datagrams a mutation may have used up ids, or ended the session: then only what follows is counted.
+        let whole = |said: &Said| matches!(said, Said::Upcall(upcall) if upcall.payload == b"whole");
+        let end = witness.so_far();
+        let got = end.iter().filter(|said| whole(said)).count();
+        if !super::is_datagram(place) {
+            assert_eq!(got, appended, "the frame before the mistake counts, each time");
+        }
+        assert!(got > 0 && daemon.is_running());
+    }
+}

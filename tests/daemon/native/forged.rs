@@ -1,0 +1,167 @@
+//! Datagrams in another's name, and sessions that move.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::unistd::geteuid;
+use upcalld::wire::frame::datagram::Opening;
+use upcalld::wire::frame::{Ack, Filters, Frame, Hello, Send};
+
+use super::{auto, lab};
+use crate::common::{DEADLINE, Daemon, Datagram, Native, Place, Said, Way, figure, skip, skip_without};
+use crate::forged::{FORGE, forge, in_a_network};
+
+/// S1, S2: 10,000 HELLOs of forged sources, of 1 to 1,200 bytes: nobody is registered, and no more goes out than came in.
+#[test]
+fn s1_s2_forged_hellos() {
+    let Some(daemon) = in_a_network("native s1_s2_forged_hellos", &auto(Place::Udp, "lab", "")) else { return };
+    let said = forge(&daemon, &["native", &daemon.port("lab").to_string(), "10000"]);
+    let numbers: Vec<u64> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let [sent, answered, answers] = numbers[..] else { panic!("{said}") };
+    assert!(sent > 10_000 * 29 && answers > 100, "{said}");
+    assert_eq!(answered, answers * 52, "each answer is one RETRY: {said}");
+    assert!(answered <= sent, "no more than came in: {said}");
+    assert_eq!(daemon.so_far(" joined from "), 0);
+    figure("s1 native", &format!("{said:?}, ratio {:.3}", answered as f64 / sent as f64));
+}
+
+/// S2: whatever the size of a request, its answer is not larger.
+#[test]
+fn s2_no_answer_is_longer_than_its_question() {
+    let daemon = lab(Place::Udp, "trusted = []", "");
+    let mut largest = 0.0f64;
+    for size in (1..=60).chain([100, 500, 1199, 1200]) {
+        let datagram = from_elsewhere(&daemon, size as u8);
+        let hello = Frame::Hello(Hello { padding: 1200, ..Hello::new(7) }).to_vec();
+        let mut request = hello[..size.min(hello.len())].to_vec();
+        if size >= 24 {
+            request = Frame::Hello(Hello { padding: size - 24, ..Hello::new(7) }).to_vec();
+            request.resize(size, 0);
+            let length = (size - 8) as u32;
+            request[4..8].copy_from_slice(&length.to_be_bytes());
+            if size == 24 {
+                request[20..].copy_from_slice(&[7, 0, 0, 0]);
+            } else {
+                let padding = (size - 24) as u16;
+                request[20..24].copy_from_slice(&[7, 0, (padding >> 8) as u8, padding as u8]);
+            }
+        }
+        datagram.send(&request);
+        // The daemon has dealt with it when it has answered somebody else.
+        daemon.summary("summary: left: ");
+        let answer = datagram.receive_now().map_or(0, |answer| answer.len() + 28);
+        assert_eq!(answer > 0, size >= 24, "{size} bytes");
+        largest = largest.max(answer as f64 / (size + 28) as f64);
+    }
+    figure("s2 native", &format!("largest ratio {largest:.3}"));
+    assert!(largest <= 1.0);
+}
+
+/// Another address of the loopback network, so that nobody is asked too often.
+fn from_elsewhere(daemon: &Daemon, number: u8) -> Datagram {
+    let url = daemon.url("lab");
+    let to: std::net::SocketAddr = url.trim_start_matches("udp://").parse().expect("an address");
+    Datagram::open_from(std::net::Ipv4Addr::new(127, 0, 1, number).into(), to)
+}
+
+/// S4: in the name of a registered peer, without its key.
+#[test]
+fn s4_forged_frames_change_nothing() {
+    if !geteuid().is_root() {
+        return skip("native s4_forged_frames_change_nothing", "only root may forge datagrams");
+    }
+    if Command::new("python3").arg("--version").output().is_err() {
+        return skip_without("native s4_forged_frames_change_nothing", "python3");
+    }
+    let daemon = lab(Place::Udp, "trusted = []", "[registry]\nlease = \"3s\"\n");
+    let mut witness = Native::join(&daemon, "lab");
+    let mut victim = Native::join_as(&daemon, "lab", &Hello { filters: vec!["mine"], ..Hello::new(0) });
+    let key = victim.welcome().key;
+    let Way::Datagrams(socket) = &victim.way else { unreachable!() };
+    let from = socket.local().port().to_string();
+    let to = daemon.port("lab").to_string();
+    let frames = [
+        Frame::Ack(Ack { largest: 1, bitmap: 0 }),
+        Frame::Subscribe(Filters { request: 1, filters: vec!["*"] }),
+        Frame::Unsubscribe(Filters { request: 1, filters: vec!["mine"] }),
+        Frame::Send(Send { id: 1, receipt: true, topic: "", payload: b"forged" }),
+        Frame::Ping { nonce: 7, cookie: None },
+        Frame::Ping { nonce: 7, cookie: Some(7) },
+        Frame::Bye(""),
+    ];
+    // No key, a guessed one, one that is nearly right, and that of another session.
+    let keys = [0, 0x1234_5678_9abc_def0, key ^ 1, key ^ 1 << 63, witness.welcome().key];
+    let mut datagrams = vec![Frame::Hello(Hello { padding: 16, ..Hello::new(3) }).to_vec(), b"bye".to_vec()];
+    for key in keys {
+        for frame in &frames {
+            let mut bytes = Vec::new();
+            Opening { key, number: 0 }.write(&mut bytes);
+            frame.write(&mut bytes);
+            datagrams.push(bytes);
+        }
+    }
+    let hex: Vec<String> =
+        datagrams.iter().map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect()).collect();
+    let begin = Instant::now();
+    let mut rounds = 0;
+    while daemon.log().count(" left: lease_expired") == 0 {
+        assert!(begin.elapsed() < DEADLINE, "its lease does not end");
+        let forged = Command::new("python3").args([FORGE, "as", &from, &to]).args(&hex).status();
+        assert!(forged.is_ok_and(|status| status.success()), "the forger works");
+        rounds += 1;
+        assert_eq!(witness.so_far().iter().filter(|said| !matches!(said, Said::Retry(_))).count(), 0);
+        if daemon.log().count(" left: lease_expired") == 0 && rounds == 1 {
+            assert_eq!(witness.tell("mine", "for it").1, 1, "it is there, with its filters");
+            assert_eq!(witness.tell("other", "not for it").1, 0);
+            witness.upcall();
+            witness.upcall();
+        }
+    }
+    assert!(rounds > 1, "they came while it was registered");
+    let took = begin.elapsed();
+    figure("s4 native", &format!("{rounds} rounds of {}, the lease of 3 s ended after {took:?}", hex.len()));
+    assert_eq!(victim.upcall().payload, b"for it");
+    while victim.pump(Duration::ZERO) {}
+    let rest = &victim.inbox.said;
+    assert!(rest.iter().all(|said| matches!(said, Said::Retry(_) | Said::Error { .. })), "{rest:?}");
+    assert!(daemon.counted("bad_key") > 30, "they were looked at");
+}
+
+/// A session moves to a new address with a PING, once that is proved; the old address is nobody then.
+#[test]
+fn a_session_moves() {
+    for trusted in ["", "trusted = []"] {
+        let daemon = lab(Place::Udp, trusted, "");
+        let mut other = Native::join(&daemon, "lab");
+        let mut native = Native::join(&daemon, "lab");
+        other.tell("", "1");
+        assert_eq!(native.upcall().payload, b"1");
+        let new = Way::Datagrams(Datagram::open(&daemon.url("lab")));
+        let old = std::mem::replace(&mut native.way, new);
+        // From the new address, nothing counts but PING.
+        native.send("", "from nowhere");
+        native.say(&Frame::Ping { nonce: 77, cookie: None });
+        let Said::Retry(cookie) = native.take(|said| matches!(said, Said::Retry(_))) else { unreachable!() };
+        native.say(&Frame::Ping { nonce: 78, cookie: Some(cookie ^ 1) });
+        let Said::Retry(again) = native.take(|said| matches!(said, Said::Retry(_))) else { unreachable!() };
+        assert_eq!(again, cookie);
+        other.tell("", "2");
+        assert!(native.take_within(Duration::from_millis(100), |said| matches!(said, Said::Upcall(_))).is_none());
+        native.say(&Frame::Ping { nonce: 79, cookie: Some(cookie) });
+        native.take(|said| matches!(said, Said::Pong(79)));
+        assert_eq!(native.upcall().payload, b"2", "what went to the old address is sent again");
+        other.tell("", "3");
+        assert_eq!(native.upcall().payload, b"3");
+        assert_eq!(native.message, 1);
+        native.send_again(1, "", b"4");
+        assert!(matches!(native.take(|said| matches!(said, Said::Receipt(_))), Said::Receipt(r) if r.sequence == 4));
+        // What comes from the old one, late, is nobody's.
+        let new = std::mem::replace(&mut native.way, old);
+        native.send("", "from the past");
+        native.say(&Frame::Bye(""));
+        native.way = new;
+        native.message -= 1;
+        assert_eq!(native.tell("", "5"), (5, 1), "it is still here");
+        assert_eq!(daemon.so_far(" left: "), 0);
+    }
+}

@@ -1,0 +1,103 @@
+//! Acknowledged delivery through a relay that loses, doubles and reorders.
+
+use std::time::{Duration, Instant};
+
+use upcalld::wire::frame::{Frame, Hello, Role};
+
+use super::relay::Relay;
+use super::{auto, lab};
+use crate::common::{DEADLINE, Daemon, Native, Place, Said, figure};
+
+/// F10: nothing lost, nothing twice, in order.
+fn f10(place: Place, count: u64) {
+    let daemon = Daemon::start(&(auto(place, "lab", "") + &auto(Place::UnixPath, "clean", "")));
+    let relay = Relay::start(&daemon.url("lab"), 10);
+    let mut native = Native::connect(relay.url());
+    native.register(&Hello::new(0));
+    let mut sender = Native::join_as(&daemon, "clean", &Hello { role: Role::SendOnly, ..Hello::new(0) });
+    let begin = Instant::now();
+    let (mut told, mut got, mut last) = (0, 0, Instant::now());
+    while got < count {
+        // As fast as it is taken: the daemon's window is what is tested, not its policy for the slow.
+        while told < count && told < got + 2000 {
+            sender.tell("", format!("{told}"));
+            told += 1;
+        }
+        native.pump(Duration::from_millis(50));
+        while let Some(said) = native.inbox.said.pop_front() {
+            if let Said::Upcall(upcall) = said {
+                assert_eq!((upcall.sequence, upcall.payload), (got + 1, format!("{got}").into_bytes()));
+                (got, last) = (got + 1, Instant::now());
+            }
+        }
+        assert!(last.elapsed() < DEADLINE, "nothing comes after {got} of {count}");
+    }
+    // And the other way: what it sends is appended once.
+    for number in 0..20 {
+        assert_eq!(native.tell("", format!("{number}")), (count + number + 1, 0));
+    }
+    let (passed, lost, doubled, late) = relay.counts();
+    let inbox = &native.inbox;
+    figure(
+        "f10",
+        &format!(
+            "{place:?}: {count} upcalls in {:?}; of the datagrams, {passed} passed, {lost} lost, {doubled} doubled, \
+             {late} late; {} came again",
+            begin.elapsed(),
+            inbox.duplicates
+        ),
+    );
+    assert!(lost > 0 && doubled > 0 && late > 0);
+}
+
+#[test]
+fn f10_udp() {
+    f10(Place::Udp, 5_000);
+}
+
+#[test]
+fn f10_unix_datagram() {
+    f10(Place::DatagramAbstract, 5_000);
+}
+
+#[test]
+#[ignore = "slow: 100,000 upcalls through a lossy relay"]
+fn f10_udp_at_length() {
+    f10(Place::Udp, 100_000);
+}
+
+#[test]
+#[ignore = "slow: 100,000 upcalls through a lossy relay"]
+fn f10_unix_datagram_at_length() {
+    f10(Place::DatagramAbstract, 100_000);
+}
+
+/// F11: to a peer that is silent, no more goes than the timing allows: at most ten at first, and then by timeouts of 1 s and
+/// more that double, two at a time, until its lease ends.
+#[test]
+fn f11_a_silent_peer() {
+    for place in [Place::Udp, Place::DatagramAbstract] {
+        let daemon = lab(place, "", "[registry]\nlease = \"5s\"\n");
+        let mut silent = Native::join(&daemon, "lab");
+        silent.acknowledges = false;
+        let mut sender = Native::join_as(&daemon, "lab", &Hello { role: Role::SendOnly, ..Hello::new(0) });
+        for _ in 0..200 {
+            // One turn each, so that each could be a datagram.
+            sender.tell("", "x");
+        }
+        let begin = Instant::now();
+        while daemon.log().count(" left: lease_expired") == 0 {
+            silent.pump(Duration::from_millis(20));
+            if !sender.pump(Duration::ZERO) {
+                sender.say(&Frame::Ping { nonce: 1, cookie: None });
+            }
+            assert!(begin.elapsed() < DEADLINE, "its lease does not end");
+        }
+        while silent.pump(Duration::ZERO) {}
+        let numbered = silent.inbox.numbered;
+        figure("f11", &format!("{place:?}: {numbered} datagrams in {:?}", begin.elapsed()));
+        // Timeouts at 1, 3 and 7 s at the earliest 3/4 of that: three before the lease of 5 s ends.
+        assert!((10..=10 + 3 * 2).contains(&numbered), "{numbered} datagrams");
+        assert!(silent.inbox.said.iter().filter(|said| matches!(said, Said::Upcall(_))).count() < 200);
+    }
+}

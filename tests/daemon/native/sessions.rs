@@ -1,0 +1,263 @@
+//! Sessions: resumed where they were, by their owners only.
+
+use upcalld::wire::frame::{Code, Filters, Frame, Gap, GapReason, Hello, Resume, Role};
+
+use super::{auto, is_datagram, lab, over_each};
+use crate::common::{Daemon, Native, Place, Said};
+
+over_each!(
+    f18_what_was_missed_is_replayed,
+    f18_what_the_ring_does_not_hold_is_a_gap,
+    f19_killed_in_the_middle,
+    s18_strangers_do_not_resume,
+    s18_nobody_resumes_before_its_start,
+    a_resume_over_a_live_connection,
+    a_session_ends_in_time,
+    a_session_keeps_what_it_was,
+    a_session_belongs_to_its_listener,
+);
+
+const SMALL: &str =
+    "[log]\nsize = \"1MiB\"\n[slow_consumer]\nmax_behind = \"512KiB\"\n[upcall]\nmax_message = \"4KiB\"\n";
+
+/// What is left of a client that is gone.
+struct Gone {
+    session: Resume,
+    message: u64,
+    request: u32,
+}
+
+/// The client is gone without a word; the daemon notices.
+fn vanish(daemon: &Daemon, native: Native) -> Gone {
+    let ended = daemon.log().count(" left: ");
+    let gone = Gone { session: native.session(), message: native.message, request: native.request };
+    let is_stream = matches!(native.way, crate::common::Way::Stream(_));
+    drop(native);
+    if is_stream {
+        daemon.wait_log_count(" left: ", ended + 1);
+    }
+    gone
+}
+
+impl Gone {
+    fn back(&self, daemon: &Daemon) -> Native {
+        self.back_as(daemon, &Hello::new(0))
+    }
+
+    fn back_as(&self, daemon: &Daemon, hello: &Hello<'_>) -> Native {
+        let mut native = Native::connect(&daemon.url("lab"));
+        native.register(&Hello { resume: Some(self.session), ..hello.clone() });
+        (native.message, native.request) = (self.message, self.request);
+        native
+    }
+}
+
+fn f18_what_was_missed_is_replayed(place: Place) {
+    let daemon = lab(place, "", "");
+    let mut native = Native::join(&daemon, "lab");
+    let mut sender = Native::join_as(&daemon, "lab", &Hello { role: Role::SendOnly, ..Hello::new(0) });
+    sender.tell("", "0");
+    assert_eq!(native.upcall().payload, b"0");
+    let gone = vanish(&daemon, native);
+    for number in 1..=1000 {
+        sender.tell("", format!("{number}"));
+    }
+    let mut native = gone.back(&daemon);
+    let welcome = native.welcome();
+    assert_eq!((welcome.resumed, welcome.start, welcome.next), (true, 2, 1002));
+    sender.tell("", "1001");
+    for number in 1..=1001 {
+        assert_eq!(native.upcall().payload, format!("{number}").as_bytes());
+    }
+    assert!(native.so_far().is_empty());
+}
+
+fn f18_what_the_ring_does_not_hold_is_a_gap(place: Place) {
+    let daemon = lab(place, "", SMALL);
+    let mut native = Native::join(&daemon, "lab");
+    let mut sender = Native::join_as(&daemon, "lab", &Hello { role: Role::SendOnly, ..Hello::new(0) });
+    sender.tell("", "0");
+    native.upcall();
+    let gone = vanish(&daemon, native);
+    for number in 1..=1000 {
+        sender.tell("", format!("{number:02000}"));
+    }
+    let mut native = gone.back(&daemon);
+    assert_eq!(native.welcome().start, 2);
+    let Said::Gap(gap) = native.take(|said| matches!(said, Said::Gap(_) | Said::Upcall(_))) else { panic!("no gap") };
+    let Gap { first, last, reason } = gap;
+    assert!(first == 2 && (400..600).contains(&last) && reason == GapReason::Evicted, "{gap:?}");
+    for sequence in last + 1..=1001 {
+        assert_eq!(native.upcall().payload, format!("{:02000}", sequence - 1).as_bytes());
+    }
+    assert!(native.so_far().is_empty());
+}
+
+/// F19: in the middle of a frame; and with SENDs of which no receipt was seen.
+fn f19_killed_in_the_middle(place: Place) {
+    let daemon = lab(place, "", "");
+    let mut witness = Native::join(&daemon, "lab");
+    let mut native = Native::join(&daemon, "lab");
+    for round in 0..20u64 {
+        // Two that count, of which no receipt is read, and one that is cut off.
+        let cut = Frame::Send(upcalld::wire::frame::Send {
+            id: native.message + 3,
+            receipt: true,
+            topic: "",
+            payload: b"cut off",
+        });
+        native.send("", format!("{round} a"));
+        native.send("", format!("{round} b"));
+        native.frames(&cut.to_vec()[..10 + round as usize % 10]);
+        let sent = native.message;
+        assert_eq!(witness.upcall().payload, format!("{round} a").as_bytes());
+        assert_eq!(witness.upcall().payload, format!("{round} b").as_bytes());
+        native = vanish(&daemon, native).back(&daemon);
+        assert_eq!(native.welcome().last_message, sent);
+        for (id, text) in [(sent - 1, "a"), (sent, "b")] {
+            native.send_again(id, "", format!("{round} {text}").as_bytes());
+            let receipt = native.take(|said| matches!(said, Said::Receipt(_)));
+            assert!(matches!(receipt, Said::Receipt(receipt) if receipt.id == id && receipt.repeat), "{receipt:?}");
+        }
+        native.inbox.said.clear();
+    }
+    assert!(witness.so_far().is_empty(), "nothing was appended twice");
+}
+
+#[track_caller]
+fn refused(daemon: &Daemon, listener: &str, resume: Resume, with: Code) {
+    let mut other = Native::connect(&daemon.url(listener));
+    let answer = other.greet(&Hello { resume: Some(resume), ..Hello::new(0) });
+    assert!(matches!(answer, Said::Error { code, .. } if code == with), "{answer:?}");
+}
+
+/// S18
+fn s18_strangers_do_not_resume(place: Place) {
+    let daemon = lab(place, "", "");
+    let mut one = Native::join(&daemon, "lab");
+    let mut other = Native::join(&daemon, "lab");
+    let mut ended = Native::join(&daemon, "lab");
+    let (mine, theirs, gone) = (one.session(), other.session(), ended.session());
+    ended.say(&Frame::Bye(""));
+    ended.rest();
+    let detached = Native::join(&daemon, "lab");
+    let away = vanish(&daemon, detached).session;
+    for target in [mine, away] {
+        for secret in [theirs.secret, gone.secret, [0; 16]] {
+            refused(&daemon, "lab", Resume { secret, ..target }, Code::UnknownSession);
+        }
+        for byte in 0..16 {
+            let mut secret = target.secret;
+            secret[byte] ^= 1 << (byte % 8);
+            refused(&daemon, "lab", Resume { secret, ..target }, Code::UnknownSession);
+        }
+    }
+    refused(&daemon, "lab", Resume { id: mine.id, ..theirs }, Code::UnknownSession);
+    refused(&daemon, "lab", Resume { id: 1 << 47, ..theirs }, Code::UnknownSession);
+    refused(&daemon, "lab", gone, Code::UnknownSession);
+    // Nobody has noticed anything.
+    assert_eq!(one.tell("", "x").1, if is_datagram(place) { 2 } else { 1 });
+    assert_eq!((one.upcall().payload, other.upcall().payload), (b"x".to_vec(), b"x".to_vec()));
+}
+
+/// S18: what was said before a session began is not to be had by resuming it.
+fn s18_nobody_resumes_before_its_start(place: Place) {
+    let daemon = lab(place, "", "");
+    let mut early = Native::join(&daemon, "lab");
+    for _ in 0..10 {
+        early.tell("", "secret");
+    }
+    let native = Native::join(&daemon, "lab");
+    assert_eq!(native.welcome().start, 11);
+    let session = native.session();
+    for last in [0, 5, 9, 11, u64::MAX] {
+        refused(&daemon, "lab", Resume { last, ..session }, Code::Malformed);
+    }
+    let gone = vanish(&daemon, native);
+    for last in [0, 5, 9, 11, u64::MAX] {
+        refused(&daemon, "lab", Resume { last, ..session }, Code::Malformed);
+    }
+    // The session is still there for who asks for what is its.
+    let mut native = gone.back(&daemon);
+    assert_eq!(native.welcome().start, 11);
+    early.tell("", "open");
+    assert_eq!(native.upcall().payload, b"open");
+}
+
+fn a_resume_over_a_live_connection(place: Place) {
+    let daemon = lab(place, "", "");
+    let mut sender = Native::join(&daemon, "lab");
+    let mut old = Native::join(&daemon, "lab");
+    sender.tell("", "1");
+    assert_eq!(old.upcall().payload, b"1");
+    let mut new = old.resume(&daemon.url("lab"));
+    let rest = old.rest();
+    assert!(rest.contains(&Said::Bye("superseded".into())), "{rest:?}");
+    assert_eq!(sender.tell("", "2").1, 1, "it counts once");
+    assert_eq!(new.upcall().payload, b"2");
+    assert_eq!(new.tell("", "3"), (3, 1));
+    // The old one is nobody now.
+    if is_datagram(place) {
+        old.send("", "from the past");
+        assert!(matches!(sender.so_far().pop_back(), Some(Said::Upcall(upcall)) if upcall.payload == b"3"));
+    }
+    daemon.wait_log(" left: superseded");
+}
+
+fn a_session_ends_in_time(place: Place) {
+    let daemon = lab(place, "", "[registry]\nsession_ttl = \"1s\"\nlease = \"1s\"\n");
+    let native = Native::join(&daemon, "lab");
+    let session = native.session();
+    drop(native);
+    daemon.wait_log(" left: ");
+    // Whether it is there still is asked with the right secret and a position that cannot be.
+    let until = std::time::Instant::now() + crate::common::DEADLINE;
+    loop {
+        let resume = Some(Resume { last: u64::MAX, ..session });
+        match Native::connect(&daemon.url("lab")).greet(&Hello { resume, ..Hello::new(0) }) {
+            Said::Error { code: Code::Malformed, .. } => {}
+            Said::Error { code: Code::UnknownSession, .. } => break,
+            other => panic!("{other:?}"),
+        }
+        assert!(std::time::Instant::now() < until, "the session stays");
+    }
+    refused(&daemon, "lab", session, Code::UnknownSession);
+}
+
+/// Filters, role, message and request ids.
+fn a_session_keeps_what_it_was(place: Place) {
+    let daemon = lab(place, "", "");
+    let mut sender = Native::join(&daemon, "lab");
+    let hello = Hello { role: Role::ReceiveOnly, filters: vec!["a"], name: "keeper", ..Hello::new(0) };
+    let mut native = Native::join_as(&daemon, "lab", &hello);
+    assert_eq!(native.subscribe(true, &["b"]).1, ["a", "b"]);
+    let gone = vanish(&daemon, native);
+    for topic in ["a", "b", "c", "a"] {
+        sender.tell(topic, topic);
+    }
+    // What it says now has no meaning.
+    let mut native = gone.back_as(&daemon, &Hello { filters: vec!["c"], name: "thief", ..Hello::new(0) });
+    assert_eq!([(); 3].map(|()| native.upcall().sequence), [1, 2, 4]);
+    native.send("", "no");
+    assert_eq!(native.error().0, Code::NotPermitted);
+    assert_eq!(native.subscribe(false, &["a"]).1, ["b"], "requests go on, too");
+    native.say(&Frame::Subscribe(Filters { request: 2, filters: vec!["c"] }));
+    native.so_far();
+    assert_eq!(daemon.log().count("(thief)"), 0);
+    daemon.wait_log_count("(keeper)", 2);
+}
+
+/// Rules are a listener's: a session that began at one is not taken to another.
+fn a_session_belongs_to_its_listener(place: Place) {
+    let daemon = Daemon::start(&(auto(place, "lab", "role = \"input\"") + &auto(place, "other", "")));
+    let mut early = Native::join(&daemon, "other");
+    let native = Native::join(&daemon, "lab");
+    early.tell("", "not for those who only send");
+    let session = native.session();
+    refused(&daemon, "other", session, Code::UnknownSession);
+    let gone = vanish(&daemon, native);
+    refused(&daemon, "other", session, Code::UnknownSession);
+    let mut native = gone.back(&daemon);
+    assert!(native.welcome().resumed);
+    assert!(native.so_far().is_empty());
+}

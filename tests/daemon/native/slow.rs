@@ -1,0 +1,185 @@
+//! Native endpoints that do not read, and what the others, and the daemon's end, make of them.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use upcalld::wire::frame::{Code, GapReason, Hello, Role, kind};
+
+use super::{auto, is_datagram, lab, over_each};
+use crate::common::{DEADLINE, Daemon, Native, Place, Said, Way};
+
+over_each!(
+    f3_what_is_skipped_is_announced,
+    f4_inputs_wait_for_ever,
+    f13_everything_pending_is_delivered,
+    who_only_sends_hears_nothing_of_a_full_socket,
+);
+
+const LIMITS: &str = "[log]\nsize = \"2MiB\"\n[slow_consumer]\nmax_behind = \"256KiB\"\npatience = \"0s\"\n";
+
+/// A client that says this much before it looks at anything; it reads what comes for itself on the way.
+fn flood(sender: &mut Native, count: usize, size: usize) {
+    for number in 0..count {
+        let mut payload = format!("{number} ").into_bytes();
+        payload.resize(size, b'x');
+        sender.tell("", payload);
+        while sender.pump(Duration::ZERO) {}
+        sender.inbox.said.clear();
+    }
+}
+
+/// F3: received and announced are what was sent, exactly; the inbox has judged every hole. Messages of a size that no
+/// socket buffer is a multiple of, so that the overrun comes in the middle of a record.
+fn f3_what_is_skipped_is_announced(place: Place) {
+    let daemon = lab(place, "", &format!("{LIMITS}policy = \"skip\"\n"));
+    let mut slow = match place {
+        Place::Tcp => {
+            let narrow = crate::common::Stream::connect_narrow(&daemon.url("lab"));
+            let mut slow = Native::over(Way::Stream(narrow));
+            slow.register(&Hello::new(0));
+            slow
+        }
+        _ => Native::join(&daemon, "lab"),
+    };
+    let mut sender = Native::join_as(&daemon, "lab", &Hello { role: Role::SendOnly, ..Hello::new(0) });
+    let (mut sent, mut received, mut missed, mut gaps) = (0, 0, 0, 0);
+    for round in 0..4 {
+        flood(&mut sender, 1200, 3001 + round);
+        sent += 1200;
+        // Half of what there is, and then on with the flood: gaps in the middle, too.
+        let until = if round < 3 { sent - 400 } else { sent };
+        let end = Instant::now() + DEADLINE;
+        while slow.inbox.position < until {
+            assert!(Instant::now() < end, "{} of {sent} are dealt with", slow.inbox.position);
+            slow.pump(Duration::from_millis(100));
+            for said in slow.inbox.said.drain(..) {
+                match said {
+                    Said::Upcall(upcall) => {
+                        assert!(upcall.payload.ends_with(b"xxxxxxxxxx") && upcall.payload.len() >= 3001);
+                        received += 1;
+                    }
+                    Said::Gap(gap) => {
+                        assert_eq!(gap.reason, GapReason::SlowConsumer);
+                        missed += gap.last - gap.first + 1;
+                        gaps += 1;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+    }
+    assert_eq!(received + missed, sent, "{gaps} gaps");
+    assert!(gaps > 0 && missed > 0 && received > 0, "{gaps} gaps, {missed} missed, {received} received");
+    // It goes on as if nothing had been.
+    let (_, due) = sender.tell("", "after all");
+    assert_eq!((due, slow.upcall().payload), (1, b"after all".to_vec()));
+}
+
+/// F4: inputs wait for whoever does not read, even for a sender that reads nothing of its own; when all read, nothing is lost.
+fn f4_inputs_wait_for_ever(place: Place) {
+    let limits = LIMITS.replace("\"0s\"", "\"forever\"");
+    let daemon = lab(place, "", &limits);
+    let mut slow = Native::join(&daemon, "lab");
+    let mut reader = Native::join(&daemon, "lab");
+    let url = daemon.url("lab");
+    let (count, size) = (1000u64, 3000);
+    let sender = std::thread::spawn(move || {
+        let mut sender = Native::connect(&url);
+        sender.register(&Hello { role: Role::SendOnly, ..Hello::new(0) });
+        flood(&mut sender, count as usize, size);
+    });
+    // It reads all along; the inputs stop when the other one is far enough behind.
+    let mut seen = 0;
+    while reader.pump(Duration::from_millis(300)) {
+        seen = reader.inbox.position;
+    }
+    assert!(seen < count, "inputs wait");
+    slow.pump(Duration::ZERO);
+    let end = Instant::now() + DEADLINE;
+    while slow.inbox.position < count || reader.inbox.position < count {
+        assert!(Instant::now() < end, "{} and {} of {count}", slow.inbox.position, reader.inbox.position);
+        slow.pump(Duration::from_millis(5));
+        reader.pump(Duration::from_millis(5));
+    }
+    sender.join().expect("the sender has all its receipts");
+    for native in [&slow, &reader] {
+        let upcalls = native.inbox.said.iter().filter(|said| matches!(said, Said::Upcall(_))).count();
+        assert_eq!(upcalls as u64, count);
+    }
+}
+
+/// While inputs wait, a SEND in a datagram is answered by `busy`, and taken when it is repeated; its id stays.
+#[test]
+fn busy_over_datagrams() {
+    for place in [Place::Udp, Place::DatagramAbstract] {
+        let config =
+            auto(place, "lab", "") + &auto(Place::UnixPath, "streams", "") + &LIMITS.replace("\"0s\"", "\"forever\"");
+        let daemon = Daemon::start(&config);
+        let mut slow = Native::join(&daemon, "streams");
+        let mut sender = Native::join_as(&daemon, "lab", &Hello { role: Role::SendOnly, ..Hello::new(0) });
+        let payload = vec![b'x'; 3000];
+        let (mut count, mut refused) = (0, false);
+        while !refused {
+            let id = sender.send("", &payload);
+            let answer = sender.take(|said| matches!(said, Said::Receipt(_) | Said::Error { .. }));
+            match answer {
+                Said::Receipt(receipt) => {
+                    assert_eq!((receipt.id, receipt.sequence), (id, id));
+                    count += 1;
+                }
+                Said::Error { code: Code::Busy, about: kind::SEND, reference, .. } => {
+                    assert_eq!(reference, id);
+                    refused = true;
+                }
+                other => panic!("{other:?}"),
+            }
+            assert!(count < 10_000, "nobody is busy");
+        }
+        // Everything else is answered.
+        assert!(sender.so_far().is_empty());
+        for sequence in 1..=count {
+            assert_eq!(slow.upcall().sequence, sequence);
+        }
+        sender.message -= 1;
+        assert_eq!(sender.tell("", "at last"), (count + 1, 1));
+        assert_eq!(slow.upcall().payload, b"at last");
+    }
+}
+
+/// F13: SIGTERM with thousands pending: whoever reads gets everything, acknowledged datagrams too.
+fn f13_everything_pending_is_delivered(place: Place) {
+    let mut daemon = Daemon::start(&(auto(place, "lab", "") + "[daemon]\nshutdown_grace = \"30s\"\n"));
+    let mut readers: Vec<Native> = (0..5).map(|_| Native::join(&daemon, "lab")).collect();
+    let mut sender = Native::join_as(&daemon, "lab", &Hello { role: Role::SendOnly, ..Hello::new(0) });
+    let count = 3000;
+    for number in 0..count {
+        sender.tell("", format!("{number:0100}"));
+    }
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait_log("draining: ");
+    for (index, reader) in readers.iter_mut().enumerate() {
+        let rest = reader.rest();
+        let upcalls = rest.iter().filter(|said| matches!(said, Said::Upcall(_))).count();
+        assert_eq!(upcalls, count, "reader {index}");
+        assert!(rest.contains(&Said::Bye("shutdown".into())), "{:?}", rest.last());
+    }
+    assert!(sender.rest().contains(&Said::Bye("shutdown".into())));
+    drop((readers, sender));
+    assert_eq!(daemon.wait_exit().code(), Some(0));
+    assert!(!is_datagram(place) || !daemon.log().text().contains("did not read everything"));
+}
+
+/// Who only sends, and does not read its receipts, gets nothing else when it does.
+fn who_only_sends_hears_nothing_of_a_full_socket(place: Place) {
+    let daemon = lab(place, "", "[slow_consumer]\npatience = \"0s\"\n");
+    let mut other = Native::join(&daemon, "lab");
+    let mut sender = Native::join_as(&daemon, "lab", &Hello { role: Role::SendOnly, ..Hello::new(0) });
+    for _ in 0..300 {
+        sender.send("", "x");
+        other.tell("", "not for those who only send");
+        while other.pump(Duration::ZERO) {}
+        other.inbox.said.clear();
+    }
+    let said = sender.so_far();
+    assert!(!said.is_empty() && said.iter().all(|said| matches!(said, Said::Receipt(_))), "{said:?}");
+}
