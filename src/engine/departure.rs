@@ -168,7 +168,8 @@ impl Engine {
         let (cursor, missed) = self.log.ring(endpoint.rendition()).pass(&reading, usize::MAX);
         self.counters.skipped += missed as u64;
         endpoint.cursor = cursor;
-        if endpoint.outbox.is_none() {
+        // One that is about to be written to is so once only, and then found to have nothing left.
+        if endpoint.outbox.is_none() && endpoint.delivery != Delivery::Ready {
             self.caught_up(now, id);
         }
     }
