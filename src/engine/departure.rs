@@ -185,9 +185,7 @@ impl Engine {
         self.forget_silence(id);
         self.leave_recovery(id);
         let Some(mut endpoint) = self.registry.remove(id) else { return };
-        if let Some(lease) = &endpoint.lease {
-            self.leases.remove(&(lease.entered, id));
-        }
+        self.leases.remove(id);
         if let Some(courier) = endpoint.courier_mut() {
             self.keys.remove(&courier.welcome().key);
         }

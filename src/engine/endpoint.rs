@@ -1,7 +1,5 @@
 //! An endpoint: a registered client, and where it stands between the log and its socket.
 
-use std::time::Duration;
-
 use super::courier::Courier;
 use super::log::Rendition;
 use super::outbox::Outbox;
@@ -70,16 +68,6 @@ pub(super) enum Delivery {
     Deaf,
 }
 
-/// How long a datagram endpoint stays, on the clock that counts suspend.
-#[derive(Debug)]
-pub(super) struct Lease {
-    pub(super) until: Time,
-    /// The deadline that is entered for it: a renewal only moves `until`.
-    pub(super) entered: Time,
-    /// How long inputs had been held in all when it was renewed: while they are, no renewal is read.
-    pub(super) held: Duration,
-}
-
 /// What an endpoint speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Speech {
@@ -134,8 +122,6 @@ pub struct Endpoint {
     pub(super) speech: Speech,
     /// Beside the speech, and not in it: so it takes less room.
     pub(super) native: Option<Box<Native>>,
-    /// Streams have none.
-    pub(super) lease: Option<Box<Lease>>,
     pub(super) delivery: Delivery,
     /// Meaningless while it is caught up, but never behind where it was when it was registered.
     pub(super) cursor: Cursor,
@@ -150,11 +136,6 @@ impl Endpoint {
     /// Whether upcalls are due to it.
     pub fn receives(&self) -> bool {
         self.receives
-    }
-
-    /// When its lease ends, on the clock that counts suspend, if it has one.
-    pub fn lease(&self) -> Option<Time> {
-        self.lease.as_ref().map(|lease| lease.until)
     }
 
     /// Whether every input is due to it.

@@ -12,6 +12,7 @@ mod endpoint;
 mod entropy;
 mod gate;
 mod invariants;
+mod lease;
 mod limiter;
 mod log;
 mod native;
@@ -36,7 +37,7 @@ use crate::address::{Peer, Transport};
 use crate::wire::format::Fields;
 use crate::wire::frame::Upcall;
 use crate::wire::reason::Refusal;
-use endpoint::Lease;
+use lease::Leases;
 use log::Log;
 use outbox::CutRecords;
 use registry::Registry;
@@ -82,9 +83,7 @@ pub struct Engine {
     cut_records: CutRecords,
     deadlines: BTreeSet<(Time, EndpointId, Deadline)>,
     unfinished: HashMap<EndpointId, Unfinished>,
-    /// When a lease may have ended, on the clock that counts suspend: one entry for each datagram endpoint. A renewal
-    /// changes the endpoint only, and what is found here too early is entered again.
-    leases: BTreeSet<(Time, EndpointId)>,
+    leases: Leases,
     ready: Vec<EndpointId>,
     events: VecDeque<Event>,
     counters: Counters,
@@ -153,7 +152,7 @@ impl Engine {
             cut_records: CutRecords::default(),
             deadlines: BTreeSet::new(),
             unfinished: HashMap::new(),
-            leases: BTreeSet::new(),
+            leases: Leases::default(),
             ready: Vec::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
@@ -181,30 +180,9 @@ impl Engine {
         self.counters.registered += 1;
         self.begin_deciding(now, id, who.opening);
         if who.transport.is_datagram() {
-            let until = now.boot + self.settings.lease;
-            let held = self.held_until(now.time);
-            self.leases.insert((until, id));
-            if let Some(endpoint) = self.registry.get_mut(id) {
-                endpoint.lease = Some(Box::new(Lease { until, entered: until, held }));
-            }
+            self.grant_lease(now, id);
         }
         Ok(id)
-    }
-
-    /// Renews the lease of a datagram endpoint.
-    pub fn renew(&mut self, now: Now, id: EndpointId) {
-        let held = self.held_until(now.time);
-        let Some(endpoint) = self.registry.get_mut(id) else { return };
-        endpoint.heard = now.time;
-        if let Some(lease) = &mut endpoint.lease {
-            (lease.until, lease.held) = (now.boot + self.settings.lease, held);
-            if lease.until < lease.entered {
-                // Leases have become shorter.
-                self.leases.remove(&(lease.entered, id));
-                self.leases.insert((lease.until, id));
-                lease.entered = lease.until;
-            }
-        }
     }
 
     /// Takes one input from an endpoint: appends it to the log, due to everyone whom the audience names. `None` if the

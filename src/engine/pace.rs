@@ -127,37 +127,7 @@ impl Engine {
             }
         }
         self.sessions.expire(now.time);
-        while let Some((deadline, id)) = self.leases.first().copied()
-            && deadline <= now.boot
-        {
-            self.leases.pop_first();
-            self.lease_may_be_over(now, id);
-        }
-    }
-
-    /// When [`Engine::expire`] has to be called for a lease, on the clock that counts suspend. May be early by what was
-    /// renewed since.
-    pub fn lease_deadline(&self) -> Option<Time> {
-        self.leases.first().map(|(deadline, _)| *deadline)
-    }
-
-    fn lease_may_be_over(&mut self, now: Now, id: EndpointId) {
-        let (held, holding) = (self.held_until(now.time), self.held_since.is_some());
-        let Some(endpoint) = self.registry.get_mut(id) else { return };
-        let is_native = endpoint.is_native();
-        let Some(lease) = endpoint.lease.as_mut() else { return };
-        let pardon = held.saturating_sub(lease.held);
-        if lease.until <= now.boot && !is_native && (holding || !pardon.is_zero()) {
-            // Its renewals may be waiting to be read, with everybody's inputs. Those of native ones are read all the same:
-            // one that has vanished must not hold everybody for ever.
-            (lease.until, lease.held) = (now.boot + pardon.max(Duration::from_secs(1)), held);
-        }
-        if lease.until > now.boot {
-            lease.entered = lease.until;
-            self.leases.insert((lease.until, id));
-        } else {
-            self.lost(now, id, Reason::LeaseExpired);
-        }
+        self.end_leases(now);
     }
 
     /// Enters an endpoint whose socket is full among those that are behind, or moves it there.

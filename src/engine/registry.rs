@@ -99,7 +99,6 @@ impl Registry {
             everyone: 0,
             speech,
             native: None,
-            lease: None,
             delivery,
             cursor: Cursor::at(next),
             until: if receives { u64::MAX } else { next },

@@ -279,7 +279,7 @@ impl World {
         let texts = self.clients.values().filter(|client| client.datagrams.is_some() && client.ended.is_none());
         for (id, lease) in texts.map(|client| (client.id, client.lease)) {
             // While inputs were held, its renewals might have been waiting to be read.
-            let extended = self.engine.endpoint(id).and_then(|endpoint| endpoint.lease());
+            let extended = self.engine.lease(id);
             let extended = self.engine.counters().waits > 0 && extended.is_some_and(|lease| lease > now);
             assert!(lease > now || extended, "the lease of {id:?} should have ended");
         }
