@@ -73,7 +73,7 @@ impl Engine {
 
     /// An endpoint has said nothing for long enough.
     pub(super) fn is_silent(&mut self, now: Now, id: EndpointId) {
-        let Some((_, held)) = self.silences.remove(&id) else { return };
+        let Some((_, held)) = self.take_silence(id) else { return };
         let pardon = self.held_until(now.time).saturating_sub(held);
         if !pardon.is_zero() {
             // What it has said may be waiting to be read, with everybody's inputs.
@@ -99,9 +99,18 @@ impl Engine {
         }
     }
 
+    /// Takes out when an endpoint would be found silent. A crowd that comes at once is soon decided: its memory is given back.
+    fn take_silence(&mut self, id: EndpointId) -> Option<(super::Time, Duration)> {
+        let taken = self.silences.remove(&id);
+        if self.silences.capacity() > 4 * self.silences.len().max(16) {
+            self.silences.shrink_to(2 * self.silences.len());
+        }
+        taken
+    }
+
     /// It no longer matters whether an endpoint says something.
     pub(super) fn forget_silence(&mut self, id: EndpointId) {
-        if let Some((until, _)) = self.silences.remove(&id) {
+        if let Some((until, _)) = self.take_silence(id) {
             self.deadlines.remove(&(until, id, Deadline::Silence));
         }
         if let Some(endpoint) = self.registry.get(id) {
