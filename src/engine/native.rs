@@ -61,9 +61,6 @@ impl Engine {
         if !matches!(endpoint.speech, Speech::Greeting) || endpoint.leaving.is_some() {
             return wrong(Code::Unexpected, "it was welcomed already");
         }
-        if !(hello.versions.0..=hello.versions.1).contains(&VERSION) {
-            return wrong(Code::Version, "only version 1 is spoken here");
-        }
         let is_new = hello.resume.is_none();
         if is_new && hello.since.is_some() && !terms.history {
             return wrong(Code::NotPermitted, "this listener has no history");
@@ -266,7 +263,8 @@ impl Engine {
             return None;
         }
         if !endpoint.is_native() {
-            self.violation(now, id, &refusal(Code::Unexpected, frame.kind(), "HELLO comes first"));
+            let wrong = refusal(Code::Unexpected, frame.kind(), "HELLO comes first");
+            self.violation(now, id, &Violation { reference: frame.reference(), ..wrong });
             return None;
         }
         match frame {
@@ -285,8 +283,8 @@ impl Engine {
             }
             Frame::Pong { .. } | Frame::Skippable(_) => {}
             other => {
-                let text = "such a frame does not come here";
-                self.violation(now, id, &refusal(Code::Unexpected, other.kind(), text));
+                let wrong = refusal(Code::Unexpected, other.kind(), "such a frame does not come here");
+                self.violation(now, id, &Violation { reference: other.reference(), ..wrong });
             }
         }
         None
