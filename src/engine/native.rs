@@ -225,7 +225,7 @@ impl Engine {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let is_datagram = endpoint.transport.is_datagram();
         // What could be an answer is not answered, lest two talk to each other for ever; nor is any flood.
-        let is_answer = matches!(about, kind::PONG | kind::BYE | kind::WELCOME..kind::SKIPPABLE);
+        let is_answer = matches!(about, kind::PONG | kind::BYE | kind::WELCOME..=kind::ERROR);
         let is_refusal = matches!(about, kind::SEND | kind::SUBSCRIBE | kind::UNSUBSCRIBE) && !code.is_mistake();
         if let Some(courier) = endpoint.courier_mut()
             && (is_answer || !(is_refusal || courier.may_complain(now.time)))
