@@ -135,10 +135,12 @@ impl Native {
 
     /// What stands around these frames on its transport.
     pub(crate) fn wrap(&self, frames: &[u8]) -> Vec<u8> {
-        match (&self.way, self.welcome) {
-            (Way::Datagrams(_), Some(welcome)) => {
+        // The key is there before the WELCOME is looked at: what came with it is to be acknowledged.
+        let key = self.inbox.key().or(self.welcome.map(|welcome| welcome.key));
+        match (&self.way, key) {
+            (Way::Datagrams(_), Some(key)) => {
                 let mut bytes = Vec::new();
-                Opening { key: welcome.key, number: 0 }.write(&mut bytes);
+                Opening { key, number: 0 }.write(&mut bytes);
                 [&bytes, frames].concat()
             }
             _ => frames.to_vec(),

@@ -257,7 +257,8 @@ fn a_session_goes_to_any_listener(place: Place) {
         _ => (Place::UnixPath, Place::Udp),
     };
     let roles = auto(place, "in", "role = \"input\"") + &auto(place, "out", "role = \"output\"");
-    let daemon = Daemon::start(&(auto(place, "lab", "") + &roles + &auto(kin, "kin", "") + &auto(stranger, "other", "")));
+    let daemon =
+        Daemon::start(&(auto(place, "lab", "") + &roles + &auto(kin, "kin", "") + &auto(stranger, "other", "")));
     let mut early = Native::join(&daemon, "lab");
     let mut native = Native::join(&daemon, "in");
     assert_eq!(native.tell("", "1"), (1, 1));
