@@ -1,6 +1,7 @@
 //! The command lines of both programs: one definition for parser, `--help`, documents and tests.
 
 mod bench;
+mod completions;
 mod native;
 mod talk;
 
@@ -15,6 +16,7 @@ use crate::address::{Address, DEFAULT_PORT, DEFAULT_SOCKET, DEFAULT_URL, Transpo
 use crate::exit::Status;
 
 pub use bench::{Bench, MAX_MESSAGES, MIN_SIZE, Mode};
+pub use completions::{Completions, Program};
 pub use native::{Again, Credentials, Exec, Ping, Protocol};
 pub use talk::{Listen, Send};
 
@@ -42,6 +44,10 @@ pub struct Daemon {
     #[arg(long, conflicts_with = "check")]
     pub print_config: bool,
 
+    /// How log lines are written: auto (to the journal if stderr leads there, else text), text, json [default: as configured]
+    #[arg(long, value_name = "FORMAT", value_parser = ["auto", "text", "json"])]
+    pub log_format: Option<String>,
+
     /// Log the inputs themselves: auto (when stderr is a terminal), always, never [default: as configured]
     #[arg(long, value_name = "WHEN", value_parser = ["auto", "always", "never"])]
     pub log_inputs: Option<String>,
@@ -57,6 +63,7 @@ pub struct Daemon {
 
 const DAEMON_AFTER_HELP: &str = "\
 Signals: TERM and INT drain and end (a second one ends at once), HUP reads the configuration again, USR1 logs a summary.
+systemd: tells it READY, STATUS and WATCHDOG; takes sockets whose FileDescriptorName= is the name of a listener.
 Exit status: 0 ok, 64 usage, 73 cannot listen, 74 I/O error, 78 wrong configuration.";
 
 /// `upcall-client`: talks to upcalld. Without a command it is interactive: type a message, see the upcalls; `bye` ends.
@@ -112,6 +119,8 @@ pub enum Command {
     Ping(Ping),
     /// Measure how fast the daemon is, and check what it delivers
     Bench(Bench),
+    /// Print what a shell needs to complete the command lines of both programs
+    Completions(Completions),
 }
 
 impl Target {

@@ -3,7 +3,7 @@
 //! ```text
 //! bytes ─ net ─ wire: bytes → messages ─ engine: one log, a cursor an endpoint ─ net ─ bytes
 //!                                            │
-//!       daemon: the loop that sees them all, with what config says and where the log lines go
+//!       daemon: the loop that sees them all, with what config says, where the log lines go, what systemd is told
 //! ```
 //!
 //! Imports point one way: `address ← wire ← engine ← config`, `net` beside the engine, `daemon` above all of them;

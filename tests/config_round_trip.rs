@@ -11,7 +11,7 @@ use proptest::sample::select;
 
 use upcalld::address::Address;
 use upcalld::config::{
-    Config, Daemon, Level, Listener, Log, Protocol, Registry, Role, SlowConsumer, Upcall, When, parse,
+    Config, Daemon, Level, Listener, Log, LogFormat, Protocol, Registry, Role, SlowConsumer, Upcall, When, parse,
 };
 use upcalld::engine::{Audience, Patience, Policy};
 use upcalld::wire::format::Format;
@@ -82,7 +82,10 @@ prop_compose! {
         message_timeout in option::of(duration(1)),
         (max_endpoints, lease, session_ttl) in (1..=1_000_000usize, duration(1), duration(1)),
         shutdown_grace in duration(0),
-        log_level in select(vec![Level::Error, Level::Warn, Level::Info, Level::Debug]),
+        (log_level, log_format) in (
+            select(vec![Level::Error, Level::Warn, Level::Info, Level::Debug]),
+            select(vec![LogFormat::Auto, LogFormat::Text, LogFormat::Json]),
+        ),
         log_inputs in select(vec![When::Auto, When::Always, When::Never]),
         patience in option::of(duration(0)),
         policy in select(vec![Policy::Disconnect, Policy::Skip]),
@@ -98,7 +101,7 @@ prop_compose! {
                 message_timeout,
             },
             registry: Registry { max_endpoints, lease, session_ttl },
-            daemon: Daemon { shutdown_grace, log_level, log_inputs },
+            daemon: Daemon { shutdown_grace, log_level, log_format, log_inputs },
             log: Log { size },
             slow_consumer: SlowConsumer {
                 max_behind,
@@ -136,6 +139,7 @@ fn the_default_is_printed_with_every_key_that_applies() {
         "max_endpoints = 10000",
         "lease = \"2m\"",
         "log_level = \"info\"",
+        "log_format = \"auto\"",
         "size = \"16MiB\"",
         "patience = \"1s\"",
     ] {

@@ -133,6 +133,8 @@ mod source;
 mod splitter;
 mod stream;
 
+use std::io::{self, Write};
+
 use crate::cli;
 use crate::cli::{Command, Protocol};
 use crate::exit::Status;
@@ -150,6 +152,15 @@ pub fn run(options: &cli::Client) -> Status {
             failure::say(&failure);
             failure.status()
         }
+    }
+}
+
+fn completions(options: &cli::Completions) -> Result<(), Failure> {
+    match io::stdout().write_all(&options.script()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Status::Io, format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -178,5 +189,6 @@ fn dispatch(options: &cli::Client) -> Result<(), Failure> {
         Some(Command::Exec(options)) => programs::exec::run(&address, options),
         Some(Command::Ping(options)) => programs::ping::run(&address, options),
         Some(Command::Bench(options)) => bench::run(&address, options),
+        Some(Command::Completions(options)) => completions(options),
     }
 }

@@ -150,6 +150,8 @@ pub struct Daemon {
     pub shutdown_grace: Duration,
     /// The least important lines that are logged.
     pub log_level: Level,
+    /// How log lines are written.
+    pub log_format: LogFormat,
     /// Whether inputs themselves are logged.
     pub log_inputs: When,
 }
@@ -166,6 +168,18 @@ pub enum Level {
     Info,
     /// Every detail.
     Debug,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// To the journal with fields of their own if standard error leads there, else as text.
+    #[default]
+    Auto,
+    /// A line of text.
+    Text,
+    /// A JSON object on a line of its own.
+    Json,
 }
 
 /// When inputs are logged.
@@ -222,6 +236,7 @@ impl Default for Config {
             daemon: Daemon {
                 shutdown_grace: Duration::from_secs(5),
                 log_level: Level::default(),
+                log_format: LogFormat::default(),
                 log_inputs: When::default(),
             },
             log: Log { size: 16 << 20 },

@@ -27,6 +27,7 @@ impl Config {
         page.table("[daemon]");
         page.string("shutdown_grace", &print_duration(daemon.shutdown_grace));
         page.word("log_level", daemon.log_level);
+        page.word("log_format", daemon.log_format);
         page.word("log_inputs", daemon.log_inputs);
         page.table("[log]");
         page.string("size", &print_size(log.size));

@@ -16,7 +16,7 @@ pub const SCHEMA: [(&str, &[&str]); 6] = [
     ("listener", &listener::KEYS),
     ("upcall", &["format", "deliver_to", "max_message", "message_timeout"]),
     ("registry", &["max_endpoints", "lease", "session_ttl"]),
-    ("daemon", &["shutdown_grace", "log_level", "log_inputs"]),
+    ("daemon", &["shutdown_grace", "log_level", "log_format", "log_inputs"]),
     ("log", &["size"]),
     ("slow_consumer", &["max_behind", "patience", "policy"]),
 ];
@@ -129,6 +129,7 @@ fn read_registry(config: &mut Config, section: Section<'_>, report: &mut Report<
 fn read_daemon(config: &mut Config, section: Section<'_>, report: &mut Report<'_>) {
     section.field("shutdown_grace", &DURATION, report).set(&mut config.daemon.shutdown_grace);
     section.field("log_level", &word(), report).set(&mut config.daemon.log_level);
+    section.field("log_format", &word(), report).set(&mut config.daemon.log_format);
     section.field("log_inputs", &word(), report).set(&mut config.daemon.log_inputs);
 }
 

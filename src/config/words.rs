@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::{Level, Protocol, Role, When};
+use super::{Level, LogFormat, Protocol, Role, When};
 use crate::address::Transport;
 use crate::engine::{Audience, Policy};
 use crate::wire::text::Framing;
@@ -45,6 +45,7 @@ words! {
     Role, "role": "both" = Both, "input" = Input, "output" = Output;
     Audience, "deliver_to": "all" = All, "others" = Others, "sender" = Sender;
     Level, "log_level": "error" = Error, "warn" = Warn, "info" = Info, "debug" = Debug;
+    LogFormat, "log_format": "auto" = Auto, "text" = Text, "json" = Json;
     When, "log_inputs": "auto" = Auto, "always" = Always, "never" = Never;
     Policy, "policy": "disconnect" = Disconnect, "skip" = Skip;
 }

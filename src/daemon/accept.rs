@@ -63,7 +63,7 @@ impl Server {
                     return;
                 }
                 Accepted::Gone(error) => {
-                    debug!(self.log, "a connection to {} was gone already: {error}", active.rules.name)
+                    debug!(self.log, listener = active.rules.name; "a connection to {} was gone already: {error}", active.rules.name)
                 }
                 Accepted::Exhausted(error) => {
                     if !std::mem::replace(&mut self.pausing, true) {
@@ -120,7 +120,7 @@ impl Server {
                 self.connections[key].endpoint = Some(endpoint);
                 let id = self.engine.endpoint(endpoint).map_or(0, |endpoint| endpoint.number);
                 let (name, count) = (&self.listeners[&number].rules.name, self.engine.registered());
-                info!(self.log, "#{id} connected from {peer} on {name}; {count} registered");
+                info!(self.log, endpoint = id, listener = name, peer = peer; "#{id} connected from {peer} on {name}; {count} registered");
             }
             Err(refusal) => self.refuse(now, key, peer, refusal),
         }
@@ -131,7 +131,7 @@ impl Server {
     fn refuse(&mut self, now: Now, key: ConnectionKey, peer: Peer, refusal: Refusal) {
         let connection = &self.connections[key];
         let name = self.listeners.get(&connection.listener).map_or("?", |active| &active.rules.name);
-        info!(self.log, "refused {peer} on {name}: {refusal}");
+        info!(self.log, listener = name, peer = peer, reason = refusal; "refused {peer} on {name}: {refusal}");
         // A new socket has room for a line; one that is broken already needs none.
         let _ = connection.stream.send(&[IoSlice::new(farewell(refusal.name()).as_bytes())]);
         self.linger(now, key);

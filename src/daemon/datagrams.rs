@@ -80,7 +80,9 @@ impl Server {
                 for datagram in inbox.iter() {
                     if let Err(dropped) = self.handle_datagram(now, number, &datagram) {
                         self.engine.counters_mut().count_dropped(dropped);
-                        debug!(self.log, "dropped a datagram on listener {number}: {}", dropped.name());
+                        let name = self.listeners.get(&number).map_or("?", |active| &active.rules.name);
+                        let reason = dropped.name();
+                        debug!(self.log, listener = name, reason = reason; "dropped a datagram on {name}: {reason}");
                     }
                 }
                 true
@@ -97,7 +99,7 @@ impl Server {
             }
             Received::Broken(error) => {
                 active.waiting = false;
-                warning!(self.log, "cannot receive on {}: {error}", active.socket.address());
+                warning!(self.log, listener = active.rules.name; "cannot receive on {}: {error}", active.socket.address());
                 false
             }
         };
@@ -272,13 +274,18 @@ impl Server {
                 }
                 let id = self.engine.endpoint(endpoint).map_or(0, |endpoint| endpoint.number);
                 let count = self.engine.registered();
-                info!(self.log, "#{id} joined from {peer} on {}; {count} registered", rules.name);
+                let name = &rules.name;
+                info!(
+                    self.log, endpoint = id, listener = name, peer = peer;
+                    "#{id} joined from {peer} on {name}; {count} registered"
+                );
                 Ok(endpoint)
             }
             Err(refusal) => {
                 self.peers.remove(key);
                 // Nobody has connected: what one stranger can send in a second is no news each time.
-                debug!(self.log, "refused {peer} on {}: {refusal}", rules.name);
+                let name = &rules.name;
+                debug!(self.log, listener = name, peer = peer, reason = refusal; "refused {peer} on {name}: {refusal}");
                 Err(Dropped::Refused)
             }
         }

@@ -25,6 +25,7 @@ impl Server {
         }
         let now = self.clock.now();
         let grace = self.config.daemon.shutdown_grace;
+        self.notifier.stopping(now.time, grace);
         info!(
             self.log,
             "draining: {}, at most {}; another signal ends at once",
@@ -32,12 +33,17 @@ impl Server {
             humantime::format_duration(grace)
         );
         self.drain = Some(Drain { deadline: now.time + grace, at_once: false });
-        // Whoever is waiting to be accepted is told, rather than reset with the socket.
         for number in self.listeners.keys().copied().collect::<Vec<_>>() {
-            self.accept_all(now, number);
+            // Whoever is waiting to be accepted is told, rather than reset with the socket; unless it stays, for the next
+            // daemon to accept them.
+            if !self.is_inherited(number) {
+                self.accept_all(now, number);
+            }
+            // Datagram sockets still have the farewells to send.
+            if self.listeners.get(&number).is_some_and(|active| matches!(active.socket, Socket::Streams(_))) {
+                self.remove_listener(number);
+            }
         }
-        // Datagram sockets still have the farewells to send.
-        self.listeners.retain(|_, active| matches!(active.socket, Socket::Datagrams(_)));
         self.engine.reconfigure(now, crate::engine::Settings { farewell: grace, ..settings(&self.config) });
         let everyone: Vec<_> = self.engine.endpoints().map(|(id, _)| id).collect();
         for endpoint in everyone {

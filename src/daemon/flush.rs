@@ -95,9 +95,11 @@ impl Server {
         while let Some(event) = self.engine.next_event() {
             match event {
                 Event::Left { endpoint, reason, complete } => self.left(now, &endpoint, reason, complete),
-                Event::Waiting(number) => debug!(self.log, "inputs wait for #{number}, which is slow"),
+                Event::Waiting(number) => {
+                    debug!(self.log, endpoint = number; "inputs wait for #{number}, which is slow");
+                }
                 Event::Impatient(number) => {
-                    info!(self.log, "inputs go on without waiting for #{number}, whose patience is used up");
+                    info!(self.log, endpoint = number; "inputs go on without waiting for #{number}, whose patience is used up");
                 }
                 Event::Unparked(tag) => self.mark_readable(ConnectionKey::from_token(tag), false),
                 Event::Resumed => debug!(self.log, "inputs no longer wait"),
@@ -111,7 +113,11 @@ impl Server {
         let lasted = now.time.since(endpoint.registered).as_secs();
         let rest = if complete || !reason.is_announced() { "" } else { ", it did not read the rest" };
         let remain = self.engine.registered();
-        info!(self.log, "#{number} left: {reason}; {peer}, {inputs}, {upcalls}, {lasted} s{rest}; {remain} registered");
+        let name = self.listeners.get(&endpoint.listener).map_or("?", |active| &active.rules.name);
+        info!(
+            self.log, endpoint = number, listener = name, peer = peer, reason = reason;
+            "#{number} left: {reason}; {peer}, {inputs}, {upcalls}, {lasted} s{rest}; {remain} registered"
+        );
         if endpoint.transport.is_datagram() {
             return self.forget_peer(endpoint.tag);
         }

@@ -7,6 +7,7 @@ use crate::address::Address;
 use crate::config;
 use crate::engine::EndpointId;
 use crate::net::datagram::{DatagramSocket, FlowControl};
+use crate::net::inherited::Inherited;
 use crate::net::listener::{Binding, Listener};
 
 /// A socket that clients come to.
@@ -24,6 +25,15 @@ impl Socket {
             DatagramSocket::bind(address, binding).map(Socket::Datagrams)
         } else {
             Listener::bind(address, binding).map(Socket::Streams)
+        }
+    }
+
+    /// Uses one that was handed over.
+    pub(super) fn inherit(inherited: &Inherited, binding: Binding) -> io::Result<Socket> {
+        if inherited.address().transport().is_datagram() {
+            DatagramSocket::inherit(inherited, binding).map(Socket::Datagrams)
+        } else {
+            Listener::inherit(inherited).map(Socket::Streams)
         }
     }
 

@@ -1,13 +1,21 @@
-//! Log lines, one an event, to standard error. The loop never waits for whoever reads them: a thread writes what a bounded
-//! queue holds, and what it cannot hold is dropped, counted and said.
+//! Log lines, one an event, to the journal or to standard error. The loop never waits for whoever reads them: a thread writes
+//! what a bounded queue holds, and what it cannot hold is dropped, counted and said.
+//!
+//! `info!(log, endpoint = id, listener = name; "#{id} connected")`: the fields before the semicolon are for the journal and
+//! for JSON. Nothing of it is evaluated while the level is off.
+
+mod line;
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use crate::config::Level;
+use crate::config::{self, Level, LogFormat};
+use line::{Line, Style};
 
 /// Lines that may wait to be written.
 const QUEUE: usize = 4096;
@@ -15,46 +23,36 @@ const QUEUE: usize = 4096;
 /// How long the end of the program waits for the last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// How a line begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Style {
-    /// For people who watch: the message, with the level only where it is a problem.
-    Terminal,
-    /// For the journal, which knows the time: the level as sd-daemon(3) wants it.
-    Journal,
-    /// Time (RFC 3339, UTC) and level.
-    Plain,
-}
+/// Where the journal takes lines with fields (systemd.io/JOURNAL_NATIVE_PROTOCOL).
+const JOURNAL: &str = "/run/systemd/journal/socket";
 
 pub(super) struct Log {
     level: Level,
     style: Style,
-    queue: Option<SyncSender<Vec<u8>>>,
+    queue: Option<SyncSender<Line>>,
     dropped: u64,
     written: Receiver<()>,
 }
 
 impl Log {
-    pub(super) fn new(level: Level) -> Log {
-        let (queue, lines) = sync_channel::<Vec<u8>>(QUEUE);
+    pub(super) fn new(config: &config::Daemon) -> Log {
+        let (queue, lines) = sync_channel::<Line>(QUEUE);
         let (done, written) = channel();
-        let writer = std::thread::Builder::new().name("log".into()).spawn(move || {
+        let mut writer = Writer::new(JOURNAL.into());
+        let thread = std::thread::Builder::new().name("log".into()).spawn(move || {
             for line in lines {
-                // Nowhere is left to complain to.
-                let _ = io::stderr().write_all(&line);
+                writer.write(&line);
             }
             let _ = done.send(());
         });
-        let style = match std::env::var("JOURNAL_STREAM") {
-            Ok(stream) if is_stderr(&stream) => Style::Journal,
-            _ if is_terminal() => Style::Terminal,
-            _ => Style::Plain,
-        };
-        Log { level, style, queue: writer.is_ok().then_some(queue), dropped: 0, written }
+        let queue = thread.is_ok().then_some(queue);
+        Log { level: config.log_level, style: style(config.log_format), queue, dropped: 0, written }
     }
 
-    pub(super) fn set_level(&mut self, level: Level) {
-        self.level = level;
+    /// Goes on as configured.
+    pub(super) fn reconfigure(&mut self, config: &config::Daemon) {
+        self.level = config.log_level;
+        self.style = style(config.log_format);
     }
 
     pub(super) fn enabled(&self, level: Level) -> bool {
@@ -67,44 +65,25 @@ impl Log {
     }
 
     /// Logs a message; use the macros.
-    pub(super) fn write(&mut self, level: Level, message: fmt::Arguments<'_>) {
-        if !self.enabled(level) {
-            return;
-        }
-        let line = self.line(level, message);
+    pub(super) fn write(
+        &mut self,
+        level: Level,
+        message: fmt::Arguments<'_>,
+        fields: &[(&'static str, &dyn fmt::Display)],
+    ) {
+        let line = Line::new(self.style, level, message, fields);
         let Some(queue) = &self.queue else {
-            let _ = io::stderr().write_all(&line);
-            return;
+            return Writer::new(JOURNAL.into()).write(&line);
         };
         if self.dropped > 0 {
-            let dropped =
-                self.line(Level::Warn, format_args!("{} log lines were dropped: nobody reads them", self.dropped));
-            if queue.try_send(dropped).is_ok() {
+            let message = format_args!("{} log lines were dropped: nobody reads them", self.dropped);
+            if queue.try_send(Line::new(self.style, Level::Warn, message, &[])).is_ok() {
                 self.dropped = 0;
             }
         }
         if let Err(TrySendError::Full(_)) = queue.try_send(line) {
             self.dropped += 1;
         }
-    }
-
-    fn line(&self, level: Level, message: fmt::Arguments<'_>) -> Vec<u8> {
-        let (name, priority) = match level {
-            Level::Error => ("error", 3),
-            Level::Warn => ("warn", 4),
-            Level::Info => ("info", 6),
-            Level::Debug => ("debug", 7),
-        };
-        let message = OneLine(message);
-        let line = match (self.style, level) {
-            (Style::Terminal, Level::Info) => format!("{message}\n"),
-            (Style::Terminal, _) => format!("{name}: {message}\n"),
-            (Style::Journal, _) => format!("<{priority}>{message}\n"),
-            (Style::Plain, _) => {
-                format!("{} {name} {message}\n", humantime::format_rfc3339_millis(SystemTime::now()))
-            }
-        };
-        line.into_bytes()
     }
 }
 
@@ -116,25 +95,54 @@ impl Drop for Log {
     }
 }
 
-/// A message without control characters. What clients send is escaped before it comes here; this is for what nobody
-/// thought of, such as a newline in the path of a socket.
-struct OneLine<'a>(fmt::Arguments<'a>);
+/// Writes lines, however long that takes.
+struct Writer {
+    path: PathBuf,
+    journal: Option<UnixDatagram>,
+}
 
-impl fmt::Display for OneLine<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        struct Filter<'a, 'b>(&'a mut fmt::Formatter<'b>);
-        impl fmt::Write for Filter<'_, '_> {
-            fn write_str(&mut self, text: &str) -> fmt::Result {
-                for (index, part) in text.split(char::is_control).enumerate() {
-                    if index > 0 {
-                        self.0.write_str("?")?;
-                    }
-                    self.0.write_str(part)?;
-                }
-                Ok(())
-            }
+impl Writer {
+    fn new(path: PathBuf) -> Writer {
+        Writer { path, journal: None }
+    }
+
+    fn write(&mut self, line: &Line) {
+        let style = match line.style {
+            Style::Journal if self.send_to_journal(&line.render(Style::Journal)).is_ok() => return,
+            Style::Journal => Style::Prefixed,
+            style => style,
+        };
+        // Nowhere is left to complain to.
+        let _ = io::stderr().write_all(&line.render(style));
+    }
+
+    /// A journal that was restarted has another socket.
+    fn send_to_journal(&mut self, line: &[u8]) -> io::Result<()> {
+        if let Some(journal) = &self.journal
+            && journal.send(line).is_ok()
+        {
+            return Ok(());
         }
-        fmt::write(&mut Filter(f), self.0)
+        let journal = connect(&self.path)?;
+        journal.send(line)?;
+        self.journal = Some(journal);
+        Ok(())
+    }
+}
+
+fn connect(path: &Path) -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    socket.connect(path)?;
+    Ok(socket)
+}
+
+fn style(format: LogFormat) -> Style {
+    match (format, is_journal()) {
+        (LogFormat::Json, _) => Style::Json,
+        (LogFormat::Auto, true) => Style::Journal,
+        (LogFormat::Text, true) => Style::Prefixed,
+        (LogFormat::Auto | LogFormat::Text, false) if is_terminal() => Style::Terminal,
+        (LogFormat::Auto | LogFormat::Text, false) => Style::Plain,
     }
 }
 
@@ -144,46 +152,79 @@ pub(super) fn is_terminal() -> bool {
 }
 
 /// Whether standard error is the stream to the journal that `$JOURNAL_STREAM` names (systemd.exec(5)).
-fn is_stderr(stream: &str) -> bool {
-    let stderr = std::fs::metadata("/proc/self/fd/2");
-    stderr.is_ok_and(|metadata| stream == format!("{}:{}", metadata.dev(), metadata.ino()))
+pub(super) fn is_journal() -> bool {
+    std::env::var("JOURNAL_STREAM").is_ok_and(|stream| {
+        let stderr = std::fs::metadata("/proc/self/fd/2");
+        stderr.is_ok_and(|metadata| stream == format!("{}:{}", metadata.dev(), metadata.ino()))
+    })
 }
 
+macro_rules! log_at {
+    ($level:ident, $log:expr, $($key:ident = $value:expr),+; $($message:tt)+) => {
+        if $log.enabled($crate::config::Level::$level) {
+            let fields: &[(&'static str, &dyn std::fmt::Display)] = &[$((stringify!($key), &$value)),+];
+            $log.write($crate::config::Level::$level, format_args!($($message)+), fields)
+        }
+    };
+    ($level:ident, $log:expr, $($message:tt)+) => {
+        if $log.enabled($crate::config::Level::$level) {
+            $log.write($crate::config::Level::$level, format_args!($($message)+), &[])
+        }
+    };
+}
 macro_rules! error {
-    ($log:expr, $($message:tt)+) => { $log.write($crate::config::Level::Error, format_args!($($message)+)) };
+    ($($line:tt)+) => { $crate::daemon::log::log_at!(Error, $($line)+) };
 }
 macro_rules! warning {
-    ($log:expr, $($message:tt)+) => { $log.write($crate::config::Level::Warn, format_args!($($message)+)) };
+    ($($line:tt)+) => { $crate::daemon::log::log_at!(Warn, $($line)+) };
 }
 macro_rules! info {
-    ($log:expr, $($message:tt)+) => { $log.write($crate::config::Level::Info, format_args!($($message)+)) };
+    ($($line:tt)+) => { $crate::daemon::log::log_at!(Info, $($line)+) };
 }
 macro_rules! debug {
-    ($log:expr, $($message:tt)+) => { $log.write($crate::config::Level::Debug, format_args!($($message)+)) };
+    ($($line:tt)+) => { $crate::daemon::log::log_at!(Debug, $($line)+) };
 }
-pub(super) use {debug, error, info, warning};
+pub(super) use {debug, error, info, log_at, warning};
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_one_line() {
-        assert_eq!(OneLine(format_args!("a\nb\x1b[1m{}", "c\u{85}")).to_string(), "a?b?[1mc?");
-    }
-
-    #[test]
     fn lines_that_nobody_reads_are_dropped_and_counted() {
         let (queue, lines) = sync_channel(1);
         let (_, written) = channel();
-        let mut log = Log { level: Level::Info, style: Style::Journal, queue: Some(queue), dropped: 0, written };
+        let mut log = Log { level: Level::Info, style: Style::Prefixed, queue: Some(queue), dropped: 0, written };
         for line in ["one", "two", "three"] {
             info!(log, "{line}");
         }
-        debug!(log, "not enabled");
-        assert_eq!(lines.recv().unwrap(), b"<6>one\n");
+        debug!(log, endpoint = unreachable_number(); "not enabled");
+        let received = || String::from_utf8(lines.recv().unwrap().render(Style::Prefixed)).unwrap();
+        assert_eq!(received(), "<6>one\n");
         info!(log, "four");
-        assert_eq!(lines.recv().unwrap(), b"<4>2 log lines were dropped: nobody reads them\n");
+        assert_eq!(received(), "<4>2 log lines were dropped: nobody reads them\n");
         assert_eq!(log.dropped, 1, "the one for which the notice took the place");
+    }
+
+    fn unreachable_number() -> u64 {
+        panic!("a field of a line that is not enabled is not evaluated")
+    }
+
+    #[test]
+    fn the_journal_gets_the_fields_and_may_be_restarted() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("journal");
+        let mut writer = Writer::new(path.clone());
+        let line = Line::new(Style::Journal, Level::Info, format_args!("hello"), &[("sequence", &4)]);
+        for _ in 0..2 {
+            let journal = UnixDatagram::bind(&path).unwrap();
+            writer.write(&line);
+            let mut buffer = [0; 200];
+            let count = journal.recv(&mut buffer).unwrap();
+            let text = std::str::from_utf8(&buffer[..count]).unwrap();
+            assert_eq!(text, "PRIORITY=6\nSYSLOG_IDENTIFIER=upcalld\nMESSAGE=hello\nUPCALLD_SEQUENCE=4\n");
+            std::fs::remove_file(&path).unwrap();
+        }
+        assert!(writer.send_to_journal(b"MESSAGE=lost\n").is_err(), "it goes to standard error then");
     }
 }

@@ -1,6 +1,7 @@
 //! The daemon: the only place that sees everything. Builds it from the configuration, runs it, reloads it, drains it.
 
 mod accept;
+mod activation;
 mod admission;
 mod clock;
 mod connection;
@@ -17,6 +18,7 @@ mod log;
 mod native;
 mod native_datagrams;
 mod native_post;
+mod notify;
 mod peers;
 mod post;
 mod receive;
@@ -28,10 +30,13 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use crate::cli;
-use crate::config::{self, Config, Level, Mistakes, Source, When};
+use crate::config::{self, Config, Level, LogFormat, Mistakes, Source, When};
 use crate::exit::Status;
+use crate::net::inherited::Inherited;
 use crate::net::signals::Signals;
-use log::{Log, error, info, warning};
+use crate::net::take_variables;
+use log::{Log, error, info};
+use notify::Notifier;
 use server::Server;
 
 /// Where the configuration comes from, now and at every reload.
@@ -66,6 +71,12 @@ impl Origin {
             (_, true) => config.daemon.log_level = Level::Warn,
             _ => {}
         }
+        match self.options.log_format.as_deref() {
+            Some("auto") => config.daemon.log_format = LogFormat::Auto,
+            Some("text") => config.daemon.log_format = LogFormat::Text,
+            Some("json") => config.daemon.log_format = LogFormat::Json,
+            _ => {}
+        }
         match self.options.log_inputs.as_deref() {
             Some("auto") => config.daemon.log_inputs = When::Auto,
             Some("always") => config.daemon.log_inputs = When::Always,
@@ -86,7 +97,9 @@ fn random() -> u64 {
 
 /// Runs `upcalld` as the options say, until it is told to end.
 pub fn run(options: &cli::Daemon) -> Status {
-    // First of all: a signal that comes early means what it always means.
+    // First of all, while no file of our own can have the number of one that was handed over.
+    let inherited = Inherited::take(take_variables(["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"]));
+    // A signal that comes early means what it always means.
     let signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => {
@@ -95,12 +108,19 @@ pub fn run(options: &cli::Daemon) -> Status {
         }
     };
     let origin = Origin::new(options);
+    let mut notifier = Notifier::new(take_variables(["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"]));
     let (source, config) = origin.load();
     let config = match config {
         Ok(config) => config,
         Err(mistakes) => {
-            // Nothing is left to be done where standard error is gone, here and below.
-            let _ = writeln!(io::stderr(), "{mistakes}");
+            notifier.failed(&mistakes.to_string());
+            if log::is_journal() {
+                let mut log = Log::new(&origin.override_logging(Config::default()).daemon);
+                mistakes.list().iter().for_each(|mistake| error!(log, "{mistake}"));
+            } else {
+                // Nothing is left to be done where standard error is gone, here and below.
+                let _ = writeln!(io::stderr(), "{mistakes}");
+            }
             return Status::Configuration;
         }
     };
@@ -111,7 +131,7 @@ pub fn run(options: &cli::Daemon) -> Status {
         let count = config.listeners.len();
         return print(&format!("{source}: correct; {count} {}\n", if count == 1 { "listener" } else { "listeners" }));
     }
-    serve(origin, &source, config, signals)
+    serve(origin, &source, config, signals, notifier, inherited)
 }
 
 fn print(text: &str) -> Status {
@@ -125,24 +145,27 @@ fn print(text: &str) -> Status {
     }
 }
 
-fn serve(origin: Origin, source: &Source, config: Config, signals: Signals) -> Status {
-    let mut log = Log::new(config.daemon.log_level);
+fn serve(
+    origin: Origin,
+    source: &Source,
+    config: Config,
+    signals: Signals,
+    mut notifier: Notifier,
+    inherited: Result<Vec<Inherited>, String>,
+) -> Status {
+    let mut log = Log::new(&config.daemon);
     let listeners = if origin.options.listen.is_empty() { "" } else { ", listeners from the command line" };
     info!(log, "upcalld {}: configuration: {source}{listeners}", env!("CARGO_PKG_VERSION"));
-    match files::raise_limit() {
-        Ok(limit) if limit < config.registry.max_endpoints as u64 + files::RESERVED => {
-            let room = limit.saturating_sub(files::RESERVED);
-            warning!(
-                log,
-                "{limit} files may be open at once: room for about {room} endpoints, not for the {} of \
-                registry.max_endpoints; raise the hard limit (LimitNOFILE=, ulimit -Hn)",
-                config.registry.max_endpoints
-            );
+    files::warn_of_limit(&mut log, &config);
+    let inherited = match inherited {
+        Ok(inherited) => inherited,
+        Err(message) => {
+            notifier.failed(&message);
+            error!(log, "{message}");
+            return Status::Configuration;
         }
-        Ok(_) => {}
-        Err(error) => warning!(log, "cannot raise the limit of open files: {error}"),
-    }
-    let mut server = match Server::new(origin, config, log, signals) {
+    };
+    let mut server = match Server::new(origin, config, log, signals, notifier, inherited) {
         Ok(server) => server,
         Err((mut log, message, status)) => {
             error!(log, "{message}");

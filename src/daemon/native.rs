@@ -101,7 +101,7 @@ impl Server {
         let Some(endpoint) = self.engine.endpoint(endpoint) else { return };
         let name = endpoint.name().map_or(String::new(), |name| format!(" ({})", Escaped(name.as_bytes())));
         let how = if hello.resume.is_some() { "resumed its session" } else { "speaks native" };
-        info!(self.log, "#{}{name} {how}; {} from {}", endpoint.number, endpoint.transport, endpoint.peer);
+        info!(self.log, endpoint = endpoint.number, peer = endpoint.peer; "#{}{name} {how}; {} from {}", endpoint.number, endpoint.transport, endpoint.peer);
     }
 
     /// Whether the listener of a connection wants a token.

@@ -227,7 +227,7 @@ impl Server {
         let registered = self.engine.register(now, who);
         let endpoint = registered.map_err(|refusal| {
             self.peers.remove(key);
-            debug!(self.log, "refused {peer}: {refusal}");
+            debug!(self.log, peer = peer, reason = refusal; "refused {peer}: {refusal}");
             wrong(Code::Refused, refusal.name())
         })?;
         if let Some(peer) = self.peers.get_mut(key) {
@@ -237,7 +237,11 @@ impl Server {
             Ok(welcome) => {
                 self.say(number, source, &Frame::Welcome(welcome));
                 let (name, count) = (&self.listeners[&number].rules.name, self.engine.registered());
-                info!(self.log, "#{} joined from {peer} on {name}; {count} registered", welcome.id);
+                let id = welcome.id;
+                info!(
+                    self.log, endpoint = id, listener = name, peer = peer;
+                    "#{id} joined from {peer} on {name}; {count} registered"
+                );
                 self.log_welcome(endpoint, hello);
                 Ok(())
             }

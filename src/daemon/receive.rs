@@ -281,5 +281,5 @@ pub(super) fn log_input(log: &mut super::log::Log, id: u64, message: &[u8], acce
     let more = if data.len() > SHOWN { format!("… ({} bytes)", data.len()) } else { String::new() };
     let sender = if id == 0 { "not registered".to_string() } else { format!("#{id}") };
     let due = Count(due, "endpoint");
-    info!(log, "Received from client: {shown}{more} -- {sender}, upcall {sequence} to {due}");
+    info!(log, endpoint = id, sequence = sequence; "Received from client: {shown}{more} -- {sender}, upcall {sequence} to {due}");
 }

@@ -3,6 +3,7 @@
 
 use std::io;
 
+use super::files;
 use super::listening::{Active, Socket};
 use super::log::{error, info, warning};
 use super::server::{Server, binding, logs_inputs, settings};
@@ -17,15 +18,6 @@ const KEPT: &str = "; the old configuration stays";
 
 /// Batches of datagrams that a listener still takes when it goes: somebody may be sending without end.
 const LAST_BATCHES: usize = 64;
-
-/// Binds a listener; the error says where, why, and what to do.
-pub(super) fn bind(rules: &config::Listener) -> Result<Socket, String> {
-    bind_socket(rules).map_err(|error| explain(rules, &error))
-}
-
-fn bind_socket(rules: &config::Listener) -> io::Result<Socket> {
-    Socket::bind(&rules.address, binding(rules))
-}
 
 fn explain(rules: &config::Listener, error: &io::Error) -> String {
     let advice = match (error.kind(), error.raw_os_error()) {
@@ -60,6 +52,13 @@ impl Server {
         if self.drain.is_some() {
             return;
         }
+        self.notifier.reloading(self.clock.now().time);
+        let refused = self.try_reload().is_none();
+        self.notifier.reloaded(self.clock.now().time, refused);
+    }
+
+    /// None, and said why, if nothing has changed.
+    fn try_reload(&mut self) -> Option<()> {
         let (source, config) = self.origin.load();
         let config = match config {
             Ok(config) => config,
@@ -67,18 +66,30 @@ impl Server {
                 for mistake in mistakes.list() {
                     error!(self.log, "{mistake}");
                 }
-                return error!(self.log, "reload refused: {source} cannot be used{KEPT}");
+                error!(self.log, "reload refused: {source} cannot be used{KEPT}");
+                return None;
             }
         };
-        let config = match self.fit_to_log(config) {
-            Ok(config) => config,
-            Err(message) => return error!(self.log, "reload refused: {message}{KEPT}"),
-        };
-        match self.change_listeners(&config) {
-            Ok(()) => self.change_settings(config),
-            Err(message) => return error!(self.log, "reload refused: {message}"),
+        let fitting = self.fit_to_log(config).map_err(|message| message + KEPT);
+        match fitting.and_then(|config| self.change_listeners(&config).map(|()| config)) {
+            Ok(config) => self.change_settings(config),
+            Err(message) => {
+                error!(self.log, "reload refused: {message}");
+                return None;
+            }
         }
+        self.warn_of_misfits();
         info!(self.log, "reloaded: configuration: {source}");
+        Some(())
+    }
+
+    /// Binds a listener, or takes the socket that was handed over for it; the error says where, why, and what to do.
+    pub(super) fn bind(&self, rules: &config::Listener) -> Result<Socket, String> {
+        self.bind_socket(rules).map_err(|error| explain(rules, &error))
+    }
+
+    fn bind_socket(&self, rules: &config::Listener) -> io::Result<Socket> {
+        self.inherit(rules).unwrap_or_else(|| Socket::bind(&rules.address, binding(rules)))
     }
 
     /// Binds what is new before anything that is old goes. What cannot be bound beside an old listener that goes is bound
@@ -120,9 +131,17 @@ impl Server {
         going: &[ListenerNumber],
         replaced: &mut Vec<(ListenerNumber, config::Listener)>,
     ) -> Result<Socket, String> {
-        match bind_socket(rules) {
+        match self.bind_socket(rules) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
             other => return other.map_err(|error| explain(rules, &error)),
+        }
+        if let Some(name) = self.holder(|address| may_collide(address, &rules.address)) {
+            // What we do not bind does not go with us.
+            let advice = "choose another address, or restart both with another ListenStream= or ListenDatagram=";
+            return Err(format!(
+                "cannot listen on {} ({}): the service manager holds the socket \"{name}\" there; {advice}",
+                rules.address, rules.name
+            ));
         }
         let in_the_way: Vec<ListenerNumber> = self
             .listeners
@@ -142,7 +161,7 @@ impl Server {
         for number in in_the_way {
             self.make_way(number, replaced);
         }
-        bind(rules)
+        self.bind(rules)
     }
 
     /// Which listeners stay, and under which rules; which go; and which come. By name first: several may be configured
@@ -175,7 +194,9 @@ impl Server {
         let Active { socket, rules, .. } = &mut active;
         replaced.push((number, rules.clone()));
         match socket {
-            Socket::Streams(_) => info!(self.log, "no longer listening on {} ({})", socket.address(), rules.name),
+            Socket::Streams(_) => {
+                info!(self.log, listener = rules.name; "no longer listening on {} ({})", socket.address(), rules.name)
+            }
             Socket::Datagrams(datagrams) => {
                 datagrams.give_back_path();
                 self.listeners.insert(number, active);
@@ -188,7 +209,7 @@ impl Server {
         let mut lost = 0;
         for (number, rules) in replaced {
             self.listeners.remove(&number);
-            let restored = bind(&rules).and_then(|socket| self.watch(number, &socket).map(|()| socket));
+            let restored = self.bind(&rules).and_then(|socket| self.watch(number, &socket).map(|()| socket));
             match restored {
                 Ok(socket) => self.adopt(number, socket, rules),
                 Err(message) => {
@@ -206,11 +227,13 @@ impl Server {
     }
 
     fn change_rules(&mut self, number: ListenerNumber, rules: config::Listener) {
+        let is_inherited = self.is_inherited(number);
         let Some(active) = self.listeners.get_mut(&number) else { return };
-        if binding(&active.rules) != binding(&rules)
-            && let Err(error) = active.socket.set_access(binding(&rules))
-        {
-            warning!(self.log, "cannot change mode or group of {}: {error}", rules.address);
+        let changes = binding(&active.rules) != binding(&rules);
+        if changes && is_inherited {
+            warning!(self.log, listener = rules.name; "mode and group of {} are the service manager's", rules.address);
+        } else if changes && let Err(error) = active.socket.set_access(binding(&rules)) {
+            warning!(self.log, listener = rules.name; "cannot change mode or group of {}: {error}", rules.address);
         }
         let sends = super::native::terms(&rules).sends;
         active.rules = rules;
@@ -236,15 +259,24 @@ impl Server {
         }
         // Over a socket for datagrams, the farewells have to go before it does.
         self.flush(now);
-        if let Some(active) = self.listeners.remove(&number) {
-            info!(self.log, "no longer listening on {} ({})", active.socket.address(), active.rules.name);
-        }
+        self.remove_listener(number);
         let left = self
             .engine
             .endpoints()
             .filter(|(_, endpoint)| endpoint.listener == number && endpoint.transport.is_datagram());
         for endpoint in left.map(|(id, _)| id).collect::<Vec<_>>() {
             self.engine.lost(now, endpoint, Reason::ListenerRemoved);
+        }
+    }
+
+    /// Closes a listener. One whose socket was handed over stays open elsewhere, and would be watched for ever.
+    pub(super) fn remove_listener(&mut self, number: ListenerNumber) {
+        let Some(Active { socket, rules, .. }) = self.listeners.remove(&number) else { return };
+        if let Err(error) = self.poller.remove(&socket) {
+            warning!(self.log, listener = rules.name; "cannot end watching {}: {error}", socket.address());
+        }
+        if self.drain.is_none() {
+            info!(self.log, listener = rules.name; "no longer listening on {} ({})", socket.address(), rules.name);
         }
     }
 
@@ -269,7 +301,10 @@ impl Server {
         self.engine.reconfigure(self.clock.now(), settings(&config));
         self.inbox = Some(super::datagrams::inbox(&config));
         self.log_inputs = logs_inputs(&config);
-        self.log.set_level(config.daemon.log_level);
+        self.log.reconfigure(&config.daemon);
+        if config.registry.max_endpoints != self.config.registry.max_endpoints {
+            files::warn_of_limit(&mut self.log, &config);
+        }
         self.config = config;
     }
 }

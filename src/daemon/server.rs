@@ -16,6 +16,7 @@ use super::flush::Lingering;
 use super::listening::{Active, Socket};
 use super::liveness::Watched;
 use super::log::{Log, error, info, warning};
+use super::notify::Notifier;
 use super::peers::{PeerKey, Peers};
 use crate::address::{Address, Host};
 use crate::config::{self, Config, When};
@@ -23,6 +24,7 @@ use crate::engine::{EndpointId, Engine, Entropy, Gate, Intake, ListenerNumber, N
 use crate::exit::Status;
 use crate::net::alarm::Alarm;
 use crate::net::datagram::{Inbox, Outbox};
+use crate::net::inherited::Inherited;
 use crate::net::listener::Binding;
 use crate::net::poller::{Interest, Poller, Readiness};
 use crate::net::signals::{Request, Signals};
@@ -61,6 +63,9 @@ pub(super) struct Server {
     pub(super) log_inputs: bool,
     pub(super) poller: Poller,
     pub(super) signals: Signals,
+    pub(super) notifier: Notifier,
+    /// Every socket that was handed over, whether a listener uses it or not.
+    pub(super) inherited: Vec<Inherited>,
     pub(super) engine: Engine,
     pub(super) listeners: BTreeMap<ListenerNumber, Active>,
     pub(super) next_listener: ListenerNumber,
@@ -131,6 +136,8 @@ impl Server {
         config: Config,
         log: Log,
         signals: Signals,
+        notifier: Notifier,
+        inherited: Vec<Inherited>,
     ) -> Result<Server, (Log, String, Status)> {
         let (poller, alarm) = match Poller::new().and_then(|poller| Alarm::new().map(|alarm| (poller, alarm))) {
             Ok(made) => made,
@@ -143,6 +150,8 @@ impl Server {
             log_inputs: logs_inputs(&config),
             poller,
             signals,
+            notifier,
+            inherited,
             engine: Engine::new(settings(&config), config.log.size, Entropy::new(super::random)),
             listeners: BTreeMap::new(),
             next_listener: 0,
@@ -172,7 +181,10 @@ impl Server {
         };
         match server.open() {
             Ok(()) => Ok(server),
-            Err((message, status)) => Err((server.log, message, status)),
+            Err((message, status)) => {
+                server.notifier.failed(&message);
+                Err((server.log, message, status))
+            }
         }
     }
 
@@ -183,12 +195,18 @@ impl Server {
         }
         let added = self.poller.add(&self.alarm, ALARM, Interest::Read);
         added.map_err(|error| (format!("cannot watch the clock: {error}"), Status::CannotCreate))?;
+        let misfits = super::activation::misfits(&self.inherited, &self.config.listeners);
+        if !misfits.is_empty() {
+            return Err((misfits.join("; "), Status::Configuration));
+        }
         for rules in self.config.listeners.clone() {
             let number = self.new_number();
-            let bound = super::reload::bind(&rules).and_then(|socket| self.watch(number, &socket).map(|()| socket));
+            let bound = self.bind(&rules).and_then(|socket| self.watch(number, &socket).map(|()| socket));
             self.adopt(number, bound.map_err(|message| (message, Status::CannotCreate))?, rules);
         }
+        self.warn_of_credentials();
         info!(self.log, "ready");
+        self.notifier.ready(self.clock.now().time);
         Ok(())
     }
 
@@ -216,7 +234,11 @@ impl Server {
             }
             _ => "",
         };
-        info!(self.log, "listening on {} ({}{kind})", socket.address(), rules.name);
+        let handed_over = match self.holder(|address| address == socket.address()) {
+            Some(_) => ", handed over",
+            None => "",
+        };
+        info!(self.log, listener = rules.name; "listening on {} ({}{kind}{handed_over})", socket.address(), rules.name);
         self.listeners.insert(number, Active::new(socket, rules));
     }
 
@@ -237,6 +259,7 @@ impl Server {
                 self.happened(readiness);
             }
             self.turn(now);
+            self.notify(now);
             if self.is_over(now) {
                 info!(self.log, "ended");
                 return Status::Ok;
@@ -346,6 +369,7 @@ impl Server {
             self.stuck.next(),
             self.dry.next(),
             self.watched.next(),
+            self.notifier.deadline(),
             self.drain.as_ref().map(|drain| drain.deadline),
         ];
         let next = deadlines.into_iter().flatten().min()?;

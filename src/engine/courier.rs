@@ -181,9 +181,14 @@ impl Engine {
     /// A datagram is larger than can be sent to this endpoint at all: a gap is announced in its place.
     pub fn oversize(&mut self, id: EndpointId, number: u64) {
         let Some(courier) = self.registry.get_mut(id).and_then(|endpoint| endpoint.courier_mut()) else { return };
-        if let Some(Content::Records { last, prev, .. }) = courier.recovery.take_back(number) {
-            courier.announce(Gap { first: prev + 1, last, reason: GapReason::TooLarge });
-            self.counters.gaps += 1;
+        match courier.recovery.take_back(number) {
+            Some(Content::Records { last, prev, .. }) => {
+                courier.announce(Gap { first: prev + 1, last, reason: GapReason::TooLarge });
+                self.counters.gaps += 1;
+            }
+            // It was what shared the datagram that was too much.
+            Some(Content::Gap(gap)) => courier.announce(gap),
+            None => {}
         }
         self.enter_recovery(id);
     }
@@ -224,12 +229,9 @@ impl Engine {
 
     /// There may be something to send again, or room for more, or nothing left to wait for.
     pub(super) fn go_on(&mut self, id: EndpointId) {
-        if let Some(endpoint) = self.registry.get_mut(id)
-            && matches!(endpoint.delivery, Delivery::Blocked | Delivery::Unacknowledged)
-        {
-            endpoint.delivery = Delivery::Ready;
-            self.ready.push(id);
-        }
+        // Since all was sent to one that waits, nothing was due to it: the log may not hold that any more.
+        self.make_ready(id);
+        self.writable(id);
     }
 
     /// Nothing can be sent to an endpoint now: it waits for acknowledgements, or for something to be due to it.

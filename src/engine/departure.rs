@@ -168,7 +168,8 @@ impl Engine {
         let (cursor, missed) = self.log.ring(endpoint.rendition()).pass(&reading, usize::MAX);
         self.counters.skipped += missed as u64;
         endpoint.cursor = cursor;
-        if endpoint.outbox.is_none() {
+        // One that is about to be written to is so once only, and then found to have nothing left.
+        if endpoint.outbox.is_none() && endpoint.delivery != Delivery::Ready {
             self.caught_up(now, id);
         }
     }
@@ -190,12 +191,13 @@ impl Engine {
         if let Some(courier) = endpoint.courier_mut() {
             self.keys.remove(&courier.welcome().key);
         }
-        let number = endpoint.number;
+        let (number, judged) = (endpoint.number, endpoint.judged());
         if let Some(native) = endpoint.native_mut()
             && self.sessions.leave(number, id)
             && !native.ended
         {
-            let session = std::mem::take(&mut native.session);
+            let mut session = std::mem::take(&mut native.session);
+            session.sent = session.sent.max(judged);
             self.sessions.park(now.time, session, self.settings.session_ttl, self.settings.max_endpoints);
         }
         self.counters.left[reason as usize] += 1;

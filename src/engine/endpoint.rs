@@ -211,10 +211,21 @@ impl Endpoint {
         if matches!(self.speech, Speech::Greeting) { self.until } else { self.cursor.sequence }
     }
 
+    /// The first sequence that has not begun to be sent to it, or been passed over because it is not due to it.
+    pub(super) fn judged(&self) -> u64 {
+        self.cursor.sequence + u64::from(self.cursor.offset > 0)
+    }
+
     /// What of the log it still needs begins here.
     pub(super) fn floor(&self) -> Cursor {
         let unacknowledged = self.native().and_then(|native| native.courier.as_ref()?.oldest());
         unacknowledged.map_or(self.cursor, |sequence| Cursor::at(sequence).min(self.cursor))
+    }
+
+    /// Whether nothing of the log is needed for what it has yet to acknowledge: that is a gap.
+    pub(super) fn needs_nothing(&self) -> bool {
+        let courier = self.native().and_then(|native| native.courier.as_ref());
+        self.delivery == Delivery::Unacknowledged && courier.is_none_or(|courier| courier.oldest().is_none())
     }
 
     /// Whether inputs wait for it when it falls behind: not if all it is promised is best effort.

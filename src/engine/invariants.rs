@@ -19,7 +19,10 @@ impl Engine {
                     assert!(endpoint.outbox.is_none() && endpoint.leaving.is_none(), "#{number} should be gone");
                 }
                 Delivery::Undecided => assert!(self.undecided.contains(&(endpoint.cursor.sequence, id))),
-                Delivery::Unacknowledged => assert!(endpoint.is_native() && class != Class::No, "#{number}"),
+                Delivery::Unacknowledged => {
+                    assert!(endpoint.is_native());
+                    assert_eq!(class == Class::No, endpoint.needs_nothing(), "#{number}");
+                }
                 Delivery::Ready => assert!(self.ready.contains(&id), "#{number} is ready and not on the list"),
                 Delivery::Blocked => {
                     assert!(class != Class::No || endpoint.outbox.is_some(), "#{number} is blocked over nothing")

@@ -137,6 +137,7 @@ impl Engine {
         let courier = (key != 0).then(|| Courier::new(welcome, self.entropy.next()));
         let (number, filters) = (session.number, session.filters.clone());
         let sends = terms.sends && session.role != Role::ReceiveOnly;
+        let session = Session { skips: hello.resume.is_some(), ..session };
         let native = Native { session, prev: start - 1, sends, ended: false, crammed: false, courier };
         self.sessions.enter(number, id);
         if key != 0 {
@@ -146,6 +147,7 @@ impl Engine {
         self.registry.speaks(id, Speech::Native, Some(Box::new(native)));
         self.registry.receive(id, receives, filters);
         if let Some(endpoint) = self.registry.get_mut(id) {
+            // A send only endpoint becomes ready for what it is told, too.
             (endpoint.cursor, endpoint.until) = (Cursor::at(start), if receives { u64::MAX } else { start });
             if endpoint.delivery != Delivery::Ready {
                 self.ready.push(id);
@@ -161,7 +163,7 @@ impl Engine {
         }
         if start < next {
             // Inputs wait for it, if need be, as for everyone who is behind.
-            self.place(now, id);
+            self.catch_up(now, id);
         }
         Ok(welcome)
     }
@@ -182,7 +184,10 @@ impl Engine {
             }
             self.leave(now, old, Reason::Superseded);
             self.sessions.leave(resume.id, old);
-            if let Some(native) = self.registry.get_mut(old).and_then(|endpoint| endpoint.native_mut()) {
+            if let Some(endpoint) = self.registry.get_mut(old) {
+                let until = endpoint.until.max(endpoint.judged());
+                let native = endpoint.native_mut()?;
+                native.session.sent = native.session.sent.max(until);
                 let session = std::mem::take(&mut native.session);
                 // What is still due to the old connection is what was.
                 native.session.filters.clone_from(&session.filters);
@@ -361,6 +366,9 @@ impl Engine {
         let about = if add { kind::SUBSCRIBE } else { kind::UNSUBSCRIBE };
         let wrong = |code, text| Violation { reference: change.request.into(), ..refusal(code, about, text) };
         let session = &mut native.session;
+        if change.request > session.last_request && std::mem::take(&mut session.skips) {
+            session.last_request = change.request - 1;
+        }
         if u64::from(change.request) > u64::from(session.last_request) + 1 {
             if is_datagram {
                 // The one before is on its way, or will be sent again, and so will this.
@@ -406,7 +414,7 @@ impl Engine {
         self.make_ready(id);
         let oldest = self.log.ring(Rendition::Frames).oldest();
         if let Some(endpoint) = self.registry.get_mut(id) {
-            let from = endpoint.cursor.sequence + u64::from(endpoint.cursor.offset > 0);
+            let from = endpoint.judged();
             if let Some(native) = endpoint.native_mut() {
                 native.session.change_filters(from, oldest);
             }

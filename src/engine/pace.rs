@@ -25,18 +25,34 @@ impl Engine {
             self.lag(now.time, id);
         }
         // One that inputs wait for is not cut off for what had come before they did.
-        while let Some((position, id)) = self.laggards.furthest_unwaited()
-            && self.log.head() - position > self.settings.max_behind
-        {
+        let (head, max_behind) = (self.log.head(), self.settings.max_behind);
+        let too_far = self.laggards.unwaited().take_while(|(position, _)| head - position > max_behind);
+        let too_far: Vec<EndpointId> = too_far.map(|(_, id)| id).filter(|id| !self.catches_up(*id)).collect();
+        for id in too_far {
             self.cut(now, id);
         }
         if let Some(id) = self.laggards.only_waited()
             && let Some(slow) = self.registry.get(id).and_then(|endpoint| endpoint.slow.as_ref())
             && slow.idle
+            && !slow.catching_up
             && self.log.head() - slow.position() > self.settings.max_behind
         {
             self.cut(now, id);
         }
+    }
+
+    /// An endpoint begins where it left off, or asked for: it may be further behind than others until it has caught up, as far
+    /// as the log goes back.
+    pub(super) fn catch_up(&mut self, now: Now, id: EndpointId) {
+        self.place(now, id);
+        if let Some(slow) = self.registry.get_mut(id).and_then(|endpoint| endpoint.slow.as_mut()) {
+            slow.catching_up = self.log.head() - slow.position() > self.settings.max_behind;
+        }
+    }
+
+    fn catches_up(&self, id: EndpointId) -> bool {
+        let slow = self.registry.get(id).and_then(|endpoint| endpoint.slow.as_ref());
+        slow.is_some_and(|slow| slow.catching_up)
     }
 
     /// Whether the inputs of an endpoint have to wait for itself. If so, [`Event::Unparked`] will tell when they need not.
@@ -148,7 +164,7 @@ impl Engine {
     pub(super) fn place(&mut self, now: Now, id: EndpointId) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let floor = endpoint.floor();
-        if endpoint.until <= floor.sequence {
+        if endpoint.until <= floor.sequence || endpoint.needs_nothing() {
             // It needs nothing of the log any more, only its outbox.
             return self.stop_lagging(now, id);
         }
@@ -158,6 +174,7 @@ impl Engine {
         if slow.class() == Class::No || position > slow.position() {
             slow.progress = now.time;
         }
+        slow.catching_up &= self.log.head() - position > self.settings.max_behind;
         let class = match slow.class() {
             Class::No if patient => Class::Behind,
             Class::No => Class::Unwaited,
@@ -240,6 +257,7 @@ impl Engine {
         if let Some(deadline) = slow.deadline {
             self.deadlines.remove(&(deadline, id, Deadline::Patience));
         }
+        slow.catching_up &= class != Class::No;
         if matches!(class, Class::No | Class::Behind) {
             slow.idle = false;
             if let Some(deadline) = slow.parked.take() {

@@ -37,8 +37,12 @@ pub(super) struct Session {
     pub(super) earlier: Vec<Earlier>,
     /// What came before this sequence cannot be judged any more: nobody remembers the filters of then.
     pub(super) judged: u64,
+    /// What came before this sequence may have been sent over an earlier connection.
+    pub(super) sent: u64,
     /// The number of the last SUBSCRIBE or UNSUBSCRIBE.
     pub(super) last_request: u32,
+    /// It was resumed: a program that goes on with it does not know which of the last requests came to be taken.
+    pub(super) skips: bool,
     pub(super) messages: Messages,
 }
 
@@ -200,9 +204,10 @@ impl Session {
         }
     }
 
-    /// Other filters are in force from `from` on, or from where the present ones are if that is later; `oldest` is the first
-    /// sequence that anybody can still ask for.
+    /// Other filters are in force from `from` on, or from what was not judged before, on any of its connections; `oldest` is
+    /// the first sequence that anybody can still ask for.
     pub(super) fn change_filters(&mut self, from: u64, oldest: u64) {
+        let from = from.max(self.sent);
         if from > self.since {
             self.earlier.push(Earlier { until: from, filters: self.filters.clone() });
             self.since = from;

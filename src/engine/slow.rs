@@ -48,6 +48,8 @@ pub(super) struct Slow {
     waiting: (Time, u64),
     /// When it last read something.
     pub(super) progress: Time,
+    /// It began far behind, and has not caught up yet.
+    pub(super) catching_up: bool,
     /// It does not read, so its own inputs need not wait for it.
     pub(super) idle: bool,
     /// When its patience is to be looked at next.
@@ -66,6 +68,7 @@ impl Slow {
             waiting: (now, 0),
             progress: now,
             idle: false,
+            catching_up: false,
             deadline: None,
             parked: None,
         }
@@ -161,8 +164,8 @@ impl Laggards {
     }
 
     /// The endpoint furthest behind among those that inputs do not wait for.
-    pub(super) fn furthest_unwaited(&self) -> Option<(u64, EndpointId)> {
-        self.unwaited.first().copied()
+    pub(super) fn unwaited(&self) -> impl Iterator<Item = (u64, EndpointId)> {
+        self.unwaited.iter().copied()
     }
 
     /// The endpoint furthest behind of all.

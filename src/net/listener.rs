@@ -1,5 +1,6 @@
 //! Bound and listening stream sockets.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
+use super::inherited::Inherited;
 use super::stream::Stream;
 use super::unix_path::OwnedPath;
 use crate::address::{Address, Host, Peer, Transport, UnixName};
@@ -43,6 +45,8 @@ pub struct Listener {
     transport: Transport,
     address: Address,
     path: Option<OwnedPath>,
+    /// Connections may wait that were made before the socket had our options: they have inherited others.
+    plain: Cell<bool>,
 }
 
 /// What came of accepting.
@@ -70,6 +74,17 @@ impl Listener {
         }
     }
 
+    /// Listens on a socket that was handed over. Errors are those of the system.
+    pub fn inherit(inherited: &Inherited) -> io::Result<Listener> {
+        let (socket, address) = (inherited.socket()?, inherited.address().clone());
+        let transport = address.transport();
+        if transport == Transport::Tcp {
+            set_tcp_options(&socket)?;
+        }
+        socket.listen(BACKLOG as i32)?;
+        Ok(Listener { socket, transport, address, path: None, plain: Cell::new(transport == Transport::Tcp) })
+    }
+
     /// Where it listens, with the port that the kernel chose where none was asked for.
     pub fn address(&self) -> &Address {
         &self.address
@@ -84,7 +99,8 @@ impl Listener {
     pub fn accept(&self) -> Accepted {
         match self.socket.accept() {
             Ok((socket, address)) => {
-                let stream = match Stream::new(socket) {
+                let set = if self.plain.get() { set_tcp_options(&socket) } else { Ok(()) };
+                let stream = match set.and_then(|()| Stream::new(socket)) {
                     Ok(stream) => stream,
                     Err(error) => return Accepted::Gone(error),
                 };
@@ -94,7 +110,10 @@ impl Listener {
                 }
             }
             Err(error) => match error.raw_os_error() {
-                Some(libc::EAGAIN) => Accepted::Nobody,
+                Some(libc::EAGAIN) => {
+                    self.plain.set(false);
+                    Accepted::Nobody
+                }
                 Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Accepted::Exhausted(error),
                 // accept(2): network errors of the new connection are reported here, and are not the listener's.
                 _ => Accepted::Gone(error),
@@ -124,19 +143,23 @@ fn bind_tcp(address: SocketAddr, dual_stack: bool) -> io::Result<Listener> {
     if address.is_ipv6() {
         socket.set_only_v6(!dual_stack)?;
     }
-    // Accepted sockets inherit all of these.
-    socket.set_tcp_nodelay(true)?;
-    socket.set_send_buffer_size(SOCKET_BUFFER)?;
-    socket.set_recv_buffer_size(SOCKET_BUFFER)?;
-    socket.set_keepalive(true)?;
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
-    socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))?;
+    set_tcp_options(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG as i32)?;
     socket.set_nonblocking(true)?;
     let bound = socket.local_addr()?.as_socket().unwrap_or(address);
     let address = Address::Inet { transport: Transport::Tcp, host: Host::Ip(bound.ip()), port: bound.port() };
-    Ok(Listener { socket, transport: Transport::Tcp, address, path: None })
+    Ok(Listener { socket, transport: Transport::Tcp, address, path: None, plain: Cell::new(false) })
+}
+
+/// Of a listening socket; those that it accepts inherit all of these.
+fn set_tcp_options(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_send_buffer_size(SOCKET_BUFFER)?;
+    socket.set_recv_buffer_size(SOCKET_BUFFER)?;
+    socket.set_keepalive(true)?;
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
+    socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))
 }
 
 fn bind_unix(name: &UnixName, binding: Binding) -> io::Result<Listener> {
@@ -155,5 +178,5 @@ fn bind_unix(name: &UnixName, binding: Binding) -> io::Result<Listener> {
     // Again for an abstract socket, whose listener std has made with a smaller backlog (listen(2) may be repeated).
     socket.listen(BACKLOG as i32)?;
     socket.set_nonblocking(true)?;
-    Ok(Listener { socket, transport: Transport::Unix, address, path })
+    Ok(Listener { socket, transport: Transport::Unix, address, path, plain: Cell::new(false) })
 }

@@ -2,6 +2,7 @@
 
 pub mod alarm;
 pub mod datagram;
+pub mod inherited;
 pub mod listener;
 pub mod poller;
 pub mod signals;
@@ -9,4 +10,5 @@ pub mod stream;
 mod sys;
 mod unix_path;
 
+pub use sys::handover::take_variables;
 pub use sys::peer_groups;

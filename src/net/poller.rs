@@ -57,7 +57,7 @@ impl Poller {
         Ok(Poller { epoll, events: vec![EpollEvent::empty(); BATCH] })
     }
 
-    /// Watches a socket. Closing it ends that.
+    /// Watches a socket. Closing it ends that, unless another process, or another descriptor, has it open, too.
     pub fn add(&self, socket: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
         Ok(self.epoll.add(socket, EpollEvent::new(interest.flags(), token))?)
     }
@@ -65,6 +65,11 @@ impl Poller {
     /// Watches it for something else.
     pub fn modify(&self, socket: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
         Ok(self.epoll.modify(socket, &mut EpollEvent::new(interest.flags(), token))?)
+    }
+
+    /// Watches it no longer.
+    pub fn remove(&self, socket: impl AsFd) -> io::Result<()> {
+        Ok(self.epoll.delete(socket)?)
     }
 
     /// Waits until something happens, or for `timeout`; for ever without one.

@@ -1,6 +1,7 @@
 //! The daemon under test: a process of its own, in a scratch directory of its own.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -20,6 +21,8 @@ pub(crate) struct Setup {
     scratch: TempDir,
     wrapper: Vec<String>,
     arguments: Vec<String>,
+    /// Given to it as its standard input and output, for the wrapper to do something with.
+    descriptors: Vec<OwnedFd>,
 }
 
 /// A running daemon; killed when dropped.
@@ -40,7 +43,7 @@ pub(crate) struct Ended {
 impl Setup {
     pub(crate) fn new(config: &str) -> Setup {
         let scratch = tempfile::tempdir().expect("a scratch directory");
-        let setup = Setup { scratch, wrapper: Vec::new(), arguments: Vec::new() };
+        let setup = Setup { scratch, wrapper: vec![], arguments: vec![], descriptors: vec![] };
         setup.write_config(config);
         let config = setup.config_path().display().to_string();
         setup.args(&["-c", &config])
@@ -61,6 +64,19 @@ impl Setup {
     pub(crate) fn under(mut self, wrapper: &[&str]) -> Setup {
         self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
         self
+    }
+
+    /// Hands sockets over as a service manager does (sd_listen_fds(3)), two at most, under names divided by colons. A name
+    /// more than there are sockets is another one for the last of them. `more` is shell to be run before.
+    pub(crate) fn hand_over(mut self, names: &str, sockets: Vec<OwnedFd>, more: &str) -> Setup {
+        assert!(sockets.len() <= 2, "there are no more standard streams");
+        let count = names.split(':').count();
+        let copies: String = (0..count).map(|at| format!("{}<&{} ", at + 3, at.min(sockets.len() - 1))).collect();
+        self.descriptors = sockets;
+        self.after_shell(&format!(
+            "exec {copies}; exec </dev/null >/dev/null\n\
+             export LISTEN_PID=$$ LISTEN_FDS={count} LISTEN_FDNAMES={names}\n{more}"
+        ))
     }
 
     pub(crate) fn scratch(&self) -> &Path {
@@ -86,10 +102,20 @@ impl Setup {
         let mut words = self.wrapper.iter().map(String::as_str).chain([PROGRAM]);
         let mut command = Command::new(words.next().expect("at least the program itself"));
         command.args(words).args(&self.arguments);
-        for variable in ["UPCALLD_CONFIG", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"] {
+        for variable in [
+            "UPCALLD_CONFIG",
+            "NOTIFY_SOCKET",
+            "LISTEN_FDS",
+            "LISTEN_PID",
+            "LISTEN_FDNAMES",
+            "JOURNAL_STREAM",
+            "WATCHDOG_USEC",
+        ] {
             command.env_remove(variable);
         }
-        command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).spawn().expect("the daemon can be started")
+        let mut given = self.descriptors.iter().map(|fd| Stdio::from(fd.try_clone().expect("a descriptor")));
+        let (stdin, stdout) = (given.next().unwrap_or_else(Stdio::null), given.next().unwrap_or(stdout));
+        command.stdin(stdin).stdout(stdout).stderr(Stdio::piped()).spawn().expect("the daemon can be started")
     }
 
     /// Starts the daemon and waits until it is ready.
@@ -150,7 +176,8 @@ impl Daemon {
         // Behind the name there may be more to say: "(lab, IPv6 only)".
         let names = [format!(" ({listener})"), format!(" ({listener}, ")];
         let lines = self.log.lines_with("listening on ");
-        let line = lines.into_iter().rfind(|line| names.iter().any(|name| line.contains(name)));
+        let mut lines = lines.into_iter().filter(|line| !line.contains("no longer listening on "));
+        let line = lines.rfind(|line| names.iter().any(|name| line.contains(name)));
         let line = line.unwrap_or_else(|| panic!("no listener {listener}"));
         let url = line.split("listening on ").nth(1).and_then(|rest| rest.split(' ').next());
         url.expect("a URL follows").to_owned()
@@ -225,8 +252,8 @@ impl Daemon {
     pub(crate) fn crash(mut self) -> Setup {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let rest =
-            Setup { scratch: tempfile::tempdir().expect("a scratch directory"), wrapper: vec![], arguments: vec![] };
+        let scratch = tempfile::tempdir().expect("a scratch directory");
+        let rest = Setup { scratch, wrapper: vec![], arguments: vec![], descriptors: vec![] };
         std::mem::replace(&mut self.setup, rest)
     }
 

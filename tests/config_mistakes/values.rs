@@ -37,6 +37,7 @@ fn values() {
             "2:13",
             "unknown log_level \"warning\"; it is one of error, warn, info, debug",
         ),
+        ("[daemon]\nlog_format = \"jsn\"", "2:14", "unknown log_format \"jsn\"; did you mean \"json\"?"),
         (
             "[daemon]\nlog_inputs = true",
             "2:14",

@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod activation;
 mod admission;
 mod cli;
 mod datagram_load;
@@ -14,14 +15,17 @@ mod drain;
 mod forged;
 mod limits;
 mod load;
+mod log_format;
 mod native;
 mod native_mistakes;
+mod notify;
 mod order;
 mod own_pace;
 mod practicum;
 mod programs;
 mod reload;
 mod reload_in_place;
+mod reload_settings;
 mod signals;
 mod slow_consumer;
 mod soak;

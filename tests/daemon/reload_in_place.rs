@@ -37,7 +37,8 @@ fn udp_widens_and_narrows() {
         next.expect("new");
         before = next;
     }
-    assert_eq!(daemon.log().count(" left: listener_removed;"), 4);
+    // Logged by a thread, after it was done.
+    daemon.wait_log_count(" left: listener_removed;", 4);
     assert_eq!(daemon.log().count(" reload refused: "), 0);
 }
 

@@ -56,9 +56,4 @@ impl<P: Clone> Network<P> {
     pub(crate) fn next(&self) -> Option<Time> {
         self.under_way.iter().map(|(arrival, ..)| *arrival).min()
     }
-
-    /// Whether nothing is under way.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.under_way.is_empty()
-    }
 }

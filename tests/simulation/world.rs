@@ -277,12 +277,14 @@ impl World {
         self.events();
         let now = self.now().boot;
         let texts = self.clients.values().filter(|client| client.datagrams.is_some() && client.ended.is_none());
-        let all = texts.map(|client| (client.id, client.lease)).chain(self.native_leases());
-        for (id, lease) in all {
+        for (id, lease) in texts.map(|client| (client.id, client.lease)) {
             // While inputs were held, its renewals might have been waiting to be read.
             let extended = self.engine.endpoint(id).and_then(|endpoint| endpoint.lease());
             let extended = self.engine.counters().waits > 0 && extended.is_some_and(|lease| lease > now);
             assert!(lease > now || extended, "the lease of {id:?} should have ended");
+        }
+        for (id, lease) in self.native_leases() {
+            assert!(lease > now, "the lease of {id:?} should have ended");
         }
         assert!(self.engine.lease_deadline().is_none_or(|deadline| deadline > now));
     }
@@ -296,7 +298,9 @@ impl World {
             }
         }
         self.events();
+        self.everybody_reads = true;
         self.read_text();
+        self.everybody_reads = false;
         self.check_text().hash(&mut self.trace);
         self.clients.clear();
         self.past.push(self.engine.counters().clone());

@@ -50,24 +50,27 @@ impl Chain {
 
     /// The last sequence that was handed on, was reported missing, or is known not to be due.
     pub(super) fn last(&self) -> u64 {
-        self.last
+        self.last.max(self.floor)
     }
 
     /// The session goes on from `start`. What came early comes again.
     pub(super) fn resume(&mut self, start: u64) {
         self.forget();
         self.entry = start.saturating_sub(1);
+        // What an earlier session had dealt with was not asked for again.
+        self.last = self.last.max(self.floor);
     }
 
-    /// A new session begins at `start`, in a log of which everything up to `floor` has been dealt with.
-    pub(super) fn begin(&mut self, start: u64, floor: u64, out: &mut impl FnMut(Event)) {
+    /// A new session begins at `start`, in a log of which everything up to `floor` has been dealt with, if it is known.
+    pub(super) fn begin(&mut self, start: u64, floor: Option<u64>, out: &mut impl FnMut(Event)) {
         self.forget();
-        self.floor = floor;
+        self.floor = floor.unwrap_or(0);
         self.last = start.saturating_sub(1);
         self.entry = self.last;
         self.preface = true;
-        if floor > 0 {
-            self.missing(floor + 1, self.last, Loss::Session, out);
+        // Nothing may have been dealt with yet: then everything up to the start is missing.
+        if floor.is_some() {
+            self.missing(self.floor + 1, self.last, Loss::Session, out);
         }
     }
 

@@ -24,6 +24,8 @@ pub(super) struct Wanted {
     /// Filters were given at some time: none means nothing, not everything.
     given: bool,
     requests: Vec<Request>,
+    /// What the HELLO that is under way begins with, and how many of the requests that answers.
+    greeting: (Vec<String>, usize),
     next_ticket: u64,
     next_id: u32,
 }
@@ -34,15 +36,20 @@ const NOTHING: &str = "upcall-client/nothing";
 impl Wanted {
     pub(super) fn new(filters: Vec<String>, next_id: u32) -> Wanted {
         let given = !filters.is_empty();
-        Wanted { filters, given, requests: Vec::new(), next_ticket: 1, next_id: next_id.max(1) }
+        let (requests, greeting) = (Vec::new(), (Vec::new(), 0));
+        Wanted { filters, given, requests, greeting, next_ticket: 1, next_id: next_id.max(1) }
     }
 
-    /// What a new session begins with.
+    /// A HELLO is to begin a new session. It says the same however often it is repeated: the daemon may have taken the first.
+    pub(super) fn greet(&mut self) {
+        let nothing = self.given && self.filters.is_empty();
+        let filters = if nothing { vec![NOTHING.to_owned()] } else { self.filters.clone() };
+        self.greeting = (filters, self.requests.len());
+    }
+
+    /// What the new session begins with.
     pub(super) fn initial(&self) -> Vec<&str> {
-        if self.given && self.filters.is_empty() {
-            return vec![NOTHING];
-        }
-        self.filters.iter().map(String::as_str).collect()
+        self.greeting.0.iter().map(String::as_str).collect()
     }
 
     /// The number of the next request.
@@ -72,17 +79,26 @@ impl Wanted {
         self.requests.push(Request { ticket, id: None, add, filters, attempt: Attempt::default() });
     }
 
-    /// A new session has begun with what is wanted: that answers all requests.
+    /// A new session has begun with what was wanted when its HELLO was made: that answers the requests until then.
     pub(super) fn begin(&mut self, from: u64, out: &mut impl FnMut(Event)) {
         self.next_id = 1;
-        for request in std::mem::take(&mut self.requests) {
+        let (mut begun, answered) = std::mem::take(&mut self.greeting);
+        let everything = begun.is_empty();
+        let nothing = begun == [NOTHING];
+        if nothing {
+            begun.clear();
+        }
+        for request in self.requests.drain(..answered.min(self.requests.len())) {
             if let Some(request) = request.ticket {
-                let (everything, filters) = (!self.given, self.filters.clone());
-                out(Event::Subscribed { request, from, everything, filters });
+                out(Event::Subscribed { request, from, everything, filters: begun.clone() });
             }
         }
-        if self.initial() == [NOTHING] {
+        for request in &mut self.requests {
+            (request.id, request.attempt) = (None, Attempt::default());
+        }
+        if nothing {
             self.request(None, false, &[NOTHING]);
+            self.requests.rotate_right(1);
         }
     }
 
@@ -136,6 +152,11 @@ impl Wanted {
         event.map(|event| (event, request.attempt))
     }
 
+    /// Whether a request was made, and has been answered.
+    pub(super) fn is_answered(&self, id: u64) -> bool {
+        id < self.next_id.into() && !self.requests.iter().any(|request| request.id.map(u64::from) == Some(id))
+    }
+
     /// A request was refused: what it wanted is not wanted any more. Says whether that was it.
     pub(super) fn refused(&mut self, id: u64, code: Code, text: &str, out: &mut impl FnMut(Event)) -> bool {
         let Some(request) = self.take(id) else { return false };
@@ -158,18 +179,24 @@ mod tests {
         let mut wanted = Wanted::new(vec!["a".into()], 1);
         wanted.change(true, &["b*", "a"]);
         wanted.change(false, &["a"]);
+        wanted.greet();
+        assert_eq!(wanted.initial(), ["b*"]);
+        // What is wanted while the HELLO is under way is not in it.
+        wanted.change(true, &["c"]);
         assert_eq!(wanted.initial(), ["b*"]);
         let mut events = Vec::new();
         wanted.begin(7, &mut |event| events.push(event));
         let answer = |request| Event::Subscribed { request, from: 7, everything: false, filters: vec!["b*".into()] };
         assert_eq!(events, [answer(1), answer(2)]);
-        assert_eq!(wanted.next(Instant::now()), None);
+        let request = Filters { request: 1, filters: vec!["c"] };
+        assert_eq!(wanted.next(Instant::now()), Some(Frame::Subscribe(request)));
     }
 
     #[test]
     fn nothing_is_not_everything() {
         let mut wanted = Wanted::new(vec!["a".into()], 1);
         wanted.change(false, &["a"]);
+        wanted.greet();
         assert_eq!(wanted.initial(), [NOTHING]);
         wanted.begin(1, &mut |_| {});
         let request = Filters { request: 1, filters: vec![NOTHING] };
@@ -189,6 +216,7 @@ mod tests {
         said(&mut wanted);
         let mut events = Vec::new();
         assert!(wanted.refused(6, Code::Limit, "no", &mut |event| events.push(event)));
+        wanted.greet();
         assert_eq!((wanted.initial(), events.len()), (vec!["a"], 1));
     }
 }

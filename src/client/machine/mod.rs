@@ -136,6 +136,9 @@ impl Machine {
     }
 
     fn greet(&mut self, resume: Option<Resume>) {
+        if resume.is_none() {
+            self.wanted.greet();
+        }
         let (nonce, attempt) = (self.random.u64(1..), Attempt::default());
         self.state = State::Greeting { nonce, cookie: None, resume, attempt };
     }

@@ -218,7 +218,7 @@ impl Machine {
             self.wanted.resume();
         } else {
             self.sending.begin().into_iter().for_each(|ticket| out(Event::Unknown { ticket }));
-            self.chain.begin(start, if before.is_some() && !new_log { last } else { 0 }, &mut out);
+            self.chain.begin(start, before.is_some().then_some(last).filter(|_| !new_log), &mut out);
             self.wanted.begin(start, &mut out);
         }
     }
@@ -264,6 +264,8 @@ impl Machine {
                 }
             }
             (kind::SUBSCRIBE | kind::UNSUBSCRIBE, _) if self.wanted.refused(reference, code, text, &mut out) => {}
+            // Over datagrams a request may be answered as often as it was said.
+            (kind::SUBSCRIBE | kind::UNSUBSCRIBE, _) if self.wanted.is_answered(reference) => {}
             _ => out(Event::Complaint { code, text: text.to_owned() }),
         }
     }

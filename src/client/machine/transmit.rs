@@ -167,7 +167,11 @@ impl Machine {
         // On a stream inputs may be held back for long, with everything in order.
         let others = others.into_iter().flatten().filter(|_| !self.is_stream());
         let asked = pings.chain(others).min()?;
-        let patience = if self.is_stream() { self.settings.patience * 3 } else { self.settings.patience };
+        let patience = match self.is_stream() {
+            true => self.settings.patience * 3,
+            // The end of a lease is not announced.
+            false => self.settings.patience.min(self.liveness * 3),
+        };
         Some(self.heard.map_or(asked, |heard| heard.max(asked)) + patience)
     }
 }

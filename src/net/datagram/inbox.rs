@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use super::MARK;
+use super::bind::MARK;
 use crate::address::{Credentials, UnixName};
 use crate::net::sys::receive::{Name, Slots};
 

@@ -1,6 +1,7 @@
 //! Faults that no test can cause, put in the place of system calls (F8); and what is on the way between them.
 
 use super::*;
+use crate::address::UnixName;
 use std::io::IoSlice;
 use std::net::UdpSocket;
 use std::num::NonZeroU16;

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub(super) mod control;
+pub(super) mod handover;
 pub(super) mod receive;
 pub(super) mod send;
 

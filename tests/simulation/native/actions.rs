@@ -111,7 +111,7 @@ impl World {
     /// ended, or none. `twice`: the first one did not end at all.
     fn crash(&mut self, index: usize, twice: bool) {
         let over = self.natives.clients[index].over.clone();
-        if matches!(over, Some(Cause::Left)) {
+        if matches!(over, Some(Cause::Left)) || self.natives.clients[index].replaced {
             return;
         }
         let client = &mut self.natives.clients[index];
@@ -131,6 +131,12 @@ impl World {
         program.saved.clone_from(&known);
         program.ledger = known.map(|(_, ledger)| ledger).unwrap_or_default();
         if twice {
+            let client = &mut self.natives.clients[index];
+            client.replaced = true;
+            if !client.machine.is_ready() && client.over.is_none() {
+                (client.over, client.retry_at) = (Some(Cause::Closed), None);
+                self.drop_line(index, End::Silent);
+            }
             return self.natives.clients.push(program);
         }
         let how = [End::Eof, End::Reset, End::Silent][self.rng.usize(..3)];

@@ -46,6 +46,8 @@ pub(crate) struct Client {
     pub(crate) stalled: bool,
     pub(crate) retry_at: Option<Time>,
     pub(crate) greet_by: Option<Time>,
+    /// Another program goes on with its session: it does not come back.
+    pub(crate) replaced: bool,
     /// How the machine ended.
     pub(crate) over: Option<Cause>,
     /// What was saved of it, and what it had been told by then.
@@ -73,6 +75,7 @@ impl Client {
             stalled: false,
             retry_at: Some(now),
             greet_by: None,
+            replaced: false,
             over: None,
             saved: None,
             ledger: Ledger::default(),
@@ -266,13 +269,14 @@ impl World {
     }
 
     fn down(&mut self, index: usize, cause: Cause) {
-        let refused = matches!(&cause, Cause::NotNative(text) if text.starts_with(b"upcalld: max_endpoints"));
+        // It was refused; or its HELLO took more than a second, and it was held to be a text client.
+        let refused = matches!(&cause, Cause::NotNative(text) if text.starts_with(b"upcalld: ") || text[0] == b'<');
         assert!(refused || !matches!(cause, Cause::NotNative(_) | Cause::Protocol(_)), "{cause:?}");
         let how = if self.rng.bool() { End::Eof } else { End::Reset };
         self.drop_line(index, how);
         let pause = Duration::from_millis(self.rng.u64(..1_000));
         let client = &mut self.natives.clients[index];
-        match client.machine.is_over() {
+        match client.machine.is_over() || client.replaced {
             true => client.over = Some(cause),
             false => client.retry_at = Some(self.now + pause),
         }

@@ -16,7 +16,8 @@ impl Natives {
 impl World {
     /// Hands a frame to the engine, and takes note of what it did.
     pub(crate) fn native_frame(&mut self, id: EndpointId, frame: &Frame<'_>) {
-        let Some(source) = self.engine.endpoint(id).map(|endpoint| endpoint.number) else { return };
+        let Some(endpoint) = self.engine.endpoint(id) else { return };
+        let (source, leaves) = (endpoint.number, endpoint.leaving().is_some());
         let accepted = self.engine.frame(self.now(), id, frame);
         match (frame, accepted) {
             (Frame::Send(send), Some(accepted)) => {
@@ -31,7 +32,7 @@ impl World {
                     rendered,
                 });
             }
-            (Frame::Subscribe(_) | Frame::Unsubscribe(_), _) => {
+            (Frame::Subscribe(_) | Frame::Unsubscribe(_), _) if !leaves => {
                 if let Some((from, filters)) = self.engine.filters_in_force(id) {
                     let filters = filters.map(|filters| filters.into_iter().map(str::to_owned).collect());
                     self.natives.truth.filters(source, from, filters);

@@ -102,7 +102,7 @@ impl World {
 
     fn datagram_hello(&mut self, address: u64, hello: &Hello<'_>, bytes: usize) {
         let now = self.now();
-        let claim = World::claim(&address, address % 2 == 0);
+        let claim = World::claim(&address, address.is_multiple_of(2));
         match self.natives.gate.prove(now.time, &claim, hello.cookie, bytes) {
             Verdict::Join => {}
             Verdict::Challenge => {

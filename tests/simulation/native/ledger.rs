@@ -65,8 +65,14 @@ impl Ledger {
                 let in_charge = chapter.sessions.iter().rev().find(|(from, _)| *from <= sequence);
                 let due = in_charge.is_some_and(|(_, number)| truth.is_due(chapter.log, *number, sequence, input));
                 match is_told {
-                    Some(false) => assert!(due, "{sequence} came and was not due: {chapter:?}"),
-                    None if due && sequence <= chapter.last => panic!("{sequence} is missing: {chapter:?}"),
+                    Some(false) if !due => {
+                        let why = truth.describe(chapter.log, &chapter.sessions, input);
+                        panic!("{sequence} came and was not due: {why} {chapter:?}")
+                    }
+                    None if due && sequence <= chapter.last => {
+                        let why = truth.describe(chapter.log, &chapter.sessions, input);
+                        panic!("{sequence} is missing: {why} {chapter:?}")
+                    }
                     None if due && index + 1 == self.chapters.len() => {
                         missing.get_or_insert(sequence);
                     }

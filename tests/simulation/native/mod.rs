@@ -89,7 +89,7 @@ impl Natives {
             next_message: 1,
             history: rng.bool(),
             max_datagram: 3_000,
-            mtu: if rng.bool() { 3_000 } else { rng.usize(300..3_000) },
+            mtu: if rng.bool() { 3_000 } else { rng.usize(1_200..3_000) },
             begun: Instant::now(),
             closing: false,
             truth: Truth::default(),

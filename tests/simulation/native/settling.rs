@@ -46,7 +46,8 @@ impl World {
             };
             let missing = client.ledger.check(&self.natives.truth, &self.inputs);
             let next = self.engine.next_sequence();
-            Some(format!("{what}: {:?}, misses {missing:?} of {next}, line {:?}", client.ledger.present(), client.line))
+            let who = client.ledger.present();
+            Some(format!("{what}: {who:?}, misses {missing:?} of {next}, line {:?}, {machine:?}", client.line))
         };
         self.natives.clients.iter().filter(|client| client.over.is_none()).find_map(waits)
     }

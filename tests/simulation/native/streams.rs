@@ -57,7 +57,7 @@ impl World {
             up: Vec::new(),
             end: None,
             down: refused.unwrap_or_default(),
-            capacity: if self.rng.bool() { 64 << 10 } else { self.rng.usize(1..4_000) },
+            capacity: if self.rng.bool() || self.everybody_reads { 64 << 10 } else { self.rng.usize(1..4_000) },
             blocked: false,
             parked: false,
             discard: false,
@@ -89,7 +89,7 @@ impl World {
         if line.discard {
             line.up.clear();
         }
-        let count = if everything { line.up.len() } else { self.rng.usize(..=line.up.len()) };
+        let count = if everything || line.decoder.is_none() { line.up.len() } else { self.rng.usize(..=line.up.len()) };
         let chunk: Vec<u8> = line.up.drain(..count).collect();
         if let Some(0) = chunk.first()
             && line.decoder.is_none()

@@ -95,12 +95,18 @@ impl Truth {
 
     /// Whether these filters are in force in a session from this sequence on.
     pub(crate) fn agrees(&self, log: usize, number: u64, from: u64, filters: &Filters) -> bool {
-        self.logs[log].sessions[&number].filters.iter().any(|known| (known.0, &known.1) == (from, filters))
+        let mut known = self.logs[log].sessions[&number].filters.iter().map(|(from, filters)| (from, filters.clone()));
+        known.any(|(since, mut known)| {
+            // With this a session begins to which nothing is due.
+            known.iter_mut().for_each(|filters| filters.retain(|filter| filter != "upcall-client/nothing"));
+            (*since, &known) == (from, filters)
+        })
     }
 
-    /// What is in force in the end.
-    pub(crate) fn last_filters(&self, log: usize, number: u64) -> &Filters {
-        &self.logs[log].sessions[&number].filters.last().unwrap().1
+    /// For people: an input, and who should have judged it.
+    pub(crate) fn describe(&self, log: usize, sessions: &[(u64, u64)], input: &Input) -> String {
+        let sessions: Vec<_> = sessions.iter().map(|(_, number)| (number, &self.logs[log].sessions[number])).collect();
+        format!("{:?} from {} to {:?}; {sessions:?}", input.topic, input.source, input.audience)
     }
 
     /// Every input that was ever appended.

@@ -56,13 +56,21 @@ fn sequences_beyond_32_bits_are_told_apart() {
 #[test]
 fn a_new_session_says_what_it_missed() {
     let (mut chain, mut events) = (Chain::new(true, 7), Vec::new());
-    chain.begin(10, 7, &mut |event| events.push(event));
+    chain.begin(10, Some(7), &mut |event| events.push(event));
     assert_eq!(chain.upcall(upcall(10), 9, &mut |event| events.push(event)), Taken::Yes);
     // With history, what was said before comes again, and is not said twice.
-    chain.begin(9, 10, &mut |event| events.push(event));
+    chain.begin(9, Some(10), &mut |event| events.push(event));
     chain.upcall(upcall(10), 8, &mut |event| events.push(event));
     chain.upcall(upcall(11), 10, &mut |event| events.push(event));
     assert_eq!(told(events), [(8, 1_000_009), (10, 10), (11, 11)]);
+}
+
+#[test]
+fn a_session_of_which_nothing_came_is_missing_from_its_start() {
+    let (mut chain, mut events) = (Chain::new(true, 0), Vec::new());
+    chain.begin(1, None, &mut |event| events.push(event));
+    chain.begin(5, Some(0), &mut |event| events.push(event));
+    assert_eq!(told(events), [(1, 1_000_004)]);
 }
 
 proptest! {

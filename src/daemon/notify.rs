@@ -1,0 +1,275 @@
+//! What the service manager is told (sd_notify(3)): that we are ready, reload, stop, are alive, and how it goes.
+//!
+//! No crate: those that there are block when the manager does not read, and read the environment each time.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+use super::server::Server;
+use crate::engine::{Now, Time};
+
+/// The least time between two lines of figures.
+const FIGURES_EVERY: Duration = Duration::from_secs(1);
+
+/// When a message is sent again that the manager had no room for.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// How much longer than its grace a drain may take before the manager should do something about it.
+const MARGIN: Duration = Duration::from_secs(10);
+
+/// The way to the service manager; says nothing where there is none, and never waits.
+#[derive(Debug, Default)]
+pub(super) struct Notifier {
+    socket: Option<(UnixDatagram, SocketAddr)>,
+    /// Messages that have to arrive, but have not been taken yet.
+    unsent: VecDeque<String>,
+    retry: Option<Time>,
+    /// How often the manager hears that the loop turns, and when it does next.
+    beat: Option<Duration>,
+    next_beat: Option<Time>,
+    figures: Option<Figures>,
+    /// When figures may be sent again.
+    next_figures: Time,
+    /// The figures have changed since they were sent.
+    stale: bool,
+    /// Said with the figures, behind them.
+    remark: &'static str,
+}
+
+/// What changes while the daemon works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Figures {
+    pub(super) endpoints: usize,
+    pub(super) inputs: u64,
+    pub(super) upcalls: u64,
+}
+
+impl Notifier {
+    /// Takes the values of `$NOTIFY_SOCKET`, `$WATCHDOG_USEC` and `$WATCHDOG_PID`.
+    pub(super) fn new([address, period, pid]: [Option<OsString>; 3]) -> Notifier {
+        let socket = address.and_then(|address| open(&address.into_vec()).ok());
+        let ours = pid.is_none_or(|pid| pid.to_str().and_then(|pid| pid.parse().ok()) == Some(std::process::id()));
+        let period = period.and_then(|period| period.to_str()?.parse().ok()).filter(|period: &u64| *period > 0 && ours);
+        // Half of it: one that comes late is no reason to be restarted (sd_watchdog_enabled(3)).
+        let beat = period.map(|period| Duration::from_micros(period.div_ceil(2))).filter(|_| socket.is_some());
+        Notifier { socket, beat, ..Notifier::default() }
+    }
+
+    /// Every listener is bound.
+    pub(super) fn ready(&mut self, now: Time) {
+        self.next_beat = self.beat.map(|_| now);
+        self.must_say(now, "READY=1".into());
+    }
+
+    /// A reload begins. The manager compares the time with the one at which it asked for it.
+    pub(super) fn reloading(&mut self, now: Time) {
+        self.must_say(now, format!("RELOADING=1\nMONOTONIC_USEC={}", now.since(Time(0)).as_micros()));
+    }
+
+    /// A reload is over, and refused or not.
+    pub(super) fn reloaded(&mut self, now: Time, refused: bool) {
+        self.remark = if refused { "; the last reload was refused, see the log" } else { "" };
+        self.must_say(now, "READY=1".into());
+        (self.stale, self.next_figures) = (true, now);
+    }
+
+    /// The drain begins, and takes no longer than `grace`.
+    pub(super) fn stopping(&mut self, now: Time, grace: Duration) {
+        self.remark = "; draining";
+        let patience = grace.saturating_add(MARGIN).as_micros();
+        self.must_say(now, format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={patience}"));
+        (self.stale, self.next_figures) = (true, now);
+    }
+
+    /// The start fails, and why.
+    pub(super) fn failed(&mut self, why: &str) {
+        let _ = self.say(&format!("STATUS={}", why.lines().next().unwrap_or_default()));
+    }
+
+    /// Whether figures are worth collecting.
+    pub(super) fn listens(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// When something is to be said though nothing happens.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.socket.as_ref()?;
+        let figures = self.stale.then_some(self.next_figures);
+        [self.next_beat, self.retry, figures].into_iter().flatten().min()
+    }
+
+    /// Says what is due; `slow` counts the slow consumers where figures are.
+    pub(super) fn turn(&mut self, now: Time, figures: Figures, slow: impl FnOnce() -> usize) {
+        if self.retry.is_some_and(|retry| retry <= now) {
+            self.say_unsent(now);
+        }
+        if let (Some(next), Some(beat)) = (self.next_beat, self.beat)
+            && next <= now
+        {
+            // One that gets lost is followed by another in time.
+            let _ = self.say("WATCHDOG=1");
+            self.next_beat = Some(now + beat);
+        }
+        self.stale |= self.figures != Some(figures);
+        if self.stale && self.next_figures <= now {
+            let Figures { endpoints, inputs, upcalls } = figures;
+            let (slow, remark) = (slow(), self.remark);
+            let text = format!(
+                "STATUS=endpoints: {endpoints}, inputs: {inputs}, upcalls: {upcalls}, slow consumers: {slow}{remark}"
+            );
+            // What the manager has no room for now it gets with the next change.
+            let _ = self.say(&text);
+            (self.figures, self.stale, self.next_figures) = (Some(figures), false, now + FIGURES_EVERY);
+        }
+    }
+
+    fn must_say(&mut self, now: Time, message: String) {
+        if self.socket.is_some() {
+            self.unsent.push_back(message);
+            self.say_unsent(now);
+        }
+    }
+
+    /// In their order, and each until it is taken; one that cannot be taken at all is given up.
+    fn say_unsent(&mut self, now: Time) {
+        self.retry = None;
+        while let Some(message) = self.unsent.front() {
+            match self.say(message) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.retry = Some(now + RETRY);
+                    return;
+                }
+                _ => drop(self.unsent.pop_front()),
+            }
+        }
+    }
+
+    fn say(&self, message: &str) -> io::Result<()> {
+        // By its address each time: the manager may have been restarted.
+        let Some((socket, manager)) = &self.socket else { return Ok(()) };
+        socket.send_to_addr(message.as_bytes(), manager).map(drop)
+    }
+}
+
+impl Server {
+    /// Tells the service manager what is due.
+    pub(super) fn notify(&mut self, now: Now) {
+        if self.notifier.listens() {
+            let counters = self.engine.counters();
+            let figures = Figures { endpoints: self.engine.len(), inputs: counters.inputs, upcalls: counters.upcalls };
+            self.notifier.turn(now.time, figures, || self.engine.behind());
+        }
+    }
+}
+
+/// A path, or a name in the abstract namespace behind an @.
+fn open(address: &[u8]) -> io::Result<(UnixDatagram, SocketAddr)> {
+    let address = match address {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        path => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(path))?,
+    };
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    Ok((socket, address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(milliseconds: u64) -> Time {
+        Time(0) + Duration::from_millis(milliseconds)
+    }
+
+    fn figures(inputs: u64) -> Figures {
+        Figures { endpoints: 2, inputs, upcalls: 0 }
+    }
+
+    fn heard(manager: &UnixDatagram) -> Option<String> {
+        let mut buffer = [0; 500];
+        let count = manager.recv(&mut buffer).ok()?;
+        Some(String::from_utf8_lossy(&buffer[..count]).into_owned())
+    }
+
+    /// With a manager of this name.
+    fn pair(name: &str) -> (Notifier, UnixDatagram) {
+        let name = format!("@upcalld-{name}-{}", std::process::id());
+        let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name[1..]).unwrap()).unwrap();
+        manager.set_nonblocking(true).unwrap();
+        (Notifier::new([Some(name.into()), None, None]), manager)
+    }
+
+    #[test]
+    fn without_a_manager_nothing_is_ever_due() {
+        let mut notifier = Notifier::new([None, Some("3000000".into()), None]);
+        notifier.ready(at(0));
+        notifier.reloading(at(1));
+        notifier.reloaded(at(1), true);
+        notifier.stopping(at(2), Duration::from_secs(5));
+        assert_eq!(notifier.deadline(), None);
+    }
+
+    #[test]
+    fn figures_are_sent_when_they_change_and_once_a_second_at_most() {
+        let (mut notifier, manager) = pair("figures");
+        let mut sent = 0;
+        for now in 0..10_000 {
+            // It changes for five seconds.
+            notifier.turn(at(now), figures(now.min(4_999)), || 1);
+            sent += usize::from(heard(&manager).is_some());
+        }
+        assert_eq!(sent, 6, "5 while it changes, and the last state");
+        assert_eq!(notifier.deadline(), None, "idle, it never wakes up");
+    }
+
+    #[test]
+    fn the_watchdog_hears_of_half_its_period() {
+        let (mut notifier, manager) = pair("watchdog");
+        notifier.beat = Some(Duration::from_millis(500));
+        notifier.turn(at(0), figures(0), || 0);
+        assert!(heard(&manager).unwrap().starts_with("STATUS="));
+        notifier.ready(at(0));
+        for now in [0, 500, 1_000] {
+            assert_eq!(notifier.deadline(), Some(at(now)));
+            notifier.turn(at(now), figures(0), || 0);
+            notifier.turn(at(now), figures(0), || 0);
+        }
+        let all: Vec<String> = std::iter::from_fn(|| heard(&manager)).collect();
+        assert_eq!(all, ["READY=1", "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1"]);
+    }
+
+    #[test]
+    fn what_must_arrive_is_sent_again_and_nothing_blocks() {
+        let (mut notifier, manager) = pair("arrive");
+        while notifier.say("STATUS=full").is_ok() {}
+        notifier.ready(at(0));
+        notifier.stopping(at(0), Duration::from_secs(5));
+        assert_eq!(notifier.retry, Some(at(100)));
+        while heard(&manager).is_some() {}
+        notifier.turn(at(100), figures(0), || 3);
+        let all: Vec<String> = std::iter::from_fn(|| heard(&manager)).collect();
+        assert_eq!(all[..2], ["READY=1", "STOPPING=1\nEXTEND_TIMEOUT_USEC=15000000"]);
+        assert_eq!(all[2], "STATUS=endpoints: 2, inputs: 0, upcalls: 0, slow consumers: 3; draining");
+    }
+
+    #[test]
+    fn a_watchdog_of_another_process_is_not_ours() {
+        let notifier = |pid: Option<u32>, period: &str| {
+            let address = Some("/nowhere".into());
+            Notifier::new([address, Some(period.into()), pid.map(|pid| pid.to_string().into())])
+        };
+        let ours = std::process::id();
+        assert_eq!(notifier(Some(ours), "3000000").beat, Some(Duration::from_millis(1_500)));
+        assert_eq!(notifier(None, "3000000").beat, Some(Duration::from_millis(1_500)));
+        assert_eq!(notifier(Some(ours + 1), "3000000").beat, None);
+        assert_eq!(notifier(Some(ours), "0").beat, None);
+        assert!(notifier(None, "soon").listens());
+        assert!(notifier(None, "1").say("STATUS=nobody is there").is_err());
+        assert!(!Notifier::new([None, Some("3000000".into()), None]).listens());
+    }
+}
