@@ -238,6 +238,7 @@ impl Engine {
             return;
         }
         self.counters.violations += 1;
+        self.has_begun(id);
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         if let Some(Native { session, .. }) = endpoint.native_mut() {
             // An id is used up by its refusal; what is refused for being ahead uses up none.

@@ -60,10 +60,15 @@ impl Engine {
                 (endpoint.delivery, endpoint.until) = (Delivery::CaughtUp, endpoint.cursor.sequence);
             }
         }
+        self.has_begun(id);
+        self.registry.get(id).is_some_and(|endpoint| endpoint.speech == Speech::Greeting)
+    }
+
+    /// An endpoint has said something in frames, and gets its answers and its farewell so.
+    pub(super) fn has_begun(&mut self, id: EndpointId) {
         if let Some((.., begun)) = self.silences.get_mut(&id) {
             *begun = true;
         }
-        self.registry.get(id).is_some_and(|endpoint| endpoint.speech == Speech::Greeting)
     }
 
     /// An endpoint has begun to speak text where that will not do: it is told why, in text, and leaves.
