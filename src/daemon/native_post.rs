@@ -18,9 +18,10 @@ const PER_ROUND: usize = 16;
 /// How many bytes are on their way out at a time: how many endpoints there are must not matter for our memory.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// A datagram that is to be sent: whose, its number, and where its bytes are.
+/// A datagram that is to be sent: whose, its number, and where its bytes are. Whose it is may have left with it.
 struct Letter {
     id: EndpointId,
+    peer: PeerKey,
     number: u64,
     bytes: Range<usize>,
 }
@@ -34,7 +35,7 @@ impl Server {
             bytes.clear();
             let mut letters = Vec::new();
             group.retain(|id| self.write_letters(now, number, *id, &mut bytes, &mut letters));
-            self.send_letters(now, number, &bytes, &letters, &mut group);
+            self.send_letters(now, number, &bytes, letters, &mut group);
         }
         self.letters = bytes;
     }
@@ -54,8 +55,9 @@ impl Server {
             if start >= MAX_BYTES {
                 return true;
             }
+            let Some(tag) = self.engine.endpoint(id).map(|endpoint| endpoint.tag) else { return false };
             let Some(letter) = self.engine.datagram(now, id, max, bytes) else { return false };
-            let letter = Letter { id, number: letter, bytes: start..bytes.len() };
+            let letter = Letter { id, peer: PeerKey::from_tag(tag), number: letter, bytes: start..bytes.len() };
             match self.may_send(number, id, letter.bytes.len()) {
                 Ok(()) => letters.push(letter),
                 Err(stalled) => {
@@ -94,7 +96,7 @@ impl Server {
         now: Now,
         number: ListenerNumber,
         bytes: &[u8],
-        letters: &[Letter],
+        mut letters: Vec<Letter>,
         group: &mut Vec<EndpointId>,
     ) {
         let Some(Active { socket: Socket::Datagrams(socket), .. }) = self.listeners.get(&number) else {
@@ -102,15 +104,13 @@ impl Server {
         };
         let mut batch = socket.batch(&mut self.outbox);
         // One that was found to be gone while the letters were written gets none, and has no fate.
-        let peer_of = |letter: &Letter| {
-            self.peers.get(self.engine.endpoint(letter.id).map(|endpoint| PeerKey::from_tag(endpoint.tag))?)
-        };
-        let letters: Vec<_> = letters.iter().filter_map(|letter| Some((letter, peer_of(letter)?))).collect();
-        for (letter, peer) in &letters {
-            let (destination, local) = peer.route.destination();
-            batch.push(destination, local, [IoSlice::new(&bytes[letter.bytes.clone()])], None);
+        letters.retain(|letter| self.peers.get(letter.peer).is_some());
+        for letter in &letters {
+            if let Some(peer) = self.peers.get(letter.peer) {
+                let (destination, local) = peer.route.destination();
+                batch.push(destination, local, [IoSlice::new(&bytes[letter.bytes.clone()])], None);
+            }
         }
-        let letters: Vec<&Letter> = letters.into_iter().map(|(letter, _)| letter).collect();
         let fates: Vec<Fate> = batch.send().to_vec();
         let mut troubled: Vec<(EndpointId, Trouble)> = Vec::new();
         for (letter, fate) in letters.iter().zip(fates) {

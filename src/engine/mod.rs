@@ -101,8 +101,9 @@ pub struct Engine {
     copied: Vec<u8>,
     /// Endpoints whose place in the log is kept until it is known what they speak, by that place.
     undecided: BTreeSet<(u64, EndpointId)>,
-    /// When those who have to say something are to have said it, and how long inputs had been held in all when they came.
-    silences: HashMap<EndpointId, (Time, Duration)>,
+    /// When those who have to say something are to have said it, how long inputs had been held in all when they came, and
+    /// whether they have begun.
+    silences: HashMap<EndpointId, (Time, Duration, bool)>,
     sessions: Sessions,
     /// Native datagram endpoints, by what their datagrams carry.
     keys: HashMap<u64, EndpointId>,

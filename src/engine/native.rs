@@ -61,9 +61,6 @@ impl Engine {
         if !matches!(endpoint.speech, Speech::Greeting) || endpoint.leaving.is_some() {
             return wrong(Code::Unexpected, "it was welcomed already");
         }
-        if !(hello.versions.0..=hello.versions.1).contains(&VERSION) {
-            return wrong(Code::Version, "only version 1 is spoken here");
-        }
         let is_new = hello.resume.is_none();
         if is_new && hello.since.is_some() && !terms.history {
             return wrong(Code::NotPermitted, "this listener has no history");
@@ -233,7 +230,7 @@ impl Engine {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let is_datagram = endpoint.transport.is_datagram();
         // What could be an answer is not answered, lest two talk to each other for ever; nor is any flood.
-        let is_answer = matches!(about, kind::PONG | kind::BYE | kind::WELCOME..kind::SKIPPABLE);
+        let is_answer = matches!(about, kind::PONG | kind::BYE | kind::WELCOME..=kind::ERROR);
         let is_refusal = matches!(about, kind::SEND | kind::SUBSCRIBE | kind::UNSUBSCRIBE) && !code.is_mistake();
         if let Some(courier) = endpoint.courier_mut()
             && (is_answer || !(is_refusal || courier.may_complain(now.time)))
@@ -241,6 +238,7 @@ impl Engine {
             return;
         }
         self.counters.violations += 1;
+        self.has_begun(id);
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         if let Some(Native { session, .. }) = endpoint.native_mut() {
             // An id is used up by its refusal; what is refused for being ahead uses up none.
@@ -271,7 +269,8 @@ impl Engine {
             return None;
         }
         if !endpoint.is_native() {
-            self.violation(now, id, &refusal(Code::Unexpected, frame.kind(), "HELLO comes first"));
+            let wrong = refusal(Code::Unexpected, frame.kind(), "HELLO comes first");
+            self.violation(now, id, &Violation { reference: frame.reference(), ..wrong });
             return None;
         }
         match frame {
@@ -290,8 +289,8 @@ impl Engine {
             }
             Frame::Pong { .. } | Frame::Skippable(_) => {}
             other => {
-                let text = "such a frame does not come here";
-                self.violation(now, id, &refusal(Code::Unexpected, other.kind(), text));
+                let wrong = refusal(Code::Unexpected, other.kind(), "such a frame does not come here");
+                self.violation(now, id, &Violation { reference: other.reference(), ..wrong });
             }
         }
         None

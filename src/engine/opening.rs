@@ -20,15 +20,16 @@ impl Engine {
             Opening::Undecided => SILENCE,
             Opening::Native => HELLO,
         };
-        self.set_silence(now, id, time);
+        self.set_silence(now, id, time, false);
         if opening == Opening::Undecided {
             self.undecided.insert((self.log.next(), id));
         }
     }
 
-    fn set_silence(&mut self, now: Now, id: EndpointId, time: Duration) {
+    fn set_silence(&mut self, now: Now, id: EndpointId, time: Duration, begun: bool) {
         let until = now.time + time;
-        if let Some((earlier, _)) = self.silences.insert(id, (until, self.held_until(now.time))) {
+        let silence = (until, self.held_until(now.time), begun);
+        if let Some((earlier, ..)) = self.silences.insert(id, silence) {
             self.deadlines.remove(&(earlier, id, Deadline::Silence));
         }
         self.deadlines.insert((until, id, Deadline::Silence));
@@ -51,7 +52,7 @@ impl Engine {
     /// speaks text for good.
     pub fn speaks_native(&mut self, now: Now, id: EndpointId) -> bool {
         if matches!(self.registry.get(id).map(|endpoint| &endpoint.speech), Some(Speech::Undecided)) {
-            self.set_silence(now, id, HELLO);
+            self.set_silence(now, id, HELLO, true);
             self.registry.stop_receiving(id);
             self.registry.speaks(id, Speech::Greeting, None);
             if let Some(endpoint) = self.registry.get_mut(id) {
@@ -59,7 +60,15 @@ impl Engine {
                 (endpoint.delivery, endpoint.until) = (Delivery::CaughtUp, endpoint.cursor.sequence);
             }
         }
+        self.has_begun(id);
         self.registry.get(id).is_some_and(|endpoint| endpoint.speech == Speech::Greeting)
+    }
+
+    /// An endpoint has said something in frames, and gets its answers and its farewell so.
+    pub(super) fn has_begun(&mut self, id: EndpointId) {
+        if let Some((.., begun)) = self.silences.get_mut(&id) {
+            *begun = true;
+        }
     }
 
     /// An endpoint has begun to speak text where that will not do: it is told why, in text, and leaves.
@@ -73,17 +82,17 @@ impl Engine {
 
     /// An endpoint has said nothing for long enough.
     pub(super) fn is_silent(&mut self, now: Now, id: EndpointId) {
-        let Some((_, held)) = self.take_silence(id) else { return };
+        let Some((_, held, begun)) = self.silences.get(&id).copied() else { return };
         let pardon = self.held_until(now.time).saturating_sub(held);
         if !pardon.is_zero() {
             // What it has said may be waiting to be read, with everybody's inputs.
             let while_held = if self.held_since.is_some() { SILENCE } else { Duration::ZERO };
-            return self.set_silence(now, id, pardon.max(while_held));
+            return self.set_silence(now, id, pardon.max(while_held), begun);
         }
         match self.registry.get(id).map(|endpoint| &endpoint.speech) {
             Some(Speech::Undecided) => self.speaks_text(id),
             Some(Speech::Greeting) => self.leave(now, id, Reason::Silent),
-            _ => {}
+            _ => self.forget_silence(id),
         }
     }
 
@@ -100,7 +109,7 @@ impl Engine {
     }
 
     /// Takes out when an endpoint would be found silent. A crowd that comes at once is soon decided: its memory is given back.
-    fn take_silence(&mut self, id: EndpointId) -> Option<(super::Time, Duration)> {
+    fn take_silence(&mut self, id: EndpointId) -> Option<(super::Time, Duration, bool)> {
         let taken = self.silences.remove(&id);
         if self.silences.capacity() > 4 * self.silences.len().max(16) {
             self.silences.shrink_to(2 * self.silences.len());
@@ -110,7 +119,7 @@ impl Engine {
 
     /// It no longer matters whether an endpoint says something.
     pub(super) fn forget_silence(&mut self, id: EndpointId) {
-        if let Some((until, _)) = self.take_silence(id) {
+        if let Some((until, ..)) = self.take_silence(id) {
             self.deadlines.remove(&(until, id, Deadline::Silence));
         }
         if let Some(endpoint) = self.registry.get(id) {
@@ -120,9 +129,14 @@ impl Engine {
 
     /// An endpoint leaves before it is known what it speaks: it is told so in text if it has not begun to speak native.
     pub(super) fn stop_deciding(&mut self, id: EndpointId) {
+        let is_mute = self.silences.get(&id).is_some_and(|(.., begun)| !begun);
         self.forget_silence(id);
         let next = self.log.next();
         let Some(endpoint) = self.registry.get_mut(id) else { return };
+        if is_mute && endpoint.speech == Speech::Greeting {
+            self.registry.speaks(id, Speech::Text, None);
+            return;
+        }
         if endpoint.delivery == Delivery::Undecided {
             if !endpoint.receives {
                 endpoint.cursor = super::Cursor::at(next);

@@ -11,10 +11,13 @@ use upcalld::wire::frame::datagram::Opening;
 use upcalld::wire::frame::{Code, Filters, Frame, Hello, Resume, Send, Welcome, kind};
 
 use super::native_inbox::{Inbox, Said, Upcall};
-use super::{DEADLINE, Daemon, Datagram, Stream};
+use super::{Daemon, Datagram, Stream};
 
 /// How long an answer takes at most where nothing is lost; where something is, the question is repeated then.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Whatever has not come by then will not.
+const ANSWER: Duration = Duration::from_secs(20);
 
 /// How a client reaches the daemon.
 #[derive(Debug)]
@@ -78,7 +81,7 @@ impl Native {
         self.nonce = NONCES.fetch_add(1, Ordering::Relaxed);
         let mut hello = Hello { nonce: self.nonce, ..hello.clone() };
         self.inbox.begin(self.nonce);
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + ANSWER;
         loop {
             assert!(Instant::now() < end, "HELLO is not answered");
             hello.padding = 16;
@@ -87,7 +90,7 @@ impl Native {
                 matches!(said, Said::Welcome(_) | Said::Retry(_) | Said::End(_) | Said::Bye(_))
                     || matches!(said, Said::Error { about: kind::HELLO, .. })
             };
-            let patience = if matches!(self.way, Way::Stream(_)) { DEADLINE } else { PATIENCE };
+            let patience = if matches!(self.way, Way::Stream(_)) { ANSWER } else { PATIENCE };
             match self.take_within(patience, is_answer) {
                 Some(Said::Retry(cookie)) => hello.cookie = Some(cookie),
                 Some(Said::Welcome(welcome)) => {
@@ -132,10 +135,12 @@ impl Native {
 
     /// What stands around these frames on its transport.
     pub(crate) fn wrap(&self, frames: &[u8]) -> Vec<u8> {
-        match (&self.way, self.welcome) {
-            (Way::Datagrams(_), Some(welcome)) => {
+        // The key is there before the WELCOME is looked at: what came with it is to be acknowledged.
+        let key = self.inbox.key().or(self.welcome.map(|welcome| welcome.key));
+        match (&self.way, key) {
+            (Way::Datagrams(_), Some(key)) => {
                 let mut bytes = Vec::new();
-                Opening { key: welcome.key, number: 0 }.write(&mut bytes);
+                Opening { key, number: 0 }.write(&mut bytes);
                 [&bytes, frames].concat()
             }
             _ => frames.to_vec(),
@@ -166,7 +171,7 @@ impl Native {
     #[track_caller]
     pub(crate) fn tell(&mut self, topic: &str, payload: impl AsRef<[u8]>) -> (u64, u32) {
         let id = self.send(topic, payload.as_ref());
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + ANSWER;
         loop {
             assert!(Instant::now() < end, "SEND {id} is not answered; {:?} is there", self.inbox.said);
             let is_answer = |said: &Said| match said {
@@ -175,7 +180,7 @@ impl Native {
                 Said::End(_) => true,
                 _ => false,
             };
-            let patience = if matches!(self.way, Way::Stream(_)) { DEADLINE } else { PATIENCE };
+            let patience = if matches!(self.way, Way::Stream(_)) { ANSWER } else { PATIENCE };
             match self.take_within(patience, is_answer) {
                 Some(Said::Receipt(receipt)) => return (receipt.sequence, receipt.due),
                 None | Some(Said::Error { code: Code::Busy, .. }) => self.send_again(id, topic, payload.as_ref()),
@@ -234,7 +239,7 @@ impl Native {
 
     #[track_caller]
     pub(crate) fn take(&mut self, wanted: impl Fn(&Said) -> bool) -> Said {
-        let found = self.take_within(DEADLINE, wanted);
+        let found = self.take_within(ANSWER, wanted);
         found.unwrap_or_else(|| panic!("it has not come; there is {:?}", self.inbox.said))
     }
 
@@ -265,7 +270,7 @@ impl Native {
     /// All that the daemon has sent before it answers a PING.
     #[track_caller]
     pub(crate) fn so_far(&mut self) -> VecDeque<Said> {
-        let end = Instant::now() + DEADLINE;
+        let end = Instant::now() + ANSWER;
         loop {
             self.say(&Frame::Ping { nonce: 4711, cookie: None });
             if self.take_within(PATIENCE, |said| matches!(said, Said::Pong(4711))).is_some() {

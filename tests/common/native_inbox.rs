@@ -74,6 +74,11 @@ impl Inbox {
         Inbox { is_datagram, ..Inbox::default() }
     }
 
+    /// That of the session, once a WELCOME has come.
+    pub(super) fn key(&self) -> Option<u64> {
+        self.key
+    }
+
     /// A HELLO with this nonce is about to be sent.
     pub(crate) fn begin(&mut self, nonce: u64) {
         (self.nonce, self.key, self.welcome) = (nonce, None, false);

@@ -1,7 +1,7 @@
 //! Bytes → frames.
 
 use super::code::{Code, GapReason, Violation};
-use super::hello::Hello;
+use super::hello::{Hello, MAX_HELLO};
 use super::{Ack, ErrorFrame, Filters, Frame, Gap, HEADER, MAX_REASON, Receipt, Send, Upcall, Welcome, flag, kind};
 use crate::wire::topic::{is_filter, is_topic};
 
@@ -103,8 +103,10 @@ fn reference(kind: u8, body: &[u8]) -> u64 {
     let long = |body: &[u8]| body.first_chunk().map_or(0, |number| u64::from_be_bytes(*number));
     match kind {
         kind::HELLO => body.get(4..).map_or(0, long),
-        kind::SEND | kind::PING | kind::PONG => long(body),
-        kind::SUBSCRIBE | kind::UNSUBSCRIBE => body.first_chunk().map_or(0, |id| u32::from_be_bytes(*id).into()),
+        kind::SEND | kind::PING | kind::PONG | kind::RETRY | kind::RECEIPT => long(body),
+        kind::SUBSCRIBE | kind::UNSUBSCRIBE | kind::SUBSCRIBED => {
+            body.first_chunk().map_or(0, |id| u32::from_be_bytes(*id).into())
+        }
         _ => 0,
     }
 }
@@ -151,6 +153,9 @@ impl<'a> Frame<'a> {
         let cut = || Violation::new(Code::Malformed, 0, "the frame is cut off");
         let (header, rest) = bytes.split_first_chunk().ok_or_else(cut)?;
         let header = Header::parse(header)?;
+        if header.length as usize > MAX_HELLO && !matches!(header.kind, kind::SEND | kind::UPCALL) {
+            return Err(Violation::new(Code::TooLarge, header.kind, "the frame is larger than allowed"));
+        }
         let (body, rest) = rest.split_at_checked(header.length as usize).ok_or_else(cut)?;
         *bytes = rest;
         Frame::parse(header, body)

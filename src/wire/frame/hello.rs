@@ -115,6 +115,13 @@ impl<'a> Hello<'a> {
         let wrong = |text| Violation::new(Code::Malformed, kind::HELLO, text);
         let mut reader = Reader::new(kind::HELLO, body);
         let versions = (reader.u8()?, reader.u8()?);
+        if versions.0 > versions.1 {
+            return Err(wrong("the lowest version is above the highest"));
+        }
+        if !(versions.0..=versions.1).contains(&VERSION) {
+            // What else another version's HELLO says is not for this one to judge.
+            return Err(Violation::new(Code::Version, kind::HELLO, "only version 1 is spoken here"));
+        }
         let role = match reader.u8()? {
             0 => Role::Both,
             1 => Role::SendOnly,
@@ -123,9 +130,6 @@ impl<'a> Hello<'a> {
         };
         reader.zeros::<1>()?;
         let mut hello = Hello { versions, role, ..Hello::new(reader.u64()?) };
-        if versions.0 > versions.1 {
-            return Err(wrong("the lowest version is above the highest"));
-        }
         while !reader.is_empty() {
             let option = reader.u8()?;
             reader.zeros::<1>()?;

@@ -149,6 +149,19 @@ impl Frame<'_> {
             Frame::Skippable(kind) => *kind,
         }
     }
+
+    /// What an ERROR about it refers to: its message id, request id or nonce; 0 if it has none.
+    pub fn reference(&self) -> u64 {
+        match self {
+            Frame::Hello(hello) => hello.nonce,
+            Frame::Send(send) => send.id,
+            Frame::Subscribe(change) | Frame::Unsubscribe(change) => change.request.into(),
+            Frame::Ping { nonce, .. } | Frame::Pong { nonce } | Frame::Retry { nonce, .. } => *nonce,
+            Frame::Receipt(receipt) => receipt.id,
+            Frame::Subscribed { request, .. } => (*request).into(),
+            _ => 0,
+        }
+    }
 }
 
 /// → An input.

@@ -2,7 +2,7 @@
 
 use upcalld::wire::frame::{Code, Filters, Frame, Hello, Role, kind};
 
-use super::{NAMES, auto, everywhere, is_datagram, lab, over_each};
+use super::{NAMES, auto, broken, everywhere, is_datagram, lab, over_each};
 use crate::common::{Daemon, Native, Place, Said};
 
 over_each!(
@@ -116,7 +116,7 @@ fn filters_are_answered_by_what_is_in_force(place: Place) {
     let change = Filters { request: 1, filters: vec!["lamp"] };
     all.say(&Frame::Unsubscribe(change));
     let said = all.take(|said| matches!(said, Said::Subscribed { .. }));
-    assert_eq!(said, Said::Subscribed { request: 1, from: 9, everything: true, filters: vec![] });
+    assert_eq!(said, Said::Subscribed { request: 1, from: 1, everything: true, filters: vec![] }, "as ever");
     for sequence in 1..=8 {
         assert_eq!(all.upcall().sequence, sequence);
     }
@@ -148,7 +148,7 @@ fn requests_count(place: Place) {
         assert_eq!(native.subscribe(true, &["e"]).1, ["a", "d", "e"]);
     } else {
         assert_eq!(native.error(), (Code::OutOfOrder, kind::SUBSCRIBE, 6));
-        assert!(matches!(native.rest()[..], [Said::End(_)]));
+        assert_eq!(native.rest(), broken());
     }
 }
 

@@ -52,12 +52,12 @@ fn f10(place: Place, count: u64) {
 
 #[test]
 fn f10_udp() {
-    f10(Place::Udp, 5_000);
+    f10(Place::Udp, 2_000);
 }
 
 #[test]
 fn f10_unix_datagram() {
-    f10(Place::DatagramAbstract, 5_000);
+    f10(Place::DatagramAbstract, 2_000);
 }
 
 #[test]

@@ -13,7 +13,7 @@ mod slow;
 mod swarm;
 mod tokens;
 
-use crate::common::{Daemon, Place};
+use crate::common::{Daemon, Place, Said};
 
 /// One test body, four tests: `body::tcp`, `body::unix`, `body::udp`, `body::unix_datagram`.
 macro_rules! over_each {
@@ -61,6 +61,11 @@ fn everywhere(rest: &str) -> Daemon {
 }
 
 const NAMES: [&str; 4] = ["tcp", "unix", "udp", "unix-datagram"];
+
+/// How a stream ends behind an ERROR that is fatal.
+fn broken() -> [Said; 2] {
+    [Said::Bye("protocol".into()), Said::End(String::new())]
+}
 
 fn is_datagram(place: Place) -> bool {
     matches!(place, Place::Udp | Place::DatagramAbstract)

@@ -1,6 +1,6 @@
 //! Sessions: resumed where they were, by their owners only.
 
-use upcalld::wire::frame::{Code, Filters, Frame, Gap, GapReason, Hello, Resume, Role};
+use upcalld::wire::frame::{Code, Filters, Frame, Gap, GapReason, Hello, Resume, Role, kind};
 
 use super::{auto, is_datagram, lab, over_each};
 use crate::common::{Daemon, Native, Place, Said};
@@ -14,7 +14,7 @@ over_each!(
     a_resume_over_a_live_connection,
     a_session_ends_in_time,
     a_session_keeps_what_it_was,
-    a_session_belongs_to_its_listener,
+    a_session_goes_to_any_listener,
 );
 
 const SMALL: &str =
@@ -247,17 +247,37 @@ fn a_session_keeps_what_it_was(place: Place) {
     daemon.wait_log_count("(keeper)", 2);
 }
 
-/// Rules are a listener's: a session that began at one is not taken to another.
-fn a_session_belongs_to_its_listener(place: Place) {
-    let daemon = Daemon::start(&(auto(place, "lab", "role = \"input\"") + &auto(place, "other", "")));
-    let mut early = Native::join(&daemon, "other");
-    let native = Native::join(&daemon, "lab");
+/// A session goes on at any listener that admits its client, and what that one allows counts; but what began on a Unix socket
+/// stays on those, and what did not does not go there.
+fn a_session_goes_to_any_listener(place: Place) {
+    let (kin, stranger) = match place {
+        Place::Tcp => (Place::Udp, Place::UnixPath),
+        Place::Udp => (Place::Tcp, Place::DatagramAbstract),
+        Place::UnixPath => (Place::DatagramAbstract, Place::Tcp),
+        _ => (Place::UnixPath, Place::Udp),
+    };
+    let roles = auto(place, "in", "role = \"input\"") + &auto(place, "out", "role = \"output\"");
+    let daemon =
+        Daemon::start(&(auto(place, "lab", "") + &roles + &auto(kin, "kin", "") + &auto(stranger, "other", "")));
+    let mut early = Native::join(&daemon, "lab");
+    let mut native = Native::join(&daemon, "in");
+    assert_eq!(native.tell("", "1"), (1, 1));
     early.tell("", "not for those who only send");
-    let session = native.session();
-    refused(&daemon, "other", session, Code::UnknownSession);
-    let gone = vanish(&daemon, native);
-    refused(&daemon, "other", session, Code::UnknownSession);
-    let mut native = gone.back(&daemon);
-    assert!(native.welcome().resumed);
+    refused(&daemon, "other", native.session(), Code::UnknownSession);
+    let mut native = native.resume(&daemon.url("lab"));
+    assert_eq!((native.welcome().start, native.welcome().last_message), (3, 1), "nothing was due to it");
     assert!(native.so_far().is_empty());
+    early.tell("", "3");
+    assert_eq!(native.upcall().payload, b"3");
+    let mut native = native.resume(&daemon.url("out"));
+    early.tell("", "4");
+    assert_eq!(native.upcall().payload, b"4");
+    native.send("", "no");
+    assert_eq!(native.error(), (Code::NotPermitted, kind::SEND, 2));
+    let mut native = native.resume(&daemon.url("kin"));
+    early.tell("", "5");
+    assert_eq!((native.upcall().payload, native.tell("", "6")), (b"5".to_vec(), (6, 1)));
+    let gone = vanish(&daemon, native);
+    refused(&daemon, "other", gone.session, Code::UnknownSession);
+    assert!(gone.back(&daemon).welcome().resumed);
 }

@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 
 use upcalld::wire::frame::{Code, Frame, Hello, Resume};
 
-use super::{NAMES, auto, is_datagram, over_each};
+use super::{NAMES, auto, broken, is_datagram, over_each};
 use crate::common::{Daemon, Native, Place, Said, Setup, Stream};
 
-over_each!(s15_only_the_token_lets_in, a_reload_changes_the_token);
+over_each!(s15_only_the_token_lets_in, a_resume_wants_the_token_of_where_it_comes, a_reload_changes_the_token);
 
 const TOKEN: &str = "correct horse battery staple";
 
@@ -37,7 +37,7 @@ fn s15_only_the_token_lets_in(place: Place) {
             Said::Welcome(_) => Ok(native),
             Said::Error { code: Code::Unauthorized, .. } if is_datagram(place) => Err(()),
             Said::Error { code: Code::Unauthorized, .. } => {
-                assert_eq!(native.rest(), [Said::End(String::new())]);
+                assert_eq!(native.rest(), broken());
                 Err(())
             }
             other => panic!("{other:?}"),
@@ -58,6 +58,21 @@ fn s15_only_the_token_lets_in(place: Place) {
     // Nor by guessing a session before the token is checked.
     let guess = Some(Resume { id: 1, secret: [0; 16], last: 0 });
     assert!(attempt(&Hello { resume: guess, ..Hello::new(0) }).is_err());
+    no_trace(&daemon);
+}
+
+/// The token of the listener where a session goes on counts, not whether one was wanted where it began.
+fn a_resume_wants_the_token_of_where_it_comes(place: Place) {
+    let daemon = guarded(&(auto(place, "lab", "token_file = \"SCRATCH/token\"") + &auto(place, "open", "")));
+    let mut native = Native::join(&daemon, "open");
+    let resume = Some(native.session());
+    let answer = Native::connect(&daemon.url("lab")).greet(&Hello { resume, ..Hello::new(0) });
+    assert!(matches!(answer, Said::Error { code: Code::Unauthorized, .. }), "{answer:?}");
+    assert_eq!(native.tell("", "still here"), (1, 0));
+    let resume = Some(native.session());
+    let mut inside = Native::connect(&daemon.url("lab"));
+    assert!(inside.register(&Hello { resume, ..hello(TOKEN) }).resumed);
+    assert!(inside.resume(&daemon.url("open")).welcome().resumed);
     no_trace(&daemon);
 }
 
