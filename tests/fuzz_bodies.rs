@@ -7,6 +7,8 @@
 mod config;
 #[path = "../fuzz/bodies/datagrams.rs"]
 mod datagrams;
+#[path = "../fuzz/bodies/frames.rs"]
+mod frames;
 #[path = "../fuzz/bodies/text.rs"]
 mod text;
 
@@ -35,6 +37,27 @@ proptest! {
         text::run(&[&cuts[..], rest.as_bytes()].concat());
     }
 
+    /// Bytes that look like frames: mostly small numbers.
+    #[test]
+    fn frames(bytes in prop::collection::vec(prop_oneof![Just(0u8), 0u8..10, any::<u8>()], 0..300)) {
+        frames::run(&bytes);
+    }
+
+    /// Frames that are kept, one behind the other, some of them damaged.
+    #[test]
+    fn damaged_frames(
+        which in prop::collection::vec(any::<prop::sample::Index>(), 1..6),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let kept: Vec<Vec<u8>> = kept("frames").into_values().filter(|bytes| bytes.len() > 2).collect();
+        let mut stream: Vec<u8> = which.iter().flat_map(|index| index.get(&kept)[2..].to_vec()).collect();
+        for (at, byte) in damage {
+            let at = at.index(stream.len());
+            stream[at] = byte;
+        }
+        frames::run(&[&[40, 90], &stream[..]].concat());
+    }
+
     /// Lines of a real file, in any order, some of them damaged.
     #[test]
     fn configurations(
@@ -61,14 +84,19 @@ fn a_stranger_can_register() {
     assert_eq!(datagrams::run(&[35, 0, 0, 36, 4, 0]), 0, "what another was sent is of no use");
 }
 
-/// Runs a body over every file that is kept for it; says over which.
-fn corpus(target: &str, body: impl Fn(&[u8])) -> BTreeMap<String, Vec<u8>> {
+/// The files that are kept for a body.
+fn kept(target: &str) -> BTreeMap<String, Vec<u8>> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let files: BTreeMap<String, Vec<u8>> = fs::read_dir(directory)
+    fs::read_dir(directory)
         .unwrap()
         .map(|file| file.unwrap())
         .map(|file| (file.file_name().into_string().unwrap(), fs::read(file.path()).unwrap()))
-        .collect();
+        .collect()
+}
+
+/// Runs a body over every file that is kept for it; says over which.
+fn corpus(target: &str, body: impl Fn(&[u8])) -> BTreeMap<String, Vec<u8>> {
+    let files = kept(target);
     for (name, bytes) in &files {
         // Shown only where it fails.
         println!("{target}/{name}");
@@ -93,6 +121,26 @@ fn the_corpus_of_datagrams() {
         ("the_registry_is_full", 5),
     ] {
         assert_eq!(proved(name), times, "{name}");
+    }
+}
+
+#[test]
+fn the_corpus_of_frames() {
+    let files = corpus("frames", |bytes| {
+        frames::run(bytes);
+    });
+    for (name, inputs) in [
+        ("a_registration_and_two_inputs", 2),
+        ("a_repeat_is_one_input", 1),
+        ("an_id_left_out", 1),
+        ("filters_come_and_go", 2),
+        ("an_unknown_session", 1),
+        ("receive_only_sends", 0),
+        ("an_input_before_hello", 0),
+        ("a_kind_to_be_skipped", 1),
+        ("a_topic_that_is_none", 1),
+    ] {
+        assert_eq!(frames::run(&files[name]), inputs, "{name}");
     }
 }
 

@@ -1,0 +1,120 @@
+//! The frame decoder takes any bytes, cut anywhere; and the engine takes whatever frames they make.
+
+use std::time::{Duration, SystemTime};
+
+use upcalld::address::{Peer, Transport};
+use upcalld::engine::{
+    Audience, EndpointId, Engine, Entropy, Now, Opening, Patience, Policy, Registration, Settings, Terms, Time,
+};
+use upcalld::wire::format::Format;
+use upcalld::wire::frame::{Decoder, Frame, Violation};
+
+const MAX: usize = 256;
+
+/// What comes of a stream that comes in these pieces, each frame as it is written again, up to a mistake that ends it.
+fn decode(pieces: &[&[u8]], mut each: impl FnMut(Result<&Frame<'_>, &Violation>)) -> Vec<Result<Vec<u8>, Violation>> {
+    let (mut decoder, mut frames) = (Decoder::default(), Vec::new());
+    for piece in pieces {
+        let mut rest = *piece;
+        loop {
+            match decoder.next(&mut rest, MAX) {
+                Ok(Some(frame)) => {
+                    each(Ok(&frame));
+                    frames.push(Ok(frame.to_vec()));
+                }
+                Ok(None) => break,
+                Err(violation) => {
+                    each(Err(&violation));
+                    frames.push(Err(violation));
+                    if violation.code.is_fatal() {
+                        return frames;
+                    }
+                }
+            }
+        }
+        assert!(rest.is_empty(), "all of a piece is taken");
+    }
+    frames
+}
+
+/// The first two bytes say how the rest is cut. Returns how many inputs were made of it.
+pub(crate) fn run(bytes: &[u8]) -> u64 {
+    let [first, second, stream @ ..] = bytes else { return 0 };
+    let mut cuts = [usize::from(*first), usize::from(*second)].map(|cut| cut.min(stream.len()));
+    cuts.sort_unstable();
+    let mut listener = Listener::new();
+    let whole = decode(&[stream], |frame| listener.take(frame));
+    let pieces = [&stream[..cuts[0]], &stream[cuts[0]..cuts[1]], &stream[cuts[1]..]];
+    assert_eq!(whole, decode(&pieces, |_| {}), "wherever it is cut");
+    for frame in whole.iter().flatten() {
+        let mut bytes = &frame[..];
+        let again = Frame::take(&mut bytes).map(|frame| frame.to_vec());
+        assert_eq!(again.as_ref(), Ok(frame), "what is written is what is read");
+    }
+    listener.engine.next_sequence() - 1
+}
+
+/// An engine, and a stream that has just begun to speak native.
+struct Listener {
+    engine: Engine,
+    id: Option<EndpointId>,
+    now: Now,
+}
+
+impl Listener {
+    fn new() -> Listener {
+        let settings = Settings {
+            format: Format::default(),
+            audience: Audience::All,
+            max_endpoints: 4,
+            lease: Duration::from_secs(30),
+            max_message: MAX,
+            session_ttl: Duration::from_secs(30),
+            message_timeout: None,
+            max_behind: 4 << 10,
+            patience: Patience::Limited(Duration::from_secs(1)),
+            policy: Policy::Skip,
+            farewell: Duration::from_secs(1),
+        };
+        let now = Now { time: Time(0), boot: Time(0), wall: SystemTime::UNIX_EPOCH };
+        let mut engine = Engine::new(settings, 16 << 10, Entropy::seeded(1));
+        let who = Registration {
+            opening: Opening::Undecided,
+            tag: 1,
+            listener: 0,
+            transport: Transport::Tcp,
+            peer: Peer::inet(([127, 0, 0, 1], 1).into()),
+            receives: true,
+            max_per_listener: None,
+            max_per_source: None,
+        };
+        let id = engine.register(now, who).ok();
+        if let Some(id) = id {
+            engine.speaks_native(now, id);
+        }
+        Listener { engine, id, now }
+    }
+
+    fn take(&mut self, frame: Result<&Frame<'_>, &Violation>) {
+        let Some(id) = self.id.filter(|id| self.engine.endpoint(*id).is_some()) else { return };
+        match frame {
+            Ok(Frame::Hello(hello)) => {
+                // What it is told is in what it is sent.
+                let _ = self.engine.hello(self.now, id, hello, Terms { sends: true, receives: true, history: true });
+            }
+            Ok(frame) => drop(self.engine.frame(self.now, id, frame)),
+            Err(violation) => self.engine.violation(self.now, id, violation),
+        }
+        self.engine.check_invariants();
+        let mut ready = Vec::new();
+        self.engine.take_ready(&mut ready);
+        for id in ready {
+            let pending = self.engine.slices(id).bytes();
+            self.engine.advance(self.now, id, pending / 2);
+            self.engine.blocked(self.now, id);
+            self.engine.writable(id);
+        }
+        self.engine.end_turn(self.now);
+        self.engine.check_invariants();
+    }
+}
