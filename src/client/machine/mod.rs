@@ -36,9 +36,6 @@ use filters::Wanted;
 use sending::Sending;
 use timing::{Attempt, RoundTrip};
 
-/// How often a stream is asked for a sign of life.
-const STREAM_LIVENESS: Duration = Duration::from_secs(30);
-
 /// How often a goodbye over datagrams is said.
 const GOODBYES: u32 = 3;
 
@@ -110,7 +107,7 @@ impl Machine {
             acknowledge: false,
             round_trip: RoundTrip::default(),
             heard: None,
-            liveness: STREAM_LIVENESS,
+            liveness: settings.ping_interval,
             ask_at: None,
             leaving: None,
             forgotten: false,

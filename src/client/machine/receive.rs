@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::chain::Taken;
 use super::event::{Cause, Event, Upcall};
-use super::{Carrier, Machine, STREAM_LIVENESS, State, Ticket};
+use super::{Carrier, Machine, State, Ticket};
 use crate::wire::frame::datagram::{Arrivals, Opening};
 use crate::wire::frame::{self, Code, ErrorFrame, Frame, Role, VERSION, Welcome, kind};
 
@@ -204,8 +204,8 @@ impl Machine {
         self.acknowledge = false;
         self.heard = Some(now);
         self.liveness = match welcome.lease {
-            0 => STREAM_LIVENESS,
-            lease => Duration::from_millis(u64::from(lease)) / 3,
+            0 => self.settings.ping_interval,
+            lease => (Duration::from_millis(u64::from(lease)) / 3).min(self.settings.ping_interval),
         };
         self.ask_at = Some(now + self.liveness);
         let new_log = before.is_some_and(|before| before.log != log);

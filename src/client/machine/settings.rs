@@ -52,6 +52,8 @@ pub struct Settings {
     pub since: Option<u64>,
     /// The session that is to go on.
     pub resume: Option<Ticket>,
+    /// How often to ask the daemon for a sign of life; over datagrams, at least as often as the lease is to be renewed.
+    pub ping_interval: Duration,
     /// For how long nothing may come though something is to be answered.
     pub patience: Duration,
 }
@@ -67,6 +69,7 @@ impl Settings {
             filters: Vec::new(),
             since: None,
             resume: None,
+            ping_interval: Duration::from_secs(30),
             patience: Duration::from_secs(20),
         }
     }

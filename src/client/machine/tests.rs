@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fastrand::Rng;
 
 use super::*;
+use crate::wire::frame::{Frame, Welcome};
 use model::Model;
 use proptest::prelude::*;
 
@@ -262,4 +263,45 @@ proptest! {
             world.machine.transmit(world.now, &mut out);
         }
     }
+}
+
+/// A stream on which nothing happens is asked for a sign of life as often as was configured, and given up in the end.
+#[test]
+fn a_silent_daemon_is_asked_and_given_up() {
+    let begun = Instant::now();
+    let ping_interval = Duration::from_secs(7);
+    let settings = Settings { ping_interval, ..Settings::new(Carrier::Stream) };
+    let mut machine = Machine::new(settings, 1);
+    machine.connect(begun);
+    let mut out = Vec::new();
+    machine.transmit(begun, &mut out);
+    let Ok(Frame::Hello(hello)) = Frame::take(&mut &out[..]) else { panic!("HELLO comes first") };
+    let welcome = Welcome {
+        version: 1,
+        resumed: false,
+        lease: 0,
+        id: 1,
+        secret: [1; 16],
+        key: 0,
+        log: 1,
+        start: 1,
+        next: 1,
+        nonce: hello.nonce,
+        last_message: 0,
+        max_message: 100,
+    };
+    machine.receive(begun, &Frame::Welcome(welcome).to_vec());
+    assert_eq!(machine.due(), Some(begun + ping_interval));
+    machine.expire(begun + ping_interval);
+    out.clear();
+    machine.transmit(begun + ping_interval, &mut out);
+    assert!(matches!(Frame::take(&mut &out[..]), Ok(Frame::Ping { .. })));
+    let mut now = begun + ping_interval;
+    while machine.is_ready() {
+        now = machine.due().expect("it is not waited for ever");
+        machine.expire(now);
+        out.clear();
+        machine.transmit(now, &mut out);
+    }
+    assert_eq!(now, begun + ping_interval + Duration::from_secs(60));
 }

@@ -141,6 +141,16 @@ impl Builder {
         self
     }
 
+    /// How often the daemon is asked for a sign of life while nothing else happens, at least a millisecond; 30 s by default.
+    /// Over datagrams it is asked at least three times in a lease. It is taken for dead when it has not answered three times
+    /// over datagrams, or for 20 s; or for a minute on a stream, where inputs may be held back with everything in order.
+    pub fn ping_interval(self, interval: Duration) -> Builder {
+        self.set(|settings| {
+            settings.ping_interval = interval.max(Duration::from_millis(1));
+            Ok(())
+        })
+    }
+
     /// How long to wait before a lost connection is made again: a random time of at most `base`, and of at most twice as
     /// much each further time, up to `cap`. By default 500 ms and 30 s.
     pub fn reconnect(mut self, base: Duration, cap: Duration) -> Builder {
