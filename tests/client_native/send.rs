@@ -122,7 +122,8 @@ fn a_daemon_that_speaks_text_is_told_from_one_that_refuses() {
         }
         let daemon = Daemon::tcp(echo);
         let done = run(&daemon.url, &["ping", "--timeout", "200ms"]);
-        assert_eq!(done.status, Some(75), "who never ends a line says nothing, {done:?}");
+        // Who never ends a line says nothing; what is echoed ends one if there happens to be a newline in our random bytes.
+        assert!(matches!(done.status, Some(75 | 76)), "{done:?}");
     });
 }
 
