@@ -76,6 +76,8 @@ impl Server {
         while !rest.is_empty() && self.engine.endpoint(endpoint).is_some() {
             match Frame::take(&mut rest) {
                 Ok(Frame::Bye(_)) => return self.datagram_bye(now, number, endpoint),
+                // It is sent again.
+                Ok(Frame::Send(_)) if !self.allows_send(now, number, source) => return Err(Dropped::RateLimited),
                 Ok(frame) => self.enveloped_frame(now, endpoint, &frame),
                 Err(violation) => {
                     self.engine.violation(now, endpoint, &violation);
@@ -84,6 +86,14 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    /// Whether a source may send one more input now: nothing else slows a sender of datagrams down.
+    fn allows_send(&mut self, now: Now, number: ListenerNumber, source: &Source) -> bool {
+        let limited = limited(&source.name);
+        let (address, trusted) = (&source.name, source.trusted);
+        let claim = Claim { listener: number, address, source: &limited, trusted, registered: true };
+        self.gate.allows_input(now.time, &claim)
     }
 
     fn enveloped_frame(&mut self, now: Now, endpoint: EndpointId, frame: &Frame<'_>) {

@@ -55,8 +55,12 @@ impl Server {
         let (left, refused, dropped) = (list(left), list(refused), list(dropped));
         info!(
             self.log,
-            "summary: left: {left}; refused: {refused}; datagrams dropped: {dropped}; upcalls skipped: {}",
-            counters.skipped
+            "summary: left: {left}; refused: {refused}; datagrams dropped: {dropped}; upcalls skipped: {}; \
+             gaps announced: {}; mistakes of native clients: {}; sessions to be resumed: {}",
+            counters.skipped,
+            counters.gaps,
+            counters.violations,
+            self.engine.parked_sessions(),
         );
         for (_, endpoint) in self.engine.endpoints().take(LISTED) {
             let name = self.listeners.get(&endpoint.listener).map_or("?", |active| &active.rules.name);

@@ -207,7 +207,7 @@ impl Ack {
 }
 
 /// ← A registration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Welcome {
     /// The version that is spoken from here on.
     pub version: u8,
@@ -233,6 +233,19 @@ pub struct Welcome {
     pub last_message: u64,
     /// The largest payload that a SEND may have, in bytes.
     pub max_message: u32,
+}
+
+impl std::fmt::Debug for Welcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Neither the secret nor the key is for anybody to read.
+        f.debug_struct("Welcome")
+            .field("resumed", &self.resumed)
+            .field("id", &self.id)
+            .field("log", &self.log)
+            .field("start", &self.start)
+            .field("next", &self.next)
+            .finish_non_exhaustive()
+    }
 }
 
 /// ← An upcall.
