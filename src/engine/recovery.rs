@@ -291,4 +291,6 @@ impl<C> Recovery<C> {
 }
 
 #[cfg(test)]
+mod network_tests;
+#[cfg(test)]
 mod tests;

@@ -178,8 +178,9 @@ impl Tally {
         }
         if let (Some(required), 1..) = (required, self.few) {
             let (few, posted, fewest) = (self.few, self.posted, self.fewest.unwrap_or(0));
-            let message =
-                format!("{few} of {posted} inputs went to fewer than {required} endpoints, one of them to {fewest}");
+            let message = format!(
+                "{few} of {posted} inputs reached fewer endpoints than the {required} of --require-receivers; the fewest: {fewest}"
+            );
             return Err(Failure::new(Status::Refused, message));
         }
         Ok(())
