@@ -8,11 +8,14 @@ mod line;
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
 use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::config::{self, Level, LogFormat};
 use line::{Line, Style};
@@ -113,7 +116,7 @@ impl Writer {
             style => style,
         };
         // Nowhere is left to complain to.
-        let _ = io::stderr().write_all(&line.render(style));
+        let _ = write_all(&mut io::stderr(), &line.render(style));
     }
 
     /// A journal that was restarted has another socket.
@@ -128,6 +131,23 @@ impl Writer {
         self.journal = Some(journal);
         Ok(())
     }
+}
+
+/// Writes it all, and waits where there is no room: whoever shares standard error with us may have made it non-blocking.
+fn write_all(out: &mut (impl Write + AsFd), mut rest: &[u8]) -> io::Result<()> {
+    while !rest.is_empty() {
+        match out.write(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => rest = &rest[count..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // An interrupted wait is followed by another attempt, and so is one that has found an error.
+                let _ = poll(&mut [PollFd::new(out.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn connect(path: &Path) -> io::Result<UnixDatagram> {
@@ -208,6 +228,19 @@ mod tests {
 
     fn unreachable_number() -> u64 {
         panic!("a field of a line that is not enabled is not evaluated")
+    }
+
+    #[test]
+    fn nothing_is_lost_where_standard_error_does_not_block() {
+        let (mut writer, mut reader) = std::os::unix::net::UnixStream::pair().unwrap();
+        writer.set_nonblocking(true).unwrap();
+        let lines = vec![b'x'; 4 << 20];
+        let expected = lines.len();
+        let thread = std::thread::spawn(move || write_all(&mut writer, &lines));
+        let mut read = Vec::new();
+        io::Read::read_to_end(&mut reader, &mut read).unwrap();
+        assert!(thread.join().unwrap().is_ok());
+        assert_eq!(read.len(), expected);
     }
 
     #[test]
