@@ -114,8 +114,11 @@ pub fn run(options: &cli::Daemon) -> Status {
         Ok(config) => config,
         Err(mistakes) => {
             notifier.failed(&mistakes.to_string());
-            if log::is_journal() {
-                let mut log = Log::new(&origin.override_logging(Config::default()).daemon);
+            let logging = origin.override_logging(Config::default()).daemon;
+            // Whoever checks a file reads it as a person; but what a service manager runs goes to the journal.
+            let as_objects = logging.log_format == LogFormat::Json && !options.check && !options.print_config;
+            if log::is_journal() || as_objects {
+                let mut log = Log::new(&logging);
                 mistakes.list().iter().for_each(|mistake| error!(log, "{mistake}"));
             } else {
                 // Nothing is left to be done where standard error is gone, here and below.
