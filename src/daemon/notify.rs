@@ -22,6 +22,9 @@ const RETRY: Duration = Duration::from_millis(100);
 /// How much longer than its grace a drain may take before the manager should do something about it.
 const MARGIN: Duration = Duration::from_secs(10);
 
+const READY: &str = "READY=1";
+const RELOADING: &str = "RELOADING=1";
+
 /// The way to the service manager; says nothing where there is none, and never waits.
 #[derive(Debug, Default)]
 pub(super) struct Notifier {
@@ -63,18 +66,25 @@ impl Notifier {
     /// Every listener is bound.
     pub(super) fn ready(&mut self, now: Time) {
         self.next_beat = self.beat.map(|_| now);
-        self.must_say(now, "READY=1".into());
+        self.must_say(now, READY.into());
     }
 
     /// A reload begins. The manager compares the time with the one at which it asked for it.
     pub(super) fn reloading(&mut self, now: Time) {
-        self.must_say(now, format!("RELOADING=1\nMONOTONIC_USEC={}", now.since(Time(0)).as_micros()));
+        // Of those reloads that it has not heard of, it hears of the last.
+        if let [.., reloading, ready] = self.unsent.make_contiguous()
+            && reloading.starts_with(RELOADING)
+            && ready == READY
+        {
+            self.unsent.truncate(self.unsent.len() - 2);
+        }
+        self.must_say(now, format!("{RELOADING}\nMONOTONIC_USEC={}", now.since(Time(0)).as_micros()));
     }
 
     /// A reload is over, and refused or not.
     pub(super) fn reloaded(&mut self, now: Time, refused: bool) {
         self.remark = if refused { "; the last reload was refused, see the log" } else { "" };
-        self.must_say(now, "READY=1".into());
+        self.must_say(now, READY.into());
         (self.stale, self.next_figures) = (true, now);
     }
 
@@ -124,7 +134,8 @@ impl Notifier {
             );
             // What the manager has no room for now it gets with the next change.
             let _ = self.say(&text);
-            (self.figures, self.stale, self.next_figures) = (Some(figures), false, now + FIGURES_EVERY);
+            // Who is slow may cease to be without any other figure changing.
+            (self.figures, self.stale, self.next_figures) = (Some(figures), slow > 0, now + FIGURES_EVERY);
         }
     }
 
@@ -220,11 +231,40 @@ mod tests {
         let mut sent = 0;
         for now in 0..10_000 {
             // It changes for five seconds.
-            notifier.turn(at(now), figures(now.min(4_999)), || 1);
+            notifier.turn(at(now), figures(now.min(4_999)), || 0);
             sent += usize::from(heard(&manager).is_some());
         }
         assert_eq!(sent, 6, "5 while it changes, and the last state");
         assert_eq!(notifier.deadline(), None, "idle, it never wakes up");
+    }
+
+    #[test]
+    fn figures_are_sent_as_long_as_somebody_is_slow() {
+        let (mut notifier, manager) = pair("slow");
+        for now in 0..10_000 {
+            notifier.turn(at(now), figures(1), || usize::from(now < 3_000));
+        }
+        let all: Vec<String> = std::iter::from_fn(|| heard(&manager)).collect();
+        assert_eq!(all.len(), 4, "{all:?}");
+        assert!(all[3].ends_with("slow consumers: 0"), "{all:?}");
+        assert_eq!(notifier.deadline(), None);
+    }
+
+    #[test]
+    fn a_manager_that_does_not_read_costs_no_memory() {
+        let (mut notifier, manager) = pair("deaf");
+        while notifier.say("STATUS=full").is_ok() {}
+        notifier.ready(at(0));
+        for now in 1..1_000 {
+            notifier.reloading(at(now));
+            notifier.reloaded(at(now), false);
+        }
+        notifier.stopping(at(1_000), Duration::ZERO);
+        while heard(&manager).is_some() {}
+        notifier.turn(at(2_000), figures(0), || 0);
+        let all: Vec<String> = std::iter::from_fn(|| heard(&manager)).collect();
+        let reloading = "RELOADING=1\nMONOTONIC_USEC=999000";
+        assert_eq!(all[..4], ["READY=1", reloading, "READY=1", "STOPPING=1\nEXTEND_TIMEOUT_USEC=10000000"]);
     }
 
     #[test]
