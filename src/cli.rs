@@ -32,7 +32,8 @@ pub struct Daemon {
     #[arg(short = 't', long)]
     pub check: bool,
 
-    /// Listen here instead of on the configured listeners: tcp://host:port, unix:///path, unix://@name (repeatable)
+    /// Listen here instead of on the configured listeners: tcp:// or udp://host:port, unix:// or unix-datagram:// and /path or
+    /// @name (repeatable)
     #[arg(short, long, value_name = "URL", value_parser = parse_listen)]
     pub listen: Vec<Address>,
 

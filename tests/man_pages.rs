@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "what cannot go on in a test has failed")]
 
+use std::fs;
+use std::path::Path;
+
 use clap::{Command, CommandFactory};
 use upcalld::cli;
 use upcalld::config::SCHEMA;
@@ -11,6 +14,7 @@ const DAEMON: &str = include_str!("../man/upcalld.8");
 const CLIENT: &str = include_str!("../man/upcall-client.1");
 const CONFIGURATION: &str = include_str!("../man/upcalld.toml.5");
 const SHIPPED: &str = include_str!("../config/upcalld.toml");
+const README: &str = include_str!("../README.md");
 const STATUSES: &str = include_str!("../src/exit.rs");
 
 /// What a line of roff prints: without its macro, fonts, quotes around arguments, and escapes.
@@ -137,13 +141,41 @@ fn every_exit_status_is_on_a_page() {
     assert!(daemon.iter().chain(&client).all(|status| defined.contains(status)), "{daemon:?} {client:?}");
 }
 
+/// Every source file, read.
+fn sources(folder: &Path, texts: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        match entry.is_dir() {
+            true => sources(&entry, texts),
+            false => texts.push(fs::read_to_string(entry).unwrap()),
+        }
+    }
+}
+
 #[test]
-fn the_environment_is_on_the_pages() {
-    for (page, variables) in [
-        (DAEMON, &["UPCALLD_CONFIG", "NOTIFY_SOCKET", "LISTEN_FDS"][..]),
-        (CLIENT, &["UPCALL_URL", "UPCALL_TOKEN_FILE"]),
-    ] {
-        let environment = section(page, ".SH ENVIRONMENT");
-        assert!(variables.iter().all(|variable| environment.contains(variable)), "{variables:?}");
+fn every_variable_that_is_read_is_on_a_page() {
+    let mut texts = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut texts);
+    let pages = [DAEMON, CLIENT].map(|page| section(page, ".SH ENVIRONMENT"));
+    let mut read = 0;
+    for line in texts.iter().flat_map(|text| text.lines()) {
+        for call in ["env::var(", "env::var_os(", "take_variables(["] {
+            let Some((_, arguments)) = line.split_once(call) else { continue };
+            let names = arguments.split('"').skip(1).step_by(2);
+            for name in
+                names.filter(|name| !name.is_empty() && name.chars().all(|c| c == '_' || c.is_ascii_uppercase()))
+            {
+                assert!(pages.iter().any(|page| page.contains(name)), "{name}");
+                read += 1;
+            }
+        }
+    }
+    assert!(read >= 10, "{read} are read");
+}
+
+#[test]
+fn the_readme_has_every_exit_status() {
+    let pages = [DAEMON, CLIENT].into_iter().flat_map(|page| tags(section(page, ".SH EXIT STATUS")));
+    for status in pages {
+        assert!(README.contains(&format!("\n| {status} |")), "{status}");
     }
 }

@@ -30,6 +30,7 @@ pub use mistake::{Mistake, Mistakes, Place};
 pub use search::{DEFAULT_PATH, Source, load, locate};
 pub use sections::{SCHEMA, parse};
 pub use token::Token;
+pub use units::print_size;
 
 /// The largest configuration file that is read, in bytes.
 pub const MAX_FILE: usize = 1 << 20;

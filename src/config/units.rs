@@ -45,7 +45,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
 }
 
 /// Prints a size as [`parse_size`] reads it.
-pub(super) fn print_size(bytes: usize) -> String {
+pub fn print_size(bytes: usize) -> String {
     let bytes = bytes as u64;
     let fits = |factor: u64| bytes >= factor && bytes.is_multiple_of(factor);
     UNITS[..3]

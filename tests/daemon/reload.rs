@@ -196,7 +196,7 @@ fn what_does_not_fit_into_the_running_log_is_refused() {
     }
     // What fits is taken, and the log stays as it is.
     daemon.reload(&with("60KiB", "2MiB"), RELOADED);
-    daemon.wait_log("log.size needs a restart");
+    daemon.wait_log("log.size needs a restart; it stays at 4MiB");
     stream.send("x\n");
     stream.expect("new x\n");
 }
