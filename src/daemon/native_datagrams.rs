@@ -108,16 +108,21 @@ impl Server {
 
     /// An endpoint ends its session: it is told so at once, and nothing more is due to it.
     fn datagram_bye(&mut self, now: Now, number: ListenerNumber, endpoint: EndpointId) -> Result<(), Dropped> {
+        self.bid_farewell(number, endpoint, Reason::Closed);
+        self.engine.frame(now, endpoint, &Frame::Bye(""));
+        self.engine.lost(now, endpoint, Reason::Closed);
+        Ok(())
+    }
+
+    /// Says BYE to a native peer at once, whatever it has not acknowledged; to others it says nothing.
+    pub(super) fn bid_farewell(&mut self, number: ListenerNumber, endpoint: EndpointId, reason: Reason) {
         let tag = self.engine.endpoint(endpoint).map(|endpoint| endpoint.tag);
         if let (Some(welcome), Some(tag)) = (self.engine.welcome(endpoint), tag) {
             let mut bytes = Vec::new();
             Envelope { key: welcome.key, number: 0 }.write(&mut bytes);
-            Frame::Bye(Reason::Closed.name()).write(&mut bytes);
+            Frame::Bye(reason.name()).write(&mut bytes);
             self.say_to_peer(number, PeerKey::from_tag(tag), &bytes);
         }
-        self.engine.frame(now, endpoint, &Frame::Bye(""));
-        self.engine.lost(now, endpoint, Reason::Closed);
-        Ok(())
     }
 
     /// The right key comes from another address: a PING from there moves the session, once that address is proved.

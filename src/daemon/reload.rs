@@ -259,14 +259,16 @@ impl Server {
         }
         // Over a socket for datagrams, the farewells have to go before it does.
         self.flush(now);
-        self.remove_listener(number);
         let left = self
             .engine
             .endpoints()
             .filter(|(_, endpoint)| endpoint.listener == number && endpoint.transport.is_datagram());
         for endpoint in left.map(|(id, _)| id).collect::<Vec<_>>() {
+            // What it has not acknowledged it can be sent no more.
+            self.bid_farewell(number, endpoint, Reason::ListenerRemoved);
             self.engine.lost(now, endpoint, Reason::ListenerRemoved);
         }
+        self.remove_listener(number);
     }
 
     /// Closes a listener. One whose socket was handed over stays open elsewhere, and would be watched for ever.
@@ -286,13 +288,14 @@ impl Server {
         if config.log.size == size {
             return Ok(config);
         }
-        warning!(self.log, "log.size needs a restart; it stays at {size} bytes");
         config.log.size = size;
+        let size = config::print_size(size);
+        warning!(self.log, "log.size needs a restart; it stays at {size}");
         match config::parse("as it would be", &config.to_toml()) {
             Ok(config) => Ok(config),
             Err(mistakes) => {
                 let reasons: Vec<&str> = mistakes.list().iter().map(|mistake| mistake.reason.as_str()).collect();
-                Err(format!("with a log of {size} bytes, {}", reasons.join("; ")))
+                Err(format!("with a log of {size}, {}", reasons.join("; ")))
             }
         }
     }

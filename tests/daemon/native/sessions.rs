@@ -15,6 +15,7 @@ over_each!(
     a_session_ends_in_time,
     a_session_keeps_what_it_was,
     a_session_goes_to_any_listener,
+    who_has_not_acknowledged_is_told_that_its_listener_is_removed,
 );
 
 const SMALL: &str =
@@ -280,4 +281,19 @@ fn a_session_goes_to_any_listener(place: Place) {
     let gone = vanish(&daemon, native);
     refused(&daemon, "other", gone.session, Code::UnknownSession);
     assert!(gone.back(&daemon).welcome().resumed);
+}
+
+/// What was sent, and not acknowledged, can be acknowledged no more: it is told all the same, and goes on elsewhere.
+fn who_has_not_acknowledged_is_told_that_its_listener_is_removed(place: Place) {
+    let stays = auto(place, "other", "");
+    let daemon = Daemon::start(&(auto(place, "lab", "") + &stays));
+    let mut native = Native::join(&daemon, "lab");
+    native.acknowledges = false;
+    let mut sender = Native::join(&daemon, "other");
+    sender.tell("", "unacknowledged");
+    daemon.reload(&stays, "reloaded: configuration");
+    let bye = native.take(|said| matches!(said, Said::Bye(_)));
+    assert_eq!(bye, Said::Bye("listener_removed".into()));
+    let back = native.resume(&daemon.url("other"));
+    assert!(back.welcome().resumed);
 }
