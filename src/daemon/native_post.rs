@@ -136,7 +136,7 @@ impl Server {
     /// An endpoint cannot be sent anything for now.
     fn hinder(&mut self, now: Now, number: ListenerNumber, id: EndpointId, trouble: Trouble) {
         match trouble {
-            Trouble::Full if self.is_unix(id) => self.stalled(now, id),
+            Trouble::Full if self.is_unix(id) => self.refused(now, number, id),
             Trouble::Full => {
                 self.engine.blocked(now, id);
                 self.wait_for_port(number, id);

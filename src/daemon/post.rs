@@ -104,7 +104,7 @@ impl Server {
         let progress = self.engine.pass(now, id, fate.sent, true);
         let Some(trouble) = fate.trouble else { return progress == Progress::More };
         match trouble {
-            Trouble::Full if self.is_unix(id) => self.stalled(now, id),
+            Trouble::Full if self.is_unix(id) => self.refused(now, number, id),
             Trouble::Full => {
                 self.engine.blocked(now, id);
                 self.wait_for_port(number, id);
@@ -231,6 +231,22 @@ impl Server {
         if !self.has_own_socket(id) {
             self.crowded.add(now.time, id);
         }
+    }
+
+    /// The socket that all share has refused a datagram for a Unix peer: that peer's queue is full, or the socket is.
+    pub(super) fn refused(&mut self, now: Now, number: ListenerNumber, id: EndpointId) {
+        if let Some(Active { socket: Socket::Datagrams(socket), flow, rules, .. }) = self.listeners.get_mut(&number)
+            && let Some(kept) = flow.refused(socket)
+        {
+            warning!(
+                self.log, listener = rules.name;
+                "{}: the send buffer is full: clients leave {} KiB unread, and those that have connected their sockets wait \
+                 for them; raise net.core.wmem_max (sysctl) and restart, or let fewer in",
+                rules.name,
+                kept.sending.div_ceil(1024)
+            );
+        }
+        self.stalled(now, id);
     }
 
     fn has_own_socket(&self, id: EndpointId) -> bool {

@@ -73,6 +73,14 @@ impl Scene {
         Ok((fate.sent, fate.trouble))
     }
 
+    /// One more connected peer, and a large datagram to it, which it does not read.
+    fn connected_round(&mut self, number: usize, peers: &mut Vec<Peer>) -> Result<(usize, Option<Trouble>), Stalled> {
+        let mut peer = self.connected(number);
+        let result = self.round(&mut peer, 1, LARGE);
+        peers.push(peer);
+        result
+    }
+
     /// One datagram to a peer that reads at once.
     fn is_served(&mut self, to: &mut Peer, size: usize) {
         assert_eq!(self.round(to, 1, size), Ok((1, None)));
@@ -157,6 +165,37 @@ fn l8_many_connected_peers_that_stall_leave_room_for_those_who_read() {
         // They go, and take with them what they held.
         drop(stalled);
         assert_eq!(scene.ours.kept().unwrap().sending, 0);
+    }
+}
+
+#[test]
+fn a_full_buffer_is_told_from_a_full_queue_and_once() {
+    let mut scene = Scene::new("full");
+    SockRef::from(&scene.ours).set_send_buffer_size(UNPRIVILEGED).unwrap();
+    let mut queue = scene.peer(0);
+    let mut waiting = 0;
+    while scene.round(&mut queue, 1, 1).is_ok_and(|(_, trouble)| trouble.is_none()) {
+        waiting += 1;
+        queue.in_flight = InFlight::default();
+    }
+    assert!(waiting > 0 && scene.flow.refused(&scene.ours).is_none(), "{waiting}");
+    let mut stalled = Vec::new();
+    // Said once, and again when it was half empty meanwhile.
+    for number in 0..2 {
+        loop {
+            let result = scene.connected_round(100 * (number + 1) + stalled.len(), &mut stalled);
+            if result == Ok((0, Some(Trouble::Full))) {
+                break;
+            }
+            assert_eq!(result, Ok((1, None)));
+            assert!(stalled.len() < 20, "it is full by now");
+        }
+        assert!(scene.flow.refused(&scene.ours).is_some_and(|kept| kept.sending >= kept.send_buffer));
+        scene.flow.look(&scene.ours);
+        assert!(scene.flow.refused(&scene.ours).is_none(), "it was said");
+        stalled.truncate(1);
+        scene.flow.look(&scene.ours);
+        assert!(scene.flow.refused(&scene.ours).is_none(), "it is not full");
     }
 }
 

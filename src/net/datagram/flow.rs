@@ -12,7 +12,7 @@ use std::io;
 
 use super::diag::{Diagnosis, Queue};
 use super::trouble::Trouble;
-use super::{DatagramSocket, UnixPeer};
+use super::{DatagramSocket, Kept, UnixPeer};
 use crate::address::UnixName;
 
 /// What one peer may have unread, in bytes as they are charged: the least is room for ten small datagrams, as many as
@@ -54,6 +54,8 @@ pub struct FlowControl {
     sending: usize,
     send_buffer: usize,
     granted: usize,
+    /// The socket was found full, and half of its buffer has not been free since.
+    full: bool,
     diagnosis: Option<Diagnosis>,
     /// The kernel cannot be asked.
     blind: bool,
@@ -99,9 +101,16 @@ impl FlowControl {
         if self.sending == 0 {
             self.epoch += 1;
         }
+        self.full &= self.sending >= self.send_buffer / 2;
         if let Some(queues) = &mut self.queues {
             queues.is_new = false;
         }
+    }
+
+    /// A datagram found no room: what is unread of everybody's if that is why, once until half of the buffer has been free.
+    pub fn refused(&mut self, socket: &DatagramSocket) -> Option<Kept> {
+        let kept = socket.kept().ok().filter(|kept| kept.sending >= kept.send_buffer)?;
+        (!std::mem::replace(&mut self.full, true)).then_some(kept)
     }
 
     /// How many datagrams of this size, of those that are `wanted`, a peer is to be sent in this round.
