@@ -12,6 +12,7 @@ use signal_hook::consts::SIGCHLD;
 use signal_hook::low_level::pipe;
 
 use super::job::Job;
+use super::losses::Losses;
 use super::subscriber::{Wish, follow, part, signals};
 use super::wait;
 use crate::address::Address;
@@ -29,7 +30,7 @@ pub(in crate::client) fn run(address: &Address, options: &Exec) -> Result<(), Fa
     let children =
         Children::watch().map_err(|error| Failure::new(Status::Io, format!("cannot watch commands: {error}")))?;
     let signals = signals()?;
-    let wish = Wish {
+    let mut wish = Wish {
         address,
         credentials: &options.credentials,
         topics: &options.topics,
@@ -38,6 +39,7 @@ pub(in crate::client) fn run(address: &Address, options: &Exec) -> Result<(), Fa
         deadline: None,
         output: None,
         signals: &signals,
+        losses: Losses::default(),
     };
     let Some(client) = wish.connect()? else { return Ok(()) };
     let mut runner = Runner {

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use nix::poll::PollFlags;
 
+use super::losses::Losses;
 use super::show::Look;
 use super::subscriber::{Wish, follow, part, signals};
 use super::wait;
@@ -25,7 +26,7 @@ pub(in crate::client) fn run(address: &Address, options: &Listen) -> Result<(), 
     let output = Output::stdout().map_err(|error| Failure::output(&error))?;
     let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let signals = signals()?;
-    let wish = Wish {
+    let mut wish = Wish {
         address,
         credentials: &options.credentials,
         topics: &options.topics,
@@ -34,12 +35,13 @@ pub(in crate::client) fn run(address: &Address, options: &Listen) -> Result<(), 
         deadline,
         output: Some(output.as_fd()),
         signals: &signals,
+        losses: Losses::default(),
     };
     let Some(mut client) = wish.connect()? else { return Ok(()) };
     let mut left = options.count;
     let end = loop {
         follow(&signals, &client);
-        match print(&mut client, &wish, &look, &output, &mut left) {
+        match print(&mut client, &mut wish, &look, &output, &mut left) {
             Ok(true) => {}
             Ok(false) => break Ok(()),
             Err(failure) => break Err(failure),
@@ -67,7 +69,7 @@ pub(in crate::client) fn run(address: &Address, options: &Listen) -> Result<(), 
 /// Prints what has come; says whether more is wanted.
 fn print(
     client: &mut Client,
-    wish: &Wish<'_>,
+    wish: &mut Wish<'_>,
     look: &Look,
     output: &Output,
     left: &mut Option<u64>,

@@ -4,6 +4,7 @@ pub(super) mod exec;
 mod inputs;
 mod job;
 pub(super) mod listen;
+mod losses;
 pub(super) mod ping;
 pub(super) mod send;
 mod show;

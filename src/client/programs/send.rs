@@ -10,6 +10,7 @@ use nix::poll::PollFlags;
 use serde_json::json;
 
 use super::inputs::Inputs;
+use super::losses::Losses;
 use super::{PARTING, builder, wait};
 use crate::address::{Address, DEFAULT_PORT};
 use crate::cli::Send;
@@ -42,7 +43,7 @@ pub(in crate::client) fn run(address: &Address, options: &Send) -> Result<(), Fa
     // The daemon calls us back like everybody else, if we let it.
     let client = builder(address, &options.credentials).role(Role::SendOnly).connect()?;
     let output = Output::stdout().map_err(|error| Failure::output(&error))?;
-    let mut sender = Sender { options, client, output, tally: Tally::default() };
+    let mut sender = Sender { options, client, output, tally: Tally::default(), losses: Losses::default() };
     sender.send(inputs)?;
     let Sender { client, tally, .. } = sender;
     // Everything is confirmed: a goodbye that nobody answers is no failure.
@@ -67,6 +68,7 @@ struct Sender<'a> {
     client: Client,
     output: Output,
     tally: Tally,
+    losses: Losses,
 }
 
 impl Sender<'_> {
@@ -110,9 +112,8 @@ impl Sender<'_> {
                 self.print(input, &result)?;
                 self.tally.take(result, self.options.require_receivers);
             }
-            Item::Disconnected { error, retry_in } => {
-                say(&format!("{error}; trying again in {}", humantime::format_duration(retry_in)));
-            }
+            Item::Disconnected { error, .. } => self.losses.lost(&error),
+            Item::Reconnected { .. } => self.losses.over(),
             Item::Complaint(error) => say(&error),
             _ => {}
         }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use nix::poll::PollFlags;
 
+use super::losses::{BACKOFF_CAP, Losses};
 use super::{PARTING, builder, wait};
 use crate::address::Address;
 use crate::cli::{Again, Credentials};
@@ -18,7 +19,6 @@ use crate::client::signals::Signals;
 use crate::exit::Status;
 
 const BACKOFF_BASE: Duration = Duration::from_millis(500);
-const BACKOFF_CAP: Duration = Duration::from_secs(30);
 
 /// What to hear of, and for how long to try.
 pub(super) struct Wish<'a> {
@@ -31,17 +31,21 @@ pub(super) struct Wish<'a> {
     /// Its reader being gone ends the wait.
     pub(super) output: Option<BorrowedFd<'a>>,
     pub(super) signals: &'a Signals,
+    pub(super) losses: Losses,
 }
 
 impl Wish<'_> {
     /// Connects, again and again where that is wanted; none where the reader of our output went meanwhile.
-    pub(super) fn connect(&self) -> Result<Option<Client>, Failure> {
+    pub(super) fn connect(&mut self) -> Result<Option<Client>, Failure> {
         let mut backoff = Backoff::new(BACKOFF_BASE, BACKOFF_CAP);
         let mut random = Rng::new();
         loop {
             let left = self.deadline.map_or(CONNECT_TIMEOUT, |by| by.saturating_duration_since(Instant::now()));
             let error = match self.attempt(left.min(CONNECT_TIMEOUT)) {
-                Ok(client) => return Ok(Some(client)),
+                Ok(client) => {
+                    self.losses.over();
+                    return Ok(Some(client));
+                }
                 Err(error) => error,
             };
             if self.deadline.is_some_and(|by| by <= Instant::now()) {
@@ -52,7 +56,7 @@ impl Wish<'_> {
                 return Err(error.into());
             }
             let delay = backoff.next(&mut random);
-            say(&format!("{error}; trying again in {}", humantime::format_duration(delay)));
+            self.losses.lost(&error);
             let until = Instant::now() + delay;
             let until = self.deadline.map_or(until, |by| by.min(until));
             // Nobody is there to say goodbye to.
@@ -93,17 +97,16 @@ impl Wish<'_> {
     }
 
     /// Sorts what has come: tells what a person wants to know on stderr, returns the rest.
-    pub(super) fn sort(&self, item: Item) -> Option<Result<Upcall, Gap>> {
+    pub(super) fn sort(&mut self, item: Item) -> Option<Result<Upcall, Gap>> {
         match item {
             Item::Upcall(upcall) => return Some(Ok(upcall)),
             Item::Gap(gap) => {
                 say(&super::show::complaint(&gap));
                 return Some(Err(gap));
             }
-            Item::Disconnected { error, retry_in } => {
-                say(&format!("{error}; trying again in {}", humantime::format_duration(retry_in)));
-            }
+            Item::Disconnected { error, .. } => self.losses.lost(&error),
             Item::Reconnected { resumed, new_log, .. } => {
+                self.losses.over();
                 let more = match (resumed, new_log) {
                     (true, _) => "",
                     (_, true) => "; the daemon has been restarted, and what was said meanwhile is not known",
