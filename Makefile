@@ -17,6 +17,9 @@ DOC = $(DESTDIR)$(PREFIX)/share/doc/upcalld
 UNITS = upcalld.service upcalld.socket upcalld-local.socket upcalld-udp.socket upcalld-datagrams.socket
 COMPLETIONS = $(RELEASE)/completions
 
+# What is installed elsewhere says where.
+PLACE = sed 's,/usr/\(bin/upcalld\|share/doc/upcalld\),$(PREFIX)/\1,'
+
 all:
 	$(CARGO) build --release --locked
 	mkdir -p $(COMPLETIONS)
@@ -31,10 +34,10 @@ install:
 	@test -e $(COMPLETIONS)/upcalld || { echo "run make first" >&2; exit 1; }
 	install -d $(DESTDIR)$(UNITDIR) $(DOC)/examples
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/upcalld $(RELEASE)/upcall-client
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 man/upcall-client.1
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man5 man/upcalld.toml.5
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man7 man/upcall-protocol.7
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 man/upcalld.8
+	for page in upcall-client.1 upcalld.toml.5 upcall-protocol.7 upcalld.8; do \
+	    folder=$(DESTDIR)$(PREFIX)/share/man/man$${page##*.} && install -d $$folder && \
+	    $(PLACE) man/$$page >$$folder/$$page && chmod 644 $$folder/$$page || exit 1; \
+	done
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
 	    $(COMPLETIONS)/upcalld $(COMPLETIONS)/upcall-client
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
@@ -44,12 +47,13 @@ install:
 	install -m 644 -t $(DOC) README.md LICENSE-MIT LICENSE-APACHE
 	install -m 644 config/upcalld.toml $(DOC)/examples/upcalld.toml
 	for unit in $(UNITS); do \
-	    sed 's,/usr/bin/upcalld,$(PREFIX)/bin/upcalld,' systemd/$$unit >$(DESTDIR)$(UNITDIR)/$$unit && \
+	    $(PLACE) systemd/$$unit >$(DESTDIR)$(UNITDIR)/$$unit && \
 	    chmod 644 $(DESTDIR)$(UNITDIR)/$$unit || exit 1; \
 	done
 	install -D -m 644 systemd/upcalld.sysusers $(DESTDIR)$(SYSUSERSDIR)/upcalld.conf
-	test -e $(DESTDIR)$(SYSCONFDIR)/upcalld/upcalld.toml || \
-	    install -D -m 644 config/packaged/upcalld.toml $(DESTDIR)$(SYSCONFDIR)/upcalld/upcalld.toml
+	install -d $(DESTDIR)$(SYSCONFDIR)/upcalld
+	test -e $(DESTDIR)$(SYSCONFDIR)/upcalld/upcalld.toml || { umask 022 && \
+	    $(PLACE) config/packaged/upcalld.toml >$(DESTDIR)$(SYSCONFDIR)/upcalld/upcalld.toml; }
 
 # The configuration stays.
 uninstall:

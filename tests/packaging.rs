@@ -75,3 +75,9 @@ fn scripts_know_every_unit() {
         }
     }
 }
+
+/// `apt search` shows the first line only.
+#[test]
+fn the_description_is_one_line() {
+    assert!(env!("CARGO_PKG_DESCRIPTION").len() < 80);
+}
