@@ -59,6 +59,20 @@ fn a_reload_changes_format_and_level() {
     assert_eq!(daemon.log().count(" info reloaded"), 1);
 }
 
+/// Nothing but objects comes from it, also when it does not start.
+#[test]
+fn json_has_the_mistakes_that_end_a_start() {
+    let wrong = || Setup::new("[upcall]\nwrong = 1\n[x]\n").args(&["--log-format", "json"]);
+    let ended = wrong().run();
+    assert_eq!(ended.status.code(), Some(78));
+    let lines = lines(&ended.stderr);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines.iter().all(|line| line["level"] == "error"), "{lines:?}");
+    assert!(lines[0]["message"].as_str().is_some_and(|message| message.contains("upcalld.toml:2:1: ")), "{lines:?}");
+    let checked = wrong().args(&["--check"]).run();
+    assert!(checked.stderr.contains("upcalld.toml:2:1: ") && !checked.stderr.contains('{'), "{}", checked.stderr);
+}
+
 /// With no journal to be reached, its stream on standard error gets the levels.
 #[test]
 fn the_journals_stream_gets_priorities() {
