@@ -58,6 +58,15 @@ impl Log {
         self.style = style(config.log_format);
     }
 
+    /// What is said from now on is said shortly before the end. The journal looks up whose a datagram is when it reads it, and
+    /// would not find out any more that it is the service's; of the stream on standard error it knows since that was opened.
+    pub(super) fn last_words(&mut self) -> &mut Log {
+        if self.style == Style::Journal {
+            self.style = Style::Prefixed;
+        }
+        self
+    }
+
     pub(super) fn enabled(&self, level: Level) -> bool {
         level <= self.level
     }
@@ -224,6 +233,19 @@ mod tests {
         info!(log, "four");
         assert_eq!(received(), "<4>2 log lines were dropped: nobody reads them\n");
         assert_eq!(log.dropped, 1, "the one for which the notice took the place");
+    }
+
+    #[test]
+    fn last_words_do_not_go_to_the_journal_by_datagram() {
+        for (style, last) in
+            [(Style::Journal, Style::Prefixed), (Style::Json, Style::Json), (Style::Plain, Style::Plain)]
+        {
+            let (queue, lines) = sync_channel(1);
+            let (_, written) = channel();
+            let mut log = Log { level: Level::Info, style, queue: Some(queue), dropped: 0, written };
+            error!(log.last_words(), "wrong");
+            assert_eq!(lines.recv().unwrap().style, last);
+        }
     }
 
     fn unreachable_number() -> u64 {

@@ -119,6 +119,7 @@ pub fn run(options: &cli::Daemon) -> Status {
             let as_objects = logging.log_format == LogFormat::Json && !options.check && !options.print_config;
             if log::is_journal() || as_objects {
                 let mut log = Log::new(&logging);
+                log.last_words();
                 mistakes.list().iter().for_each(|mistake| error!(log, "{mistake}"));
             } else {
                 // Nothing is left to be done where standard error is gone, here and below.
@@ -164,14 +165,14 @@ fn serve(
         Ok(inherited) => inherited,
         Err(message) => {
             notifier.failed(&message);
-            error!(log, "{message}");
+            error!(log.last_words(), "{message}");
             return Status::Configuration;
         }
     };
     let mut server = match Server::new(origin, config, log, signals, notifier, inherited) {
         Ok(server) => server,
         Err((mut log, message, status)) => {
-            error!(log, "{message}");
+            error!(log.last_words(), "{message}");
             return status;
         }
     };
