@@ -326,8 +326,10 @@ end
 -- Text for the column: short, on one line.
 local function short(range)
     if range:len() == 0 then return "" end
-    local text = range(0, math.min(range:len(), 80)):string(ENC_UTF_8)
-    if range:len() > 80 then text = text:gsub("\239\191\189+$", "") .. "…" end
+    local part = range(0, math.min(range:len(), 80))
+    -- A string of Wireshark's ends at NUL.
+    local text = part:raw():find("\0", 1, true) and part:raw():gsub("[^\32-\126]", ".") or part:string(ENC_UTF_8)
+    if range:len() > 80 then text = text:gsub("\239\191\189$", "") .. "…" end
     return (text:gsub("[\r\n]+$", ""):gsub("[\1-\31\127]", " "))
 end
 
@@ -586,6 +588,7 @@ function READ.PING(m, body)
     elseif body:len() > 8 then
         remark(m, e.malformed, "A PING has 8 or 16 bytes")
     end
+    if body:len() > 8 and m.context.is_stream then remark(m, e.unexpected, "PING with a cookie is for datagrams only") end
     asks(m, m.conversation.session.asked, "nonce " .. count(body(0, 8)), true)
     return body:len() == 16 and " with a cookie" or ""
 end
@@ -635,6 +638,14 @@ local function header_of(range)
     if range(0, 1):uint() ~= 0 then mistake = "A frame begins with NUL"
     elseif length > math.max(kind.most or MAX_BODY, MAX_BODY) then mistake = "The frame is larger than allowed (too_large)" end
     return kind, length, mistake
+end
+
+-- Whether what begins so is a frame for all that its header says.
+local function is_header(range, to_daemon)
+    local kind, length, mistake = header_of(range)
+    local topic_length = range(3, 1):uint()
+    return not mistake and not kind.unknown and not kind.reserved and length >= kind.least and length <= (kind.most or MAX_BODY)
+        and (kind.by == BOTH or (kind.by == CLIENT) == to_daemon) and (topic_length == 0 or kind.topic and topic_length <= length)
 end
 
 -- What is wrong with the header of a whole frame.
@@ -838,16 +849,17 @@ local function is_beginning(tvb, is_stream)
     elseif number == WELCOME then
         return length == 88 and tvb(8, 1):uint() >= 1 and tvb(10, 2):uint() == 0
     elseif number == DATAGRAM and not is_stream and tvb:len() >= 28 then
-        local kind, body, mistake = header_of(tvb(20, 8))
-        return not mistake and not kind.unknown and body >= kind.least and tvb:len() >= 28 + body
+        local fits = tvb:len() >= 28 + tvb(24, 4):uint()
+        return fits and (is_header(tvb(20, 8), true) or is_header(tvb(20, 8), false))
     end
     return false
 end
 
 -- Whether a stream is native here: by its first byte, or the other direction's. A capture that begins in the middle of a
 -- text is set right by the first frame that can be nothing else.
-local function is_native(context, tvb, way, other_way)
-    if tvb(0, 1):uint() == 0 and (way.native == nil or is_beginning(tvb, true)) then return true end
+local function is_native(tvb, to_daemon, way, other_way)
+    local is_nul = tvb(0, 1):uint() == 0
+    if is_nul and (way.native == nil or tvb:len() >= 8 and is_header(tvb(0, 8), to_daemon)) then return true end
     if way.native == nil then return other_way.native == true and not tvb:raw():find("^upcalld: ") end
     return way.native
 end
@@ -860,14 +872,13 @@ function upcall.dissector(tvb, pinfo, tree)
         local conversation, to_daemon = find_conversation(tvb, pinfo, is_stream)
         local way, other_way = conversation.to_daemon, conversation.to_client
         if not to_daemon then way, other_way = other_way, way end
-        if is_stream then way.native = is_native(nil, tvb, way, other_way) end
+        if is_stream then way.native = is_native(tvb, to_daemon, way, other_way) end
         frame = { conversation = conversation, to_daemon = to_daemon, way = way, native = way.native, is_lines = way.is_lines }
         frames[pinfo.number] = frame
     end
     local context = { pinfo = pinfo, tree = tree, is_stream = is_stream, conversation = frame.conversation, words = {},
         to_daemon = frame.to_daemon, is_lines = frame.is_lines }
 
-    pinfo.cols.protocol = "UPCALL"
     if is_stream then
         local read = frame.native and read_native_stream or read_text_stream
         read(context, tvb)
@@ -881,7 +892,8 @@ function upcall.dissector(tvb, pinfo, tree)
     if #context.words > 0 then
         local before = pinfo.private.upcall_words
         pinfo.private.upcall_words = (before and before .. " | " or "") .. table.concat(context.words, " | "):gsub("^(Datagram[ %d]*) | ", "%1: ")
-        pinfo.cols.info:set(pinfo.private.upcall_words)
+        pinfo.cols.protocol = "UPCALL"
+        pinfo.cols.info = pinfo.private.upcall_words
     end
     return tvb:len()
 end

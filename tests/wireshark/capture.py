@@ -19,7 +19,7 @@ class Capture:
     """Packets a millisecond apart, between a client and the daemon."""
 
     def __init__(self, client=CLIENT, daemon=DAEMON):
-        self.packets, self.at, self.sent = [], 1_000_000_000.0, {}
+        self.packets, self.at, self.sent = [], 1_000_000_000.0, {True: 1000, False: 1000}
         self.client, self.daemon = client, daemon
 
     def packet(self, protocol, payload, to_daemon):
@@ -34,13 +34,14 @@ class Capture:
     def tcp(self, to_daemon, data, flags=0x18):
         """A segment; sequence numbers go on by themselves."""
         (_, source), (_, target) = self.ways(to_daemon)
-        here, there = self.sent.get(to_daemon, 1000), self.sent.get(not to_daemon, 1000)
+        here, there = self.sent[to_daemon], self.sent[not to_daemon]
         self.sent[to_daemon] = here + len(data) + (flags & 3 != 0)
         self.packet(6, pack(">HHIIBBHHH", source, target, here, there, 0x50, flags, 0xFFFF, 0, 0) + data, to_daemon)
 
     def connect(self, port=None):
         self.client = (self.client[0], port or self.client[1])
-        self.sent = {}
+        begin = 1000 + 100_000 * len(self.packets)
+        self.sent = {True: begin, False: begin}
         self.tcp(True, b"", 2), self.tcp(False, b"", 0x12), self.tcp(True, b"", 0x10)
         return self
 
@@ -48,11 +49,12 @@ class Capture:
         (_, source), (_, target) = self.ways(to_daemon)
         self.packet(17, pack(">HHHH", source, target, 8 + len(data), 0) + data, to_daemon)
 
-    def save(self, path):
+    def save(self, path, most=262144):
+        """Writes a pcap file; of each packet at most so many bytes."""
         with open(path, "wb") as file:
             file.write(pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 101))
             for at, data in self.packets:
-                file.write(pack("<IIII", int(at), round(at % 1 * 1e6), len(data), len(data)) + data)
+                file.write(pack("<IIII", int(at), round(at % 1 * 1e6), len(data[:most]), len(data)) + data[:most])
         return path
 
 
