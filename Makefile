@@ -44,6 +44,7 @@ install:
 	    $(COMPLETIONS)/_upcalld $(COMPLETIONS)/_upcall-client
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d \
 	    $(COMPLETIONS)/upcalld.fish $(COMPLETIONS)/upcall-client.fish
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/upcalld/wireshark compose/wireshark/upcall.lua
 	install -m 644 -t $(DOC) README.md LICENSE-MIT LICENSE-APACHE
 	install -m 644 config/upcalld.toml $(DOC)/examples/upcalld.toml
 	for unit in $(UNITS); do \
@@ -67,7 +68,7 @@ uninstall:
 	done
 	for unit in $(UNITS); do rm -f $(DESTDIR)$(UNITDIR)/$$unit; done
 	rm -f $(DESTDIR)$(SYSUSERSDIR)/upcalld.conf
-	rm -rf $(DOC)
+	rm -rf $(DOC) $(DESTDIR)$(PREFIX)/share/upcalld
 
 deb: all
 	$(CARGO) deb --no-build --locked

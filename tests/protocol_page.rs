@@ -1,5 +1,5 @@
 //! upcall-protocol(7) and the code cannot part: every example on the page is read and written back by the codec, and
-//! every number in the code stands on the page with its name.
+//! every number in the code stands on the page with its name, and in the dissector for Wireshark.
 
 #![allow(clippy::unwrap_used, reason = "what cannot go on in a test has failed")]
 
@@ -12,6 +12,7 @@ use upcalld::wire::reason::{Reason, Refusal};
 use upcalld::wire::topic;
 
 const PAGE: &str = include_str!("../man/upcall-protocol.7");
+const DISSECTOR: &str = include_str!("../compose/wireshark/upcall.lua");
 
 /// A message in an example: who it is for, and its bytes.
 struct Message {
@@ -227,4 +228,68 @@ fn every_limit_is_on_the_page() {
 fn limit_in(line: &str) -> Option<&str> {
     let name = line.strip_prefix("pub const ").or(line.strip_prefix("const "))?.split_once(": usize =")?.0;
     Some(name)
+}
+
+/// A table of the dissector's.
+fn lua_table(name: &str) -> &'static str {
+    let (_, rest) = DISSECTOR.split_once(&format!("local {name} = {{")).unwrap_or_else(|| panic!("no {name}"));
+    rest.split_once("\n}").expect("its end").0
+}
+
+/// Every string in a piece of Lua.
+fn strings(lua: &str) -> Vec<&str> {
+    lua.split('"').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn the_dissector_knows_every_kind_and_flag() {
+    let kinds = lua_table("KINDS");
+    let mut known = 0;
+    for (name, kind) in constants("src/wire/frame/mod.rs", "kind") {
+        if kind == kind::SKIPPABLE {
+            assert!(DISSECTOR.contains(&format!("SKIPPABLE_OPTION = {kind:#04x}, {:#04x}\n", option::SKIPPABLE)));
+            continue;
+        }
+        let sender = match kind {
+            0x00..0x20 => "CLIENT",
+            0x20..0x80 => "BOTH",
+            0x80.. => "DAEMON",
+        };
+        let row = format!("[{kind:#04x}] = {{ name = \"{name}\", by = {sender}, ");
+        assert!(kinds.contains(&row), "the dissector has no {row}");
+        known += 1;
+    }
+    assert_eq!(kinds.matches("name = ").count(), known);
+    for (kind, flag) in [("SEND", flag::RECEIPT), ("RECEIPT", flag::REPEAT), ("SUBSCRIBED", flag::EVERYTHING)] {
+        let row = kinds.lines().find(|line| line.contains(&format!("\"{kind}\""))).unwrap();
+        assert!(row.contains(&format!("flags = {flag:#04x}")), "{row}");
+    }
+    assert!(DISSECTOR.contains(&format!("local MAX_BODY = {} ", frame::MAX_HELLO)));
+}
+
+#[test]
+fn the_dissector_knows_every_name() {
+    let codes: Vec<(&str, bool)> = lua_table("CODES")
+        .split("{ ")
+        .skip(1)
+        .map(|row| (strings(row)[0], row.split('}').next().unwrap().contains("true")))
+        .collect();
+    assert_eq!(codes, Code::ALL.map(|code| (code.name(), code.is_fatal())));
+    let line = |name| DISSECTOR.lines().find(|line| line.starts_with(&format!("local {name} = {{"))).unwrap();
+    assert_eq!(strings(line("GAPS")), GapReason::ALL.map(GapReason::name));
+    let mut options = constants("src/wire/frame/hello.rs", "option");
+    options.retain(|(_, number)| *number != option::SKIPPABLE);
+    assert!(options.iter().zip(1..).all(|((_, number), place)| *number == place), "{options:?}");
+    assert_eq!(strings(line("OPTION_NAMES")), options.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>());
+    let roles = [Role::Both, Role::SendOnly, Role::ReceiveOnly].map(|role| role as u8);
+    assert_eq!((roles, strings(line("ROLES"))), ([0, 1, 2], vec!["both", "send only", "receive only"]));
+
+    let mut known: Vec<&str> =
+        lua_table("REASONS").lines().filter_map(|line| Some(line.trim().split_once(" = ")?.0)).collect();
+    let reasons = Reason::ALL.iter().map(|reason| reason.name());
+    let mut all: Vec<&str> = reasons.chain(Refusal::ALL.iter().map(|refusal| refusal.name())).collect();
+    known.sort_unstable();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(known, all);
 }
