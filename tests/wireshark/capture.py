@@ -97,10 +97,6 @@ def error(code, about, reference, text):
     return frame(ERROR, pack(">HBBQ", code, about, 0, reference) + text)
 
 
-def filters(*texts):
-    return b"".join(bytes([len(text)]) + text for text in texts)
-
-
 def datagram(number, *frames, key=KEY):
     return pack(">BBBBQQ", 0, DATAGRAM, 0, 0, key, number) + b"".join(frames)
 
