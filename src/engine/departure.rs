@@ -41,6 +41,7 @@ impl Engine {
             self.deadlines.insert((now.time + self.settings.farewell, id, Deadline::Farewell));
         }
         self.registry.stop_receiving(id);
+        self.tidy_awaited();
     }
 
     /// Removes an endpoint whose connection is gone.
@@ -95,6 +96,7 @@ impl Engine {
             self.deadlines.insert((now.time + self.settings.farewell, id, Deadline::Farewell));
         }
         self.registry.stop_receiving(id);
+        self.tidy_awaited();
     }
 
     /// Keeps the rest of the record that an endpoint is inside of, which the log need not hold for it any longer; says whether
@@ -182,9 +184,9 @@ impl Engine {
 
     pub(super) fn remove(&mut self, now: Now, id: EndpointId, reason: Reason, complete: bool) {
         self.finish_message(id);
-        self.forget_silence(id);
         self.leave_recovery(id);
         let Some(mut endpoint) = self.registry.remove(id) else { return };
+        self.tidy_awaited();
         self.leases.remove(id);
         if let Some(courier) = endpoint.courier_mut() {
             self.keys.remove(&courier.welcome().key);

@@ -120,6 +120,8 @@ pub struct Endpoint {
     /// Where it stands in the list of those who get everything, if there is one.
     pub(super) everyone: u32,
     pub(super) speech: Speech,
+    /// It has said something in frames.
+    pub(super) begun: bool,
     /// Beside the speech, and not in it: so it takes less room.
     pub(super) native: Option<Box<Native>>,
     pub(super) delivery: Delivery,
@@ -185,11 +187,6 @@ impl Endpoint {
             Speech::Undecided | Speech::Text => Rendition::Text,
             Speech::Greeting | Speech::Native => Rendition::Frames,
         }
-    }
-
-    /// Where it was in the log when it came, until it is known what it speaks and wants.
-    pub(super) fn place(&self) -> u64 {
-        if matches!(self.speech, Speech::Greeting) { self.until } else { self.cursor.sequence }
     }
 
     /// The first sequence that has not begun to be sent to it, or been passed over because it is not due to it.

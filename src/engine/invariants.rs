@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::endpoint::{Delivery, EndpointId};
+use super::endpoint::{Delivery, EndpointId, Speech};
 use super::slow::Class;
 use super::{Deadline, Engine};
 
@@ -11,6 +11,8 @@ impl Engine {
     pub fn check_invariants(&self) {
         self.log.check_invariants();
         self.registry.check_invariants();
+        self.undecided.check_invariants(&self.registry);
+        self.greeting.check_invariants(&self.registry);
         let mut lagging = 0;
         for (id, endpoint) in self.registry.iter() {
             let class = endpoint.slow.as_ref().map_or(Class::No, |slow| slow.class());
@@ -20,7 +22,7 @@ impl Engine {
                     assert_eq!(class, Class::No, "#{number} is caught up");
                     assert!(endpoint.outbox.is_none() && endpoint.leaving.is_none(), "#{number} should be gone");
                 }
-                Delivery::Undecided => assert!(self.undecided.contains(&(endpoint.cursor.sequence, id))),
+                Delivery::Undecided => assert_eq!(endpoint.speech, Speech::Undecided, "#{number}"),
                 Delivery::Unacknowledged => {
                     assert!(endpoint.is_native());
                     assert_eq!(class == Class::No, endpoint.needs_nothing(), "#{number}");

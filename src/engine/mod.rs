@@ -39,6 +39,7 @@ use crate::wire::frame::Upcall;
 use crate::wire::reason::Refusal;
 use lease::Leases;
 use log::Log;
+use opening::Awaited;
 use outbox::CutRecords;
 use registry::Registry;
 use ring::Cursor;
@@ -61,7 +62,6 @@ enum Deadline {
     Patience,
     Farewell,
     Parked,
-    Silence,
     Recovery,
 }
 
@@ -99,11 +99,10 @@ pub struct Engine {
     scratch: (Vec<u8>, Vec<u8>),
     /// Frames on their way to an endpoint that cannot be written as they lie in the log.
     copied: Vec<u8>,
-    /// Endpoints whose place in the log is kept until it is known what they speak, by that place.
-    undecided: BTreeSet<(u64, EndpointId)>,
-    /// When those who have to say something are to have said it, how long inputs had been held in all when they came, and
-    /// whether they have begun.
-    silences: HashMap<EndpointId, (Time, Duration, bool)>,
+    /// Endpoints whose place in the log is kept until it is known what they speak.
+    undecided: Awaited,
+    /// Endpoints that are to say HELLO.
+    greeting: Awaited,
     sessions: Sessions,
     /// Native datagram endpoints, by what their datagrams carry.
     keys: HashMap<u64, EndpointId>,
@@ -142,8 +141,8 @@ impl Engine {
             log_id: entropy.next(),
             entropy,
             copied: Vec::new(),
-            undecided: BTreeSet::new(),
-            silences: HashMap::new(),
+            undecided: Awaited::undecided(),
+            greeting: Awaited::greeting(),
             sessions: Sessions::default(),
             keys: HashMap::new(),
             settings,

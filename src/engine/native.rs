@@ -73,8 +73,8 @@ impl Engine {
         if filters.as_mut().is_some_and(|filters| !filters.add(hello.filters.iter().copied())) {
             return wrong(Code::Limit, "too many filters");
         }
-        let place = endpoint.place();
-        let place = if self.undecided.contains(&(place, id)) { place } else { next };
+        // Where it was when it came: nothing has been due to it since.
+        let place = endpoint.until;
         let (transport, own) = (endpoint.transport, endpoint.number);
         let session = match &hello.resume {
             Some(resume) => {
@@ -102,7 +102,6 @@ impl Engine {
             },
         };
         // From here on nothing can go wrong.
-        self.forget_silence(id);
         let oldest = self.log.ring(Rendition::Frames).oldest();
         let receives = terms.receives && session.role != Role::SendOnly;
         let goes_on = hello.resume.is_some() && (session.receives || !receives);
@@ -145,6 +144,7 @@ impl Engine {
         }
         self.registry.renumber(id, number);
         self.registry.speaks(id, Speech::Native, Some(Box::new(native)));
+        self.tidy_awaited();
         self.registry.receive(id, receives, filters);
         if let Some(endpoint) = self.registry.get_mut(id) {
             // A send only endpoint becomes ready for what it is told, too.

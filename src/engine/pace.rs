@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::endpoint::{EndpointId, Speech};
+use super::endpoint::EndpointId;
 use super::log::Oldest;
 use super::ring::Cursor;
 use super::slow::{Class, Slow};
@@ -108,7 +108,7 @@ impl Engine {
     /// When [`Engine::expire`] has to be called next, if nothing else happens.
     pub fn deadline(&self) -> Option<Time> {
         let endpoints = self.deadlines.first().map(|(deadline, ..)| *deadline);
-        endpoints.into_iter().chain(self.sessions.deadline()).min()
+        endpoints.into_iter().chain(self.sessions.deadline()).chain(self.silence_deadline()).min()
     }
 
     /// Does what is due by now.
@@ -122,10 +122,10 @@ impl Engine {
                 Deadline::Patience => self.out_of_patience(now.time, id),
                 Deadline::Farewell => self.farewell_is_over(now, id),
                 Deadline::Parked => self.look_at_parked(now.time, id),
-                Deadline::Silence => self.is_silent(now, id),
                 Deadline::Recovery => self.recover(now, id),
             }
         }
+        self.end_silences(now);
         self.sessions.expire(now.time);
         self.end_leases(now);
     }
@@ -264,13 +264,10 @@ impl Engine {
             return;
         }
         let oldest = self.log.oldest_after(frame, text);
-        while let Some((place, id)) = self.undecided.first().copied()
+        while let Some((place, id)) = self.first_undecided()
             && place < oldest.latest()
         {
-            self.undecided.pop_first();
-            if self.registry.get(id).is_some_and(|endpoint| matches!(endpoint.speech, Speech::Undecided)) {
-                self.cut(now, id);
-            }
+            self.cut(now, id);
         }
         let floor = self.log.position(Cursor::at(oldest.latest()));
         if self.laggards.furthest().is_none_or(|(position, _)| position >= floor) {

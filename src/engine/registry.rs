@@ -98,6 +98,7 @@ impl Registry {
             receives,
             everyone: 0,
             speech,
+            begun: false,
             native: None,
             delivery,
             cursor: Cursor::at(next),
