@@ -29,7 +29,12 @@ impl<T> Deadlines<T> {
     /// Takes out one that is due.
     pub(super) fn pop(&mut self, now: Time) -> Option<T> {
         self.next().filter(|deadline| *deadline <= now)?;
-        self.queue.pop_front().map(|(_, what)| what)
+        let (_, what) = self.queue.pop_front()?;
+        if self.queue.capacity() > 4 * self.queue.len().max(16) {
+            // There was a crowd, and most of it has gone.
+            self.queue.shrink_to(2 * self.queue.len());
+        }
+        Some(what)
     }
 
     pub(super) fn clear(&mut self) {

@@ -46,7 +46,8 @@ impl Server {
             let sent = if pending == 0 { Sent::Bytes(0) } else { connection.stream.send(&slices) };
             match sent {
                 Sent::Bytes(count) => {
-                    if watchable && !std::mem::replace(&mut connection.watched, true) {
+                    // One that was only found out to speak text has nothing to acknowledge.
+                    if watchable && count > 0 && !std::mem::replace(&mut connection.watched, true) {
                         self.watched.add(now.time, super::liveness::Watched { key, since: now.time });
                     }
                     if self.engine.advance(now, id, count) == Progress::Done {

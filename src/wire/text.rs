@@ -30,12 +30,18 @@ pub enum End {
 /// Cuts one stream into messages. Keeps what is unfinished, at most one message, and nothing else.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    /// The beginning of a message whose end has not come yet, or the message handed out last.
-    carry: Vec<u8>,
+    /// Boxed, since there is none most of the time, and there are thousands of connections.
+    carry: Option<Box<Carry>>,
     framing: Framing,
-    handed_out: bool,
     /// The first message is complete; before that, the stream may turn out to be HTTP.
     begun: bool,
+}
+
+#[derive(Debug, Default)]
+struct Carry {
+    /// The beginning of a message whose end has not come yet, or the message handed out last.
+    bytes: Vec<u8>,
+    handed_out: bool,
 }
 
 impl Decoder {
@@ -54,14 +60,12 @@ impl Decoder {
         end: End,
         max: usize,
     ) -> Result<Option<&'a [u8]>, Reason> {
-        if std::mem::take(&mut self.handed_out) {
-            // Most streams have nothing unfinished most of the time: give the memory back rather than keep it.
-            self.carry = Vec::new();
-        }
+        // Most streams have nothing unfinished most of the time: give the memory back rather than keep it.
+        self.carry.take_if(|carry| carry.handed_out);
         let newline = memchr(b'\n', input);
         let (taken, rest) = input.split_at(newline.map_or(input.len(), |at| at + 1));
         *input = rest;
-        if self.carry.len() + taken.len() > max {
+        if self.carried().len() + taken.len() > max {
             return Err(Reason::MessageTooLarge);
         }
         let ended = match (newline, end) {
@@ -74,15 +78,18 @@ impl Decoder {
             self.framing = Framing::Line;
         }
         if !ended {
-            self.carry.extend_from_slice(taken);
+            if !taken.is_empty() {
+                self.carry.get_or_insert_default().bytes.extend_from_slice(taken);
+            }
             return Ok(None);
         }
-        let message = if self.carry.is_empty() {
-            taken
-        } else {
-            self.carry.extend_from_slice(taken);
-            self.handed_out = true;
-            &self.carry
+        let message = match &mut self.carry {
+            None => taken,
+            Some(carry) => {
+                carry.bytes.extend_from_slice(taken);
+                carry.handed_out = true;
+                &carry.bytes
+            }
         };
         if message.is_empty() {
             return Ok(None);
@@ -95,13 +102,17 @@ impl Decoder {
 
     /// Whether a message has begun that has not ended.
     pub fn is_unfinished(&self) -> bool {
-        !self.handed_out && !self.carry.is_empty()
+        self.carry.as_ref().is_some_and(|carry| !carry.handed_out)
+    }
+
+    fn carried(&self) -> &[u8] {
+        self.carry.as_ref().map_or(&[], |carry| &carry.bytes)
     }
 
     /// Whether the first message, as far as it has come, could be the beginning of an HTTP request line: then it waits
     /// for its newline, lest a web page gets its request line delivered in chunks.
     fn may_be_http(&self, taken: &[u8]) -> bool {
-        let first = if self.carry.is_empty() { taken } else { &self.carry };
+        let first = if self.carried().is_empty() { taken } else { self.carried() };
         !self.begun && strip_method(first).is_some_and(|target| target.starts_with(b"/"))
     }
 }
