@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::endpoint::{Delivery, EndpointId, Speech};
 use super::slow::Class;
-use super::{Deadline, Engine};
+use super::{Deadline, Engine, Patience};
 
 impl Engine {
     /// Panics where something does not hold that always must.
@@ -47,7 +47,7 @@ impl Engine {
                 assert!(self.deadlines.contains(&(deadline, id, Deadline::Patience)));
             }
             if let Some(deadline) = endpoint.slow.as_ref().and_then(|slow| slow.parked) {
-                assert!(matches!(class, Class::Waited | Class::Unwaited));
+                assert!(matches!(class, Class::CatchingUp | Class::Waited | Class::Unwaited));
                 assert!(self.deadlines.contains(&(deadline, id, Deadline::Parked)));
             }
             lagging += usize::from(class != Class::No);
@@ -56,6 +56,11 @@ impl Engine {
         for (class, position, id) in self.laggards.iter() {
             let endpoint = self.registry.get(id).expect("only the registered can lag");
             assert_eq!(endpoint.slow.as_ref().map(|slow| (slow.class(), slow.position())), Some((class, position)));
+            if class == Class::CatchingUp {
+                assert!(endpoint.is_patient() && self.settings.patience != Patience::Forever);
+                let near = self.log.head() - position <= self.settings.max_behind / 4 && !self.is_in_danger(id);
+                assert!(!near, "#{} has caught up", endpoint.number);
+            }
         }
         let datagrams = self.registry.iter().filter(|(_, endpoint)| endpoint.transport.is_datagram());
         let leases: BTreeSet<EndpointId> = self.leases.check_invariants().collect();

@@ -162,7 +162,6 @@ impl Engine {
             self.announce_gap(id, Gap { first: wanted, last: start - 1, reason: GapReason::Evicted });
         }
         if start < next {
-            // Inputs wait for it, if need be, as for everyone who is behind.
             self.catch_up(now, id);
         }
         Ok(welcome)

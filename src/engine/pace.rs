@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use super::endpoint::EndpointId;
-use super::log::Oldest;
+use super::endpoint::{Delivery, EndpointId};
+use super::log::{Oldest, Rendition};
 use super::ring::Cursor;
 use super::slow::{Class, Slow};
 use super::{Deadline, Engine, Event, Now, Patience, Time};
@@ -27,32 +27,51 @@ impl Engine {
         // One that inputs wait for is not cut off for what had come before they did.
         let (head, max_behind) = (self.log.head(), self.settings.max_behind);
         let too_far = self.laggards.unwaited().take_while(|(position, _)| head - position > max_behind);
-        let too_far: Vec<EndpointId> = too_far.map(|(_, id)| id).filter(|id| !self.catches_up(*id)).collect();
-        for id in too_far {
+        for id in too_far.map(|(_, id)| id).collect::<Vec<_>>() {
             self.cut(now, id);
         }
         if let Some(id) = self.laggards.only_waited()
             && let Some(slow) = self.registry.get(id).and_then(|endpoint| endpoint.slow.as_ref())
             && slow.idle
-            && !slow.catching_up
-            && self.log.head() - slow.position() > self.settings.max_behind
+            && self.log.head() - slow.position() > self.settings.max_behind.max(slow.distance())
         {
             self.cut(now, id);
         }
     }
 
-    /// An endpoint begins where it left off, or asked for: it may be further behind than others until it has caught up, as far
-    /// as the log goes back.
+    /// An endpoint begins where it left off, or asked for.
     pub(super) fn catch_up(&mut self, now: Now, id: EndpointId) {
         self.place(now, id);
-        if let Some(slow) = self.registry.get_mut(id).and_then(|endpoint| endpoint.slow.as_mut()) {
-            slow.catching_up = self.log.head() - slow.position() > self.settings.max_behind;
+        if self.settings.patience != Patience::Forever && !self.is_near(id) {
+            self.reclass(now.time, id, Class::CatchingUp);
         }
     }
 
-    fn catches_up(&self, id: EndpointId) -> bool {
+    /// The first sequence that an endpoint has yet to get, and how far it is behind with it: a distance in the log, in bytes.
+    /// For tests.
+    #[doc(hidden)]
+    pub fn missing(&self, id: EndpointId) -> Option<(u64, u64)> {
+        let endpoint = self.registry.get(id)?;
+        let next = Cursor::at(self.log.next());
+        let floor = match endpoint.delivery {
+            Delivery::CaughtUp => next,
+            Delivery::Unacknowledged if endpoint.needs_nothing() => next,
+            _ => endpoint.floor(),
+        };
+        Some((floor.sequence, self.log.head() - self.log.position(floor)))
+    }
+
+    /// The first sequence that the log still holds for native endpoints. For tests.
+    #[doc(hidden)]
+    pub fn oldest_sequence(&self) -> u64 {
+        self.log.oldest().of(Rendition::Frames)
+    }
+
+    /// Whether an endpoint that is behind has caught up far enough to be no trouble to anybody.
+    fn is_near(&self, id: EndpointId) -> bool {
         let slow = self.registry.get(id).and_then(|endpoint| endpoint.slow.as_ref());
-        slow.is_some_and(|slow| slow.catching_up)
+        slow.is_none_or(|slow| self.log.head() - slow.position() <= self.settings.max_behind / 4)
+            && !self.is_in_danger(id)
     }
 
     /// Whether the inputs of an endpoint have to wait for itself. If so, [`Event::Unparked`] will tell when they need not.
@@ -60,7 +79,7 @@ impl Engine {
         let Some(endpoint) = self.registry.get_mut(id) else { return false };
         let patient = endpoint.is_patient();
         let Some(slow) = endpoint.slow.as_mut().filter(|_| patient) else { return false };
-        if slow.idle || !matches!(slow.class(), Class::Waited | Class::Unwaited) {
+        if slow.idle || !matches!(slow.class(), Class::CatchingUp | Class::Waited | Class::Unwaited) {
             return false;
         }
         if slow.parked.is_none() {
@@ -99,7 +118,12 @@ impl Engine {
         let lagging: Vec<(Class, EndpointId)> = self.laggards.iter().map(|(class, _, id)| (class, id)).collect();
         for (class, id) in lagging {
             let patient = self.registry.get(id).is_some_and(|endpoint| endpoint.is_patient());
-            if patient && matches!(class, Class::Waited | Class::Unwaited) {
+            let anew = match class {
+                Class::Waited | Class::Unwaited => patient,
+                Class::CatchingUp => self.settings.patience == Patience::Forever || self.is_near(id),
+                Class::No | Class::Behind => false,
+            };
+            if anew {
                 self.reclass(now.time, id, Class::Behind);
             }
         }
@@ -144,18 +168,13 @@ impl Engine {
         if slow.class() == Class::No || position > slow.position() {
             slow.progress = now.time;
         }
-        slow.catching_up &= self.log.head() - position > self.settings.max_behind;
         let class = match slow.class() {
             Class::No if patient => Class::Behind,
             Class::No => Class::Unwaited,
             class => class,
         };
         self.laggards.place(id, slow, class, position);
-        if patient
-            && class != Class::Behind
-            && self.log.head() - position <= self.settings.max_behind / 4
-            && !self.is_in_danger(id)
-        {
+        if patient && class != Class::Behind && self.is_near(id) {
             self.reclass(now.time, id, Class::Behind);
         }
     }
@@ -180,7 +199,7 @@ impl Engine {
     /// An endpoint is more than half of `max_behind` behind.
     fn lag(&mut self, now: Time, id: EndpointId) {
         let Some(slow) = self.registry.get_mut(id).and_then(|endpoint| endpoint.slow.as_mut()) else { return };
-        self.laggards.wait(id, slow, now);
+        self.laggards.wait(id, slow, self.log.head(), now);
         if let Patience::Limited(limit) = self.settings.patience {
             match slow.patience(limit, self.settings.max_behind, now) {
                 Some(deadline) => {
@@ -227,7 +246,6 @@ impl Engine {
         if let Some(deadline) = slow.deadline {
             self.deadlines.remove(&(deadline, id, Deadline::Patience));
         }
-        slow.catching_up &= class != Class::No;
         if matches!(class, Class::No | Class::Behind) {
             slow.idle = false;
             if let Some(deadline) = slow.parked.take() {

@@ -11,6 +11,12 @@
 //! Patience is a budget of the endpoint: it refills over a minute, so that no stranger can hold the service still. Waiting
 //! costs nothing while the endpoint reads `max_behind` in the time of its patience, or faster: a healthy reader may be
 //! slower than the fastest sender for as long as it likes.
+//!
+//! An endpoint that *begins* behind, because it resumes its session or asks for what was said before, has not fallen there:
+//! nothing is held against it, and nobody waits for it either, lest a stranger hold the service still by asking again and
+//! again. It *catches up*: it may be as far behind as the log goes back, and the policy acts on it only when the log cannot
+//! hold any longer what it has yet to get. Once it is no more than a quarter of `max_behind` behind, it is one of the
+//! others. Only where patience is for ever are inputs held for it, too: there, nobody is to lose anything.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -29,6 +35,8 @@ pub(super) enum Class {
     No,
     /// It is behind, but not far.
     Behind,
+    /// It began behind, and has not caught up yet: nothing waits for it, and it may be as far behind as the log goes back.
+    CatchingUp,
     /// Inputs wait for it.
     Waited,
     /// Its patience is used up: nothing waits for it any more.
@@ -46,10 +54,10 @@ pub(super) struct Slow {
     used_at: Time,
     /// Since when inputs have waited for it, and where it was then.
     waiting: (Time, u64),
+    /// How far it was behind then.
+    distance: u64,
     /// When it last read something.
     pub(super) progress: Time,
-    /// It began far behind, and has not caught up yet.
-    pub(super) catching_up: bool,
     /// It does not read, so its own inputs need not wait for it.
     pub(super) idle: bool,
     /// When its patience is to be looked at next.
@@ -66,9 +74,9 @@ impl Slow {
             used: Duration::ZERO,
             used_at: now,
             waiting: (now, 0),
+            distance: 0,
             progress: now,
             idle: false,
-            catching_up: false,
             deadline: None,
             parked: None,
         }
@@ -80,6 +88,11 @@ impl Slow {
 
     pub(super) fn position(&self) -> u64 {
         self.position
+    }
+
+    /// How far it was behind when inputs began to wait for it.
+    pub(super) fn distance(&self) -> u64 {
+        self.distance
     }
 
     /// What is left of the patience `limit` at `now`.
@@ -107,6 +120,7 @@ impl Slow {
 #[derive(Debug, Default)]
 pub(super) struct Laggards {
     behind: BTreeSet<(u64, EndpointId)>,
+    catching_up: BTreeSet<(u64, EndpointId)>,
     waited: BTreeSet<(u64, EndpointId)>,
     unwaited: BTreeSet<(u64, EndpointId)>,
 }
@@ -116,6 +130,7 @@ impl Laggards {
         match class {
             Class::No => None,
             Class::Behind => Some(&mut self.behind),
+            Class::CatchingUp => Some(&mut self.catching_up),
             Class::Waited => Some(&mut self.waited),
             Class::Unwaited => Some(&mut self.unwaited),
         }
@@ -132,10 +147,10 @@ impl Laggards {
         }
     }
 
-    /// Inputs wait for this endpoint from now on.
-    pub(super) fn wait(&mut self, id: EndpointId, slow: &mut Slow, now: Time) {
+    /// Inputs wait for this endpoint from now on; `head` is where the log ends.
+    pub(super) fn wait(&mut self, id: EndpointId, slow: &mut Slow, head: u64, now: Time) {
         let position = slow.position;
-        slow.waiting = (now, position);
+        (slow.waiting, slow.distance) = ((now, position), head - position);
         self.place(id, slow, Class::Waited, position);
     }
 
@@ -170,7 +185,8 @@ impl Laggards {
 
     /// The endpoint furthest behind of all.
     pub(super) fn furthest(&self) -> Option<(u64, EndpointId)> {
-        [&self.behind, &self.waited, &self.unwaited].into_iter().filter_map(BTreeSet::first).min().copied()
+        let all = [&self.behind, &self.catching_up, &self.waited, &self.unwaited];
+        all.into_iter().filter_map(BTreeSet::first).min().copied()
     }
 
     /// How many inputs wait for.
@@ -185,9 +201,13 @@ impl Laggards {
 
     /// All, for checks.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Class, u64, EndpointId)> {
-        [(Class::Behind, &self.behind), (Class::Waited, &self.waited), (Class::Unwaited, &self.unwaited)]
-            .into_iter()
-            .flat_map(|(class, set)| set.iter().map(move |(position, id)| (class, *position, *id)))
+        let all = [
+            (Class::Behind, &self.behind),
+            (Class::CatchingUp, &self.catching_up),
+            (Class::Waited, &self.waited),
+            (Class::Unwaited, &self.unwaited),
+        ];
+        all.into_iter().flat_map(|(class, set)| set.iter().map(move |(position, id)| (class, *position, *id)))
     }
 }
 
@@ -202,7 +222,7 @@ mod tests {
     /// Waits for `wait`, in which `read` bytes are read; says whether inputs would have stopped waiting.
     fn wait(laggards: &mut Laggards, slow: &mut Slow, now: &mut Time, wait: Duration, read: u64) -> bool {
         let id = EndpointId::default();
-        laggards.wait(id, slow, *now);
+        laggards.wait(id, slow, slow.position, *now);
         *now = *now + wait;
         let position = slow.position + read;
         laggards.place(id, slow, Class::Waited, position);

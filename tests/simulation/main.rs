@@ -61,6 +61,8 @@ impl Sums {
             ("sessions superseded", native.superseded),
             ("addresses moved", native.moves),
             ("crashes of native clients", native.crashes),
+            ("native endpoints that began far behind", native.late),
+            ("… overrun by the log before they caught up", native.overrun),
             ("receipts", native.receipts),
             ("… for a repeat", native.repeats),
             ("inputs of unknown fate", native.unknown),

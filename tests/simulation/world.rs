@@ -14,7 +14,7 @@ use crate::network::{Network, Weather};
 use crate::text::{Client, Packet};
 
 const LOG: usize = 1 << 20;
-const MAX_BEHIND: u64 = 256 << 10;
+pub(crate) const MAX_BEHIND: u64 = 256 << 10;
 pub(crate) const LEASE: Duration = Duration::from_secs(3);
 
 /// An input, as it was appended.
@@ -119,7 +119,9 @@ impl World {
                     None => {}
                 }
             }
+            self.look_at_the_late();
             self.engine.end_turn(self.now());
+            self.look_at_the_late();
             self.events();
         }
         self.check_engine();
@@ -147,6 +149,7 @@ impl World {
                     assert!(!(client.prompt && reason == Reason::SlowConsumer), "a prompt reader was cut off");
                 }
                 Event::Unparked(tag) => self.unpark(tag),
+                Event::Waiting(number) => self.waits_for(number),
                 _ => {}
             }
         }
@@ -198,6 +201,7 @@ impl World {
     }
 
     fn check_engine_between(&mut self) {
+        self.look_at_the_late();
         self.engine.check_invariants();
     }
 

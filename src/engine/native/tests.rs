@@ -1,5 +1,7 @@
 //! What native endpoints, and those who have yet to become some, get and do not get.
 
+mod behind;
+
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 

@@ -43,7 +43,7 @@ impl World {
     }
 
     /// Takes note of what a HELLO led to.
-    pub(crate) fn note_hello(&mut self, hello: &Hello<'_>, welcome: Option<&Welcome>) {
+    pub(crate) fn note_hello(&mut self, id: EndpointId, hello: &Hello<'_>, welcome: Option<&Welcome>) {
         let Some(welcome) = welcome else {
             self.natives.figures.refused += 1;
             return;
@@ -51,6 +51,7 @@ impl World {
         self.natives.figures.welcomes += 1;
         self.natives.figures.resumes += u64::from(welcome.resumed);
         assert_eq!(welcome.next, self.engine.next_sequence());
+        self.may_be_late(id, welcome.id);
         self.natives.truth.log_is(welcome.log);
         if !welcome.resumed {
             let filters = hello.filters.iter().map(|filter| (*filter).to_owned()).collect();
@@ -71,6 +72,7 @@ impl World {
         let natives = &mut self.natives;
         natives.truth.next_log(inputs);
         natives.peers.clear();
+        natives.late.clear();
         natives.socket.clear();
         for line in natives.lines.values_mut() {
             line.endpoint = None;

@@ -137,7 +137,7 @@ impl World {
         let peer = Peer { endpoint, address, lease: now.boot + LEASE, blocked: false, burst: (now.time, 0) };
         self.natives.peers.insert(tag, peer);
         let welcome = self.engine.hello(now, endpoint, hello, self.natives.terms());
-        self.note_hello(hello, welcome.as_ref().ok());
+        self.note_hello(endpoint, hello, welcome.as_ref().ok());
         match welcome {
             Ok(welcome) => self.say(address, &Frame::Welcome(welcome)),
             Err(violation) => {

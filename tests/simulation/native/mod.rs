@@ -4,6 +4,7 @@ mod actions;
 mod client;
 mod daemon;
 mod datagrams;
+mod late;
 mod ledger;
 mod settling;
 mod streams;
@@ -40,6 +41,8 @@ pub(crate) struct Figures {
     pub(crate) unsent: u64,
     pub(crate) moves: u64,
     pub(crate) crashes: u64,
+    pub(crate) late: u64,
+    pub(crate) overrun: u64,
 }
 
 /// All that there is of native clients, and of what the daemon keeps for them outside of the engine.
@@ -65,6 +68,7 @@ pub(crate) struct Natives {
     begun: Instant,
     closing: bool,
     truth: Truth,
+    late: late::Late,
     pub(crate) figures: Figures,
 }
 
@@ -93,6 +97,7 @@ impl Natives {
             begun: Instant::now(),
             closing: false,
             truth: Truth::default(),
+            late: late::Late::new(),
             figures: Figures::default(),
         }
     }

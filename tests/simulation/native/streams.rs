@@ -115,7 +115,7 @@ impl World {
                 Ok(Some(Frame::Hello(hello))) => {
                     any = true;
                     let welcome = self.engine.hello(now, id, &hello, self.natives.terms());
-                    self.note_hello(&hello, welcome.as_ref().ok());
+                    self.note_hello(id, &hello, welcome.as_ref().ok());
                 }
                 Ok(Some(frame)) => {
                     any = true;
