@@ -100,7 +100,8 @@ impl Listener {
         match frame {
             Ok(Frame::Hello(hello)) => {
                 // What it is told is in what it is sent.
-                let _ = self.engine.hello(self.now, id, hello, Terms { sends: true, receives: true, history: true });
+                let terms = Terms { sends: true, receives: true, history: true, max_sessions: None };
+                let _ = self.engine.hello(self.now, id, hello, terms);
             }
             Ok(frame) => drop(self.engine.frame(self.now, id, frame)),
             Err(violation) => self.engine.violation(self.now, id, violation),

@@ -5,12 +5,13 @@ use std::io::IoSlice;
 use super::admission;
 use super::connection::{Connection, ConnectionKey};
 use super::count::Count;
+use super::door::Caller;
 use super::listening::{Active, Socket};
 use super::log::{debug, info, warning};
 use super::server::Server;
 use crate::address::Peer;
 use crate::config::{Protocol, Role};
-use crate::engine::{ListenerNumber, Now, Opening, Registration};
+use crate::engine::{EndpointId, ListenerNumber, Now, Opening, Registration};
 use crate::net::listener::{Accepted, BACKLOG};
 use crate::net::peer_groups;
 use crate::net::poller::Interest;
@@ -116,19 +117,26 @@ impl Server {
             max_per_source,
         };
         match self.engine.register(now, who) {
-            Ok(endpoint) => {
-                self.connections[key].endpoint = Some(endpoint);
-                let id = self.engine.endpoint(endpoint).map_or(0, |endpoint| endpoint.number);
-                let (name, count) = (&self.listeners[&number].rules.name, self.engine.registered());
-                info!(self.log, endpoint = id, listener = name, peer = peer; "#{id} connected from {peer} on {name}; {count} registered");
-            }
-            Err(refusal) => self.refuse(now, key, peer, refusal),
+            Ok(endpoint) => self.enter(key, endpoint),
+            Err(refusal) if opening == Opening::Text => self.refuse(now, key, peer, refusal),
+            Err(refusal) => self.wait_at_door(now, Caller { key, who, refusal }),
         }
+    }
+
+    /// A connection has got its endpoint.
+    pub(super) fn enter(&mut self, key: ConnectionKey, id: EndpointId) {
+        let (Some(connection), Some(endpoint)) = (self.connections.get_mut(key), self.engine.endpoint(id)) else {
+            return;
+        };
+        connection.endpoint = Some(id);
+        let (id, peer, count) = (endpoint.number, endpoint.peer, self.engine.registered());
+        let name = self.listeners.get(&connection.listener).map_or("?", |active| &active.rules.name);
+        info!(self.log, endpoint = id, listener = name, peer = peer; "#{id} connected from {peer} on {name}; {count} registered");
     }
 
     /// Tells a connection why it is not let in. It is closed when it has ended its side, or after a while: closed at once,
     /// what it may have sent already would make the kernel reset it, and the reason with it.
-    fn refuse(&mut self, now: Now, key: ConnectionKey, peer: Peer, refusal: Refusal) {
+    pub(super) fn refuse(&mut self, now: Now, key: ConnectionKey, peer: Peer, refusal: Refusal) {
         let connection = &self.connections[key];
         let name = self.listeners.get(&connection.listener).map_or("?", |active| &active.rules.name);
         info!(self.log, listener = name, peer = peer, reason = refusal; "refused {peer} on {name}: {refusal}");

@@ -37,6 +37,10 @@ impl<T> Deadlines<T> {
         Some(what)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.queue.iter().map(|(_, what)| what)
+    }
+
     pub(super) fn clear(&mut self) {
         self.queue.clear();
     }

@@ -9,6 +9,7 @@ mod count;
 mod datagrams;
 mod deadlines;
 mod deferred;
+mod door;
 mod drain;
 mod files;
 mod flush;

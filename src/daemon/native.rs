@@ -1,9 +1,11 @@
 //! Native connections: frames of bytes, credentials, and what becomes of each frame.
 
+use super::admission;
 use super::connection::{ConnectionKey, Decoder};
 use super::log::info;
 use super::receive::{Next, log_input};
 use super::server::Server;
+use crate::address::Peer;
 use crate::config::{self, Level, Role};
 use crate::engine::{EndpointId, Now, Opening, Terms, Turn};
 use crate::wire::escape::Escaped;
@@ -11,8 +13,13 @@ use crate::wire::frame::{Code, Frame, Hello, Violation, kind};
 use crate::wire::text::{End, Framing};
 
 /// What a listener's role allows native endpoints.
-pub(super) fn terms(rules: &config::Listener) -> Terms {
-    Terms { sends: rules.role != Role::Output, receives: rules.role != Role::Input, history: rules.history }
+pub(super) fn terms(rules: &config::Listener, peer: Peer) -> Terms {
+    Terms {
+        sends: rules.role != Role::Output,
+        receives: rules.role != Role::Input,
+        history: rules.history,
+        max_sessions: admission::max_per_source(rules, peer),
+    }
 }
 
 impl Server {
@@ -88,7 +95,8 @@ impl Server {
         else {
             return;
         };
-        let terms = terms(&active.rules);
+        let Some(peer) = self.engine.endpoint(endpoint).map(|endpoint| endpoint.peer) else { return };
+        let terms = terms(&active.rules, peer);
         if let Err(violation) = authenticate(&active.rules, hello) {
             return self.engine.violation(now, endpoint, &violation);
         }

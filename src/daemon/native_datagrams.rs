@@ -222,7 +222,8 @@ impl Server {
         if self.drain.is_some() {
             return Err(wrong(Code::Refused, Refusal::Shutdown.name()));
         }
-        let (terms, transport, peer) = (terms(rules), socket.address().transport(), source.peer);
+        let (transport, peer) = (socket.address().transport(), source.peer);
+        let terms = terms(rules, peer);
         let (max_per_listener, max_per_source) = (rules.max_endpoints, admission::max_per_source(rules, peer));
         let endpoint = EndpointId::default();
         let name = source.name.clone();
@@ -239,7 +240,8 @@ impl Server {
             max_per_listener,
             max_per_source,
         };
-        let registered = self.engine.register(now, who);
+        let over = hello.resume.as_ref().and_then(|resume| self.engine.superseded_by(resume, peer));
+        let registered = self.engine.register_over(now, who, over);
         let endpoint = registered.map_err(|refusal| {
             self.peers.remove(key);
             debug!(self.log, peer = peer, reason = refusal; "refused {peer}: {refusal}");

@@ -104,9 +104,8 @@ impl Server {
 
     fn receive_from(&mut self, now: Now, key: ConnectionKey) -> Next {
         let Some(connection) = self.connections.get_mut(key) else { return Next::Idle };
-        if let Some(endpoint) = connection.endpoint
-            && self.engine.turn_of(now, endpoint) == Turn::Parked
-        {
+        let Some(endpoint) = connection.endpoint else { return self.look_at_door(now, key) };
+        if self.engine.turn_of(now, endpoint) == Turn::Parked {
             return Next::Parked;
         }
         if let Some(unread) = connection.unread.take() {

@@ -235,7 +235,7 @@ impl Server {
         } else if changes && let Err(error) = active.socket.set_access(binding(&rules)) {
             warning!(self.log, listener = rules.name; "cannot change mode or group of {}: {error}", rules.address);
         }
-        let sends = super::native::terms(&rules).sends;
+        let sends = rules.role != config::Role::Output;
         active.rules = rules;
         // Text is looked at as it comes.
         let here = self.engine.endpoints().filter(|(_, endpoint)| endpoint.listener == number && endpoint.is_native());

@@ -11,6 +11,7 @@ use super::connection::{Connection, ConnectionKey};
 use super::datagrams;
 use super::deadlines::Deadlines;
 use super::deferred::Deferred;
+use super::door::Caller;
 use super::drain::Drain;
 use super::flush::Lingering;
 use super::listening::{Active, Socket};
@@ -96,6 +97,7 @@ pub(super) struct Server {
     pub(super) stuck: Deadlines<EndpointId>,
     pub(super) dry: Deadlines<ListenerNumber>,
     pub(super) watched: Deadlines<Watched>,
+    pub(super) door: Deadlines<Caller>,
     pub(super) ready: Vec<EndpointId>,
     pub(super) buffer: Box<[u8]>,
     pub(super) drain: Option<Drain>,
@@ -174,6 +176,7 @@ impl Server {
             stuck: Deadlines::new(STUCK),
             dry: Deadlines::new(STARVED),
             watched: Deadlines::new(super::liveness::PERIOD),
+            door: Deadlines::new(super::door::PATIENCE),
             ready: Vec::new(),
             buffer: vec![0; READ].into_boxed_slice(),
             drain: None,
@@ -339,6 +342,7 @@ impl Server {
             self.stop_lingering(now, lingering);
         }
         self.check_liveness(now);
+        self.clear_door(now);
     }
 
     /// How long nothing has to be done unless something happens.
@@ -369,6 +373,7 @@ impl Server {
             self.stuck.next(),
             self.dry.next(),
             self.watched.next(),
+            self.door.next(),
             self.notifier.deadline(),
             self.drain.as_ref().map(|drain| drain.deadline),
         ];

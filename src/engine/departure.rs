@@ -2,7 +2,9 @@
 
 use super::endpoint::{Delivery, Endpoint, EndpointId, Speech};
 use super::log::{Log, Rendition};
+use super::registry::Source;
 use super::ring::Cursor;
+use super::session::Room;
 use super::{Deadline, Engine, Event, Now, Policy};
 use crate::wire::frame::{Frame, Gap, GapReason, UPCALL_OVERHEAD, Upcall};
 use crate::wire::reason::{Reason, farewell};
@@ -198,7 +200,9 @@ impl Engine {
         {
             let mut session = std::mem::take(&mut native.session);
             session.sent = session.sent.max(judged);
-            self.sessions.park(now.time, session, self.settings.session_ttl, self.settings.max_endpoints);
+            let room = Room { all: self.settings.max_endpoints, per_source: native.max_sessions.unwrap_or(usize::MAX) };
+            let from = (endpoint.listener, Source::of(endpoint.peer));
+            self.sessions.park(now.time + self.settings.session_ttl, session, from, room);
         }
         self.counters.left[reason as usize] += 1;
         self.events.push_back(Event::Left { endpoint: Box::new(endpoint), reason, complete });

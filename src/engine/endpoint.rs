@@ -87,6 +87,8 @@ pub(super) struct Native {
     pub(super) prev: u64,
     /// It may send inputs.
     pub(super) sends: bool,
+    /// The most sessions that are kept without an endpoint from where it comes from.
+    pub(super) max_sessions: Option<usize>,
     /// It has said BYE: its session cannot be resumed.
     pub(super) ended: bool,
     /// Nothing more is read from it until it has read what it was told.

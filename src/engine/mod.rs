@@ -22,6 +22,7 @@ mod pace;
 mod page;
 mod recovery;
 mod registry;
+mod resume;
 mod ring;
 mod session;
 mod slow;
@@ -173,9 +174,19 @@ impl Engine {
 
     /// Registers an endpoint: what is accepted from now on is due to it.
     pub fn register(&mut self, now: Now, who: Registration) -> Result<EndpointId, Refusal> {
+        self.register_over(now, who, None)
+    }
+
+    /// The same for one that is to take the place of another, see [`Engine::superseded_by`]: caps have room for it.
+    pub fn register_over(
+        &mut self,
+        now: Now,
+        who: Registration,
+        over: Option<EndpointId>,
+    ) -> Result<EndpointId, Refusal> {
         let id = self
             .registry
-            .insert(who, self.settings.max_endpoints, self.log.next(), now.time)
+            .insert(who, over, self.settings.max_endpoints, self.log.next(), now.time)
             .inspect_err(|refusal| self.counters.count_refused(*refusal))?;
         self.counters.registered += 1;
         self.begin_deciding(now, id, who.opening);

@@ -6,14 +6,15 @@ use super::courier::Courier;
 use super::endpoint::{Delivery, EndpointId, Native, Speech};
 use super::log::Rendition;
 use super::outbox::MAX_CONTROL;
+use super::resume::user_of;
 use super::ring::Cursor;
 use super::session::{Novelty, Session};
 use super::topics::Filters;
 use super::{Accepted, Engine, Input, Intake, Now, Origin};
 use crate::address::Peer;
 use crate::wire::frame::{
-    Code, ErrorFrame, Filters as FilterFrame, Frame, Gap, GapReason, Hello, Resume, Role, Send, VERSION, Violation,
-    Welcome, kind,
+    Code, ErrorFrame, Filters as FilterFrame, Frame, Gap, GapReason, Hello, Role, Send, VERSION, Violation, Welcome,
+    kind,
 };
 use crate::wire::reason::Reason;
 
@@ -26,6 +27,8 @@ pub struct Terms {
     pub receives: bool,
     /// They may ask for what was said before they came.
     pub history: bool,
+    /// The most sessions that are kept without a connection of one address (IPv4), /64 network (IPv6) or user (Unix).
+    pub max_sessions: Option<usize>,
 }
 
 /// Why a HELLO is not welcome, or another frame not accepted.
@@ -65,10 +68,7 @@ impl Engine {
         if is_new && hello.since.is_some() && !terms.history {
             return wrong(Code::NotPermitted, "this listener has no history");
         }
-        let user = match endpoint.peer {
-            Peer::Unix(credentials) => Some(credentials.uid),
-            Peer::Inet(_) => None,
-        };
+        let user = user_of(endpoint.peer);
         let mut filters = (is_new && !hello.filters.is_empty()).then(Filters::default);
         if filters.as_mut().is_some_and(|filters| !filters.add(hello.filters.iter().copied())) {
             return wrong(Code::Limit, "too many filters");
@@ -137,7 +137,8 @@ impl Engine {
         let (number, filters) = (session.number, session.filters.clone());
         let sends = terms.sends && session.role != Role::ReceiveOnly;
         let session = Session { skips: hello.resume.is_some(), ..session };
-        let native = Native { session, prev: start - 1, sends, ended: false, crammed: false, courier };
+        let max_sessions = terms.max_sessions;
+        let native = Native { session, prev: start - 1, sends, max_sessions, ended: false, crammed: false, courier };
         self.sessions.enter(number, id);
         if key != 0 {
             self.keys.insert(key, id);
@@ -165,36 +166,6 @@ impl Engine {
             self.catch_up(now, id);
         }
         Ok(welcome)
-    }
-
-    /// The session that somebody claims, if it is that one's.
-    fn claimed(&self, resume: &Resume, user: Option<u32>) -> Option<&Session> {
-        let native = self.sessions.endpoint(resume.id).and_then(|old| self.registry.get(old)?.native());
-        let live = native.filter(|native| !native.ended).map(|native| &native.session);
-        live.or_else(|| self.sessions.parked_as(resume.id)).filter(|session| session.is_claimed_by(resume, user))
-    }
-
-    /// The same, to be taken over: an endpoint that has it leaves.
-    fn claim(&mut self, now: Now, resume: &Resume, user: Option<u32>) -> Option<Session> {
-        if let Some(old) = self.sessions.endpoint(resume.id) {
-            let native = self.registry.get(old).and_then(|endpoint| endpoint.native());
-            if !native.is_some_and(|native| native.session.is_claimed_by(resume, user) && !native.ended) {
-                return None;
-            }
-            self.leave(now, old, Reason::Superseded);
-            self.sessions.leave(resume.id, old);
-            if let Some(endpoint) = self.registry.get_mut(old) {
-                let until = endpoint.until.max(endpoint.judged());
-                let native = endpoint.native_mut()?;
-                native.session.sent = native.session.sent.max(until);
-                let session = std::mem::take(&mut native.session);
-                // What is still due to the old connection is what was.
-                native.session.filters.clone_from(&session.filters);
-                native.session.earlier.clone_from(&session.earlier);
-                return Some(session);
-            }
-        }
-        self.sessions.claim(resume, user)
     }
 
     pub(super) fn announce_gap(&mut self, id: EndpointId, gap: Gap) {

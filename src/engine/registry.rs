@@ -16,13 +16,13 @@ use crate::wire::reason::Refusal;
 
 /// Whom a cap for each source counts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Source {
+pub(super) enum Source {
     Address(IpAddr),
     User(u32),
 }
 
 impl Source {
-    fn of(peer: Peer) -> Source {
+    pub(super) fn of(peer: Peer) -> Source {
         match peer {
             Peer::Unix(credentials) => Source::User(credentials.uid),
             Peer::Inet(address) => match address.ip().to_canonical() {
@@ -52,25 +52,30 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    /// Registers an endpoint whose place in the log is `next`.
+    /// Registers an endpoint whose place in the log is `next`. If it is to take the place of the endpoint `over`, that one
+    /// does not count any more.
     pub(super) fn insert(
         &mut self,
         who: Registration,
+        over: Option<EndpointId>,
         max: usize,
         next: u64,
         now: Time,
     ) -> Result<EndpointId, Refusal> {
         let source = (who.listener, Source::of(who.peer));
-        if self.endpoints.len() >= max {
+        let over = over.and_then(|id| self.endpoints.get(id));
+        let from_here = over.filter(|over| over.listener == who.listener);
+        let of_source = from_here.filter(|over| Source::of(over.peer) == source.1);
+        let is_full = |count: Option<&usize>, over: Option<&Endpoint>, max: usize| {
+            count.is_some_and(|count| count - usize::from(over.is_some()) >= max)
+        };
+        if is_full(Some(&self.endpoints.len()), over, max) {
             return Err(Refusal::MaxEndpoints);
         }
-        if who
-            .max_per_listener
-            .is_some_and(|max| self.per_listener.get(&who.listener).is_some_and(|count| *count >= max))
-        {
+        if who.max_per_listener.is_some_and(|max| is_full(self.per_listener.get(&who.listener), from_here, max)) {
             return Err(Refusal::ListenerMaxEndpoints);
         }
-        if who.max_per_source.is_some_and(|max| self.per_source.get(&source).is_some_and(|count| *count >= max)) {
+        if who.max_per_source.is_some_and(|max| is_full(self.per_source.get(&source), of_source, max)) {
             return Err(Refusal::MaxPerSource);
         }
         *self.per_listener.entry(who.listener).or_default() += 1;
@@ -316,7 +321,7 @@ mod tests {
     #[test]
     fn every_cap_refuses_by_its_own_name() {
         let mut registry = Registry::default();
-        let mut insert = |peer, max| registry.insert(who(peer), max, 1, Time(0));
+        let mut insert = |peer, max| registry.insert(who(peer), None, max, 1, Time(0));
         let first = insert(tcp("192.0.2.1:1"), 9).unwrap();
         insert(tcp("192.0.2.1:2"), 9).unwrap();
         assert_eq!(insert(tcp("192.0.2.1:3"), 9), Err(Refusal::MaxPerSource));
@@ -325,7 +330,7 @@ mod tests {
         assert_eq!(insert(tcp("[2001:db8::3]:1"), 9), Err(Refusal::ListenerMaxEndpoints));
         assert_eq!(insert(tcp("192.0.2.9:1"), 4), Err(Refusal::MaxEndpoints));
         registry.remove(first);
-        registry.insert(who(tcp("192.0.2.1:4")), 9, 1, Time(0)).unwrap();
+        registry.insert(who(tcp("192.0.2.1:4")), None, 9, 1, Time(0)).unwrap();
         registry.check_invariants();
     }
 
@@ -333,7 +338,7 @@ mod tests {
     fn users_and_networks_are_sources() {
         let user = |uid, pid| Peer::Unix(Credentials { pid, uid, gid: 0 });
         let mut registry = Registry::default();
-        let mut insert = |peer| registry.insert(who(peer), 9, 1, Time(0));
+        let mut insert = |peer| registry.insert(who(peer), None, 9, 1, Time(0));
         insert(user(1000, 1)).unwrap();
         insert(user(1000, 2)).unwrap();
         assert_eq!(insert(user(1000, 3)), Err(Refusal::MaxPerSource));
@@ -353,7 +358,7 @@ mod tests {
                     let id = present.swap_remove(index % present.len());
                     prop_assert!(registry.remove(id).is_some());
                     prop_assert!(registry.remove(id).is_none());
-                } else if let Ok(id) = registry.insert(who(tcp(&format!("192.0.2.{source}:1"))), 6, 1, Time(0)) {
+                } else if let Ok(id) = registry.insert(who(tcp(&format!("192.0.2.{source}:1"))), None, 6, 1, Time(0)) {
                     let number = registry.get(id).unwrap().number;
                     prop_assert!(number > last);
                     last = number;

@@ -3,9 +3,9 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::rc::Rc;
-use std::time::Duration;
 
-use super::endpoint::EndpointId;
+use super::endpoint::{EndpointId, ListenerNumber};
+use super::registry::Source;
 use super::time::Time;
 use super::topics::{Earlier, Filters};
 use crate::wire::frame::{Code, Receipt, Resume, Role};
@@ -120,12 +120,31 @@ impl Messages {
     }
 }
 
+/// A session without an endpoint: until when it may be resumed, and where it came from.
+#[derive(Debug)]
+struct Parked {
+    session: Session,
+    until: Time,
+    from: (ListenerNumber, Source),
+}
+
+/// How many sessions may be kept without an endpoint.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// In all.
+    pub(super) all: usize,
+    /// From where this one comes from.
+    pub(super) per_source: usize,
+}
+
 /// All sessions: those that have an endpoint, and those that may be resumed.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     live: HashMap<u64, EndpointId>,
-    parked: HashMap<u64, (Session, Time)>,
+    parked: HashMap<u64, Parked>,
     expiry: BTreeSet<(Time, u64)>,
+    /// The same by where they come from.
+    by_source: HashMap<(ListenerNumber, Source), BTreeSet<(Time, u64)>>,
 }
 
 impl Sessions {
@@ -148,31 +167,53 @@ impl Sessions {
         is_its
     }
 
-    /// Keeps a session without an endpoint for a while; no more than `max` of them.
-    pub(super) fn park(&mut self, now: Time, session: Session, ttl: Duration, max: usize) {
-        while self.parked.len() >= max.max(1)
-            && let Some((_, number)) = self.expiry.pop_first()
-        {
-            self.parked.remove(&number);
+    /// Keeps a session without an endpoint until then, as far as there is room: the oldest of the same source go first where it
+    /// has too many, or more than its share of all; else the oldest of all.
+    pub(super) fn park(&mut self, until: Time, session: Session, from: (ListenerNumber, Source), room: Room) {
+        while let Some(number) = self.makes_room(from, room) {
+            self.forget(number);
         }
-        let (until, number) = (now + ttl, session.number);
-        self.parked.insert(number, (session, until));
+        let number = session.number;
+        self.parked.insert(number, Parked { session, until, from });
         self.expiry.insert((until, number));
+        self.by_source.entry(from).or_default().insert((until, number));
+    }
+
+    /// Which session has to go before one more comes from there.
+    fn makes_room(&self, from: (ListenerNumber, Source), room: Room) -> Option<u64> {
+        let own = self.by_source.get(&from);
+        let count = own.map_or(0, BTreeSet::len);
+        let is_full = self.parked.len() >= room.all.max(1);
+        let has_its_share = count * self.by_source.len() >= room.all;
+        let oldest = match () {
+            () if count >= room.per_source.max(1) || (is_full && has_its_share) => own?.first(),
+            () if is_full => self.expiry.first(),
+            () => None,
+        };
+        oldest.map(|(_, number)| *number)
+    }
+
+    fn forget(&mut self, number: u64) -> Option<Session> {
+        let Parked { session, until, from } = self.parked.remove(&number)?;
+        self.expiry.remove(&(until, number));
+        if let Some(own) = self.by_source.get_mut(&from) {
+            own.remove(&(until, number));
+            if own.is_empty() {
+                self.by_source.remove(&from);
+            }
+        }
+        Some(session)
     }
 
     /// The parked session with this number.
     pub(super) fn parked_as(&self, number: u64) -> Option<&Session> {
-        self.parked.get(&number).map(|(session, _)| session)
+        self.parked.get(&number).map(|parked| &parked.session)
     }
 
     /// The parked session that somebody claims, if it is that one's.
     pub(super) fn claim(&mut self, resume: &Resume, user: Option<u32>) -> Option<Session> {
-        let (session, until) = self.parked.get(&resume.id)?;
-        if !session.is_claimed_by(resume, user) {
-            return None;
-        }
-        self.expiry.remove(&(*until, resume.id));
-        self.parked.remove(&resume.id).map(|(session, _)| session)
+        self.parked_as(resume.id).filter(|session| session.is_claimed_by(resume, user))?;
+        self.forget(resume.id)
     }
 
     /// Forgets those that nobody has claimed in time.
@@ -180,8 +221,7 @@ impl Sessions {
         while let Some((until, number)) = self.expiry.first().copied()
             && until <= now
         {
-            self.expiry.pop_first();
-            self.parked.remove(&number);
+            self.forget(number);
         }
     }
 
@@ -243,6 +283,14 @@ mod tests {
         Resume { id, secret: [byte; 16], last: 0 }
     }
 
+    fn from(user: u32) -> (ListenerNumber, Source) {
+        (1, Source::User(user))
+    }
+
+    fn room(all: usize, per_source: usize) -> Room {
+        Room { all, per_source }
+    }
+
     fn session(number: u64) -> Session {
         Session { number, secret: [number as u8; 16], user: Some(7), ..Session::default() }
     }
@@ -272,7 +320,7 @@ mod tests {
     #[test]
     fn s18_a_session_is_resumed_by_its_owner_only() {
         let mut sessions = Sessions::default();
-        sessions.park(Time(0), session(1), Duration::from_secs(1), 10);
+        sessions.park(Time(1_000), session(1), from(1), room(10, 10));
         assert!(sessions.claim(&resume(2, 1), Some(7)).is_none(), "another's number");
         assert!(sessions.claim(&resume(1, 2), Some(7)).is_none(), "another secret");
         assert!(sessions.claim(&resume(1, 1), Some(8)).is_none(), "another user");
@@ -286,11 +334,35 @@ mod tests {
     fn sessions_are_forgotten_in_time_and_when_there_are_too_many() {
         let mut sessions = Sessions::default();
         for number in 1..=5 {
-            sessions.park(Time(number), session(number), Duration::from_nanos(10), 3);
+            sessions.park(Time(number + 10), session(number), from(1), room(3, 10));
         }
         assert_eq!(sessions.parked(), 3);
         assert!(sessions.claim(&resume(2, 2), Some(7)).is_none());
         sessions.expire(Time(14));
         assert_eq!((sessions.parked(), sessions.deadline()), (1, Some(Time(15))));
+        sessions.expire(Time(15));
+        assert!(sessions.by_source.is_empty());
+    }
+
+    #[test]
+    fn whoever_leaves_many_sessions_behind_loses_its_own() {
+        let mut sessions = Sessions::default();
+        let mut park = |number, user, room| {
+            sessions.park(Time(number), session(number), from(user), room);
+            (1..=number).filter(|number| sessions.parked_as(*number).is_some()).collect::<Vec<_>>()
+        };
+        // The cap of a source.
+        park(1, 1, room(6, 2));
+        park(2, 2, room(6, 2));
+        park(3, 2, room(6, 2));
+        assert_eq!(park(4, 2, room(6, 2)), [1, 3, 4]);
+        // No cap, and no room: who has more than its share makes room by itself.
+        for number in 5..20 {
+            park(number, 2, room(6, usize::MAX));
+        }
+        assert_eq!(park(20, 2, room(6, usize::MAX)), [1, 16, 17, 18, 19, 20]);
+        // Who has less gets some.
+        assert_eq!(park(21, 3, room(6, usize::MAX)), [16, 17, 18, 19, 20, 21]);
+        assert_eq!(park(22, 3, room(6, usize::MAX)), [17, 18, 19, 20, 21, 22]);
     }
 }

@@ -2,10 +2,10 @@
 
 use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use nix::sys::socket::{MsgFlags, getsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, getsockopt, recv, sockopt};
 use socket2::Socket;
 
 use super::sys;
@@ -63,6 +63,12 @@ impl Stream {
                 },
             };
         }
+    }
+
+    /// What could be read now, which stays to be read; none at the end, or where nothing is.
+    pub fn peek(&self, buffer: &mut [u8]) -> Option<usize> {
+        let count = recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_PEEK).ok()?;
+        (count > 0).then_some(count)
     }
 
     /// Writes once, all slices in one system call.

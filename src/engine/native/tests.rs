@@ -14,8 +14,8 @@ use crate::wire::format::Format;
 use crate::wire::frame::datagram::Opening as Envelope;
 use crate::wire::frame::{Ack, Resume};
 
-const BOTH: Terms = Terms { sends: true, receives: true, history: false };
-const INPUT: Terms = Terms { sends: true, receives: false, history: false };
+const BOTH: Terms = Terms { sends: true, receives: true, history: false, max_sessions: None };
+const INPUT: Terms = Terms { sends: true, receives: false, history: false, max_sessions: None };
 const MAX_BEHIND: u64 = 256 << 10;
 
 fn settings() -> Settings {

@@ -1,9 +1,11 @@
 //! Sessions: resumed where they were, by their owners only.
 
+use std::time::Instant;
+
 use upcalld::wire::frame::{Code, Filters, Frame, Gap, GapReason, Hello, Resume, Role, kind};
 
 use super::{auto, is_datagram, lab, over_each};
-use crate::common::{Daemon, Native, Place, Said};
+use crate::common::{Daemon, Native, Place, Said, figure};
 
 over_each!(
     f18_what_was_missed_is_replayed,
@@ -12,6 +14,7 @@ over_each!(
     s18_strangers_do_not_resume,
     s18_nobody_resumes_before_its_start,
     a_resume_over_a_live_connection,
+    a_resume_over_a_live_connection_needs_no_room,
     a_session_ends_in_time,
     a_session_keeps_what_it_was,
     a_session_goes_to_any_listener,
@@ -203,6 +206,55 @@ fn a_resume_over_a_live_connection(place: Place) {
         assert!(matches!(sender.so_far().pop_back(), Some(Said::Upcall(upcall)) if upcall.payload == b"3"));
     }
     daemon.wait_log(" left: superseded");
+}
+
+/// Where there is no room for anybody else, there is for whoever takes the place of a connection of its own.
+fn a_resume_over_a_live_connection_needs_no_room(place: Place) {
+    let limit = "max_endpoints = 2\nmax_per_source = 2\n";
+    let daemon = lab(place, limit, "[registry]\nmax_endpoints = 2\n");
+    let mut sender = Native::join(&daemon, "lab");
+    let mut old = Native::join(&daemon, "lab");
+    sender.tell("", "1");
+    assert_eq!(old.upcall().payload, b"1");
+    let begin = Instant::now();
+    let answer = Native::connect(&daemon.url("lab")).greet(&Hello::new(0));
+    assert!(!matches!(answer, Said::Welcome(_)), "there is no room: {answer:?}");
+    figure("l12", &format!("a HELLO is refused within {:.2?}", begin.elapsed()));
+    // Whoever is refused all the same was too late with its HELLO: this machine may be busy.
+    let hello = Hello { resume: Some(old.session()), ..Hello::new(0) };
+    let mut new = (0..50)
+        .find_map(|_| {
+            let mut native = Native::connect(&daemon.url("lab"));
+            matches!(native.greet(&hello), Said::Welcome(_)).then_some(native)
+        })
+        .expect("it takes its own place");
+    assert!(old.rest().contains(&Said::Bye("superseded".into())));
+    assert_eq!(sender.tell("", "2").1, 1, "it counts once");
+    assert_eq!(new.upcall().payload, b"2");
+}
+
+/// Who says nothing where there is no room is refused by name, and soon, though it might have had a session to resume.
+#[test]
+fn l12_silence_where_there_is_no_room() {
+    let daemon = lab(Place::Tcp, "max_endpoints = 1", "");
+    let _one = Native::join(&daemon, "lab");
+    let begin = Instant::now();
+    daemon.connect("lab").expect_rest("upcalld: listener_max_endpoints\n");
+    figure("l12", &format!("silence is refused by name within {:.2?}", begin.elapsed()));
+    let text = daemon.connect("lab");
+    text.send("me too\n");
+    text.expect_rest("upcalld: listener_max_endpoints\n");
+}
+
+/// Whoever leaves more sessions behind than it may have endpoints loses its own oldest ones.
+#[test]
+fn a_source_has_no_more_sessions_than_endpoints() {
+    for place in [Place::Tcp, Place::UnixPath] {
+        let daemon = lab(place, "max_per_source = 2", "");
+        let gone: Vec<Gone> = (0..3).map(|_| vanish(&daemon, Native::join(&daemon, "lab"))).collect();
+        refused(&daemon, "lab", gone[0].session, Code::UnknownSession);
+        assert!(gone[1].back(&daemon).welcome().resumed && gone[2].back(&daemon).welcome().resumed);
+    }
 }
 
 fn a_session_ends_in_time(place: Place) {

@@ -9,7 +9,7 @@ use crate::world::{Input, World};
 
 impl Natives {
     pub(crate) fn terms(&self) -> Terms {
-        Terms { sends: true, receives: true, history: self.history }
+        Terms { sends: true, receives: true, history: self.history, max_sessions: self.max_sessions }
     }
 }
 

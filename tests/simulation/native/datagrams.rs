@@ -133,7 +133,8 @@ impl World {
             max_per_listener: None,
             max_per_source: None,
         };
-        let Ok(endpoint) = self.engine.register(now, who) else { return };
+        let over = hello.resume.as_ref().and_then(|resume| self.engine.superseded_by(resume, who.peer));
+        let Ok(endpoint) = self.engine.register_over(now, who, over) else { return };
         let peer = Peer { endpoint, address, lease: now.boot + LEASE, blocked: false, burst: (now.time, 0) };
         self.natives.peers.insert(tag, peer);
         let welcome = self.engine.hello(now, endpoint, hello, self.natives.terms());

@@ -61,6 +61,7 @@ pub(crate) struct Natives {
     next_address: u64,
     next_message: u64,
     history: bool,
+    max_sessions: Option<usize>,
     /// The largest datagram, and the largest that the way takes.
     max_datagram: usize,
     mtu: usize,
@@ -92,6 +93,7 @@ impl Natives {
             next_address: 1,
             next_message: 1,
             history: rng.bool(),
+            max_sessions: rng.bool().then_some(3),
             max_datagram: 3_000,
             mtu: if rng.bool() { 3_000 } else { rng.usize(1_200..3_000) },
             begun: Instant::now(),
