@@ -39,6 +39,16 @@ pub(super) enum Decoder {
     Native(Box<frame::Decoder>),
 }
 
+/// What has become of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Open,
+    /// A write has failed: what was sent before may still be read, but its end is none.
+    Broken,
+    /// The end was read.
+    Ended,
+}
+
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) stream: Stream,
@@ -55,16 +65,13 @@ pub(super) struct Connection {
     pub(super) discarding: bool,
     /// The far end has ended its side: read until that end.
     pub(super) hangup: bool,
-    /// The end was read.
-    pub(super) ended: bool,
-    /// A write has failed: what was sent before may still be read, but its end is none.
-    pub(super) broken: bool,
+    pub(super) state: State,
     /// What it sends is thrown away.
     pub(super) discard: bool,
     /// The poller is asked for room to write.
     pub(super) wants_room: bool,
-    /// Its liveness is looked at from time to time.
-    pub(super) watched: bool,
+    /// How often it was found to have something outstanding, and nothing acknowledged since, and once more; 0: nobody looks.
+    pub(super) looks: u8,
 }
 
 impl Connection {
@@ -82,11 +89,10 @@ impl Connection {
             queued: false,
             discarding: false,
             hangup: false,
-            ended: false,
-            broken: false,
+            state: State::Open,
             discard: false,
             wants_room: false,
-            watched: false,
+            looks: 0,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! From the engine to the sockets, and the end of connections.
 
 use super::accept::MAX_LINGERING;
-use super::connection::ConnectionKey;
+use super::connection::{ConnectionKey, State};
 use super::count::Count;
 use super::log::{debug, info, warning};
 use super::server::{FAREWELL, Server};
@@ -47,8 +47,9 @@ impl Server {
             match sent {
                 Sent::Bytes(count) => {
                     // One that was only found out to speak text has nothing to acknowledge.
-                    if watchable && count > 0 && !std::mem::replace(&mut connection.watched, true) {
-                        self.watched.add(now.time, super::liveness::Watched { key, since: now.time });
+                    if watchable && count > 0 && connection.looks == 0 {
+                        connection.looks = 1;
+                        self.next_look.get_or_insert(now.time + super::liveness::PERIOD);
                     }
                     if self.engine.advance(now, id, count) == Progress::Done {
                         if std::mem::take(&mut connection.wants_room) {
@@ -70,7 +71,9 @@ impl Server {
                 Sent::Broken(error) => {
                     // What it sent before it broke is still there to be read.
                     // EPIPE only says that the far end reads no more (shutdown(2)): what it sends may still end in peace.
-                    connection.broken = error.raw_os_error() != Some(libc::EPIPE);
+                    if error.raw_os_error() != Some(libc::EPIPE) && connection.state == State::Open {
+                        connection.state = State::Broken;
+                    }
                     self.engine.deafen(now, id);
                     return self.mark_readable(key, true);
                 }
@@ -125,7 +128,7 @@ impl Server {
         let key = ConnectionKey::from_token(endpoint.tag);
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.endpoint = None;
-        if connection.ended || reason == Reason::Dead || !complete {
+        if connection.state == State::Ended || reason == Reason::Dead || !complete {
             if !complete {
                 connection.stream.abort_on_close();
             }

@@ -3,50 +3,43 @@
 
 use std::time::Duration;
 
-use super::connection::ConnectionKey;
 use super::log::debug;
 use super::server::Server;
-use crate::engine::{Endpoint, Now, Time};
+use crate::engine::{Endpoint, Now};
 use crate::wire::reason::Reason;
 
-/// How often a connection is looked at, from when something is sent until everything is acknowledged.
+/// How often connections are looked at, from when something is sent until everything is acknowledged.
 pub(super) const PERIOD: Duration = Duration::from_secs(10);
 
-/// How long a peer may acknowledge nothing.
-const SILENCE: Duration = Duration::from_secs(30);
-
-/// A connection over which something was sent.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Watched {
-    pub(super) key: ConnectionKey,
-    /// What is outstanding has been since then at the latest, unless something was acknowledged meanwhile.
-    pub(super) since: Time,
-}
+/// A peer is dead that was found so often in a row to have something outstanding, and has acknowledged nothing since the first
+/// time: that is half a minute.
+const LOOKS: u8 = 3;
 
 impl Server {
     pub(super) fn check_liveness(&mut self, now: Now) {
-        while let Some(Watched { key, mut since }) = self.watched.pop(now.time) {
-            let Some(connection) = self.connections.get_mut(key) else { continue };
-            let endpoint = connection.endpoint.and_then(|endpoint| self.engine.endpoint(endpoint));
-            let Some(silence) = connection.stream.silence() else {
+        if self.next_look.is_none_or(|time| time > now.time) {
+            return;
+        }
+        let (mut dead, mut any) = (Vec::new(), false);
+        for connection in self.connections.values_mut().filter(|connection| connection.looks > 0) {
+            let endpoint = connection.endpoint.and_then(|id| self.engine.endpoint(id));
+            connection.looks = match (connection.stream.silence(), connection.endpoint) {
                 // One whose window is closed has nothing outstanding, and may vanish like that.
-                connection.watched = endpoint.is_some_and(Endpoint::is_behind);
-                if connection.watched {
-                    self.watched.add(now.time, Watched { key, since });
+                (None, _) => u8::from(endpoint.is_some_and(Endpoint::is_behind)),
+                // Something was acknowledged since: what is outstanding now is another thing.
+                (Some(silence), _) if silence < PERIOD => 2,
+                (Some(silence), Some(id)) if connection.looks > LOOKS => {
+                    debug!(self.log, "a peer has acknowledged nothing for {} s", silence.as_secs());
+                    dead.push(id);
+                    0
                 }
-                continue;
+                (Some(_), _) => connection.looks.saturating_add(1),
             };
-            if now.time.since(since) > silence {
-                // Something was acknowledged: what is outstanding now may have been sent this moment.
-                since = now.time;
-            } else if now.time.since(since) >= SILENCE
-                && let Some(endpoint) = connection.endpoint
-            {
-                debug!(self.log, "a peer has acknowledged nothing for {} s", silence.as_secs());
-                self.engine.lost(now, endpoint, Reason::Dead);
-                continue;
-            }
-            self.watched.add(now.time, Watched { key, since });
+            any |= connection.looks > 0;
+        }
+        self.next_look = any.then_some(now.time + PERIOD);
+        for id in dead {
+            self.engine.lost(now, id, Reason::Dead);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::connection::{ConnectionKey, Decoder, Unread};
+use super::connection::{ConnectionKey, Decoder, State, Unread};
 use super::count::Count;
 use super::log::{debug, info};
 use super::server::Server;
@@ -124,8 +124,8 @@ impl Server {
                 if next == Next::Idle && again { Next::Later } else { next }
             }
             Received::Drained => self.handle(now, key, &[], End::Drained),
-            Received::End if !connection.broken => {
-                connection.ended = true;
+            Received::End if connection.state != State::Broken => {
+                connection.state = State::Ended;
                 self.handle(now, key, &[], End::Eof)
             }
             // The error was reported to a write already; what looks like an end is none, and ends no message.
@@ -219,7 +219,7 @@ impl Server {
     /// A connection is broken: its endpoint, if it has one, is lost.
     fn broke(&mut self, now: Now, key: ConnectionKey, reason: Reason) -> Next {
         if let Some(connection) = self.connections.get_mut(key) {
-            connection.ended = true;
+            connection.state = State::Ended;
             if let Some(endpoint) = connection.endpoint {
                 self.engine.lost(now, endpoint, reason);
             }
@@ -251,7 +251,7 @@ impl Server {
                 Received::Drained => return connection.readable = false,
                 Received::End | Received::Broken(_) if connection.endpoint.is_none() => return self.close(key),
                 Received::End => {
-                    connection.ended = true;
+                    connection.state = State::Ended;
                     return connection.readable = false;
                 }
                 Received::Broken(error) => {

@@ -15,13 +15,12 @@ use super::door::Caller;
 use super::drain::Drain;
 use super::flush::Lingering;
 use super::listening::{Active, Socket};
-use super::liveness::Watched;
 use super::log::{Log, error, info, warning};
 use super::notify::Notifier;
 use super::peers::{PeerKey, Peers};
 use crate::address::{Address, Host};
 use crate::config::{self, Config, When};
-use crate::engine::{EndpointId, Engine, Entropy, Gate, Intake, ListenerNumber, Now, Settings};
+use crate::engine::{EndpointId, Engine, Entropy, Gate, Intake, ListenerNumber, Now, Settings, Time};
 use crate::exit::Status;
 use crate::net::alarm::Alarm;
 use crate::net::datagram::{Inbox, Outbox};
@@ -96,7 +95,8 @@ pub(super) struct Server {
     pub(super) crowded: Deadlines<EndpointId>,
     pub(super) stuck: Deadlines<EndpointId>,
     pub(super) dry: Deadlines<ListenerNumber>,
-    pub(super) watched: Deadlines<Watched>,
+    /// When connections over which something was sent are looked at next.
+    pub(super) next_look: Option<Time>,
     pub(super) door: Deadlines<Caller>,
     pub(super) ready: Vec<EndpointId>,
     pub(super) buffer: Box<[u8]>,
@@ -175,7 +175,7 @@ impl Server {
             crowded: Deadlines::new(CROWDED),
             stuck: Deadlines::new(STUCK),
             dry: Deadlines::new(STARVED),
-            watched: Deadlines::new(super::liveness::PERIOD),
+            next_look: None,
             door: Deadlines::new(super::door::PATIENCE),
             ready: Vec::new(),
             buffer: vec![0; READ].into_boxed_slice(),
@@ -372,7 +372,7 @@ impl Server {
             self.crowded.next(),
             self.stuck.next(),
             self.dry.next(),
-            self.watched.next(),
+            self.next_look,
             self.door.next(),
             self.notifier.deadline(),
             self.drain.as_ref().map(|drain| drain.deadline),
