@@ -61,6 +61,11 @@ impl Awaited {
         self.queue.front().copied()
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     pub(super) fn check_invariants(&self, registry: &Registry) {
         assert!(self.queue.iter().is_sorted_by_key(|(until, _)| *until));
         assert!(self.front().is_none_or(|(_, id)| is_awaited(registry, self.speech, id)));

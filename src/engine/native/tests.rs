@@ -1,6 +1,7 @@
 //! What native endpoints, and those who have yet to become some, get and do not get.
 
 mod behind;
+mod opening;
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
@@ -342,26 +343,6 @@ fn a_message_that_is_too_large_is_refused_for_good() {
     assert_eq!(names(&bench.read(id)), ["ERROR too_large 1", "BYE protocol"]);
     let (_, welcome) = bench.join(Transport::Tcp, &resume(&welcome, 0), BOTH);
     assert_eq!(welcome.last_message, 1, "or it would be sent again, for ever");
-}
-
-#[test]
-fn whose_hello_waits_to_be_read_is_not_silent() {
-    let mut bench = Bench::new(Settings { patience: Patience::Forever, ..settings() });
-    let slow = bench.connect(Opening::Text, Transport::Tcp, true);
-    while bench.engine.intake() != Intake::Only(slow) {
-        bench.say("", &[b'x'; 10_000]);
-        bench.ready(slow);
-        bench.engine.blocked(bench.now, slow);
-        bench.end_turn();
-    }
-    let id = bench.connect(Opening::Undecided, Transport::Tcp, true);
-    bench.later(Duration::from_millis(900));
-    bench.engine.lost(bench.now, slow, Reason::Reset);
-    bench.later(Duration::from_millis(200));
-    assert!(bench.engine.speaks_native(bench.now, id), "it has had 200 ms");
-    let silent = bench.connect(Opening::Undecided, Transport::Tcp, true);
-    bench.later(Duration::from_millis(1_001));
-    assert!(!bench.engine.speaks_native(bench.now, silent));
 }
 
 #[test]

@@ -1,0 +1,57 @@
+//! Those who have yet to say something.
+
+use super::*;
+
+/// A bench where inputs wait for a reader, for ever.
+fn held() -> (Bench, EndpointId) {
+    let mut bench = Bench::new(Settings { patience: Patience::Forever, ..settings() });
+    let slow = bench.connect(Opening::Text, Transport::Tcp, true);
+    while bench.engine.intake() != Intake::Only(slow) {
+        bench.say("", &[b'x'; 10_000]);
+        bench.ready(slow);
+        bench.engine.blocked(bench.now, slow);
+        bench.end_turn();
+    }
+    (bench, slow)
+}
+
+#[test]
+fn whose_hello_waits_to_be_read_is_not_silent() {
+    let (mut bench, slow) = held();
+    let id = bench.connect(Opening::Undecided, Transport::Tcp, true);
+    bench.later(Duration::from_millis(900));
+    bench.engine.lost(bench.now, slow, Reason::Reset);
+    bench.later(Duration::from_millis(200));
+    assert!(bench.engine.speaks_native(bench.now, id), "it has had 200 ms");
+    let silent = bench.connect(Opening::Undecided, Transport::Tcp, true);
+    bench.later(Duration::from_millis(1_001));
+    assert!(!bench.engine.speaks_native(bench.now, silent));
+}
+
+#[test]
+fn those_who_come_and_go_behind_a_silent_one_leave_nothing_behind() {
+    let (mut bench, slow) = held();
+    let silent = bench.connect(Opening::Undecided, Transport::Tcp, true);
+    for _ in 0..1_000 {
+        let id = bench.connect(Opening::Undecided, Transport::Tcp, true);
+        bench.engine.lost(bench.now, id, Reason::Reset);
+        while bench.engine.next_event().is_some() {}
+        bench.later(Duration::from_secs(1));
+    }
+    assert!(bench.engine.undecided.len() < 100, "{} are awaited", bench.engine.undecided.len());
+    assert!(bench.engine.speaks_native(bench.now, silent), "nothing was read all the while");
+    bench.engine.lost(bench.now, slow, Reason::Reset);
+}
+
+#[test]
+fn who_came_first_is_decided_on_first() {
+    let mut bench = Bench::new(settings());
+    let first = bench.connect(Opening::Undecided, Transport::Tcp, true);
+    bench.later(Duration::from_millis(600));
+    let second = bench.connect(Opening::Undecided, Transport::Tcp, true);
+    bench.later(Duration::from_millis(400));
+    assert!(!bench.engine.speaks_native(bench.now, first), "it speaks text");
+    assert_eq!(bench.engine.deadline(), Some(Time(0) + Duration::from_millis(1_600)));
+    assert!(bench.engine.speaks_native(bench.now, second));
+    assert_eq!(bench.engine.deadline(), Some(Time(0) + Duration::from_secs(11)), "its HELLO");
+}
