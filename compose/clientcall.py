@@ -2,7 +2,7 @@
 import socket
 import sys
 
-host, port = (sys.argv[1:] + ["127.0.0.1", "4141"][len(sys.argv) - 1 :])[:2]
+host, port = (sys.argv[1:] + ["upcall-server", "4141"][len(sys.argv) - 1 :])[:2]
 with socket.create_connection((host, int(port))) as server:
     for message in filter(None, map(str.strip, sys.stdin)):  # an empty message would get no answer
         if message.lower() == "bye" or not server.send(message.encode()):

@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::address::{Address, DEFAULT_PORT, DEFAULT_SOCKET, DEFAULT_URL, Transport};
+use crate::address::{Address, AddressError, DEFAULT_PORT, DEFAULT_SOCKET, DEFAULT_URL, Transport};
 use crate::exit::Status;
 
 pub use bench::{Bench, MAX_MESSAGES, MIN_SIZE, Mode};
@@ -102,7 +102,8 @@ pub struct Target {
     #[arg(long, value_name = "T")]
     transport: Option<String>,
 
-    /// Address on that transport: host[:port], a socket's path, or @name [default: 127.0.0.1:4141, /run/upcalld/upcalld.sock]
+    /// Address on that transport: host[:port], a socket's path, or @name [default: that of $UPCALL_URL if it is of the same
+    /// kind, or 127.0.0.1:4141, /run/upcalld/upcalld.sock]
     #[arg(long, value_name = "A")]
     address: Option<String>,
 }
@@ -125,31 +126,49 @@ pub enum Command {
 }
 
 impl Target {
-    /// The address that the options name, or else `environment`: the value of `$UPCALL_URL`.
+    /// The address that the options name, or else `environment`: the value of `$UPCALL_URL`. A transport alone changes only
+    /// the transport of that, where the address makes sense on both.
     pub fn address(&self, environment: Option<&str>) -> Result<Address, String> {
+        let inherited = || {
+            environment
+                .map(|url| Address::parse_url(url, Some(DEFAULT_PORT)).map_err(|error| format!("$UPCALL_URL: {error}")))
+                .transpose()
+        };
         match (self.url.as_deref(), self.transport.as_deref(), self.address.as_deref()) {
             (Some(url), _, _) => Address::parse_url(url, Some(DEFAULT_PORT)).map_err(|error| error.to_string()),
-            (None, None, None) => {
-                Address::parse_url(environment.unwrap_or(DEFAULT_URL), Some(DEFAULT_PORT)).map_err(|error| {
-                    if environment.is_some() { format!("$UPCALL_URL: {error}") } else { error.to_string() }
-                })
+            (None, None, None) => match inherited()? {
+                Some(address) => Ok(address),
+                None => Address::parse_url(DEFAULT_URL, Some(DEFAULT_PORT)).map_err(|error| error.to_string()),
+            },
+            (None, Some(transport), None) => {
+                let transport: Transport = transport.parse().map_err(|error: AddressError| error.to_string())?;
+                match inherited()? {
+                    Some(address) if address.transport() == transport => Ok(address),
+                    Some(Address::Inet { host, port, .. }) if transport.is_inet() => {
+                        Ok(Address::Inet { transport, host, port })
+                    }
+                    _ => parse_place(transport, None),
+                }
             }
-            (None, transport, place) => transport
+            (None, transport, Some(place)) => transport
                 // No host's name begins like that.
-                .unwrap_or(if place.is_some_and(|place| place.starts_with(['@', '/'])) { "unix" } else { "tcp" })
+                .unwrap_or(if place.starts_with(['@', '/']) { "unix" } else { "tcp" })
                 .parse()
-                .and_then(|transport: Transport| {
-                    let default = match transport {
-                        Transport::Tcp | Transport::Udp => "127.0.0.1",
-                        Transport::Unix => DEFAULT_SOCKET,
-                        // That one is a stream socket. Nothing is missing more clearly than what is empty.
-                        Transport::UnixDatagram => "",
-                    };
-                    Address::parse(transport, place.unwrap_or(default), Some(DEFAULT_PORT))
-                })
-                .map_err(|error| error.to_string()),
+                .map_err(|error: AddressError| error.to_string())
+                .and_then(|transport| parse_place(transport, Some(place))),
         }
     }
+}
+
+/// A place on a transport, or the usual one.
+fn parse_place(transport: Transport, place: Option<&str>) -> Result<Address, String> {
+    let default = match transport {
+        Transport::Tcp | Transport::Udp => "127.0.0.1",
+        Transport::Unix => DEFAULT_SOCKET,
+        // That one is a stream socket. Nothing is missing more clearly than what is empty.
+        Transport::UnixDatagram => "",
+    };
+    Address::parse(transport, place.unwrap_or(default), Some(DEFAULT_PORT)).map_err(|error| error.to_string())
 }
 
 /// Parses the program's arguments; prints help, version or the mistake and says how to exit where there is nothing to run.
@@ -234,6 +253,13 @@ mod tests {
         assert!(nothing.address(Some("lab")).unwrap_err().starts_with("$UPCALL_URL: "));
         let said = Target { transport: Some("unix".into()), ..nothing };
         assert_eq!(said.address(Some("tcp://lab")).unwrap().to_string(), "unix:///run/upcalld/upcalld.sock");
+        assert_eq!(said.address(Some("unix://@lab")).unwrap().to_string(), "unix://@lab");
+        let said = Target { transport: Some("udp".into()), ..said };
+        assert_eq!(said.address(Some("tcp://lab:7")).unwrap().to_string(), "udp://lab:7");
+        assert_eq!(said.address(Some("unix://@lab")).unwrap().to_string(), "udp://127.0.0.1:4141");
+        assert!(said.address(Some("lab")).unwrap_err().starts_with("$UPCALL_URL: "));
+        let said = Target { address: Some("there".into()), ..said };
+        assert_eq!(said.address(Some("tcp://lab:7")).unwrap().to_string(), "udp://there:4141");
     }
 
     #[test]

@@ -7,10 +7,10 @@ use super::connection::{Connection, ConnectionKey};
 use super::count::Count;
 use super::door::Caller;
 use super::listening::{Active, Socket};
-use super::log::{debug, info, warning};
+use super::log::{debug, info, log_at, warning};
 use super::server::Server;
 use crate::address::Peer;
-use crate::config::{Protocol, Role};
+use crate::config::{Level, Protocol, Role};
 use crate::engine::{EndpointId, ListenerNumber, Now, Opening, Registration};
 use crate::net::listener::{Accepted, BACKLOG};
 use crate::net::peer_groups;
@@ -130,8 +130,11 @@ impl Server {
         };
         connection.endpoint = Some(id);
         let (id, peer, count) = (endpoint.number, endpoint.peer, self.engine.registered());
-        let name = self.listeners.get(&connection.listener).map_or("?", |active| &active.rules.name);
-        info!(self.log, endpoint = id, listener = name, peer = peer; "#{id} connected from {peer} on {name}; {count} registered");
+        let Some(Active { rules, .. }) = self.listeners.get(&connection.listener) else {
+            return;
+        };
+        let (name, level) = (&rules.name, traffic_level(rules.role));
+        log_at!(level, self.log, endpoint = id, listener = name, peer = peer; "#{id} connected from {peer} on {name}; {count} registered");
     }
 
     /// Tells a connection why it is not let in. It is closed when it has ended its side, or after a while: closed at once,
@@ -144,4 +147,10 @@ impl Server {
         let _ = connection.stream.send(&[IoSlice::new(farewell(refusal.name()).as_bytes())]);
         self.linger(now, key);
     }
+}
+
+/// How much it matters who comes and goes. Where nobody gets upcalls it is only what they say that does: a health check comes
+/// every few seconds, and says nothing.
+pub(super) fn traffic_level(role: Role) -> Level {
+    if role == Role::Input { Level::Debug } else { Level::Info }
 }

@@ -1,11 +1,12 @@
 //! From the engine to the sockets, and the end of connections.
 
-use super::accept::MAX_LINGERING;
+use super::accept::{MAX_LINGERING, traffic_level};
 use super::connection::{ConnectionKey, State};
 use super::count::Count;
-use super::log::{debug, info, warning};
+use super::log::{debug, info, log_at, warning};
 use super::server::{FAREWELL, Server};
 use crate::address::Transport;
+use crate::config::Level;
 use crate::engine::{Endpoint, EndpointId, Event, Now, Progress, Time};
 use crate::net::poller::Interest;
 use crate::net::stream::Sent;
@@ -117,9 +118,13 @@ impl Server {
         let lasted = now.time.since(endpoint.registered).as_secs();
         let rest = if complete || !reason.is_announced() { "" } else { ", it did not read the rest" };
         let remain = self.engine.registered();
-        let name = self.listeners.get(&endpoint.listener).map_or("?", |active| &active.rules.name);
-        info!(
-            self.log, endpoint = number, listener = name, peer = peer, reason = reason;
+        let (name, level) = match self.listeners.get(&endpoint.listener) {
+            Some(active) if reason == Reason::Closed => (active.rules.name.as_str(), traffic_level(active.rules.role)),
+            Some(active) => (active.rules.name.as_str(), Level::Info),
+            None => ("?", Level::Info),
+        };
+        log_at!(
+            level, self.log, endpoint = number, listener = name, peer = peer, reason = reason;
             "#{number} left: {reason}; {peer}, {inputs}, {upcalls}, {lasted} s{rest}; {remain} registered"
         );
         if endpoint.transport.is_datagram() {

@@ -189,29 +189,29 @@ pub(super) fn is_journal() -> bool {
 }
 
 macro_rules! log_at {
-    ($level:ident, $log:expr, $($key:ident = $value:expr),+; $($message:tt)+) => {
-        if $log.enabled($crate::config::Level::$level) {
+    ($level:expr, $log:expr, $($key:ident = $value:expr),+; $($message:tt)+) => {
+        if $log.enabled($level) {
             let fields: &[(&'static str, &dyn std::fmt::Display)] = &[$((stringify!($key), &$value)),+];
-            $log.write($crate::config::Level::$level, format_args!($($message)+), fields)
+            $log.write($level, format_args!($($message)+), fields)
         }
     };
-    ($level:ident, $log:expr, $($message:tt)+) => {
-        if $log.enabled($crate::config::Level::$level) {
-            $log.write($crate::config::Level::$level, format_args!($($message)+), &[])
+    ($level:expr, $log:expr, $($message:tt)+) => {
+        if $log.enabled($level) {
+            $log.write($level, format_args!($($message)+), &[])
         }
     };
 }
 macro_rules! error {
-    ($($line:tt)+) => { $crate::daemon::log::log_at!(Error, $($line)+) };
+    ($($line:tt)+) => { $crate::daemon::log::log_at!($crate::config::Level::Error, $($line)+) };
 }
 macro_rules! warning {
-    ($($line:tt)+) => { $crate::daemon::log::log_at!(Warn, $($line)+) };
+    ($($line:tt)+) => { $crate::daemon::log::log_at!($crate::config::Level::Warn, $($line)+) };
 }
 macro_rules! info {
-    ($($line:tt)+) => { $crate::daemon::log::log_at!(Info, $($line)+) };
+    ($($line:tt)+) => { $crate::daemon::log::log_at!($crate::config::Level::Info, $($line)+) };
 }
 macro_rules! debug {
-    ($($line:tt)+) => { $crate::daemon::log::log_at!(Debug, $($line)+) };
+    ($($line:tt)+) => { $crate::daemon::log::log_at!($crate::config::Level::Debug, $($line)+) };
 }
 pub(super) use {debug, error, info, log_at, warning};
 

@@ -1,8 +1,9 @@
 //! Native connections: frames of bytes, credentials, and what becomes of each frame.
 
+use super::accept::traffic_level;
 use super::admission;
 use super::connection::{ConnectionKey, Decoder};
-use super::log::info;
+use super::log::log_at;
 use super::receive::{Next, log_input};
 use super::server::Server;
 use crate::address::Peer;
@@ -109,7 +110,8 @@ impl Server {
         let Some(endpoint) = self.engine.endpoint(endpoint) else { return };
         let name = endpoint.name().map_or(String::new(), |name| format!(" ({})", Escaped(name.as_bytes())));
         let how = if hello.resume.is_some() { "resumed its session" } else { "speaks native" };
-        info!(self.log, endpoint = endpoint.number, peer = endpoint.peer; "#{}{name} {how}; {} from {}", endpoint.number, endpoint.transport, endpoint.peer);
+        let role = self.listeners.get(&endpoint.listener).map_or(Role::Both, |active| active.rules.role);
+        log_at!(traffic_level(role), self.log, endpoint = endpoint.number, peer = endpoint.peer; "#{}{name} {how}; {} from {}", endpoint.number, endpoint.transport, endpoint.peer);
     }
 
     /// Whether the listener of a connection wants a token.

@@ -2,7 +2,7 @@
 
 use crate::common::{Daemon, Place, Program, listener, skip_without};
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clientcall.py");
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/compose/clientcall.py");
 
 /// A running script, connected and registered.
 pub(crate) fn script(daemon: &Daemon, test: &str) -> Option<Program> {
