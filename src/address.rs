@@ -298,6 +298,8 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Peer::Inet(address) => address.fmt(f),
+            // A process that ours cannot see: it is in another container.
+            Peer::Unix(Credentials { pid: 0, uid, .. }) => write!(f, "uid={uid}"),
             Peer::Unix(Credentials { pid, uid, .. }) => write!(f, "uid={uid},pid={pid}"),
         }
     }
