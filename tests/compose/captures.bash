@@ -79,11 +79,10 @@ dissects() {
 
 loss() {
     local rule=(INPUT -p udp --sport 4141 -m statistic --mode random --probability 0.5 -j DROP)
-    compose exec -T --user root upcall-client iptables -A "${rule[@]}"
     client timeout 60 upcall-client --transport udp listen -n 20 >"$scratch/heard" &
     local listener=$!
-    within 20 logged 1 '\(upcall-client\) speaks native; udp from|joined from .* on udp'
     within 20 listens
+    compose exec -T --user root upcall-client iptables -A "${rule[@]}"
     # shellcheck disable=SC2016
     client sh -c 'seq 20 | while read -r n; do echo "$n"; sleep .05; done | upcall-client send -'
     wait "$listener"
