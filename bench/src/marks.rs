@@ -1,0 +1,142 @@
+//! The marks: what upcalld must reach, and whether it does.
+
+use crate::contestants::{Contestant, Protocol};
+use crate::measure::{BINARY, CPU, IDLE, P50, READY, RESIDENT, SERVED, SILENT, WAKEUPS};
+use crate::results::{Done, Results, Row};
+
+/// What a figure is held against.
+#[derive(Debug, Clone, Copy)]
+enum Limit {
+    /// A multiple of the floor.
+    Floor(f64),
+    /// A number.
+    Number(f64),
+    /// The same figure of ncat.
+    Ncat,
+    /// The same figure of every peer.
+    Peers,
+}
+
+/// One mark.
+struct Mark {
+    work: &'static str,
+    figure: &'static str,
+    protocol: Option<Protocol>,
+    limit: Limit,
+}
+
+/// A mark and what was measured.
+#[derive(Debug, serde::Serialize)]
+pub(crate) struct Judgement {
+    /// The work.
+    pub(crate) work: String,
+    /// The contestant.
+    pub(crate) who: String,
+    /// What is wanted.
+    pub(crate) wanted: String,
+    /// What there is.
+    pub(crate) measured: String,
+    /// Whether that is met.
+    pub(crate) met: bool,
+}
+
+fn marks() -> Vec<Mark> {
+    use Limit::{Floor, Ncat, Number, Peers};
+    let mut marks = Vec::new();
+    let mut add = |work, figure, protocol, limit| marks.push(Mark { work, figure, protocol, limit });
+    for work in ["fan-out tcp 1→10", "fan-out tcp 1→100", "fan-out tcp 1→1,000"] {
+        add(work, CPU, None, Floor(1.3));
+        add(work, CPU, None, Ncat);
+    }
+    add("fan-out tcp 1→10,000", CPU, None, Floor(1.3));
+    for work in ["fan-out unix 1→10", "fan-out unix 1→100", "fan-out unix 1→1,000"] {
+        add(work, CPU, None, Floor(2.0));
+    }
+    add("fan-out udp 1→100", CPU, Some(Protocol::Native), Floor(0.35));
+    add("fan-out udp 1→100", CPU, Some(Protocol::Text), Floor(1.15));
+    add("fan-out unix-datagram 1→100", CPU, Some(Protocol::Text), Floor(1.15));
+    for work in ["round trip tcp", "round trip unix", "round trip udp", "round trip unix-datagram"] {
+        add(work, P50, None, Floor(1.1));
+        add(work, P50, None, Peers);
+    }
+    for (work, limit) in [("lone tcp 1→100", 1.05), ("lone unix 1→100", 1.2)] {
+        add(work, CPU, None, Floor(limit));
+        add(work, P50, None, Peers);
+    }
+    for figure in [SILENT, SERVED] {
+        add("idle tcp 10,000", figure, None, Number(256.0));
+    }
+    add("idle tcp 10,000", IDLE, None, Number(0.05));
+    add("idle tcp 10,000", WAKEUPS, None, Number(1.0));
+    add("start", READY, None, Number(10.0));
+    add("start", BINARY, None, Number(4.0));
+    add("start", RESIDENT, None, Number(4.0));
+    marks
+}
+
+/// Judges what was measured, as far as it was.
+pub(crate) fn judge(results: &Results) -> Vec<Judgement> {
+    let mut judgements = Vec::new();
+    for mark in marks() {
+        let Some(done) = results.work(mark.work) else { continue };
+        for row in done.rows.iter().filter(|row| row.who.is_upcalld()) {
+            if mark.protocol.is_none_or(|protocol| row.protocol() == Some(protocol)) {
+                judgements.extend(one(results, &mark, done, row));
+            }
+        }
+    }
+    judgements
+}
+
+fn one(results: &Results, mark: &Mark, done: &Done, row: &Row) -> Option<Judgement> {
+    let ours = row.spread(mark.figure)?.median;
+    let (wanted, measured, met) = match mark.limit {
+        Limit::Floor(limit) => {
+            let ratio = done.times_floor(row, mark.figure)?;
+            let measured = format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.least, ratio.most);
+            (format!("{} ≤ {limit} × floor", short(mark.figure)), measured, ratio.median <= limit)
+        }
+        Limit::Number(limit) => {
+            (format!("{} ≤ {limit}", short(mark.figure)), number(ours), ours <= limit)
+        }
+        Limit::Ncat => {
+            let ratio = done.ratio(row, Contestant::Ncat, mark.figure)?;
+            (format!("{} below ncat", short(mark.figure)), format!("{:.2} of it", ratio.median), ratio.median < 1.0)
+        }
+        Limit::Peers => {
+            let peers = done.rows.iter().filter(|row| Contestant::PEERS.contains(&row.who));
+            let ratios = peers.filter_map(|peer| Some((done.ratio(row, peer.who, mark.figure)?.median, peer.who)));
+            let (worst, peer) = ratios.max_by(|a, b| a.0.total_cmp(&b.0))?;
+            let measured = format!("{worst:.2} of {}", peer.label(results.builds));
+            (format!("{} not above any peer", short(mark.figure)), measured, worst <= 1.0)
+        }
+    };
+    Some(Judgement { work: done.work.name(), who: row.who.label(results.builds), wanted, measured, met })
+}
+
+/// A figure's name for people, with its unit.
+pub(crate) fn short(figure: &str) -> &str {
+    match figure {
+        CPU => "CPU per delivery",
+        P50 => "p50",
+        SILENT => "own bytes per endpoint, before its first upcall,",
+        SERVED => "own bytes per endpoint, after an upcall,",
+        IDLE => "idle CPU in %",
+        WAKEUPS => "idle wakeups a second",
+        READY => "ms from start to READY",
+        BINARY => "MB of binary",
+        RESIDENT => "MB resident",
+        other => other,
+    }
+}
+
+/// A number with about three digits.
+pub(crate) fn number(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".into(),
+        size if size < 0.1 => format!("{value:.3}"),
+        size if size < 10.0 => format!("{value:.2}"),
+        size if size < 100.0 => format!("{value:.1}"),
+        _ => crate::works::thousands(value.round() as usize),
+    }
+}
