@@ -96,9 +96,7 @@ fn one(results: &Results, mark: &Mark, done: &Done, row: &Row) -> Option<Judgeme
             let measured = format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.least, ratio.most);
             (format!("{} ≤ {limit} × floor", short(mark.figure)), measured, ratio.median <= limit)
         }
-        Limit::Number(limit) => {
-            (format!("{} ≤ {limit}", short(mark.figure)), number(ours), ours <= limit)
-        }
+        Limit::Number(limit) => (format!("{} ≤ {limit}", short(mark.figure)), number(ours), ours <= limit),
         Limit::Ncat => {
             let ratio = done.ratio(row, Contestant::Ncat, mark.figure)?;
             (format!("{} below ncat", short(mark.figure)), format!("{:.2} of it", ratio.median), ratio.median < 1.0)

@@ -6,9 +6,11 @@ use std::io;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::contestants::{Contestant, Transport};
+use crate::contestants::{Contestant, Protocol, Transport};
+use crate::load::native_datagrams::NativeDatagrams;
 use crate::load::streams::{self, Streams};
-use crate::load::{Run, Sample, Swarm};
+use crate::load::text_datagrams::TextDatagrams;
+use crate::load::{Run, Sample, Swarm, datagrams};
 use crate::servers::{Host, Place, Server};
 use crate::works::{Kind, Work};
 
@@ -84,17 +86,22 @@ pub(crate) fn measure(host: &Host, pace: &Pace, work: &Work, who: Contestant) ->
 }
 
 fn swarm(server: &Server, work: &Work, who: Contestant) -> io::Result<Box<dyn Swarm>> {
-    match (work.transport, &server.place) {
-        (Transport::Tcp, Place::Inet(address)) => {
-            let place = streams::Place::Tcp(*address);
-            Ok(Box::new(Streams::connect(&place, who.driver(), work.endpoints)?))
-        }
-        (Transport::Unix, Place::Path(path)) => {
-            let place = streams::Place::Unix(path.clone());
-            Ok(Box::new(Streams::connect(&place, who.driver(), work.endpoints)?))
-        }
-        _ => Err(io::Error::other("no load for this transport")),
+    let count = work.endpoints;
+    if work.transport.is_stream() {
+        let place = match &server.place {
+            Place::Inet(address) => streams::Place::Tcp(*address),
+            Place::Path(path) => streams::Place::Unix(path.clone()),
+        };
+        return Ok(Box::new(Streams::connect(&place, who.driver(), count)?));
     }
+    let place = match &server.place {
+        Place::Inet(address) => datagrams::Place::Udp(*address),
+        Place::Path(path) => datagrams::Place::Unix(path.clone()),
+    };
+    Ok(match who {
+        Contestant::Upcalld { protocol: Protocol::Native, .. } => Box::new(NativeDatagrams::join(&place, count)?),
+        _ => Box::new(TextDatagrams::join(&place, count)?),
+    })
 }
 
 fn deliveries(sample: Sample, figures: &mut Figures) {

@@ -18,14 +18,7 @@ pub(crate) fn run(host: &Host, pace: &Pace, works: Vec<Work>, rounds: usize, onl
     results
 }
 
-fn rounds_of(
-    host: &Host,
-    pace: &Pace,
-    work: Work,
-    rounds: usize,
-    who: &[String],
-    errors: &mut Vec<String>,
-) -> Done {
+fn rounds_of(host: &Host, pace: &Pace, work: Work, rounds: usize, who: &[String], errors: &mut Vec<String>) -> Done {
     let builds = host.builds.len();
     let limit = files();
     let mut rows: Vec<Row> = Vec::new();

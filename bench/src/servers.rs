@@ -174,7 +174,9 @@ impl Host {
 /// The configuration of upcalld: everything at its default, but what makes both sides write the same bytes.
 fn upcalld(transport: Transport, address: &str) -> String {
     let transport = transport.name();
-    format!("[[listener]]\nname = \"bench\"\ntransport = \"{transport}\"\naddress = \"{address}\"\n\n[upcall]\nformat = \"{{data}}\"\n")
+    format!(
+        "[[listener]]\nname = \"bench\"\ntransport = \"{transport}\"\naddress = \"{address}\"\n\n[upcall]\nformat = \"{{data}}\"\n"
+    )
 }
 
 fn mosquitto(transport: Transport, port: &str, address: &str) -> String {

@@ -110,9 +110,8 @@ pub(crate) fn send_to_all(socket: BorrowedFd, bytes: &[u8], peers: &mut [Peer], 
     let mut done = 0;
     while done < peers.len() {
         // SAFETY: the headers point to the vector and to addresses, which outlive the call; the kernel only reads them.
-        let sent = unsafe {
-            libc::sendmmsg(socket.as_raw_fd(), headers.0[done..].as_mut_ptr(), (peers.len() - done) as _, 0)
-        };
+        let sent =
+            unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.0[done..].as_mut_ptr(), (peers.len() - done) as _, 0) };
         done += usize::try_from(sent).ok().filter(|&sent| sent > 0).unwrap_or(1);
     }
 }
@@ -121,7 +120,7 @@ pub(crate) fn send_to_all(socket: BorrowedFd, bytes: &[u8], peers: &mut [Peer], 
 #[derive(Default)]
 pub(crate) struct Headers(Vec<libc::mmsghdr>);
 
-/// Sends datagrams over a connected socket, or to `peer`, without waiting: how many were taken.
+/// Sends datagrams over a connected socket, or to `peer`, waiting for room: how many were taken, up to `BATCH`.
 pub(crate) fn send_many(socket: BorrowedFd, peer: Option<&mut Peer>, datagrams: &[&[u8]]) -> io::Result<usize> {
     // SAFETY: every field of these structures may be zero.
     let mut headers: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
@@ -138,13 +137,8 @@ pub(crate) fn send_many(socket: BorrowedFd, peer: Option<&mut Peer>, datagrams: 
         header.msg_hdr.msg_namelen = length;
     }
     // SAFETY: the headers point to vectors, bytes and an address that outlive the call; the kernel only reads them.
-    let sent =
-        unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count as _, libc::MSG_DONTWAIT as _) };
-    if sent >= 0 {
-        return Ok(sent as usize);
-    }
-    let error = io::Error::last_os_error();
-    if matches!(error.kind(), io::ErrorKind::WouldBlock) { Ok(0) } else { Err(error) }
+    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), count as _, 0) };
+    if sent >= 0 { Ok(sent as usize) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The address of a Unix socket at a path.
@@ -181,10 +175,8 @@ impl Ready {
 
 /// Waits for events (epoll_pwait2(2)), for ever without a timeout: how many.
 pub(crate) fn epoll_wait(epoll: BorrowedFd, events: &mut [Ready], timeout: Option<Duration>) -> io::Result<usize> {
-    let timeout = timeout.map(|timeout| libc::timespec {
-        tv_sec: timeout.as_secs() as _,
-        tv_nsec: timeout.subsec_nanos() as _,
-    });
+    let timeout =
+        timeout.map(|timeout| libc::timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos() as _ });
     let pointer = timeout.as_ref().map_or(std::ptr::null(), |timeout| &raw const *timeout);
     // SAFETY: `Ready` is an epoll_event and nothing else, there is room for as many as said, and the timeout outlives the call.
     let count = unsafe {

@@ -12,8 +12,6 @@ pub(crate) mod kind {
     pub(crate) const SEND: u8 = 0x02;
     pub(crate) const ACK: u8 = 0x05;
     pub(crate) const DATAGRAM: u8 = 0x20;
-    pub(crate) const PING: u8 = 0x40;
-    pub(crate) const PONG: u8 = 0x41;
     pub(crate) const BYE: u8 = 0x42;
     pub(crate) const WELCOME: u8 = 0x81;
     pub(crate) const UPCALL: u8 = 0x83;

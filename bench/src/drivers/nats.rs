@@ -6,7 +6,8 @@ use std::io::{self, Write};
 use super::{Driver, Part, Step, read_until};
 use crate::message::{self, Message};
 
-const CONNECT: &[u8] = b"CONNECT {\"verbose\":false,\"pedantic\":false,\"tls_required\":false,\"lang\":\"bench\",\"version\":\"0\"}\r\n";
+const CONNECT: &[u8] =
+    b"CONNECT {\"verbose\":false,\"pedantic\":false,\"tls_required\":false,\"lang\":\"bench\",\"version\":\"0\"}\r\n";
 const PUBLISH: &[u8] = b"PUB c 64\r\n";
 const MESSAGE: &[u8] = b"MSG c 1 64\r\n";
 const END: &[u8] = b"\r\n";

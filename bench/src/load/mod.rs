@@ -1,7 +1,10 @@
 //! The load: one publisher and many receivers in one thread, and what they are made to do.
 
+pub(crate) mod datagrams;
+pub(crate) mod native_datagrams;
 pub(crate) mod progress;
 pub(crate) mod streams;
+pub(crate) mod text_datagrams;
 
 use std::io;
 use std::time::{Duration, Instant};

@@ -111,7 +111,10 @@ impl Progress {
         match message::number(bytes) {
             Some(number) if number < expected => format!("receiver {receiver}: message {number} came twice"),
             Some(number) => format!("receiver {receiver}: message {number} came where {expected} was next"),
-            None => format!("receiver {receiver}: where message {expected} was next came {:?}", bytes.escape_ascii().to_string()),
+            None => format!(
+                "receiver {receiver}: where message {expected} was next came {:?}",
+                bytes.escape_ascii().to_string()
+            ),
         }
     }
 }

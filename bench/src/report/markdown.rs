@@ -76,7 +76,8 @@ fn table(out: &mut String, results: &Results, kind: Kind, title: &str, columns: 
     let mut heads = format!("| {title} |");
     for done in &works {
         let name = done.work.name();
-        let name = ["fan-out ", "round trip ", "lone "].iter().find_map(|kind| name.strip_prefix(kind)).unwrap_or(&name);
+        let name =
+            ["fan-out ", "round trip ", "lone "].iter().find_map(|kind| name.strip_prefix(kind)).unwrap_or(&name);
         for (place, (column, ..)) in columns.iter().enumerate() {
             let name = if place == 0 || works.len() > 1 { name } else { "" };
             let _ = write!(heads, " {name}{column} |");
@@ -113,7 +114,8 @@ fn judged(out: &mut String, results: &Results) {
         return;
     }
     let met = judgements.iter().filter(|judgement| judgement.met).count();
-    let _ = writeln!(out, "\n| Marks: {met} of {} met | | wanted | measured | |\n|---|---|---|---|---|", judgements.len());
+    let _ =
+        writeln!(out, "\n| Marks: {met} of {} met | | wanted | measured | |\n|---|---|---|---|---|", judgements.len());
     for judgement in &judgements {
         let met = if judgement.met { "met" } else { "**not met**" };
         let marks::Judgement { work, who, wanted, measured, .. } = judgement;
