@@ -46,13 +46,17 @@ struct Arguments {
     #[arg(long, value_name = "PATH")]
     upcalld: Vec<PathBuf>,
 
-    /// How often everybody takes a turn [default: 7; with --quick 1]
+    /// How often everybody takes a turn [default: 5; with --quick 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     rounds: Option<u16>,
 
     /// Milliseconds that a turn counts [default: 400; with --quick 30]
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=60_000))]
     duration: Option<u64>,
+
+    /// Milliseconds that idle endpoints are watched [default: 15000; with --quick 30]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    idle: Option<u64>,
 
     /// The core that servers and load share [default: the last one that we may use]
     #[arg(long, value_name = "CORE")]
@@ -82,7 +86,7 @@ pub(crate) fn run() -> io::Result<ExitCode> {
     }
     let mut works = works::all();
     let wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|part| name.contains(part));
-    works.retain(|work| wanted(&work.name()) && !(arguments.quick && work.endpoints > 1000));
+    works.retain(|work| wanted(&work.name()) && !(arguments.quick && work.endpoints > 100));
     if arguments.list {
         works.iter().for_each(|work| println!("{}", work.name()));
         return Ok(ExitCode::SUCCESS);
@@ -98,9 +102,9 @@ pub(crate) fn run() -> io::Result<ExitCode> {
     }
     let core = pin(arguments.core)?;
     let duration = Duration::from_millis(arguments.duration.unwrap_or(if arguments.quick { 30 } else { 400 }));
-    let idle = if arguments.quick { duration } else { Duration::from_secs(5) };
+    let idle = Duration::from_millis(arguments.idle.unwrap_or(if arguments.quick { 30 } else { 15_000 }));
     let pace = Pace { warm_up: duration / 4, duration, idle, window: 256, rate: 1000 };
-    let rounds = usize::from(arguments.rounds.unwrap_or(if arguments.quick { 1 } else { 7 }));
+    let rounds = usize::from(arguments.rounds.unwrap_or(if arguments.quick { 1 } else { 5 }));
     let host = Host { core, directory: tempfile::Builder::new().prefix("upcall-bench").tempdir()?, builds };
     let results = rounds::run(&host, &pace, works, rounds, &arguments.who);
     let text = report::markdown::write(&results, &host, &pace, rounds);

@@ -101,6 +101,18 @@ impl Contestant {
         }
     }
 
+    /// How it is configured, in a few words.
+    pub(crate) fn setting(self) -> &'static str {
+        match self {
+            Contestant::Floor => "a bare loop",
+            Contestant::Upcalld { .. } => "defaults",
+            Contestant::Ncat => "--max-conns 1015",
+            Contestant::Redis => "pub/sub, no persistence",
+            Contestant::Nats => "defaults",
+            Contestant::Mosquitto => "QoS 0, anonymous, no persistence, TCP_NODELAY",
+        }
+    }
+
     /// Why it cannot do a work with so many endpoints, if it cannot.
     pub(crate) fn obstacle(self, transport: Transport, endpoints: usize) -> Option<String> {
         if let Some(program) = self.program() {

@@ -30,14 +30,28 @@ struct Mark {
 pub(crate) struct Judgement {
     /// The work.
     pub(crate) work: String,
-    /// The contestant.
-    pub(crate) who: String,
     /// What is wanted.
     pub(crate) wanted: String,
     /// What there is.
-    pub(crate) measured: String,
-    /// Whether that is met.
+    pub(crate) measured: Vec<Measured>,
+}
+
+/// What one way of using upcalld has reached.
+#[derive(Debug, serde::Serialize)]
+pub(crate) struct Measured {
+    /// The contestant.
+    pub(crate) who: String,
+    /// The figure, as the mark has it.
+    pub(crate) figure: String,
+    /// Whether that is enough.
     pub(crate) met: bool,
+}
+
+impl Judgement {
+    /// Whether all of them have reached it.
+    pub(crate) fn met(&self) -> bool {
+        self.measured.iter().all(|measured| measured.met)
+    }
 }
 
 fn marks() -> Vec<Mark> {
@@ -79,37 +93,52 @@ pub(crate) fn judge(results: &Results) -> Vec<Judgement> {
     let mut judgements = Vec::new();
     for mark in marks() {
         let Some(done) = results.work(mark.work) else { continue };
-        for row in done.rows.iter().filter(|row| row.who.is_upcalld()) {
-            if mark.protocol.is_none_or(|protocol| row.protocol() == Some(protocol)) {
-                judgements.extend(one(results, &mark, done, row));
-            }
+        let wanted = |row: &&Row| mark.protocol.is_none_or(|protocol| row.protocol() == Some(protocol));
+        let rows = done.rows.iter().filter(|row| row.who.is_upcalld()).filter(wanted);
+        let measured: Vec<Measured> = rows.filter_map(|row| measured(results, &mark, done, row)).collect();
+        if !measured.is_empty() {
+            judgements.push(Judgement { work: done.work.name(), wanted: mark.wanted(), measured });
         }
     }
     judgements
 }
 
-fn one(results: &Results, mark: &Mark, done: &Done, row: &Row) -> Option<Judgement> {
-    let ours = row.spread(mark.figure)?.median;
-    let (wanted, measured, met) = match mark.limit {
+impl Mark {
+    fn wanted(&self) -> String {
+        let figure = short(self.figure);
+        match self.limit {
+            Limit::Floor(limit) => format!("{figure} ≤ {limit} × floor"),
+            Limit::Number(limit) => format!("{figure} ≤ {limit}"),
+            Limit::Ncat => format!("{figure} below ncat"),
+            Limit::Peers => format!("{figure} not above any peer"),
+        }
+    }
+}
+
+fn measured(results: &Results, mark: &Mark, done: &Done, row: &Row) -> Option<Measured> {
+    let (figure, met) = match mark.limit {
         Limit::Floor(limit) => {
             let ratio = done.times_floor(row, mark.figure)?;
-            let measured = format!("{:.2} ({:.2}–{:.2})", ratio.median, ratio.least, ratio.most);
-            (format!("{} ≤ {limit} × floor", short(mark.figure)), measured, ratio.median <= limit)
+            let spread = format!("{} ({}–{})", number(ratio.median), number(ratio.least), number(ratio.most));
+            (spread, ratio.median <= limit)
         }
-        Limit::Number(limit) => (format!("{} ≤ {limit}", short(mark.figure)), number(ours), ours <= limit),
+        Limit::Number(limit) => {
+            let ours = row.spread(mark.figure)?.median;
+            (number(ours), ours <= limit)
+        }
         Limit::Ncat => {
-            let ratio = done.ratio(row, Contestant::Ncat, mark.figure)?;
-            (format!("{} below ncat", short(mark.figure)), format!("{:.2} of it", ratio.median), ratio.median < 1.0)
+            let ratio = done.ratio(row, Contestant::Ncat, mark.figure)?.median;
+            (format!("{} of it", number(ratio)), ratio < 1.0)
         }
         Limit::Peers => {
             let peers = done.rows.iter().filter(|row| Contestant::PEERS.contains(&row.who));
             let ratios = peers.filter_map(|peer| Some((done.ratio(row, peer.who, mark.figure)?.median, peer.who)));
             let (worst, peer) = ratios.max_by(|a, b| a.0.total_cmp(&b.0))?;
-            let measured = format!("{worst:.2} of {}", peer.label(results.builds));
-            (format!("{} not above any peer", short(mark.figure)), measured, worst <= 1.0)
+            (format!("{} of {}", number(worst), peer.label(results.builds)), worst <= 1.0)
         }
     };
-    Some(Judgement { work: done.work.name(), who: row.who.label(results.builds), wanted, measured, met })
+    let who = row.who.label(results.builds).replace("upcalld ", "");
+    Some(Measured { who, figure, met })
 }
 
 /// A figure's name for people, with its unit.
@@ -117,8 +146,8 @@ pub(crate) fn short(figure: &str) -> &str {
     match figure {
         CPU => "CPU per delivery",
         P50 => "p50",
-        SILENT => "own bytes per endpoint, before its first upcall,",
-        SERVED => "own bytes per endpoint, after an upcall,",
+        SILENT => "own bytes per silent endpoint",
+        SERVED => "own bytes per endpoint after an upcall",
         IDLE => "idle CPU in %",
         WAKEUPS => "idle wakeups a second",
         READY => "ms from start to READY",

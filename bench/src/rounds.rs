@@ -3,7 +3,8 @@
 use std::io::Write;
 
 use crate::contestants::Contestant;
-use crate::measure::{CPU, Figures, Pace, measure};
+use crate::marks::{number, short};
+use crate::measure::{Pace, measure};
 use crate::results::{Done, Results, Row};
 use crate::servers::Host;
 use crate::works::{Kind, Work, thousands};
@@ -33,8 +34,8 @@ fn rounds_of(host: &Host, pace: &Pace, work: Work, rounds: usize, who: &[String]
             rows.push(Row { who: contestant, left_out, rounds: Vec::new() });
         }
     }
-    // Idle endpoints are counted, not timed: what they cost does not vary.
-    let rounds = if work.kind == Kind::Idle { rounds.min(2) } else { rounds };
+    // What idle endpoints cost hardly varies, and takes long to watch.
+    let rounds = if work.kind == Kind::Idle { 1 } else { rounds };
     for round in 0..rounds {
         for row in rows.iter_mut().filter(|row| row.left_out.is_none()) {
             say(&format!("{}, round {} of {rounds}: {}", work.name(), round + 1, row.who.label(builds)));
@@ -53,17 +54,16 @@ fn rounds_of(host: &Host, pace: &Pace, work: Work, rounds: usize, who: &[String]
 
 /// One line that each work ends with.
 fn summary(done: &Done, builds: usize) -> String {
-    let figure = |row: &Row| {
-        let label = row.who.label(builds);
-        let median = |figures: Option<&Figures>| figures.map(|_| ());
-        median(row.rounds.iter().flatten().next())?;
-        match done.times_floor(row, done.work.kind.figure()) {
-            Some(ratio) if row.who != Contestant::Floor => Some(format!("{label} {:.2}", ratio.median)),
-            _ => row.spread(CPU).map(|cpu| format!("{label} {:.3} µs", cpu.median)),
-        }
+    let figure = done.work.kind.figure();
+    let of = |row: &Row| {
+        let shown = match done.times_floor(row, figure) {
+            Some(ratio) if row.who != Contestant::Floor => format!("{} × floor", number(ratio.median)),
+            _ => number(row.spread(figure)?.median),
+        };
+        Some(format!("{} {shown}", row.who.label(builds)))
     };
-    let figures: Vec<String> = done.rows.iter().filter_map(figure).collect();
-    format!("{}: {}", done.work.name(), figures.join(", "))
+    let figures: Vec<String> = done.rows.iter().filter_map(of).collect();
+    format!("{}: {}: {}", done.work.name(), short(figure), figures.join(", "))
 }
 
 /// A line on standard error that takes the place of the one before.

@@ -163,3 +163,56 @@ fn open(place: &Place) -> io::Result<File> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    use super::*;
+    use crate::account::Process;
+    use crate::drivers::text::Text;
+    use crate::load::Run;
+
+    /// What a run says when a server does that to the bytes of one message, the tenth.
+    fn run_with(spoil: fn(&[u8]) -> Vec<u8>) -> io::Result<u64> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = thread::spawn(move || {
+            let (mut connection, _) = listener.accept().unwrap();
+            let mut message = [0; crate::message::LENGTH];
+            for number in 0.. {
+                if connection.read_exact(&mut message).is_err() {
+                    break;
+                }
+                let answer = if number == 9 { spoil(&message) } else { message.to_vec() };
+                if connection.write_all(&answer).is_err() {
+                    break;
+                }
+            }
+        });
+        let place = Place::Unix(path);
+        let mut swarm = Streams::connect(&place, Box::new(Text { echoes: true }), 1).unwrap();
+        let run = Run::new(&mut swarm, Process::ours());
+        let sample = run.and_then(|mut run| run.fan_out(64, Duration::ZERO, Duration::from_millis(50)));
+        drop(swarm);
+        server.join().unwrap();
+        sample.map(|sample| sample.deliveries)
+    }
+
+    #[test]
+    fn an_honest_server_is_believed() {
+        assert!(run_with(<[u8]>::to_vec).unwrap() > 0);
+    }
+
+    #[test]
+    fn a_message_that_is_lost_doubled_or_changed_is_an_error() {
+        let lost = run_with(|_| Vec::new()).unwrap_err().to_string();
+        assert_eq!(lost, "receiver 0: message 10 came where 9 was next");
+        let doubled = run_with(|message| [message, message].concat()).unwrap_err().to_string();
+        assert_eq!(doubled, "receiver 0: message 9 came twice");
+        let changed = run_with(|message| message.to_ascii_uppercase()).unwrap_err().to_string();
+        assert!(changed.starts_with("receiver 0: where message 9 was next came"), "{changed}");
+    }
+}

@@ -22,16 +22,7 @@ enum Shown {
 /// All of it.
 pub(crate) fn write(results: &Results, host: &Host, pace: &Pace, rounds: usize) -> String {
     let mut out = String::new();
-    let _ = writeln!(
-        out,
-        "{}; load average at the end {}. Median of {rounds} rounds (least–most); {} ms each after {} ms; servers and load on one core.",
-        machine::machine(),
-        machine::load_average(),
-        pace.duration.as_millis(),
-        pace.warm_up.as_millis(),
-    );
-    let versions = Contestant::PEERS.map(|peer| Some(format!("{} {}", peer.label(1), machine::version(peer)?)));
-    let _ = writeln!(out, "Peers: {}.", versions.into_iter().flatten().collect::<Vec<_>>().join(", "));
+    introduction(&mut out, pace, rounds);
     if host.builds.len() > 1 {
         for (build, letter) in host.builds.iter().zip('A'..) {
             let _ = writeln!(out, "{letter} is {}.", build.display());
@@ -59,6 +50,32 @@ pub(crate) fn write(results: &Results, host: &Host, pace: &Pace, rounds: usize) 
     judged(&mut out, results);
     left_out(&mut out, results);
     out
+}
+
+/// The machine, and how everything was set up.
+fn introduction(out: &mut String, pace: &Pace, rounds: usize) {
+    let _ = writeln!(
+        out,
+        "{}; load average at the end {}. Median of {rounds} rounds (least–most) in which all take turns, {} ms each after {} ms \
+         to warm up; server and load on one core; messages of 64 bytes, at most {} outstanding to the slowest receiver.",
+        machine::machine(),
+        machine::load_average(),
+        pace.duration.as_millis(),
+        pace.warm_up.as_millis(),
+        pace.window,
+    );
+    let peers = Contestant::PEERS.into_iter().filter_map(|peer| {
+        let version = machine::version(peer)?;
+        Some(format!("{} {version} ({})", peer.label(1), peer.setting()))
+    });
+    let peers = peers.collect::<Vec<_>>().join(", ");
+    let _ = writeln!(
+        out,
+        "\nupcalld: everything at its default but `format = \"{{data}}\"` and the log of inputs, which is off. {peers}{} \
+         Native clients over datagrams acknowledge, and have at most 64 inputs without a receipt; over Unix datagrams at most 8 \
+         messages are outstanding, since the kernel queues no more than eleven.",
+        if peers.is_empty() { "" } else { "." },
+    );
 }
 
 /// A column for each work of a kind and each of `columns` (its title, the figure, how it is shown).
@@ -113,13 +130,16 @@ fn judged(out: &mut String, results: &Results) {
     if judgements.is_empty() {
         return;
     }
-    let met = judgements.iter().filter(|judgement| judgement.met).count();
-    let _ =
-        writeln!(out, "\n| Marks: {met} of {} met | | wanted | measured | |\n|---|---|---|---|---|", judgements.len());
+    let met = judgements.iter().filter(|judgement| judgement.met()).count();
+    let _ = writeln!(out, "\n| Marks: {met} of {} met | wanted | measured | |\n|---|---|---|---|", judgements.len());
     for judgement in &judgements {
-        let met = if judgement.met { "met" } else { "**not met**" };
-        let marks::Judgement { work, who, wanted, measured, .. } = judgement;
-        let _ = writeln!(out, "| {work} | {who} | {wanted} | {measured} | {met} |");
+        let figures = judgement.measured.iter().map(|measured| match measured.met {
+            true => format!("{} {}", measured.who, measured.figure),
+            false => format!("**{} {}**", measured.who, measured.figure),
+        });
+        let figures = figures.collect::<Vec<_>>().join(", ");
+        let met = if judgement.met() { "met" } else { "**not met**" };
+        let _ = writeln!(out, "| {} | {} | {figures} | {met} |", judgement.work, judgement.wanted);
     }
 }
 
