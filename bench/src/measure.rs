@@ -25,6 +25,8 @@ pub(crate) const LOAD: &str = "load_cpu_us_per_delivery";
 pub(crate) const DELIVERIES: &str = "deliveries";
 /// Deliveries in a second.
 pub(crate) const RATE: &str = "deliveries_per_second";
+/// Messages published in a second.
+pub(crate) const MESSAGES: &str = "messages_per_second";
 /// From sending to receiving, the median, in microseconds.
 pub(crate) const P50: &str = "p50_us";
 /// Memory of an endpoint that has got nothing yet, in bytes.
@@ -110,6 +112,7 @@ fn deliveries(sample: Sample, figures: &mut Figures) {
     figures.insert(LOAD, sample.load_cpu * each);
     figures.insert(DELIVERIES, sample.deliveries as f64);
     figures.insert(RATE, sample.deliveries as f64 / sample.seconds);
+    figures.insert(MESSAGES, sample.messages as f64 / sample.seconds);
     if let Some(p50) = sample.p50 {
         figures.insert(P50, p50 * 1e6);
     }

@@ -13,6 +13,8 @@ pub(crate) struct Results {
     pub(crate) works: Vec<Done>,
     /// What was lost, out of order, or did not run.
     pub(crate) errors: Vec<String>,
+    /// Whether one of these is not a peer's, but ours.
+    pub(crate) failed: bool,
 }
 
 /// A work that was done.

@@ -13,13 +13,13 @@ use crate::works::{Kind, Work, thousands};
 pub(crate) fn run(host: &Host, pace: &Pace, works: Vec<Work>, rounds: usize, only: &[String]) -> Results {
     let mut results = Results { builds: host.builds.len(), ..Results::default() };
     for work in works {
-        let done = rounds_of(host, pace, work, rounds, only, &mut results.errors);
+        let done = rounds_of(host, pace, work, rounds, only, &mut results);
         results.works.push(done);
     }
     results
 }
 
-fn rounds_of(host: &Host, pace: &Pace, work: Work, rounds: usize, who: &[String], errors: &mut Vec<String>) -> Done {
+fn rounds_of(host: &Host, pace: &Pace, work: Work, rounds: usize, who: &[String], results: &mut Results) -> Done {
     let builds = host.builds.len();
     let limit = files();
     let mut rows: Vec<Row> = Vec::new();
@@ -41,7 +41,8 @@ fn rounds_of(host: &Host, pace: &Pace, work: Work, rounds: usize, who: &[String]
             say(&format!("{}, round {} of {rounds}: {}", work.name(), round + 1, row.who.label(builds)));
             let figures = measure(host, pace, &work, row.who);
             if let Err(error) = &figures {
-                errors.push(format!("{}, {}: {error}", work.name(), row.who.label(builds)));
+                results.failed |= !Contestant::PEERS.contains(&row.who);
+                results.errors.push(format!("{}, {}: {error}", work.name(), row.who.label(builds)));
             }
             row.rounds.push(figures.ok());
         }

@@ -197,6 +197,12 @@ pub(crate) fn epoll_wait(epoll: BorrowedFd, events: &mut [Ready], timeout: Optio
     if error.kind() == io::ErrorKind::Interrupted { Ok(0) } else { Err(error) }
 }
 
+/// Takes the highest priority of ordinary processes, if permitted (setpriority(2)).
+pub(crate) fn raise_priority() {
+    // SAFETY: the call takes numbers only.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
+}
+
 /// Makes a child end with us, and pins it to a core, between fork and exec.
 pub(crate) fn tame(command: &mut std::process::Command, core: usize) {
     use std::os::unix::process::CommandExt;

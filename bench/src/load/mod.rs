@@ -79,7 +79,7 @@ impl<'a> Run<'a> {
         self.with_latencies(|run| run.flood(1, duration))
     }
 
-    /// Messages at a steady rate, a second, whatever has come back.
+    /// Messages at a steady rate, a second, each on its own.
     pub(crate) fn lone(&mut self, rate: u32, warm_up: Duration, duration: Duration) -> io::Result<Sample> {
         self.steady(rate, warm_up)?;
         self.with_latencies(|run| run.steady(rate, duration))
@@ -130,12 +130,13 @@ impl<'a> Run<'a> {
         let mut stall = Stall::new(&self.progress);
         while start.elapsed() < duration {
             let now = Instant::now();
+            // One that would catch up with the one before is left out, or they were not lone: a server that has two to send
+            // sends them together.
             if due <= now {
-                // One that falls far behind is not flooded: it sends what the window of its transport admits.
-                if self.progress.sent() - self.progress.complete() < self.swarm.window() {
+                if self.progress.complete() == self.progress.sent() {
                     self.swarm.publish(1, &mut self.progress)?;
                 }
-                due += Duration::from_secs(1) / rate;
+                due = (due + Duration::from_secs(1) / rate).max(now);
                 continue;
             }
             self.swarm.turn(due - now, &mut self.progress)?;

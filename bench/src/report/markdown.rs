@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::machine;
 use crate::contestants::Contestant;
 use crate::marks::{self, number};
-use crate::measure::{BINARY, CPU, IDLE, LOAD, P50, Pace, READY, RESIDENT, SERVED, SILENT, WAKEUPS};
+use crate::measure::{BINARY, CPU, IDLE, LOAD, MESSAGES, P50, Pace, READY, RESIDENT, SERVED, SILENT, WAKEUPS};
 use crate::results::{Results, Row};
 use crate::servers::Host;
 use crate::works::Kind;
@@ -32,8 +32,8 @@ pub(crate) fn write(results: &Results, host: &Host, pace: &Pace, rounds: usize) 
     table(&mut out, results, Kind::FanOut, "Fan-out: server CPU per delivery, × floor", &[("", CPU, floor)]);
     table(&mut out, results, Kind::FanOut, "… and the load's own CPU per delivery, µs", &[("", LOAD, Shown::Plain)]);
     table(&mut out, results, Kind::RoundTrip, "Round trip of one message: p50, × floor", &[("", P50, floor)]);
-    let columns = [(", CPU", CPU, floor), (", p50", P50, floor)];
-    table(&mut out, results, Kind::Lone, "Lone messages, 1,000 a second, × floor", &columns);
+    let columns = [(", CPU", CPU, floor), ("p50", P50, floor), ("messages a second", MESSAGES, Shown::Plain)];
+    table(&mut out, results, Kind::Lone, "Lone messages, 1,000 a second at most, × floor", &columns);
     let columns = [
         (": own bytes per endpoint, silent", SILENT, Shown::Plain),
         ("after a message", SERVED, Shown::Plain),
@@ -57,7 +57,8 @@ fn introduction(out: &mut String, pace: &Pace, rounds: usize) {
     let _ = writeln!(
         out,
         "{}; load average at the end {}. Median of {rounds} rounds (least–most) in which all take turns, {} ms each after {} ms \
-         to warm up; server and load on one core; messages of 64 bytes, at most {} outstanding to the slowest receiver.",
+         to warm up; server and load on one core, at \
+         the highest priority that is permitted; messages of 64 bytes, at most {} outstanding to the slowest receiver.",
         machine::machine(),
         machine::load_average(),
         pace.duration.as_millis(),
@@ -96,7 +97,7 @@ fn table(out: &mut String, results: &Results, kind: Kind, title: &str, columns: 
         let name =
             ["fan-out ", "round trip ", "lone "].iter().find_map(|kind| name.strip_prefix(kind)).unwrap_or(&name);
         for (place, (column, ..)) in columns.iter().enumerate() {
-            let name = if place == 0 || works.len() > 1 { name } else { "" };
+            let name = if place == 0 { name } else { "" };
             let _ = write!(heads, " {name}{column} |");
         }
     }
