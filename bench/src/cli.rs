@@ -97,11 +97,6 @@ pub(crate) fn run() -> io::Result<ExitCode> {
         return Err(io::Error::other("--only leaves no work; --list shows their names"));
     }
     let builds = if arguments.upcalld.is_empty() { vec![build()?] } else { arguments.upcalld.clone() };
-    for build in &builds {
-        if !build.is_file() {
-            return Err(io::Error::other(format!("--upcalld {}: there is no such file", build.display())));
-        }
-    }
     let core = pin(arguments.core)?;
     // Inherited by the servers. Where it is not permitted, whatever else runs there disturbs more.
     sys::raise_priority();
@@ -109,7 +104,7 @@ pub(crate) fn run() -> io::Result<ExitCode> {
     let idle = Duration::from_millis(arguments.idle.unwrap_or(if arguments.quick { 30 } else { 15_000 }));
     let pace = Pace { warm_up: duration / 4, duration, idle, window: 256, rate: 1000 };
     let rounds = usize::from(arguments.rounds.unwrap_or(if arguments.quick { 1 } else { 5 }));
-    let host = Host { core, directory: tempfile::Builder::new().prefix("upcall-bench").tempdir()?, builds };
+    let host = Host::new(core, builds)?;
     let results = rounds::run(&host, &pace, works, rounds, &arguments.who);
     let text = report::markdown::write(&results, &host, &pace, rounds);
     println!("{text}");

@@ -120,12 +120,12 @@ impl Contestant {
                 return Some("speaks over streams only".into());
             }
             if on_path(program).is_none() {
-                return Some(format!("{program} is not installed"));
+                return Some("is not installed".into());
             }
         }
         match (self, transport) {
             (Contestant::Nats, Transport::Unix) => Some("has no Unix sockets".into()),
-            (Contestant::Ncat, Transport::Unix) => Some("not compared over Unix sockets".into()),
+            (Contestant::Ncat, Transport::Unix) => Some("is not compared over Unix sockets".into()),
             (Contestant::Ncat, _) if endpoints > 1000 => Some("takes about 1,000 connections (select)".into()),
             _ => None,
         }

@@ -77,8 +77,9 @@ fn marks() -> Vec<Mark> {
         add(work, CPU, None, Floor(limit));
         add(work, P50, None, Peers);
     }
+    // What a session of a native client takes has no mark.
     for figure in [SILENT, SERVED] {
-        add("idle tcp 10,000", figure, None, Number(256.0));
+        add("idle tcp 10,000", figure, Some(Protocol::Text), Number(256.0));
     }
     add("idle tcp 10,000", IDLE, None, Number(0.05));
     add("idle tcp 10,000", WAKEUPS, None, Number(1.0));

@@ -1,6 +1,6 @@
 //! The rounds of a work: everybody once, then everybody again, so that what disturbs the machine disturbs all alike.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use crate::contestants::Contestant;
 use crate::marks::{number, short};
@@ -48,8 +48,8 @@ fn rounds_of(host: &Host, pace: &Pace, work: Work, rounds: usize, who: &[String]
         }
     }
     let done = Done { work, rows };
-    say(&summary(&done, builds));
-    eprintln!();
+    say("");
+    eprintln!("{}", summary(&done, builds));
     done
 }
 
@@ -67,11 +67,13 @@ fn summary(done: &Done, builds: usize) -> String {
     format!("{}: {}: {}", done.work.name(), short(figure), figures.join(", "))
 }
 
-/// A line on standard error that takes the place of the one before.
+/// A line on a terminal that takes the place of the one before: what is being done.
 fn say(line: &str) {
     let mut err = std::io::stderr().lock();
-    let _ = write!(err, "\r\x1b[K{line}");
-    let _ = err.flush();
+    if err.is_terminal() {
+        let _ = write!(err, "\r\x1b[K{line}");
+        let _ = err.flush();
+    }
 }
 
 /// How many files may be open, after asking for as many as possible.

@@ -21,9 +21,11 @@ pub(crate) struct Host {
     /// The core that servers and load share.
     pub(crate) core: usize,
     /// For configuration, sockets and what servers say. Removed at the end.
-    pub(crate) directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     /// The daemons to measure.
     pub(crate) builds: Vec<PathBuf>,
+    /// A copy of each: whoever builds another one meanwhile does not change what is measured.
+    copies: Vec<PathBuf>,
 }
 
 /// A place where a server can be reached.
@@ -59,6 +61,19 @@ impl Drop for Server {
 }
 
 impl Host {
+    /// For these builds, on that core.
+    pub(crate) fn new(core: usize, builds: Vec<PathBuf>) -> io::Result<Host> {
+        let directory = tempfile::Builder::new().prefix("upcall-bench").tempdir()?;
+        let mut copies = Vec::new();
+        for (place, build) in builds.iter().enumerate() {
+            let copy = directory.path().join(format!("upcalld-{place}"));
+            let copied = fs::copy(build, &copy);
+            copied.map_err(|error| io::Error::new(error.kind(), format!("--upcalld {}: {error}", build.display())))?;
+            copies.push(copy);
+        }
+        Ok(Host { core, directory, builds, copies })
+    }
+
     /// Starts a server for that transport, and waits until it is ready.
     pub(crate) fn start(&self, who: Contestant, transport: Transport) -> io::Result<Server> {
         // Somebody else may take the port between our looking for one and the server's binding it.
@@ -133,13 +148,13 @@ impl Host {
         let mut command;
         match who {
             Contestant::Floor => {
-                command = Command::new(std::env::current_exe()?);
+                command = Command::new("/proc/self/exe");
                 command.args(["floor", &format!("--{}", transport.name()), &address]);
             }
             Contestant::Upcalld { build, .. } => {
                 let file = directory.join("upcalld.toml");
                 fs::write(&file, upcalld(transport, &address))?;
-                command = Command::new(&self.builds[build]);
+                command = Command::new(&self.copies[build]);
                 command.arg("--config").arg(file).args(["--log-inputs", "never"]);
                 command.env("NOTIFY_SOCKET", directory.join("notify"));
             }

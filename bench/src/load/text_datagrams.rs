@@ -64,3 +64,38 @@ impl Swarm for TextDatagrams {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::thread;
+
+    use super::*;
+    use crate::account::Process;
+    use crate::load::Run;
+
+    #[test]
+    fn a_datagram_that_is_lost_is_an_error() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let place = Place::Udp(server.local_addr().unwrap());
+        server.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        let server = thread::spawn(move || {
+            let mut bytes = [0; 100];
+            let mut number = 0;
+            while let Ok((length, from)) = server.recv_from(&mut bytes) {
+                if bytes[..length] != *JOIN {
+                    number += 1;
+                    if number != 10 && server.send_to(&bytes[..length], from).is_err() {
+                        break;
+                    }
+                }
+            }
+        });
+        let mut swarm = TextDatagrams::join(&place, 1).unwrap();
+        let error = Run::new(&mut swarm, Process::ours())
+            .and_then(|mut run| run.fan_out(64, Duration::ZERO, Duration::from_millis(50)))
+            .unwrap_err();
+        assert_eq!(error.to_string(), "receiver 0: message 10 came where 9 was next");
+        server.join().unwrap();
+    }
+}

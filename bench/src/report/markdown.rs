@@ -149,11 +149,16 @@ fn left_out(out: &mut String, results: &Results) {
     for done in &results.works {
         for row in &done.rows {
             let Some(reason) = &row.left_out else { continue };
-            let reason = format!("{} ({}: {reason})", row.who.label(results.builds), done.work.name());
-            reasons.push(reason);
+            let reason = format!("{}, which {reason}", row.who.label(results.builds));
+            match reasons.iter_mut().find(|known| known.starts_with(&reason)) {
+                Some(known) => *known += &format!(", {}", done.work.name()),
+                None => reasons.push(format!("{reason}: {}", done.work.name())),
+            }
         }
     }
-    if !reasons.is_empty() {
-        let _ = writeln!(out, "\nLeft out: {}.", reasons.join("; "));
+    for (title, what) in [("Left out", &reasons), ("Failed", &results.errors)] {
+        if !what.is_empty() {
+            let _ = writeln!(out, "\n{title}: {}.", what.join("; "));
+        }
     }
 }
