@@ -25,6 +25,11 @@ pub(crate) trait Driver {
     /// Whether the server sends a message to who sent it, too.
     fn echoes(&self) -> bool;
 
+    /// Connections to be made without a pause: more than the server's backlog would wait for a second.
+    fn at_once(&self) -> usize {
+        256
+    }
+
     /// Registers on a new connection, waiting for what the server answers. `index` differs between connections.
     fn join(&self, connection: &mut File, part: Part, index: usize) -> io::Result<()>;
 

@@ -27,9 +27,6 @@ pub(crate) enum Place {
     Unix(PathBuf),
 }
 
-/// Connections made without a pause, so that a server's backlog does not overflow.
-const AT_ONCE: usize = 256;
-
 /// The publisher, and those who only receive.
 pub(crate) struct Streams {
     driver: Box<dyn Driver>,
@@ -55,8 +52,8 @@ impl Streams {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let mut connections = Vec::new();
         for index in 0..=silent {
-            if index % AT_ONCE == AT_ONCE - 1 {
-                sleep(Duration::from_millis(2));
+            if index % driver.at_once() == driver.at_once() - 1 {
+                sleep(Duration::from_millis(1));
             }
             let mut file = open(place)?;
             let part = if index == silent { Part::Publisher } else { Part::Receiver };
