@@ -21,6 +21,8 @@ pub(crate) type Figures = BTreeMap<&'static str, f64>;
 pub(crate) const CPU: &str = "server_cpu_us_per_delivery";
 /// The load's.
 pub(crate) const LOAD: &str = "load_cpu_us_per_delivery";
+/// Both together: a server that leaves work to its receivers' side does not gain by it.
+pub(crate) const TOTAL: &str = "total_cpu_us_per_delivery";
 /// Deliveries, all of them checked.
 pub(crate) const DELIVERIES: &str = "deliveries";
 /// Deliveries in a second.
@@ -110,6 +112,7 @@ fn deliveries(sample: Sample, figures: &mut Figures) {
     let each = 1e6 / sample.deliveries.max(1) as f64;
     figures.insert(CPU, sample.server_cpu * each);
     figures.insert(LOAD, sample.load_cpu * each);
+    figures.insert(TOTAL, (sample.server_cpu + sample.load_cpu) * each);
     figures.insert(DELIVERIES, sample.deliveries as f64);
     figures.insert(RATE, sample.deliveries as f64 / sample.seconds);
     figures.insert(MESSAGES, sample.messages as f64 / sample.seconds);
