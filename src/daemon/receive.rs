@@ -171,29 +171,36 @@ impl Server {
             return self.dismiss(now, key, Reason::OutputOnly);
         }
         let max = self.config.upcall.max_message;
+        let logs = self.log_inputs && self.log.enabled(Level::Info);
         let mut any = false;
-        let unfinished = loop {
+        // One that has not said anything has nothing unfinished.
+        let mut unfinished = false;
+        if let Decoder::Text(decoder) = &mut self.connections[key].decoder {
+            loop {
+                let turn = self.engine.turn_of(now, endpoint);
+                if turn != Turn::Yes {
+                    return self.put_aside(key, bytes, end, turn);
+                }
+                match decoder.next(&mut bytes, end, max) {
+                    Ok(Some(message)) => {
+                        any = true;
+                        if let Some(accepted) = self.engine.input(now, endpoint, message)
+                            && logs
+                        {
+                            let id = self.engine.endpoint(endpoint).map_or(0, |endpoint| endpoint.number);
+                            log_input(&mut self.log, id, message, accepted);
+                        }
+                    }
+                    Ok(None) => break unfinished = decoder.is_unfinished(),
+                    Err(reason) => return self.dismiss(now, key, reason),
+                }
+            }
+        } else {
             let turn = self.engine.turn_of(now, endpoint);
             if turn != Turn::Yes {
                 return self.put_aside(key, bytes, end, turn);
             }
-            // One that has not said anything has nothing unfinished.
-            let Decoder::Text(decoder) = &mut self.connections[key].decoder else { break false };
-            match decoder.next(&mut bytes, end, max) {
-                Ok(Some(message)) => {
-                    any = true;
-                    if let Some(accepted) = self.engine.input(now, endpoint, message)
-                        && self.log_inputs
-                        && self.log.enabled(Level::Info)
-                    {
-                        let id = self.engine.endpoint(endpoint).map_or(0, |endpoint| endpoint.number);
-                        log_input(&mut self.log, id, message, accepted);
-                    }
-                }
-                Ok(None) => break decoder.is_unfinished(),
-                Err(reason) => return self.dismiss(now, key, reason),
-            }
-        };
+        }
         self.note_end(now, endpoint, any, unfinished, end)
     }
 

@@ -91,7 +91,13 @@ impl Engine {
                 let whole = ring.copy(&reading, prev, COPY, copied);
                 slices.push(copied.get(reading.cursor.offset as usize..).unwrap_or_default()) && whole
             }
-            _ => ring.slices(&reading, &mut slices),
+            _ => {
+                let whole = ring.slices(&reading, &mut slices);
+                if whole && outbox.is_none() && !ring.is_selective(&reading) {
+                    slices.set_complete();
+                }
+                whole
+            }
         };
         if whole
             && (front.is_none() || reading.cursor.offset == 0)
@@ -137,6 +143,31 @@ impl Engine {
         }
         self.caught_up(now, id);
         Progress::Done
+    }
+
+    /// Takes note that all of [complete](Slices::is_complete) slices is written; says whether that can be done so simply.
+    pub fn finish(&mut self, now: Now, id: EndpointId) -> bool {
+        let next = self.log.next();
+        let Some(endpoint) = self.registry.get_mut(id).filter(|endpoint| endpoint.delivery == Delivery::Ready) else {
+            return false;
+        };
+        let until = endpoint.until.min(next);
+        let completed = until.saturating_sub(endpoint.cursor.sequence);
+        if completed == 0 || endpoint.native.as_ref().is_some_and(|native| native.crammed) {
+            return false;
+        }
+        endpoint.cursor = Cursor::at(until);
+        endpoint.upcalls += completed;
+        self.counters.upcalls += completed;
+        if let Some(native) = endpoint.native_mut() {
+            native.prev = until - 1;
+        }
+        if endpoint.slow.is_none() && endpoint.leaving.is_none() {
+            endpoint.delivery = Delivery::CaughtUp;
+        } else {
+            self.caught_up(now, id);
+        }
+        true
     }
 
     /// Everything that was due to an endpoint is written; one that was about to leave leaves.

@@ -36,6 +36,9 @@ impl Oldest {
     }
 }
 
+/// So many bytes of text are kept though nobody reads them any more: a few turns' worth.
+const FORGET: usize = 32 * 1024;
+
 #[derive(Debug)]
 pub(super) struct Log {
     frames: Ring,
@@ -90,22 +93,30 @@ impl Log {
         self.frames.position(cursor)
     }
 
-    /// Appends a record and returns its sequence; evicts the oldest pages if need be, see [`Log::oldest_after`]. Without a
-    /// text, whoever reads the text from here on finds nothing before.
-    pub(super) fn append(&mut self, frame: &[u8], text: Option<&[u8]>, audience: Audience, source: u64) -> u64 {
+    /// Appends a record and returns its sequence; evicts the oldest pages if need be, see [`Log::oldest_after`]. The frame
+    /// is `frame` bytes long, and is written by `fill`. Without a text, whoever reads the text from here on finds nothing
+    /// before.
+    pub(super) fn append(
+        &mut self,
+        frame: usize,
+        fill: impl FnOnce(&mut [u8]),
+        text: Option<&[u8]>,
+        audience: Audience,
+        source: u64,
+    ) -> u64 {
         if text.is_none() {
             while let Some(page) = self.text.evict() {
                 self.allocated -= page.capacity();
             }
         }
-        if self.needs_page(frame.len(), text.map(<[u8]>::len)) {
-            self.add_pages(frame.len(), text.map(<[u8]>::len));
+        if self.needs_page(frame, text.map(<[u8]>::len)) {
+            self.add_pages(frame, text.map(<[u8]>::len));
         }
         match text {
-            Some(text) => drop(self.text.append(text, audience, source)),
+            Some(text) => drop(self.text.append(text.len(), |slot| slot.copy_from_slice(text), audience, source)),
             None => self.text.pass_over(),
         }
-        self.frames.append(frame, audience, source)
+        self.frames.append(frame, fill, audience, source)
     }
 
     /// Whether a record of these sizes makes a page necessary, which may displace others.
@@ -172,6 +183,18 @@ impl Log {
         self.allocated -= page.capacity();
         self.spare = Some(page);
         true
+    }
+
+    /// Gives up the texts, which nobody reads any more, once they are many: the next ones take the same memory, which stays in
+    /// the processor's caches so, and the room is for frames.
+    pub(super) fn forget_texts(&mut self) {
+        if self.text.pages().next_back().is_none_or(|page| page.used() < FORGET) {
+            return;
+        }
+        while let Some(page) = self.text.evict() {
+            self.allocated -= page.capacity();
+            self.spare = Some(page);
+        }
     }
 
     fn add_page(&mut self, rendition: Rendition, capacity: usize) {

@@ -32,7 +32,7 @@ mod types;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::address::{Peer, Transport};
 use crate::wire::format::Fields;
@@ -97,7 +97,10 @@ pub struct Engine {
     /// Since when inputs have been held, and how long they had been before.
     held_since: Option<Time>,
     held: Duration,
-    scratch: (Vec<u8>, Vec<u8>),
+    /// A text on its way to the log.
+    scratch: Vec<u8>,
+    /// The time of day of this turn, also in milliseconds since 1970.
+    stamp: (SystemTime, u64),
     /// Frames on their way to an endpoint that cannot be written as they lie in the log.
     copied: Vec<u8>,
     /// Endpoints whose place in the log is kept until it is known what they speak.
@@ -162,7 +165,8 @@ impl Engine {
             appended: 0,
             held_since: None,
             held: Duration::ZERO,
-            scratch: (Vec::new(), Vec::new()),
+            scratch: Vec::new(),
+            stamp: (SystemTime::UNIX_EPOCH, 0),
         }
     }
 
@@ -215,17 +219,21 @@ impl Engine {
 
     fn append(&mut self, now: Now, input: &Input<'_>) -> Accepted {
         let (source, receives) = input.sender.map_or((NOBODY, false), |(_, number, receives)| (number, receives));
-        let (mut frame, mut text) = std::mem::take(&mut self.scratch);
-        frame.clear();
-        text.clear();
-        self.render(now, input, source, &mut frame, &mut text);
-        let has_text = self.registry.has_text();
-        self.make_room(now, frame.len(), has_text.then_some(text.len()));
+        let &Input { topic, data, .. } = input;
+        let sequence = self.log.next();
+        // Whoever gets everything got the one before; for the others it is changed on the way.
+        let prev = (sequence - 1) as u32;
+        let upcall = Upcall { sequence, source, time: self.milliseconds(now), prev, topic, payload: data };
+        let frame = upcall.size();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let text = self.registry.has_text().then(|| self.render(now, input, &mut scratch));
+        let text_size = text.map(<[u8]>::len);
+        self.make_room(now, frame, text_size);
         let audience = self.settings.audience;
-        let sequence = self.log.append(&frame, has_text.then_some(&text[..]), audience, source);
-        self.appended += frame.len().max(text.len());
-        self.largest = (self.largest.0.max(frame.len()), self.largest.1.max(text.len()));
-        self.scratch = (frame, text);
+        self.log.append(frame, |slot| upcall.fill(slot), text, audience, source);
+        self.appended += frame.max(text_size.unwrap_or(0));
+        self.largest = (self.largest.0.max(frame), self.largest.1.max(text_size.unwrap_or(0)));
+        self.scratch = scratch;
         self.counters.inputs += 1;
         if audience == Audience::Sender {
             if let Some((id, ..)) = input.sender.filter(|_| receives) {
@@ -234,8 +242,12 @@ impl Engine {
             return Accepted { sequence, due: usize::from(receives), others: 0 };
         }
         self.broadcast.get_or_insert(sequence);
+        if !self.registry.has_filtered() {
+            let others = self.registry.receivers() - usize::from(receives);
+            return Accepted { sequence, due: others + usize::from(receives && audience == Audience::All), others };
+        }
         let mut some = Vec::new();
-        self.registry.find(input.topic, &mut some);
+        self.registry.find(topic, &mut some);
         let sender = input.sender.map(|(id, ..)| id);
         let everyone = self.registry.everyone();
         let gets_all = sender.and_then(|id| self.registry.get(id)).is_some_and(Endpoint::gets_everything);
@@ -249,20 +261,29 @@ impl Engine {
         Accepted { sequence, due: others + usize::from(own && audience == Audience::All), others }
     }
 
-    /// An input as it is delivered: as a frame, and as text, if anybody reads that.
-    fn render(&self, now: Now, input: &Input<'_>, source: u64, frame: &mut Vec<u8>, text: &mut Vec<u8>) {
+    /// An input as text endpoints get it.
+    fn render<'a>(&self, now: Now, input: &Input<'a>, scratch: &'a mut Vec<u8>) -> &'a [u8] {
         let &Input { ref origin, topic, data, native, .. } = input;
-        let sequence = self.log.next();
-        let since_1970 = now.wall.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let time = since_1970.as_millis() as u64;
-        // Whoever gets everything got the one before; for the others it is changed on the way.
-        Upcall { sequence, source, time, prev: (sequence - 1) as u32, topic, payload: data }.write(frame);
-        if self.registry.has_text() {
-            self.settings.format.render(&Fields { data, sequence, topic, from: origin, time: now.wall }, text);
-            if native && !text.ends_with(b"\n") {
-                text.push(b'\n');
-            }
+        let ends = !native || data.ends_with(b"\n");
+        if ends && self.settings.format.is_verbatim() {
+            return data;
         }
+        scratch.clear();
+        let sequence = self.log.next();
+        self.settings.format.render(&Fields { data, sequence, topic, from: origin, time: now.wall }, scratch);
+        if native && !scratch.ends_with(b"\n") {
+            scratch.push(b'\n');
+        }
+        scratch
+    }
+
+    /// The time of day in milliseconds since 1970, as it was for the other inputs of the turn.
+    fn milliseconds(&mut self, now: Now) -> u64 {
+        if self.stamp.0 != now.wall {
+            let since_1970 = now.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            self.stamp = (now.wall, since_1970.as_millis() as u64);
+        }
+        self.stamp.1
     }
 
     /// Whose inputs may be handled now.
@@ -286,6 +307,10 @@ impl Engine {
             Intake::Only(only) if only == id => {}
             _ => return Turn::NotNow,
         }
+        if self.registry.get(id).is_none_or(|endpoint| endpoint.slow.is_none() && endpoint.native.is_none()) {
+            // Neither has it ever been slow, nor is it told anything but upcalls.
+            return Turn::Yes;
+        }
         if self.is_crammed(id) || self.park(now, id) { Turn::Parked } else { Turn::Yes }
     }
 
@@ -305,7 +330,9 @@ impl Engine {
     }
 
     fn finish_message(&mut self, id: EndpointId) {
-        if let Some(Unfinished { deadline, .. }) = self.unfinished.remove(&id) {
+        if !self.unfinished.is_empty()
+            && let Some(Unfinished { deadline, .. }) = self.unfinished.remove(&id)
+        {
             self.deadlines.remove(&(deadline, id, Deadline::Message));
         }
     }

@@ -18,6 +18,10 @@ impl Engine {
     /// those who are too far behind. May make endpoints ready again.
     pub fn end_turn(&mut self, now: Now) {
         self.appended = 0;
+        if !self.has_ready() && self.undecided.is_empty() && self.laggards.furthest().is_none() {
+            // Everybody has everything, and nobody can ask for a text again.
+            self.log.forget_texts();
+        }
         self.hurry_undecided();
         while let Some((position, id)) = self.laggards.furthest_behind()
             && (self.log.head() - position > self.settings.max_behind / 2 || self.is_in_danger(id))

@@ -54,6 +54,11 @@ impl Page {
         self.buffer.len()
     }
 
+    /// Bytes of payload.
+    pub(super) fn used(&self) -> usize {
+        self.used
+    }
+
     pub(super) fn first(&self) -> u64 {
         self.first
     }
@@ -63,18 +68,16 @@ impl Page {
         self.first + self.count as u64
     }
 
-    pub(super) fn fits(&self, payload: usize) -> bool {
-        self.used + payload + (self.count + 1) * HEADER <= self.buffer.len()
-    }
-
-    /// Appends a record; the caller has asked whether it [fits](Page::fits).
-    pub(super) fn push(&mut self, payload: &[u8], audience: Audience, source: u64) {
-        let end = self.used + payload.len();
-        self.buffer[self.used..end].copy_from_slice(payload);
+    /// Appends a record of `size` bytes, which `fill` writes where they are to lie; the caller knows that there is room.
+    #[inline]
+    pub(super) fn push(&mut self, size: usize, fill: impl FnOnce(&mut [u8]), audience: Audience, source: u64) {
+        let end = self.used + size;
         let at = self.buffer.len() - (self.count + 1) * HEADER;
-        self.buffer[at..at + 8].copy_from_slice(&source.to_le_bytes());
-        self.buffer[at + 8..at + 12].copy_from_slice(&(end as u32).to_le_bytes());
-        self.buffer[at + 12] = audience as u8;
+        let (payloads, headers) = self.buffer.split_at_mut(at);
+        fill(&mut payloads[self.used..end]);
+        let what = end as u64 | (audience as u64) << 32;
+        headers[..8].copy_from_slice(&source.to_le_bytes());
+        headers[8..HEADER].copy_from_slice(&what.to_le_bytes());
         self.used = end;
         self.count += 1;
     }

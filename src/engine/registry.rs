@@ -237,6 +237,11 @@ impl Registry {
         self.receivers - self.filtered
     }
 
+    /// Whether anybody gets some topics only.
+    pub(super) fn has_filtered(&self) -> bool {
+        self.filtered > 0
+    }
+
     /// Does something with each of those who get everything.
     pub(super) fn for_everyone(&mut self, mut work: impl FnMut(EndpointId, &mut Endpoint)) {
         if self.filtered == 0 {

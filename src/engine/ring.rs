@@ -53,11 +53,13 @@ pub(super) const MAX_SLICES: usize = 16;
 pub struct Slices<'a> {
     slices: [IoSlice<'a>; MAX_SLICES],
     count: usize,
+    /// They are everything that is due.
+    complete: bool,
 }
 
 impl<'a> Slices<'a> {
     pub(super) fn new() -> Slices<'a> {
-        Slices { slices: [IoSlice::new(&[]); MAX_SLICES], count: 0 }
+        Slices { slices: [IoSlice::new(&[]); MAX_SLICES], count: 0, complete: false }
     }
 
     /// Adds a slice; says whether there was room for it.
@@ -69,6 +71,15 @@ impl<'a> Slices<'a> {
         *slot = IoSlice::new(bytes);
         self.count += 1;
         true
+    }
+
+    /// They hold everything that is due to the endpoint: see [`Engine::finish`](super::Engine::finish).
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    pub(super) fn set_complete(&mut self) {
+        self.complete = true;
     }
 
     /// Bytes in all slices together.
@@ -94,11 +105,13 @@ pub(super) struct Ring {
     head: u64,
     /// The last record that is not due to everybody; 0 for none.
     last_selective: u64,
+    /// What is left of the last page, in bytes; none without a page.
+    room: usize,
 }
 
 impl Ring {
     pub(super) fn new() -> Ring {
-        Ring { pages: VecDeque::new(), next: 1, head: 0, last_selective: 0 }
+        Ring { pages: VecDeque::new(), next: 1, head: 0, last_selective: 0, room: 0 }
     }
 
     /// The sequence that the next record gets.
@@ -117,7 +130,7 @@ impl Ring {
     }
 
     /// Its pages, the oldest first.
-    pub(super) fn pages(&self) -> impl ExactSizeIterator<Item = &Page> {
+    pub(super) fn pages(&self) -> impl ExactSizeIterator<Item = &Page> + DoubleEndedIterator {
         self.pages.iter()
     }
 
@@ -131,26 +144,35 @@ impl Ring {
 
     /// Whether the last page has no room for a record of `payload` bytes.
     pub(super) fn needs_page(&self, payload: usize) -> bool {
-        !self.pages.back().is_some_and(|page| page.fits(payload))
+        payload + HEADER > self.room
     }
 
     /// Adds an empty page.
     pub(super) fn add_page(&mut self, page: impl FnOnce(u64, u64) -> Page) {
-        self.pages.push_back(page(self.next, self.head));
+        let page = page(self.next, self.head);
+        self.room = page.capacity();
+        self.pages.push_back(page);
     }
 
     /// Gives up the oldest page.
     pub(super) fn evict(&mut self) -> Option<Page> {
-        self.pages.pop_front()
+        let page = self.pages.pop_front();
+        if self.pages.is_empty() {
+            self.room = 0;
+        }
+        page
     }
 
-    /// Appends a record and returns its sequence; the last page [has room](Ring::needs_page) for it.
-    pub(super) fn append(&mut self, payload: &[u8], audience: Audience, source: u64) -> u64 {
+    /// Appends a record of `size` bytes, which `fill` writes, and returns its sequence; the last page
+    /// [has room](Ring::needs_page) for it.
+    #[inline]
+    pub(super) fn append(&mut self, size: usize, fill: impl FnOnce(&mut [u8]), audience: Audience, source: u64) -> u64 {
         let page = self.pages.back_mut().expect("a page was added where there was none");
-        page.push(payload, audience, source);
+        page.push(size, fill, audience, source);
         let sequence = self.next;
         self.next += 1;
-        self.head += (payload.len() + HEADER) as u64;
+        self.head += (size + HEADER) as u64;
+        self.room -= size + HEADER;
         if audience != Audience::All {
             self.last_selective = sequence;
         }
@@ -166,8 +188,16 @@ impl Ring {
     /// The page that holds record `sequence`; none for the sequence behind the last record.
     fn page(&self, sequence: u64) -> Option<&Page> {
         debug_assert!(sequence >= self.oldest(), "record {sequence} was evicted");
-        let index = self.pages.partition_point(|page| page.next() <= sequence);
-        self.pages.get(index)
+        self.pages.get(self.index(sequence))
+    }
+
+    /// Where the page of record `sequence` stands, or would stand.
+    fn index(&self, sequence: u64) -> usize {
+        match self.pages.back() {
+            // Nearly everybody reads the last page.
+            Some(page) if page.first() <= sequence && sequence < page.next() => self.pages.len() - 1,
+            _ => self.pages.partition_point(|page| page.next() <= sequence),
+        }
     }
 
     /// The payload of record `sequence`.
@@ -189,7 +219,7 @@ impl Ring {
         if self.is_selective(reading) {
             return self.selective_slices(reading, slices);
         }
-        let first = self.pages.partition_point(|page| page.next() <= cursor.sequence);
+        let first = self.index(cursor.sequence);
         let mut skip = cursor.offset as usize;
         self.pages.range(first..).take_while(|page| page.first() < until).all(|page| {
             let from = cursor.sequence.max(page.first());

@@ -114,6 +114,11 @@ impl Format {
         &self.source
     }
 
+    /// Whether the rendition is the message itself.
+    pub fn is_verbatim(&self) -> bool {
+        matches!(self.pieces[..], [Piece::Data])
+    }
+
     /// Appends the rendition to `out`.
     pub fn render<F: fmt::Display>(&self, fields: &Fields<'_, F>, out: &mut Vec<u8>) {
         for piece in &self.pieces {

@@ -13,7 +13,7 @@ fn the_memory_is_bounded_whatever_the_messages_are() {
             let text = has_text.then(|| vec![0; payload]);
             for _ in 0..=3 * SIZE / (payload + HEADER) {
                 let oldest_after = log.oldest_after(payload, text.as_ref().map(Vec::len));
-                log.append(&vec![0; payload], text.as_deref(), Audience::All, 1);
+                log.append(payload, |_| {}, text.as_deref(), Audience::All, 1);
                 assert_eq!(log.oldest().frames, oldest_after.frames);
                 assert!(!has_text || log.oldest() == oldest_after);
             }
@@ -29,23 +29,42 @@ fn the_memory_is_bounded_whatever_the_messages_are() {
 #[test]
 fn a_record_larger_than_the_log_displaces_everything_else() {
     let mut log = Log::new(PAGE);
-    log.append(b"small", Some(b"small"), Audience::All, 1);
-    let sequence = log.append(&vec![1; 2 * PAGE], Some(&vec![1; 2 * PAGE]), Audience::All, 1);
+    log.append(5, |_| {}, Some(b"small"), Audience::All, 1);
+    let sequence = log.append(2 * PAGE, |frame| frame.fill(1), Some(&vec![1; 2 * PAGE]), Audience::All, 1);
     assert_eq!(log.oldest(), Oldest { frames: sequence, text: sequence });
-    log.append(b"small", None, Audience::All, 1);
+    log.append(5, |_| {}, None, Audience::All, 1);
     assert_eq!(log.oldest(), Oldest { frames: sequence + 1, text: sequence + 2 });
 }
 
 #[test]
 fn text_is_kept_from_when_somebody_reads_it() {
     let mut log = Log::new(SIZE);
-    log.append(b"a", None, Audience::All, 1);
-    log.append(b"b", Some(b"text b"), Audience::All, 1);
+    log.append(1, |_| {}, None, Audience::All, 1);
+    log.append(1, |_| {}, Some(b"text b"), Audience::All, 1);
     assert_eq!(log.oldest(), Oldest { frames: 1, text: 2 });
     assert_eq!(log.ring(Rendition::Text).payload(2), Some(&b"text b"[..]));
-    log.append(b"c", None, Audience::All, 1);
+    log.append(1, |_| {}, None, Audience::All, 1);
     assert_eq!(log.oldest(), Oldest { frames: 1, text: 4 });
     log.check_invariants();
+}
+
+#[test]
+fn texts_that_nobody_reads_any_more_give_their_memory_to_the_next() {
+    let mut log = Log::new(SIZE);
+    let append = |log: &mut Log| log.append(1, |_| {}, Some(&[b'x'; 1000]), Audience::All, 1);
+    append(&mut log);
+    log.forget_texts();
+    assert_eq!(log.oldest(), Oldest { frames: 1, text: 1 }, "a few of them may stay");
+    let mut most = 0;
+    for _ in 0..2000 {
+        let sequence = append(&mut log);
+        most = most.max(log.allocated());
+        assert_eq!(log.ring(Rendition::Text).payload(sequence), Some(&[b'x'; 1000][..]));
+        log.forget_texts();
+        log.check_invariants();
+    }
+    assert_eq!(most, 2 * PAGE, "one page of each rendition");
+    assert!(log.oldest().text > 1900 && log.oldest().frames == 1, "{:?}", log.oldest());
 }
 
 proptest! {
@@ -57,7 +76,7 @@ proptest! {
         let mut log = Log::new(SIZE);
         for (frame, text, has_text) in records {
             let expected = log.oldest_after(frame, has_text.then_some(text));
-            let sequence = log.append(&vec![0; frame], has_text.then(|| vec![0; text]).as_deref(), Audience::All, 1);
+            let sequence = log.append(frame, |_| {}, has_text.then(|| vec![0; text]).as_deref(), Audience::All, 1);
             log.check_invariants();
             prop_assert_eq!(log.oldest().frames, expected.frames.min(sequence));
             if has_text {

@@ -8,7 +8,7 @@ fn append(ring: &mut Ring, payload: &[u8], audience: Audience, source: u64) -> u
     if ring.needs_page(payload.len()) {
         ring.add_page(|next, head| Page::new(PAGE, next, head));
     }
-    ring.append(payload, audience, source)
+    ring.append(payload.len(), |slot| slot.copy_from_slice(payload), audience, source)
 }
 
 fn written(log: &Ring, reading: &Reading<'_>) -> Vec<u8> {

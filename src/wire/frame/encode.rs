@@ -1,6 +1,6 @@
 //! Frames → bytes.
 
-use super::{Filters, Frame, HEADER, SEND_OVERHEAD, Send, Upcall, flag, kind};
+use super::{Filters, Frame, HEADER, SEND_OVERHEAD, Send, UPCALL_OVERHEAD, Upcall, flag, kind};
 
 /// Writes a frame's header, and its body by `write`; fills in the length.
 fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, topic: &str, write: impl FnOnce(&mut Vec<u8>)) {
@@ -112,17 +112,33 @@ impl Send<'_> {
 const PREV: std::ops::Range<usize> = 28..32;
 
 impl Upcall<'_> {
+    /// How long the frame is, in bytes.
+    pub fn size(&self) -> usize {
+        UPCALL_OVERHEAD + self.topic.len() + self.payload.len()
+    }
+
     /// Appends the frame to `out`.
     pub fn write(&self, out: &mut Vec<u8>) {
-        let u48 = |out: &mut Vec<u8>, number: u64| out.extend_from_slice(&number.to_be_bytes()[2..]);
-        frame(out, kind::UPCALL, 0, self.topic, |out| {
-            out.extend_from_slice(&self.sequence.to_be_bytes());
-            u48(out, self.source);
-            u48(out, self.time);
-            out.extend_from_slice(&self.prev.to_be_bytes());
-            out.extend_from_slice(self.topic.as_bytes());
-            out.extend_from_slice(self.payload);
-        });
+        let start = out.len();
+        out.resize(start + self.size(), 0);
+        self.fill(&mut out[start..]);
+    }
+
+    /// Writes the frame to `out`, which is as long as its [size](Upcall::size).
+    #[inline]
+    pub fn fill(&self, out: &mut [u8]) {
+        let mut head = [0; UPCALL_OVERHEAD];
+        (head[1], head[3]) = (kind::UPCALL, self.topic.len() as u8);
+        head[4..8].copy_from_slice(&((out.len() - HEADER) as u32).to_be_bytes());
+        head[8..16].copy_from_slice(&self.sequence.to_be_bytes());
+        head[16..22].copy_from_slice(&self.source.to_be_bytes()[2..]);
+        head[22..28].copy_from_slice(&self.time.to_be_bytes()[2..]);
+        head[PREV].copy_from_slice(&self.prev.to_be_bytes());
+        let (front, body) = out.split_at_mut(UPCALL_OVERHEAD);
+        front.copy_from_slice(&head);
+        let (topic, payload) = body.split_at_mut(self.topic.len());
+        topic.copy_from_slice(self.topic.as_bytes());
+        payload.copy_from_slice(self.payload);
     }
 
     /// Changes `prev` in a written frame.
@@ -132,6 +148,6 @@ impl Upcall<'_> {
 
     /// The topic in a written frame.
     pub fn topic_of(frame: &[u8]) -> &[u8] {
-        &frame[super::UPCALL_OVERHEAD..super::UPCALL_OVERHEAD + usize::from(frame[3])]
+        &frame[UPCALL_OVERHEAD..UPCALL_OVERHEAD + usize::from(frame[3])]
     }
 }
