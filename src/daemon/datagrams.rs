@@ -1,5 +1,6 @@
 //! Datagrams come in: judged by the gate, registered, renewed, made inputs; or dropped, and counted.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::admission;
@@ -75,8 +76,11 @@ impl Server {
         let Socket::Datagrams(socket) = &active.socket else { return false };
         // The handling needs all of the server but this.
         let Some(mut inbox) = self.inbox.take() else { return false };
+        let capacity = inbox.capacity();
         let more = match socket.receive(&mut inbox) {
-            Received::Datagrams(_) => {
+            Received::Datagrams(count) => {
+                // Less than there is room for was all there was: the poller says when there is more.
+                active.waiting = count == capacity;
                 for datagram in inbox.iter() {
                     if let Err(dropped) = self.handle_datagram(now, number, &datagram) {
                         self.engine.counters_mut().count_dropped(dropped);
@@ -85,7 +89,7 @@ impl Server {
                         debug!(self.log, listener = name, reason = reason; "dropped a datagram on {name}: {reason}");
                     }
                 }
-                true
+                count == capacity
             }
             Received::Elsewhere(_) => true,
             Received::Drained => {
@@ -129,7 +133,7 @@ impl Server {
             }
             Err((dropped, _)) => return Err(dropped),
         };
-        let registered = self.peers.find(number, &source.name);
+        let mut registered = self.peers.find(number, &source.name);
         if let (Some((_, peer)), PeerAddress::Unix(credentials)) = (registered, source.peer)
             && matches!(peer.route, Route::Unix { uid, .. } if uid != credentials.uid)
         {
@@ -137,9 +141,9 @@ impl Server {
             let endpoint = peer.endpoint;
             self.engine.lost(now, endpoint, Reason::Reset);
             self.see_off(now);
+            registered = None;
         }
         let Some(active) = self.listeners.get(&number) else { return Ok(()) };
-        let registered = self.peers.find(number, &source.name);
         if datagram.bytes.first() == Some(&0) && active.rules.protocol != Protocol::Text {
             return self.native_datagram(now, number, &source, datagram.bytes);
         }
@@ -382,13 +386,13 @@ fn is_ourselves(socket: &Socket, peer: SocketAddr, local: Option<LocalAddress>) 
 }
 
 /// Whom the limits count an address for.
-pub(super) fn limited(name: &PeerName) -> PeerName {
+pub(super) fn limited(name: &PeerName) -> Cow<'_, PeerName> {
     match name {
         PeerName::Inet(SocketAddr::V6(v6)) => {
             let network = v6.ip().to_bits() & !u128::from(u64::MAX);
-            PeerName::Inet(SocketAddr::new(Ipv6Addr::from_bits(network).into(), 0))
+            Cow::Owned(PeerName::Inet(SocketAddr::new(Ipv6Addr::from_bits(network).into(), 0)))
         }
-        PeerName::Inet(SocketAddr::V4(v4)) => PeerName::Inet(SocketAddr::new((*v4.ip()).into(), 0)),
-        unix => unix.clone(),
+        PeerName::Inet(SocketAddr::V4(v4)) => Cow::Owned(PeerName::Inet(SocketAddr::new((*v4.ip()).into(), 0))),
+        unix => Cow::Borrowed(unix),
     }
 }

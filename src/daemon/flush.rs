@@ -21,29 +21,30 @@ pub(super) struct Lingering {
 }
 
 impl Server {
-    /// Writes what is pending, to everyone whose socket may take it; says whether that was anything.
-    pub(super) fn flush(&mut self, now: Now) -> bool {
+    /// Writes what is pending, to everyone whose socket may take it.
+    pub(super) fn flush(&mut self, now: Now) {
         let mut ready = std::mem::take(&mut self.ready);
         self.engine.take_ready(&mut ready);
-        let any = !ready.is_empty();
-        let is_datagram = |id: &mut EndpointId| self.engine.endpoint(*id).is_some_and(|e| e.transport.is_datagram());
-        let mut datagrams: Vec<EndpointId> = ready.extract_if(.., is_datagram).collect();
-        for endpoint in ready.drain(..) {
-            self.write(now, endpoint);
+        // Streams at once; of the others those of one listener together.
+        ready.retain(|id| match self.engine.endpoint(*id) {
+            Some(endpoint) if !endpoint.transport.is_datagram() => {
+                let (tag, watchable) = (endpoint.tag, endpoint.transport == Transport::Tcp);
+                self.write(now, *id, ConnectionKey::from_token(tag), watchable);
+                false
+            }
+            endpoint => endpoint.is_some(),
+        });
+        if !ready.is_empty() {
+            self.post(now, &mut ready);
         }
-        self.post(now, &mut datagrams);
         self.ready = ready;
-        any
     }
 
-    fn write(&mut self, now: Now, id: EndpointId) {
-        let Some(endpoint) = self.engine.endpoint(id) else { return };
-        let key = ConnectionKey::from_token(endpoint.tag);
-        let watchable = endpoint.transport == Transport::Tcp;
+    fn write(&mut self, now: Now, id: EndpointId, key: ConnectionKey, watchable: bool) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         loop {
             let slices = self.engine.slices(id);
-            let pending = slices.bytes();
+            let (pending, complete) = (slices.bytes(), slices.is_complete());
             let sent = if pending == 0 { Sent::Bytes(0) } else { connection.stream.send(&slices) };
             match sent {
                 Sent::Bytes(count) => {
@@ -52,7 +53,8 @@ impl Server {
                         connection.looks = 1;
                         self.next_look.get_or_insert(now.time + super::liveness::PERIOD);
                     }
-                    if self.engine.advance(now, id, count) == Progress::Done {
+                    let all = complete && count == pending && self.engine.finish(now, id);
+                    if all || self.engine.advance(now, id, count) == Progress::Done {
                         if std::mem::take(&mut connection.wants_room) {
                             // It can fail for want of memory only, and then costs an event too many.
                             let _ = self.poller.modify(&connection.stream, key.token(), Interest::Read);

@@ -7,7 +7,7 @@ use super::listening::{Active, Socket};
 use super::peers::{Peer, PeerKey, Route};
 use super::server::Server;
 use crate::engine::{EndpointId, ListenerNumber, Now};
-use crate::net::datagram::{Fate, Stalled, Trouble};
+use crate::net::datagram::{Stalled, Trouble};
 
 /// What UDP carries over IPv4, in bytes (RFC 768, RFC 791).
 const MAX_UDP: usize = 65_507;
@@ -85,7 +85,7 @@ impl Server {
         };
         let peer = key.and_then(|key| self.peers.get_mut(key));
         let Some(Peer { route: Route::Unix { peer, in_flight, .. }, .. }) = peer else { return Ok(()) };
-        flow.look(socket);
+        flow.begin_round();
         flow.grant(socket, peer, in_flight, 1, size)?;
         flow.sent(in_flight, 1, size);
         Ok(())
@@ -102,7 +102,8 @@ impl Server {
         let Some(Active { socket: Socket::Datagrams(socket), .. }) = self.listeners.get(&number) else {
             return group.clear();
         };
-        let mut batch = socket.batch(&mut self.outbox);
+        let mut outbox = std::mem::take(&mut self.outbox);
+        let mut batch = socket.batch(&mut outbox);
         // One that was found to be gone while the letters were written gets none, and has no fate.
         letters.retain(|letter| self.peers.get(letter.peer).is_some());
         for letter in &letters {
@@ -111,7 +112,7 @@ impl Server {
                 batch.push(destination, local, [IoSlice::new(&bytes[letter.bytes.clone()])], None);
             }
         }
-        let fates: Vec<Fate> = batch.send().to_vec();
+        let fates = batch.send();
         let mut troubled: Vec<(EndpointId, Trouble)> = Vec::new();
         for (letter, fate) in letters.iter().zip(fates) {
             let Some(trouble) = fate.trouble else { continue };
@@ -127,6 +128,7 @@ impl Server {
                 }
             }
         }
+        self.outbox = outbox;
         for (id, trouble) in troubled {
             group.retain(|other| *other != id);
             self.hinder(now, number, id, trouble);
@@ -158,10 +160,10 @@ impl Server {
             let Route::Unix { own: own @ Some(_), .. } = &mut peer.route else { return false };
             bytes.clear();
             let Some(letter) = self.engine.datagram(now, id, usize::MAX, &mut bytes) else {
-                self.back_to_the_others(key);
+                self.back_to_the_others(now, key);
                 return true;
             };
-            match own.as_ref().map_or(Ok(()), |own| own.send(&[IoSlice::new(&bytes)])) {
+            match own.as_ref().map_or(Ok(()), |own| own.socket.send(&[IoSlice::new(&bytes)])) {
                 Ok(()) | Err(Trouble::Unreachable(_)) => {}
                 Err(Trouble::TooLarge) => self.engine.oversize(id, letter),
                 Err(Trouble::Gone) => {
@@ -171,6 +173,7 @@ impl Server {
                     return false;
                 }
                 Err(trouble) => {
+                    own.iter_mut().for_each(|own| own.refused = true);
                     self.engine.unsent(id, letter);
                     self.engine.blocked(now, id);
                     if trouble == Trouble::Starved {

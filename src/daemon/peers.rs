@@ -1,6 +1,6 @@
 //! Datagram peers: which endpoint an address is, and how it is written to.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
 use slotmap::{Key, KeyData, SlotMap};
@@ -55,11 +55,21 @@ pub(super) enum Route {
         peer: UnixPeer,
         /// The user who sends from there.
         uid: u32,
-        /// While it is stalled, a socket of its own: what it does not read is charged to that one.
-        own: Option<PeerSocket>,
+        /// While it is stalled, and for a while afterwards, a socket of its own: what it does not read is charged to that one.
+        own: Option<OwnSocket>,
         /// What it may not have read yet of what came over the socket that all share.
         in_flight: InFlight,
     },
+}
+
+/// The sending socket of one peer.
+#[derive(Debug)]
+pub(super) struct OwnSocket {
+    pub(super) socket: PeerSocket,
+    /// It has refused something since it was last looked at.
+    pub(super) refused: bool,
+    /// It will be looked at whether it is still needed.
+    pub(super) returning: bool,
 }
 
 impl Route {
@@ -86,24 +96,24 @@ pub(super) struct Peer {
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     peers: SlotMap<PeerKey, Peer>,
-    names: HashMap<(ListenerNumber, PeerName), PeerKey>,
+    names: BTreeMap<ListenerNumber, HashMap<PeerName, PeerKey>>,
     /// How many speak the native protocol, by listener.
     native: HashMap<ListenerNumber, usize>,
 }
 
 impl Peers {
     pub(super) fn find(&self, listener: ListenerNumber, name: &PeerName) -> Option<(PeerKey, &Peer)> {
-        let key = *self.names.get(&(listener, name.clone()))?;
+        let key = *self.names.get(&listener)?.get(name)?;
         self.peers.get(key).map(|peer| (key, peer))
     }
 
     pub(super) fn insert(&mut self, peer: Peer) -> PeerKey {
-        let name = (peer.listener, peer.name.clone());
+        let (listener, name) = (peer.listener, peer.name.clone());
         if peer.native {
             *self.native.entry(peer.listener).or_default() += 1;
         }
         let key = self.peers.insert(peer);
-        self.names.insert(name, key);
+        self.names.entry(listener).or_default().insert(name, key);
         key
     }
 
@@ -118,10 +128,8 @@ impl Peers {
         let before = std::mem::replace(&mut peer.name, name.clone());
         peer.route = route;
         let listener = peer.listener;
-        if self.names.get(&(listener, before.clone())) == Some(&key) {
-            self.names.remove(&(listener, before));
-        }
-        self.names.insert((listener, name), key);
+        self.forget_name(listener, &before, key);
+        self.names.entry(listener).or_default().insert(name, key);
     }
 
     pub(super) fn get(&self, key: PeerKey) -> Option<&Peer> {
@@ -139,11 +147,18 @@ impl Peers {
             {
                 *count -= 1;
             }
-            let name = (peer.listener, peer.name);
-            // It may have joined again before it was gone.
-            if self.names.get(&name) == Some(&key) {
-                self.names.remove(&name);
-            }
+            self.forget_name(peer.listener, &peer.name, key);
+        }
+    }
+
+    /// A name does not stand for this peer any more. It may stand for another, which has joined since.
+    fn forget_name(&mut self, listener: ListenerNumber, name: &PeerName, key: PeerKey) {
+        let Some(names) = self.names.get_mut(&listener) else { return };
+        if names.get(name) == Some(&key) {
+            names.remove(name);
+        }
+        if names.is_empty() {
+            self.names.remove(&listener);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 
 use super::listening::{Active, Socket};
 use super::log::warning;
-use super::peers::{Peer, PeerKey, Route};
+use super::peers::{OwnSocket, Peer, PeerKey, Route};
 use super::server::Server;
 use crate::engine::{EndpointId, ListenerNumber, Now, Progress};
 use crate::net::datagram::{Fate, PeerSocket, Stalled, Trouble};
@@ -49,11 +49,17 @@ impl Server {
 
     /// One run to each of the group over the socket that they share; those who are done leave the group.
     fn post_round(&mut self, now: Now, number: ListenerNumber, group: &mut Vec<EndpointId>) {
-        self.plan(now, number, group);
+        if group.first().is_some_and(|id| self.is_unix(*id)) {
+            self.plan(now, number, group);
+        } else {
+            self.runs.clear();
+            self.runs.resize(group.len(), (MAX_DATAGRAMS, 0));
+        }
         let Some(Active { socket: Socket::Datagrams(socket), .. }) = self.listeners.get(&number) else {
             return group.clear();
         };
-        let mut batch = socket.batch(&mut self.outbox);
+        let mut outbox = std::mem::take(&mut self.outbox);
+        let mut batch = socket.batch(&mut outbox);
         let mut runs = std::mem::take(&mut self.runs);
         for (id, (count, size)) in group.iter().zip(&mut runs) {
             let key = self.engine.endpoint(*id).map(|endpoint| PeerKey::from_tag(endpoint.tag));
@@ -61,7 +67,7 @@ impl Server {
             let run = if *count > 0 { self.engine.run(*id, MAX_RUN, *count) } else { None };
             match (run, peer) {
                 (Some(run), Some(peer)) => {
-                    *count = run.count;
+                    (*count, *size) = (run.count, run.bytes.len() / run.count);
                     let (destination, local) = peer.route.destination();
                     let segment = u16::try_from(*size).ok().and_then(NonZeroU16::new).filter(|_| *count > 1);
                     batch.push(destination, local, [IoSlice::new(run.bytes)], segment);
@@ -69,8 +75,7 @@ impl Server {
                 _ => *count = 0,
             }
         }
-        let fates: Vec<Fate> = batch.send().to_vec();
-        let mut fates = fates.into_iter();
+        let mut fates = batch.send().iter().copied();
         let mut runs_left = runs.drain(..);
         group.retain(|id| match runs_left.next() {
             Some((count @ 1.., size)) => match fates.next() {
@@ -83,7 +88,7 @@ impl Server {
             }
         });
         drop(runs_left);
-        self.runs = runs;
+        (self.runs, self.outbox) = (runs, outbox);
     }
 
     /// Takes note of what became of a run; says whether the endpoint goes on in this turn.
@@ -130,9 +135,7 @@ impl Server {
         else {
             return;
         };
-        if !socket.address().transport().is_inet() {
-            flow.look(socket);
-        }
+        flow.begin_round();
         let (mut stalled, mut connected) = (Vec::new(), Vec::new());
         group.retain(|id| {
             let run = self.engine.run(*id, MAX_RUN, MAX_DATAGRAMS);
@@ -217,7 +220,8 @@ impl Server {
             let socket = PeerSocket::connect(peer, largest).ok();
             // Connected, it says truly when there is room; unconnected ones do not (unix(7)).
             let watched = |socket: &PeerSocket| self.poller.add(socket, key.token(), Interest::ReadWrite).is_ok();
-            *own = socket.filter(watched);
+            let own_socket = |socket| OwnSocket { socket, refused: true, returning: false };
+            *own = socket.filter(watched).map(own_socket);
             if own.is_some() {
                 let is_native = self.engine.endpoint(id).is_some_and(|endpoint| endpoint.is_native());
                 let posted = if is_native { self.post_native_alone(now, id) } else { self.post_alone(now, id) };
@@ -255,21 +259,35 @@ impl Server {
         peer.is_some_and(|peer| matches!(peer.route, Route::Unix { own: Some(_), .. }))
     }
 
-    /// A peer has got everything: it is served with the others again once it has also read it.
-    pub(super) fn back_to_the_others(&mut self, key: PeerKey) {
-        if let Some(Peer { route: Route::Unix { own, .. }, .. }) = self.peers.get_mut(key)
-            && own.as_ref().is_some_and(PeerSocket::is_drained)
+    /// A peer has got everything, or has read something: if that was all, and its queue is not full again soon, it is served
+    /// with the others. A socket for each burst would cost more than the burst.
+    pub(super) fn back_to_the_others(&mut self, now: Now, key: PeerKey) {
+        if let Some(Peer { route: Route::Unix { own: Some(own), .. }, .. }) = self.peers.get_mut(key)
+            && !std::mem::replace(&mut own.returning, true)
         {
-            *own = None;
+            self.returning.add(now.time, key);
+        }
+    }
+
+    /// A peer has had a sending socket of its own for a while.
+    pub(super) fn may_return(&mut self, now: Now, key: PeerKey) {
+        let Some(Peer { route: Route::Unix { own, .. }, endpoint, .. }) = self.peers.get_mut(key) else { return };
+        let Some(OwnSocket { socket, refused, returning }) = own else { return };
+        *returning = false;
+        // If it has not read everything, the poller says so when it reads on.
+        if socket.is_drained() {
+            // What looked like a full queue may have been the end of the peer.
+            self.engine.writable(*endpoint);
+            if std::mem::take(refused) { self.back_to_the_others(now, key) } else { *own = None }
         }
     }
 
     /// A peer that has a sending socket of its own can take something again.
-    pub(super) fn peer_is_writable(&mut self, key: PeerKey) {
+    pub(super) fn peer_is_writable(&mut self, now: Now, key: PeerKey) {
         if let Some(peer) = self.peers.get(key) {
             self.engine.writable(peer.endpoint);
         }
-        self.back_to_the_others(key);
+        self.back_to_the_others(now, key);
     }
 
     /// Nobody has the socket of a peer any more.
@@ -284,13 +302,22 @@ impl Server {
         loop {
             let Some(peer) = self.peers.get_mut(key) else { return false };
             let Route::Unix { own: own @ Some(_), .. } = &mut peer.route else { return false };
-            let Some(run) = self.engine.run(id, usize::MAX, 1) else {
+            let Some(run) = self.engine.run(id, usize::MAX, MAX_DATAGRAMS) else {
                 self.engine.pass(now, id, 0, true);
                 return true;
             };
-            let sent = own.as_ref().map_or(Ok(()), |own| own.send(&[IoSlice::new(run.bytes)]));
+            let (size, wanted) = (run.bytes.len() / run.count, run.count);
+            let sent = own.as_ref().map_or(Ok(1), |own| own.socket.send_run(run.bytes, size));
             let progress = match sent {
-                Ok(()) => self.engine.pass(now, id, 1, true),
+                Ok(count) if count < wanted => {
+                    // It has no room for the next: asking once more would cost as much as sending it.
+                    own.iter_mut().for_each(|own| own.refused = true);
+                    self.engine.pass(now, id, count, true);
+                    self.engine.blocked(now, id);
+                    self.back_to_the_others(now, key);
+                    return true;
+                }
+                Ok(count) => self.engine.pass(now, id, count, true),
                 Err(Trouble::TooLarge | Trouble::Unreachable(_)) => self.engine.pass(now, id, 1, false),
                 Err(Trouble::Gone) => {
                     // Somebody else may have the name by now: the shared socket finds out.
@@ -298,6 +325,7 @@ impl Server {
                     return false;
                 }
                 Err(Trouble::Full) => {
+                    own.iter_mut().for_each(|own| own.refused = true);
                     self.engine.blocked(now, id);
                     return true;
                 }
@@ -308,7 +336,7 @@ impl Server {
                 }
             };
             if progress == Progress::Done {
-                self.back_to_the_others(key);
+                self.back_to_the_others(now, key);
                 return true;
             }
         }

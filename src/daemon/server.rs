@@ -48,6 +48,9 @@ const CROWDED: Duration = Duration::from_millis(5);
 /// The same, for a peer that has not read for a while.
 const STUCK: Duration = Duration::from_millis(100);
 
+/// For how long a Unix peer whose queue was full must have had room before it shares a socket with the others again.
+const RETURN: Duration = Duration::from_secs(1);
+
 /// When accepting is tried again that found no file descriptor, if none of our own was closed meanwhile.
 const EXHAUSTED: Duration = Duration::from_millis(500);
 
@@ -94,6 +97,7 @@ pub(super) struct Server {
     pub(super) starved: Deadlines<EndpointId>,
     pub(super) crowded: Deadlines<EndpointId>,
     pub(super) stuck: Deadlines<EndpointId>,
+    pub(super) returning: Deadlines<PeerKey>,
     pub(super) dry: Deadlines<ListenerNumber>,
     /// When connections over which something was sent are looked at next.
     pub(super) next_look: Option<Time>,
@@ -174,6 +178,7 @@ impl Server {
             starved: Deadlines::new(STARVED),
             crowded: Deadlines::new(CROWDED),
             stuck: Deadlines::new(STUCK),
+            returning: Deadlines::new(RETURN),
             dry: Deadlines::new(STARVED),
             next_look: None,
             door: Deadlines::new(super::door::PATIENCE),
@@ -259,7 +264,7 @@ impl Server {
             }
             let now = self.clock.now();
             for readiness in events.drain(..) {
-                self.happened(readiness);
+                self.happened(now, readiness);
             }
             self.turn(now);
             self.notify(now);
@@ -270,7 +275,7 @@ impl Server {
         }
     }
 
-    fn happened(&mut self, readiness: Readiness) {
+    fn happened(&mut self, now: Now, readiness: Readiness) {
         let Readiness { token, readable, hangup, writable } = readiness;
         if token == SIGNALS {
             for request in self.signals.take() {
@@ -283,7 +288,7 @@ impl Server {
         } else if token == ALARM {
             self.alarm.went_off();
         } else if let Some(peer) = PeerKey::from_token(token) {
-            self.peer_is_writable(peer);
+            self.peer_is_writable(now, peer);
         } else if let Ok(number) = ListenerNumber::try_from(token) {
             if writable {
                 self.port_is_writable(number);
@@ -312,10 +317,10 @@ impl Server {
         self.look_after(now);
         // The end of a turn may tell endpoints to leave, who then have a farewell to be written.
         loop {
-            let any = self.flush(now);
+            self.flush(now);
             self.engine.end_turn(now);
             self.see_off(now);
-            if !any && !self.engine.has_ready() {
+            if !self.engine.has_ready() {
                 break;
             }
         }
@@ -337,6 +342,9 @@ impl Server {
             if let Some(active) = self.listeners.get_mut(&number) {
                 active.waiting = true;
             }
+        }
+        while let Some(peer) = self.returning.pop(now.time) {
+            self.may_return(now, peer);
         }
         while let Some(lingering) = self.lingering.pop(now.time) {
             self.stop_lingering(now, lingering);
@@ -371,6 +379,7 @@ impl Server {
             self.starved.next(),
             self.crowded.next(),
             self.stuck.next(),
+            self.returning.next(),
             self.dry.next(),
             self.next_look,
             self.door.next(),

@@ -18,7 +18,7 @@ impl Engine {
     /// those who are too far behind. May make endpoints ready again.
     pub fn end_turn(&mut self, now: Now) {
         self.appended = 0;
-        if !self.has_ready() && self.undecided.is_empty() && self.laggards.furthest().is_none() {
+        if !self.has_ready() && self.undecided.front().is_none() && self.laggards.furthest().is_none() {
             // Everybody has everything, and nobody can ask for a text again.
             self.log.forget_texts();
         }

@@ -61,7 +61,7 @@ impl Scene {
     /// A round for one peer: how many went, of those it was granted.
     fn round(&mut self, to: &mut Peer, wanted: usize, size: usize) -> Result<(usize, Option<Trouble>), Stalled> {
         let Scene { ours, flow, outbox, .. } = self;
-        flow.look(ours);
+        flow.begin_round();
         let granted = flow.grant(ours, &to.peer, &mut to.in_flight, wanted, size)?;
         let bytes = vec![b'x'; size * granted];
         let mut batch = ours.batch(outbox);

@@ -81,6 +81,13 @@ pub(super) fn set_udp_options(socket: &Socket, ip: IpAddr, dual_stack: bool) -> 
     if ip.is_ipv4() || dual_stack {
         sys::set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)?;
     }
+    // One that was handed over may have it: an error would end a batch before everything there is, and nobody would say so.
+    if ip.is_ipv4() || dual_stack {
+        sys::set_option(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 0)?;
+    }
+    if ip.is_ipv6() {
+        sys::set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 0)?;
+    }
     mark(socket, ip.is_ipv4() || dual_stack, ip.is_ipv6())?;
     Ok((kind, space(size_of::<libc::c_int>()) + if wildcard { info } else { 0 }))
 }

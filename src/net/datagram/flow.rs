@@ -56,6 +56,8 @@ pub struct FlowControl {
     granted: usize,
     /// The socket was found full, and half of its buffer has not been free since.
     full: bool,
+    /// That was in this round.
+    looked: bool,
     diagnosis: Option<Diagnosis>,
     /// The kernel cannot be asked.
     blind: bool,
@@ -93,8 +95,17 @@ impl InFlight {
 }
 
 impl FlowControl {
-    /// Looks how much is unread of everybody's. To be done before each round of sending.
+    /// A round of sending begins: what was found out in the last one may not hold any more.
+    pub fn begin_round(&mut self) {
+        self.looked = false;
+        if let Some(queues) = &mut self.queues {
+            queues.is_new = false;
+        }
+    }
+
+    /// Looks how much is unread of everybody's.
     pub fn look(&mut self, socket: &DatagramSocket) {
+        self.looked = true;
         // It cannot fail on a socket; if it did, nobody would be known to have read anything.
         let Ok(kept) = socket.kept() else { return };
         (self.sending, self.send_buffer, self.granted) = (kept.sending, kept.send_buffer, 0);
@@ -102,9 +113,6 @@ impl FlowControl {
             self.epoch += 1;
         }
         self.full &= self.sending >= self.send_buffer / 2;
-        if let Some(queues) = &mut self.queues {
-            queues.is_new = false;
-        }
     }
 
     /// A datagram found no room: what is unread of everybody's if that is why, once until half of the buffer has been free.
@@ -122,8 +130,18 @@ impl FlowControl {
         wanted: usize,
         size: usize,
     ) -> Result<usize, Stalled> {
+        if self.send_buffer == 0 {
+            // Somebody else may have sent over a socket that was handed over.
+            self.look(socket);
+        }
         self.update(in_flight);
         let mut allowance = self.allowance(in_flight, size);
+        // Not before half of the credit is used: most peers have long read everything by then.
+        if !self.looked && (allowance < wanted || in_flight.bytes > self.credit() / 2) {
+            self.look(socket);
+            self.update(in_flight);
+            allowance = self.allowance(in_flight, size);
+        }
         if allowance == 0 {
             self.ask(socket, peer).inspect_err(|_| in_flight.refusals = in_flight.refusals.saturating_add(1))?;
             in_flight.bytes = 0;
@@ -141,19 +159,24 @@ impl FlowControl {
         }
         // While half of the buffer is left. Then whoever has something unread gets nothing more, so that what is left
         // serves many, however many have used up their credit.
-        let credit = if self.sending.saturating_add(self.granted) < self.send_buffer / 2 {
-            (self.send_buffer / CREDITS).clamp(LEAST_CREDIT, MOST_CREDIT)
-        } else {
-            0
-        };
+        let credit = if self.charged() < self.send_buffer / 2 { self.credit() } else { 0 };
         let datagrams = credit.saturating_sub(in_flight.bytes) / charge(size);
         if in_flight.bytes == 0 { datagrams.max(1) } else { datagrams }
+    }
+
+    fn credit(&self) -> usize {
+        (self.send_buffer / CREDITS).clamp(LEAST_CREDIT, MOST_CREDIT)
+    }
+
+    /// What is charged for everybody at most.
+    fn charged(&self) -> usize {
+        self.sending.saturating_add(self.granted)
     }
 
     fn update(&self, in_flight: &mut InFlight) {
         if in_flight.epoch != Some(self.epoch) {
             // A newcomer may have been here before, and have left something unread then.
-            let unknown = in_flight.epoch.is_none() && self.sending > 0;
+            let unknown = in_flight.epoch.is_none() && self.charged() > 0;
             let bytes = if unknown { usize::MAX } else { 0 };
             *in_flight = InFlight { epoch: Some(self.epoch), bytes, ..*in_flight };
         }

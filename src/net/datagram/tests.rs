@@ -188,12 +188,30 @@ fn a_run_that_finds_no_more_room_says_how_far_it_came() {
 }
 
 #[test]
+fn a_run_over_a_socket_of_its_own_says_how_far_it_came_too() {
+    let (peer, name) = unix("own-run-peer");
+    let own = PeerSocket::connect(&name, 100).unwrap();
+    let mut inbox = Inbox::new(4096, 4);
+    assert_eq!(own.send_run(b"abcdefgh", 4), Ok(2));
+    assert_eq!(own.send_run(b"one", 4), Ok(1));
+    let bytes = vec![7; 4000];
+    let count = own.send_run(&bytes, 1).unwrap();
+    assert!((1..4000).contains(&count), "{count}");
+    assert_eq!(own.send_run(&bytes, 1), Err(Trouble::Full));
+    assert!(matches!(peer.receive(&mut inbox), Received::Datagrams(all) if all == count + 3));
+    let texts: Vec<Vec<u8>> = inbox.iter().take(4).map(|datagram| datagram.bytes.to_vec()).collect();
+    assert_eq!(texts, [&b"abcd"[..], b"efgh", b"one", &[7]]);
+    drop(peer);
+    assert_eq!(own.send_run(b"abcdefgh", 4), Err(Trouble::Gone));
+}
+
+#[test]
 fn where_the_kernel_does_not_say_who_has_read_nobody_is_held_back() {
     let (ours, _) = unix("blind-ours");
     let (_theirs, peer) = unix("blind-peer");
     let (mut flow, mut in_flight) = (FlowControl::default(), InFlight::default());
     let grant = |flow: &mut FlowControl, in_flight: &mut InFlight| {
-        flow.look(&ours);
+        flow.begin_round();
         let granted = flow.grant(&ours, &peer, in_flight, 1, 60 << 10)?;
         let mut outbox = Outbox::new();
         let mut batch = ours.batch(&mut outbox);

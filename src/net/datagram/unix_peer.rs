@@ -143,6 +143,20 @@ impl PeerSocket {
         sys::unsent(self).is_ok_and(|bytes| bytes == 0)
     }
 
+    /// Sends a run of datagrams of `size` bytes each: how many went, or what is wrong with the first.
+    pub fn send_run(&self, run: &[u8], size: usize) -> Result<usize, Trouble> {
+        if run.len() <= size {
+            return self.send(&[IoSlice::new(run)]).map(|()| 1);
+        }
+        loop {
+            return match sys::send::send_run(&self.socket, run, size).map_err(|error| error.raw_os_error()) {
+                Ok(count) => Ok(count),
+                Err(Some(libc::EINTR)) => continue,
+                Err(errno) => Err(Trouble::of_unix(errno.unwrap_or(libc::EINVAL))),
+            };
+        }
+    }
+
     /// Sends one datagram that is made of these slices.
     pub fn send(&self, slices: &[IoSlice<'_>]) -> Result<(), Trouble> {
         loop {

@@ -72,6 +72,24 @@ pub(in crate::net) fn bytes_of<'d>(slice: &IoSlice<'d>) -> &'d [u8] {
     unsafe { std::slice::from_raw_parts(slice.as_ptr(), slice.len()) }
 }
 
+/// Sends datagrams of `size` bytes each, but for the last, over a connected socket, until one fails: how many went.
+pub(in crate::net) fn send_run(socket: impl AsFd, run: &[u8], size: usize) -> io::Result<usize> {
+    let mut parts: Vec<IoSlice<'_>> = run.chunks(size).map(IoSlice::new).collect();
+    let header = |part: &mut IoSlice<'_>| {
+        // SAFETY: this is a plain C structure, for which all zeros is a value.
+        let mut header: libc::mmsghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+        (header.msg_hdr.msg_iov, header.msg_hdr.msg_iovlen) = ((&raw mut *part).cast(), 1);
+        header
+    };
+    let mut headers: Vec<libc::mmsghdr> = parts.iter_mut().map(header).collect();
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the pointer and the count are those of the vector. Each header points to one part (an IoSlice is an iovec, by
+    // its documentation), all of which live until the end of the function; the kernel only reads them.
+    let result = unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), headers.len() as libc::c_uint, flags as _) };
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
 /// Sends one datagram over a connected socket.
 pub(in crate::net) fn send(socket: impl AsFd, parts: &[IoSlice<'_>]) -> io::Result<()> {
     // SAFETY: this is a plain C structure, for which all zeros is a value.
