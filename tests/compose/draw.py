@@ -76,6 +76,8 @@ def differs(path, capture):
     except (OSError, subprocess.CalledProcessError) as error:
         return str(error)
     drawn = re.findall(r'<g><text class="(\w+)"[^>]*>(.*?)</text><line class="\w+" x1="(\d+)"', shipped)
+    if not rows:
+        return f"{capture} has nothing of it"
     drawn = [(x == str(LEFT), kind, unescape(label)) for kind, label, x in drawn]
     if picture(drawn) != shipped:
         return "it is not as draw.py draws"

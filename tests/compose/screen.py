@@ -76,6 +76,7 @@ class Terminal:
 
     def __init__(self, folder, start):
         self.screen, self.mark, self.loose = Screen(), 0, False  # mark: the first line that has not been looked at
+        self.command = ""
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.chdir(folder)
@@ -91,15 +92,17 @@ class Terminal:
                 time.sleep(seconds)
 
     def lines(self):
-        """What has not been looked at, but for a prompt at the end; and whether that is the shell's."""
+        """What has not been looked at, but for a prompt at the end; and that prompt."""
         # The terminal echoes ^C, and what comes then stands behind it.
         lines = [re.sub(r"\^[CD]", "", line).rstrip() for line in self.screen.lines[self.mark :]]
         while lines and not lines[-1]:
             lines.pop()
-        at_shell = bool(lines) and lines[-1] == "$"
-        if lines and lines[-1] in ("$", ">"):
-            lines.pop()
-        return lines, at_shell
+        prompt = lines.pop() if lines and lines[-1] in ("$", ">") else ""
+        return lines, prompt
+
+    def is_raw(self):
+        """Whether a program, not the shell, has taken the terminal over, as docker does for what runs in a container."""
+        return os.tcgetpgrp(self.fd) != self.pid and not termios.tcgetattr(self.fd)[3] & termios.ICANON
 
     def type(self, text):
         os.write(self.fd, text.encode())
