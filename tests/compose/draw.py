@@ -26,7 +26,7 @@ def packets(capture):
     rows = [line.split(";") for line in out.splitlines()]
     for number, (source, flags, sequence, acknowledged, length, *payload) in enumerate(rows):
         data = bytes.fromhex(payload[0] or payload[1]).decode(errors="replace")
-        text = re.sub(r"(?<= )[0-9a-f]{16}", "‹cookie›", data).replace("\n", "⏎").rstrip(" ")
+        text = re.sub(r"(?<= )[0-9a-f]{16}", "‹cookie›", re.sub(" {3,}", " ··· ", data)).replace("\n", "⏎")
         own = source == CLIENT
         if flags:
             label = ", ".join(name for bit, name in FLAGS if int(flags, 16) & bit) + f"   seq {sequence} ack {acknowledged}"
