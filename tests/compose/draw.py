@@ -29,13 +29,13 @@ def packets(capture):
         text = re.sub(r"(?<= )[0-9a-f]{16}", "‹cookie›", re.sub(" {3,}", " ··· ", data)).replace("\n", "⏎")
         own = source == CLIENT
         if flags:
-            label = ", ".join(name for bit, name in FLAGS if int(flags, 16) & bit) + f"   seq {sequence} ack {acknowledged}"
+            label = ", ".join(name for bit, name in FLAGS if int(flags, 16) & bit) + f" · seq {sequence} ack {acknowledged}"
             alone = int(flags, 16) == 0x10 and length == "0" and number not in (2, len(rows) - 1)
             kind = "ack" if alone else "rest"
         else:
             label, kind = "", "rest"
         if data:
-            label = f"{label}   {len(data)} B  {text}".strip()
+            label = f"{label} · {len(data)} B: {text}".removeprefix(" · ")
             if not text.startswith(("join", "bye")):
                 kind = "input" if own else "upcall"
         if not flags and text.startswith("join") and (own, kind, label) in result:
@@ -64,6 +64,7 @@ def picture(rows):
             f'<g><text class="{kind}" x="320" y="{y}">{escape(label)}</text>'
             f'<line class="{kind}" x1="{begin}" y1="{y + 5}" x2="{end}" y2="{y + 11}"/>'
             f'<path class="{kind}" d="M{end} {y + 11}l{back} -5v9z"/></g>'
+            f'<text x="{LEFT // 2}" y="{y + 8}">{number + 1}</text>'
         )
     return "\n".join([*lines, "</svg>", ""])
 
