@@ -1,0 +1,152 @@
+//! An engine with endpoints that always read, and the turns that the daemon would make of it, without sockets.
+
+use std::hint::black_box;
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use upcalld::address::{Peer, Transport};
+use upcalld::engine::{
+    Audience, EndpointId, Engine, Entropy, Event, Now, Opening, Patience, Policy, Progress, Registration, Settings,
+    Terms, Time,
+};
+use upcalld::wire::format::Format;
+use upcalld::wire::frame::Hello;
+
+/// 64 bytes.
+pub(crate) const MESSAGE: &[u8; 64] = b"a message of 64 bytes, that a line feed ends like most of them.\n";
+
+/// The largest message, in bytes: what the daemon has as its default.
+pub(crate) const MAX_MESSAGE: usize = 60 << 10;
+
+/// So many datagrams, and bytes, are sent at once.
+const RUN: (usize, usize) = (64, 65_000);
+
+/// An engine and its endpoints.
+pub(crate) struct World {
+    pub(crate) engine: Engine,
+    pub(crate) now: Now,
+    ready: Vec<EndpointId>,
+    /// Endpoints that have left.
+    pub(crate) left: u64,
+}
+
+impl World {
+    /// Nobody is there yet. The log is small, so that it is soon full and pages are used again.
+    pub(crate) fn new(format: &str) -> io::Result<World> {
+        let settings = Settings {
+            format: Format::parse(format).map_err(|error| io::Error::other(error.to_string()))?,
+            audience: Audience::All,
+            max_endpoints: 20_000,
+            lease: Duration::from_secs(120),
+            max_message: MAX_MESSAGE,
+            session_ttl: Duration::from_secs(300),
+            message_timeout: Some(Duration::from_secs(30)),
+            max_behind: 1 << 20,
+            patience: Patience::Limited(Duration::from_secs(1)),
+            policy: Policy::Disconnect,
+            farewell: Duration::from_secs(5),
+        };
+        Ok(World {
+            engine: Engine::new(settings, 2 << 20, Entropy::seeded(1)),
+            now: Now { time: Time(0), boot: Time(0), wall: SystemTime::UNIX_EPOCH },
+            ready: Vec::new(),
+            left: 0,
+        })
+    }
+
+    /// Registers somebody who speaks text.
+    pub(crate) fn text(&mut self, transport: Transport, receives: bool) -> io::Result<EndpointId> {
+        self.register(Opening::Text, transport, receives)
+    }
+
+    /// Registers somebody on a stream who speaks native and gets what passes these filters, or everything.
+    pub(crate) fn native(&mut self, filters: &[&str]) -> io::Result<EndpointId> {
+        let id = self.register(Opening::Undecided, Transport::Tcp, true)?;
+        self.engine.speaks_native(self.now, id);
+        let hello = Hello { filters: filters.to_vec(), ..Hello::new(1) };
+        let terms = Terms { sends: true, receives: true, history: false, max_sessions: None };
+        let refused = |error| io::Error::other(format!("not welcome: {error:?}"));
+        self.engine.hello(self.now, id, &hello, terms).map_err(refused)?;
+        Ok(id)
+    }
+
+    fn register(&mut self, opening: Opening, transport: Transport, receives: bool) -> io::Result<EndpointId> {
+        let who = Registration {
+            opening,
+            tag: 1,
+            listener: 1,
+            transport,
+            peer: peer(),
+            receives,
+            max_per_listener: None,
+            max_per_source: None,
+        };
+        let refused = |refusal| io::Error::other(format!("not registered: {refusal:?}"));
+        self.engine.register(self.now, who).map_err(refused)
+    }
+
+    /// The end of a turn: what is due by now, all writes, and what has happened.
+    pub(crate) fn turn(&mut self) {
+        self.engine.expire(self.now);
+        loop {
+            let mut ready = std::mem::take(&mut self.ready);
+            self.engine.take_ready(&mut ready);
+            let any = !ready.is_empty();
+            for id in ready.drain(..) {
+                self.write(id);
+            }
+            self.ready = ready;
+            self.engine.end_turn(self.now);
+            while let Some(event) = self.engine.next_event() {
+                self.left += u64::from(matches!(event, Event::Left { .. }));
+            }
+            if !any && !self.engine.has_ready() {
+                break;
+            }
+        }
+        black_box((self.engine.deadline(), self.engine.lease_deadline(), self.engine.intake()));
+    }
+
+    /// Writes all that is due to an endpoint, as the daemon's `flush` and `post` do.
+    fn write(&mut self, id: EndpointId) {
+        let (now, (count, bytes)) = (self.now, RUN);
+        let Some(endpoint) = self.engine.endpoint(id) else { return };
+        if endpoint.transport.is_datagram() {
+            while let Some(run) = self.engine.run(id, bytes, count) {
+                let count = black_box(run).count;
+                if self.engine.pass(now, id, count, true) == Progress::Done {
+                    return;
+                }
+            }
+            self.engine.pass(now, id, 0, true);
+            return;
+        }
+        loop {
+            let slices = self.engine.slices(id);
+            let pending = black_box(&slices).bytes();
+            if self.engine.advance(now, id, pending) == Progress::Done {
+                return;
+            }
+        }
+    }
+
+    /// The sockets of all who have something to write are full.
+    pub(crate) fn block(&mut self) {
+        let mut ready = std::mem::take(&mut self.ready);
+        self.engine.take_ready(&mut ready);
+        ready.drain(..).for_each(|id| self.engine.blocked(self.now, id));
+        self.ready = ready;
+        self.engine.end_turn(self.now);
+    }
+
+    /// Time passes.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let Now { time: monotonic, boot, wall } = self.now;
+        self.now = Now { time: monotonic + time, boot: boot + time, wall: wall + time };
+    }
+}
+
+/// Where everybody comes from.
+pub(crate) fn peer() -> Peer {
+    Peer::inet(([127, 0, 0, 1], 1).into())
+}
