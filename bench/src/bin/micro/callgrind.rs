@@ -66,8 +66,6 @@ fn count_one(name: &str) -> io::Result<f64> {
     let mut valgrind = Command::new("valgrind");
     valgrind.args(["--tool=callgrind", "--collect-atstart=no", "--toggle-collect=*upcall_micro_counted*"]);
     valgrind.arg(format!("--callgrind-out-file={}", file.display()));
-    // What changes malloc, or the search for libraries, is not the program's.
-    valgrind.env_clear().envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "HOME"));
     let output = valgrind.arg(std::env::current_exe()?).args(["run", name]).output()?;
     let units: Option<u64> = String::from_utf8_lossy(&output.stdout).trim().parse().ok();
     let Some(units) = units.filter(|units| *units > 0 && output.status.success()) else {

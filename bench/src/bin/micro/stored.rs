@@ -31,9 +31,8 @@ impl Stored {
 
     /// What is kept.
     pub(crate) fn read() -> io::Result<Stored> {
-        let wrong = |error: &dyn std::fmt::Display| {
-            io::Error::other(format!("{FILE}: {error}; --update writes it anew"))
-        };
+        let wrong =
+            |error: &dyn std::fmt::Display| io::Error::other(format!("{FILE}: {error}; --update writes it anew"));
         let text = std::fs::read_to_string(path()).map_err(|error| wrong(&error))?;
         serde_json::from_str(&text).map_err(|error| wrong(&error))
     }

@@ -16,7 +16,8 @@ const ELSEWHERE: f64 = 2.0;
 /// One unit may cost so much more with ten times as many endpoints: a tree of deadlines is a level or two higher.
 const GROWTH: f64 = 1.25;
 
-const RENEW: &str = "if that is as it has to be: cargo run --release --locked --manifest-path bench/Cargo.toml --bin micro -- --update";
+const RENEW: &str =
+    "if that is as it has to be: cargo run --release --locked --manifest-path bench/Cargo.toml --bin micro -- --update";
 
 /// Everything that is found of one run.
 #[derive(Debug, Default)]
@@ -45,7 +46,9 @@ impl Verdict {
             };
             match stored.instructions.get(&name) {
                 Some(&before) => verdict.compare(case, count, before, same),
-                None => verdict.fail(format_args!("{name}: nothing is stored for it in {}; {RENEW}", crate::stored::FILE)),
+                None => {
+                    verdict.fail(format_args!("{name}: nothing is stored for it in {}; {RENEW}", crate::stored::FILE))
+                }
             }
             if let Some((few, of_few)) = fewer.filter(|(few, _)| few.what == case.what) {
                 verdict.compare_growth(few, of_few, case, count);
@@ -123,7 +126,8 @@ mod tests {
 
     /// What is found where `stored` and `counted` are the counts of the first two cases that differ in endpoints only.
     fn verdict(stored: [f64; 2], counted: [f64; 2], machine: &str) -> Verdict {
-        let cases: Vec<Case> = crate::cases::all().into_iter().filter(|case| case.endpoints.is_some()).take(2).collect();
+        let cases: Vec<Case> =
+            crate::cases::all().into_iter().filter(|case| case.endpoints.is_some()).take(2).collect();
         let counts = |of: [f64; 2]| cases.iter().map(Case::name).zip(of).collect();
         let stored = Stored { machine: "here".into(), instructions: counts(stored) };
         Verdict::of(&stored, machine, &cases, &counts(counted))
