@@ -123,8 +123,9 @@ impl World {
         }
         loop {
             let slices = self.engine.slices(id);
-            let pending = black_box(&slices).bytes();
-            if self.engine.advance(now, id, pending) == Progress::Done {
+            let (pending, complete) = (black_box(&slices).bytes(), slices.is_complete());
+            let all = complete && self.engine.finish(now, id);
+            if all || self.engine.advance(now, id, pending) == Progress::Done {
                 return;
             }
         }
