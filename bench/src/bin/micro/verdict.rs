@@ -7,7 +7,7 @@ use crate::cases::Case;
 use crate::stored::Stored;
 
 /// A case may cost so much more than what is stored for it; less, too, before it is said that the store wants renewing. Two
-/// runs of one build differ by a thousandth, if at all.
+/// runs of one build differ by a thousandth, if at all, by the seeds of hash tables.
 const TOLERANCE: f64 = 1.03;
 
 /// The same where the counts that are stored come from another compiler, C library or processor, which may well cost
