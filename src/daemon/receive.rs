@@ -156,7 +156,7 @@ impl Server {
                 return self.dismiss(now, key, reason);
             } else {
                 connection.decoder = Decoder::Text(text::Decoder::new(framing));
-                self.engine.speaks_text(endpoint);
+                self.engine.speaks_text(now, endpoint);
             }
         }
         match self.connections[key].decoder {

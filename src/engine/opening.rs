@@ -113,15 +113,15 @@ impl Engine {
     pub(super) fn end_silences(&mut self, now: Now) {
         let unheld = self.unheld(now.time);
         while let Some((_, id)) = self.undecided.front().filter(|(until, _)| *until <= unheld) {
-            self.speaks_text(id);
+            self.speaks_text(now, id);
         }
         while let Some((_, id)) = self.greeting.front().filter(|(until, _)| *until <= unheld) {
             self.leave(now, id, Reason::Silent);
         }
     }
 
-    /// An endpoint has begun to speak text.
-    pub fn speaks_text(&mut self, id: EndpointId) {
+    /// An endpoint has begun to speak text. What was said while that was not known is nothing that it is behind with.
+    pub fn speaks_text(&mut self, now: Now, id: EndpointId) {
         if !matches!(self.registry.get(id).map(|endpoint| &endpoint.speech), Some(Speech::Undecided)) {
             return;
         }
@@ -130,7 +130,11 @@ impl Engine {
             && endpoint.delivery == Delivery::Undecided
         {
             endpoint.delivery = Delivery::Ready;
+            let place = endpoint.cursor;
             self.ready.push(id);
+            if self.log.head() - self.log.position(place) > self.settings.max_behind / 4 {
+                self.catch_up(now, id);
+            }
         }
         self.tidy_awaited();
     }
@@ -167,13 +171,13 @@ impl Engine {
         self.leave(now, id, reason);
     }
 
-    /// Nobody may hold a place in the log for long that others need: who is still undecided then gets text.
-    pub(super) fn hurry_undecided(&mut self) {
-        while let Some((place, id)) = self.first_undecided()
-            && (self.log.head() - self.log.position(super::Cursor::at(place)) > self.settings.max_behind / 4
-                || self.is_in_danger(id))
+    /// Nobody may hold a place in the log that is about to be displaced: who is still undecided then gets text. What it has
+    /// said may be waiting to be read, so it is not for being behind that it is decided on.
+    pub(super) fn hurry_undecided(&mut self, now: Now) {
+        while let Some((_, id)) = self.first_undecided()
+            && self.is_in_danger(id)
         {
-            self.speaks_text(id);
+            self.speaks_text(now, id);
         }
     }
 

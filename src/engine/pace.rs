@@ -22,7 +22,7 @@ impl Engine {
             // Everybody has everything, and nobody can ask for a text again.
             self.log.forget_texts();
         }
-        self.hurry_undecided();
+        self.hurry_undecided(now);
         while let Some((position, id)) = self.laggards.furthest_behind()
             && (self.log.head() - position > self.settings.max_behind / 2 || self.is_in_danger(id))
         {

@@ -188,7 +188,7 @@ fn a_listener_for_input_sends_text_clients_nothing() {
     let id = bench.connect(Opening::Undecided, Transport::Tcp, false);
     let _reader = bench.connect(Opening::Text, Transport::Tcp, true);
     bench.say("", b"secret");
-    bench.engine.speaks_text(id);
+    bench.engine.speaks_text(bench.now, id);
     assert_eq!(bench.read(id), b"");
 }
 

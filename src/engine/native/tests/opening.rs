@@ -55,3 +55,36 @@ fn who_came_first_is_decided_on_first() {
     assert!(bench.engine.speaks_native(bench.now, second));
     assert_eq!(bench.engine.deadline(), Some(Time(0) + Duration::from_secs(11)), "its HELLO");
 }
+
+#[test]
+fn whose_hello_waits_behind_many_inputs_has_its_place() {
+    let mut bench = Bench::new(settings());
+    let id = bench.connect(Opening::Undecided, Transport::Tcp, true);
+    for _ in 0..30 {
+        bench.say("", &[b'x'; 10_000]);
+        bench.end_turn();
+    }
+    assert!(bench.engine.speaks_native(bench.now, id), "it said so at once, but was not read before the others");
+    let welcome = bench.engine.hello(bench.now, id, &Hello::new(1), BOTH).unwrap();
+    assert_eq!(welcome.start, 1, "its place is that of the accept");
+    bench.end_turn();
+    assert!(bench.read(id).len() > 300_000);
+}
+
+#[test]
+fn who_turns_out_to_speak_text_far_behind_is_neither_waited_for_nor_cut_off() {
+    let mut bench = Bench::new(Settings { patience: Patience::Limited(Duration::from_secs(60)), ..settings() });
+    let id = bench.connect(Opening::Undecided, Transport::Tcp, true);
+    for _ in 0..30 {
+        bench.say("", &[b'x'; 10_000]);
+        bench.end_turn();
+    }
+    bench.later(Duration::from_millis(1_001));
+    assert!(bench.ready(id), "silence decided");
+    bench.engine.blocked(bench.now, id);
+    bench.end_turn();
+    assert_eq!(bench.engine.intake(), Intake::Open);
+    bench.engine.writable(id);
+    assert_eq!(bench.read(id).len(), 30 * 10_001);
+    assert_eq!(bench.engine.endpoint(id).map(|endpoint| endpoint.leaving()), Some(None));
+}
