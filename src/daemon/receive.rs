@@ -177,6 +177,9 @@ impl Server {
         let mut unfinished = false;
         if let Decoder::Text(decoder) = &mut self.connections[key].decoder {
             loop {
+                if !logs {
+                    any |= self.engine.inputs(now, endpoint, decoder.lines(&mut bytes, max)) > 0;
+                }
                 let turn = self.engine.turn_of(now, endpoint);
                 if turn != Turn::Yes {
                     return self.put_aside(key, bytes, end, turn);

@@ -2,7 +2,7 @@
 //! are text endpoints, as text. Their memory together is bounded by the log's size, whatever the messages are.
 
 use super::Audience;
-use super::page::{HEADER, Page};
+use super::page::{HEADER, Page, Pen, Written};
 use super::ring::{Cursor, Ring};
 
 /// The size of a page, in bytes; a larger record gets a page of its own.
@@ -49,6 +49,26 @@ pub(super) struct Log {
     allocated: usize,
     /// The memory of a page that was given up last, for the next.
     spare: Option<Page>,
+}
+
+/// Appends to both renditions.
+#[derive(Debug, Default)]
+pub(super) struct Pens<'a> {
+    pub(super) frames: Pen<'a>,
+    /// Writes nothing where there are no texts.
+    pub(super) text: Pen<'a>,
+}
+
+impl Pens<'_> {
+    /// Whether records of these sizes fit.
+    #[inline]
+    pub(super) fn have_room(&self, frame: usize, text: Option<usize>) -> bool {
+        self.frames.has_room(frame) && text.is_none_or(|text| self.text.has_room(text))
+    }
+
+    pub(super) fn written(&self) -> (Written, Written) {
+        (self.frames.written(), self.text.written())
+    }
 }
 
 impl Log {
@@ -104,6 +124,7 @@ impl Log {
         audience: Audience,
         source: u64,
     ) -> u64 {
+        let sequence = self.next();
         if text.is_none() {
             while let Some(page) = self.text.evict() {
                 self.allocated -= page.capacity();
@@ -112,11 +133,36 @@ impl Log {
         if self.needs_page(frame, text.map(<[u8]>::len)) {
             self.add_pages(frame, text.map(<[u8]>::len));
         }
-        match text {
-            Some(text) => drop(self.text.append(text.len(), |slot| slot.copy_from_slice(text), audience, source)),
-            None => self.text.pass_over(),
+        let mut pens = self.pens(text.is_some(), audience, source);
+        if let Some(text) = text {
+            pens.text.push(text.len()).copy_from_slice(text);
         }
-        self.frames.append(frame, fill, audience, source)
+        fill(pens.frames.push(frame));
+        let written = pens.written();
+        self.note(written, audience);
+        sequence
+    }
+
+    /// What appends records of one source and audience, with texts or without, as far as the pages have room: nothing is
+    /// displaced. [`Log::note`] ends it.
+    pub(super) fn pens(&mut self, has_text: bool, audience: Audience, source: u64) -> Pens<'_> {
+        if has_text == self.text.is_empty() {
+            // There is a page to be added, or there are pages to be given up.
+            return Pens::default();
+        }
+        Pens { frames: self.frames.pen(audience, source), text: self.text.pen(audience, source) }
+    }
+
+    /// Takes note of what the pens have written.
+    pub(super) fn note(&mut self, (frames, text): (Written, Written), audience: Audience) {
+        if frames.count == 0 {
+            return;
+        }
+        match text.count {
+            0 => self.text.pass_over(frames.count),
+            _ => self.text.note(text, audience),
+        }
+        self.frames.note(frames, audience);
     }
 
     /// Whether a record of these sizes makes a page necessary, which may displace others.

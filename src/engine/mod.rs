@@ -11,6 +11,7 @@ mod departure;
 mod endpoint;
 mod entropy;
 mod gate;
+mod input;
 mod invariants;
 mod lease;
 mod limiter;
@@ -31,12 +32,8 @@ mod topics;
 mod types;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use crate::address::{Peer, Transport};
-use crate::wire::format::Fields;
-use crate::wire::frame::Upcall;
 use crate::wire::reason::Refusal;
 use lease::Leases;
 use log::Log;
@@ -114,30 +111,6 @@ pub struct Engine {
     log_id: u64,
 }
 
-/// The number of those who are not registered.
-const NOBODY: u64 = 0;
-
-/// Something that is to be appended.
-struct Input<'a> {
-    /// Its endpoint, if it has one: its key, its number, and whether upcalls are due to it.
-    sender: Option<(EndpointId, u64, bool)>,
-    origin: Origin,
-    /// Empty for none.
-    topic: &'a str,
-    data: &'a [u8],
-    /// It came as a frame.
-    native: bool,
-}
-
-/// Where an input comes from, as `{from}` shows it.
-struct Origin(Transport, Peer);
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}", self.0, self.1)
-    }
-}
-
 impl Engine {
     /// An engine with a log of `log_size` bytes, in which `settings.max_behind` has to fit twice.
     pub fn new(settings: Settings, log_size: usize, mut entropy: Entropy) -> Engine {
@@ -200,97 +173,9 @@ impl Engine {
         Ok(id)
     }
 
-    /// Takes one input from an endpoint: appends it to the log, due to everyone whom the audience names. `None` if the
-    /// endpoint is not, or no longer, heard.
-    pub fn input(&mut self, now: Now, id: EndpointId, data: &[u8]) -> Option<Accepted> {
-        let endpoint = self.registry.get_mut(id).filter(|endpoint| endpoint.leaving.is_none())?;
-        endpoint.inputs += 1;
-        endpoint.heard = now.time;
-        let (number, receives) = (endpoint.number, endpoint.receives);
-        let origin = Origin(endpoint.transport, endpoint.peer);
-        let input = Input { sender: Some((id, number, receives)), origin, topic: "", data, native: false };
-        Some(self.append(now, &input))
-    }
-
-    /// Takes one input from somebody who is not registered, as listeners allow whose role is `input`.
-    pub fn input_from(&mut self, now: Now, transport: Transport, peer: Peer, data: &[u8]) -> Accepted {
-        self.append(now, &Input { sender: None, origin: Origin(transport, peer), topic: "", data, native: false })
-    }
-
-    fn append(&mut self, now: Now, input: &Input<'_>) -> Accepted {
-        let (source, receives) = input.sender.map_or((NOBODY, false), |(_, number, receives)| (number, receives));
-        let &Input { topic, data, .. } = input;
-        let sequence = self.log.next();
-        // Whoever gets everything got the one before; for the others it is changed on the way.
-        let prev = (sequence - 1) as u32;
-        let upcall = Upcall { sequence, source, time: self.milliseconds(now), prev, topic, payload: data };
-        let frame = upcall.size();
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let text = self.registry.has_text().then(|| self.render(now, input, &mut scratch));
-        let text_size = text.map(<[u8]>::len);
-        self.make_room(now, frame, text_size);
-        let audience = self.settings.audience;
-        self.log.append(frame, |slot| upcall.fill(slot), text, audience, source);
-        self.appended += frame.max(text_size.unwrap_or(0));
-        self.largest = (self.largest.0.max(frame), self.largest.1.max(text_size.unwrap_or(0)));
-        self.scratch = scratch;
-        self.counters.inputs += 1;
-        if audience == Audience::Sender {
-            if let Some((id, ..)) = input.sender.filter(|_| receives) {
-                self.mark_due(id, sequence);
-            }
-            return Accepted { sequence, due: usize::from(receives), others: 0 };
-        }
-        self.broadcast.get_or_insert(sequence);
-        if !self.registry.has_filtered() {
-            let others = self.registry.receivers() - usize::from(receives);
-            return Accepted { sequence, due: others + usize::from(receives && audience == Audience::All), others };
-        }
-        let mut some = Vec::new();
-        self.registry.find(topic, &mut some);
-        let sender = input.sender.map(|(id, ..)| id);
-        let everyone = self.registry.everyone();
-        let gets_all = sender.and_then(|id| self.registry.get(id)).is_some_and(Endpoint::gets_everything);
-        let own = gets_all || sender.is_some_and(|id| some.contains(&id));
-        let others = everyone + some.len() - usize::from(own);
-        for id in some {
-            if audience == Audience::All || sender != Some(id) {
-                self.mark_due(id, sequence);
-            }
-        }
-        Accepted { sequence, due: others + usize::from(own && audience == Audience::All), others }
-    }
-
-    /// An input as text endpoints get it.
-    fn render<'a>(&self, now: Now, input: &Input<'a>, scratch: &'a mut Vec<u8>) -> &'a [u8] {
-        let &Input { ref origin, topic, data, native, .. } = input;
-        let ends = !native || data.ends_with(b"\n");
-        if ends && self.settings.format.is_verbatim() {
-            return data;
-        }
-        scratch.clear();
-        let sequence = self.log.next();
-        self.settings.format.render(&Fields { data, sequence, topic, from: origin, time: now.wall }, scratch);
-        if native && !scratch.ends_with(b"\n") {
-            scratch.push(b'\n');
-        }
-        scratch
-    }
-
-    /// The time of day in milliseconds since 1970, as it was for the other inputs of the turn.
-    fn milliseconds(&mut self, now: Now) -> u64 {
-        if self.stamp.0 != now.wall {
-            let since_1970 = now.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            self.stamp = (now.wall, since_1970.as_millis() as u64);
-        }
-        self.stamp.1
-    }
-
     /// Whose inputs may be handled now.
     pub fn intake(&self) -> Intake {
-        // A turn takes no more than an endpoint may fall behind before inputs wait for it: with it, the first full
-        // socket is noticed long before the policy would have to act.
-        if self.appended as u64 >= self.settings.max_behind / 4 {
+        if self.appended as u64 >= self.settings.intake() {
             return Intake::Full;
         }
         match (self.laggards.waited(), self.laggards.only_waited()) {

@@ -4,13 +4,14 @@ use std::rc::Rc;
 
 use super::courier::Courier;
 use super::endpoint::{Delivery, EndpointId, Native, Speech};
+use super::input::{Input, Origin};
 use super::log::Rendition;
 use super::outbox::MAX_CONTROL;
 use super::resume::user_of;
 use super::ring::Cursor;
 use super::session::{Novelty, Session};
 use super::topics::Filters;
-use super::{Accepted, Engine, Input, Intake, Now, Origin};
+use super::{Accepted, Engine, Intake, Now};
 use crate::address::Peer;
 use crate::wire::frame::{
     Code, ErrorFrame, Filters as FilterFrame, Frame, Gap, GapReason, Hello, Role, Send, VERSION, Violation, Welcome,

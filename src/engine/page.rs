@@ -26,6 +26,53 @@ impl Header {
     }
 }
 
+/// Appends records to a page without a look at the page for each. What it writes is there once the page has taken
+/// [note](Page::note) of it.
+#[derive(Debug, Default)]
+pub(super) struct Pen<'a> {
+    /// What is free between payloads and headers.
+    free: &'a mut [u8],
+    /// Where the payloads end in the page.
+    end: usize,
+    count: usize,
+    audience: u64,
+    source: u64,
+}
+
+/// What a [`Pen`] has written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Written {
+    /// Where the payloads end in the page.
+    end: usize,
+    /// Records.
+    pub(super) count: usize,
+}
+
+impl<'a> Pen<'a> {
+    /// Whether a record of `size` bytes fits.
+    #[inline]
+    pub(super) fn has_room(&self, size: usize) -> bool {
+        size + HEADER <= self.free.len()
+    }
+
+    /// Appends a record of `size` bytes, which [fits](Pen::has_room): to be written to the slice.
+    #[inline]
+    pub(super) fn push(&mut self, size: usize) -> &'a mut [u8] {
+        let (payload, free) = std::mem::take(&mut self.free).split_at_mut(size);
+        let (free, header) = free.split_last_chunk_mut::<HEADER>().expect("the caller has asked whether there is room");
+        self.free = free;
+        self.end += size;
+        self.count += 1;
+        header[..8].copy_from_slice(&self.source.to_le_bytes());
+        header[8..].copy_from_slice(&(self.end as u64 | self.audience << 32).to_le_bytes());
+        payload
+    }
+
+    pub(super) fn written(&self) -> Written {
+        Written { end: self.end, count: self.count }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Page {
     buffer: Box<[u8]>,
@@ -68,18 +115,18 @@ impl Page {
         self.first + self.count as u64
     }
 
-    /// Appends a record of `size` bytes, which `fill` writes where they are to lie; the caller knows that there is room.
-    #[inline]
-    pub(super) fn push(&mut self, size: usize, fill: impl FnOnce(&mut [u8]), audience: Audience, source: u64) {
-        let end = self.used + size;
-        let at = self.buffer.len() - (self.count + 1) * HEADER;
-        let (payloads, headers) = self.buffer.split_at_mut(at);
-        fill(&mut payloads[self.used..end]);
-        let what = end as u64 | (audience as u64) << 32;
-        headers[..8].copy_from_slice(&source.to_le_bytes());
-        headers[8..HEADER].copy_from_slice(&what.to_le_bytes());
-        self.used = end;
-        self.count += 1;
+    /// What appends records of one source and audience.
+    pub(super) fn pen(&mut self, audience: Audience, source: u64) -> Pen<'_> {
+        let end = self.buffer.len() - self.count * HEADER;
+        Pen { free: &mut self.buffer[self.used..end], end: self.used, count: 0, audience: audience as u64, source }
+    }
+
+    /// Takes note of the records that a [`Pen`] has written; returns what they cost, in bytes.
+    pub(super) fn note(&mut self, written: Written) -> usize {
+        let payload = written.end - self.used;
+        self.used = written.end;
+        self.count += written.count;
+        payload + written.count * HEADER
     }
 
     /// The header of record `sequence`, which is in this page.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use super::Audience;
-use super::page::{HEADER, Page};
+use super::page::{HEADER, Page, Pen, Written};
 use super::topics::{Earlier, Filters};
 use crate::wire::frame::Upcall;
 
@@ -142,6 +142,11 @@ impl Ring {
         })
     }
 
+    /// Whether it has no page.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pages.is_empty()
+    }
+
     /// Whether the last page has no room for a record of `payload` bytes.
     pub(super) fn needs_page(&self, payload: usize) -> bool {
         payload + HEADER > self.room
@@ -163,26 +168,27 @@ impl Ring {
         page
     }
 
-    /// Appends a record of `size` bytes, which `fill` writes, and returns its sequence; the last page
-    /// [has room](Ring::needs_page) for it.
-    #[inline]
-    pub(super) fn append(&mut self, size: usize, fill: impl FnOnce(&mut [u8]), audience: Audience, source: u64) -> u64 {
-        let page = self.pages.back_mut().expect("a page was added where there was none");
-        page.push(size, fill, audience, source);
-        let sequence = self.next;
-        self.next += 1;
-        self.head += (size + HEADER) as u64;
-        self.room -= size + HEADER;
-        if audience != Audience::All {
-            self.last_selective = sequence;
-        }
-        sequence
+    /// What appends records of one source and audience, as far as the last page has room; [`Ring::note`] ends it.
+    pub(super) fn pen(&mut self, audience: Audience, source: u64) -> Pen<'_> {
+        self.pages.back_mut().map_or_else(Pen::default, |page| page.pen(audience, source))
     }
 
-    /// Passes over a sequence that is not recorded here; only while there is no page.
-    pub(super) fn pass_over(&mut self) {
+    /// Takes note of what the pen has written.
+    pub(super) fn note(&mut self, written: Written, audience: Audience) {
+        let Some(page) = self.pages.back_mut() else { return };
+        let bytes = page.note(written);
+        self.next += written.count as u64;
+        self.head += bytes as u64;
+        self.room -= bytes;
+        if audience != Audience::All {
+            self.last_selective = self.next - 1;
+        }
+    }
+
+    /// Passes over sequences that are not recorded here; only while there is no page.
+    pub(super) fn pass_over(&mut self, count: usize) {
         debug_assert!(self.pages.is_empty());
-        self.next += 1;
+        self.next += count as u64;
     }
 
     /// The page that holds record `sequence`; none for the sequence behind the last record.

@@ -65,6 +65,14 @@ pub struct Settings {
     pub farewell: Duration,
 }
 
+impl Settings {
+    /// What one turn may append, in bytes: no more than an endpoint may fall behind before inputs wait for it. With it, the
+    /// first full socket is noticed long before the policy would have to act.
+    pub(super) fn intake(&self) -> u64 {
+        self.max_behind / 4
+    }
+}
+
 /// What became of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accepted {

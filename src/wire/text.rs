@@ -50,6 +50,25 @@ impl Decoder {
         Decoder { framing, ..Decoder::default() }
     }
 
+    /// The messages in `input` that are whole there and nothing but lines, each taken out of it: those that
+    /// [`Decoder::next`] would give up to the first for which there is more to it than that.
+    pub fn lines<'a>(&mut self, input: &mut &'a [u8], max: usize) -> impl Iterator<Item = &'a [u8]> {
+        self.carry.take_if(|carry| carry.handed_out);
+        let plain = self.begun && self.carry.is_none();
+        std::iter::from_fn(move || {
+            let end = if plain { memchr(b'\n', input)? + 1 } else { return None };
+            if end > max {
+                return None;
+            }
+            if self.framing == Framing::Auto {
+                self.framing = Framing::Line;
+            }
+            let (line, rest) = input.split_at(end);
+            *input = rest;
+            Some(line)
+        })
+    }
+
     /// The next message in `input`, newline included, as a slice of `input` where it is whole there; `None` when all of
     /// `input` is taken and no message ends there.
     ///

@@ -8,7 +8,11 @@ fn append(ring: &mut Ring, payload: &[u8], audience: Audience, source: u64) -> u
     if ring.needs_page(payload.len()) {
         ring.add_page(|next, head| Page::new(PAGE, next, head));
     }
-    ring.append(payload.len(), |slot| slot.copy_from_slice(payload), audience, source)
+    let mut pen = ring.pen(audience, source);
+    pen.push(payload.len()).copy_from_slice(payload);
+    let written = pen.written();
+    ring.note(written, audience);
+    ring.next() - 1
 }
 
 fn written(log: &Ring, reading: &Reading<'_>) -> Vec<u8> {

@@ -127,15 +127,18 @@ impl Upcall<'_> {
     /// Writes the frame to `out`, which is as long as its [size](Upcall::size).
     #[inline]
     pub fn fill(&self, out: &mut [u8]) {
-        let mut head = [0; UPCALL_OVERHEAD];
-        (head[1], head[3]) = (kind::UPCALL, self.topic.len() as u8);
-        head[4..8].copy_from_slice(&((out.len() - HEADER) as u32).to_be_bytes());
-        head[8..16].copy_from_slice(&self.sequence.to_be_bytes());
-        head[16..22].copy_from_slice(&self.source.to_be_bytes()[2..]);
-        head[22..28].copy_from_slice(&self.time.to_be_bytes()[2..]);
-        head[PREV].copy_from_slice(&self.prev.to_be_bytes());
+        let length = (out.len() - HEADER) as u64 & u64::from(u32::MAX);
         let (front, body) = out.split_at_mut(UPCALL_OVERHEAD);
-        front.copy_from_slice(&head);
+        // Source and time have 48 bits each.
+        let words = [
+            u64::from(kind::UPCALL) << 48 | (self.topic.len() as u64) << 32 | length,
+            self.sequence,
+            self.source << 16 | self.time >> 32 & 0xffff,
+            self.time << 32 | u64::from(self.prev),
+        ];
+        for (place, word) in front.chunks_exact_mut(8).zip(words) {
+            place.copy_from_slice(&word.to_be_bytes());
+        }
         let (topic, payload) = body.split_at_mut(self.topic.len());
         topic.copy_from_slice(self.topic.as_bytes());
         payload.copy_from_slice(self.payload);
