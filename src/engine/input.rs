@@ -100,20 +100,28 @@ impl Engine {
             return messages.next();
         };
         let (source, origin) = (endpoint.number, Origin(endpoint.transport, endpoint.peer));
-        let has_text = self.registry.has_text();
+        let (has_text, verbatim) = (self.registry.has_text(), self.settings.format.is_verbatim());
+        let intake = self.settings.intake();
         let first = self.log.next();
         let (mut sequence, mut appended, mut largest) = (first, self.appended, self.largest);
         let mut pens = self.log.pens(has_text, audience, source);
         let by_itself = loop {
-            if appended as u64 >= self.settings.intake() {
+            if appended as u64 >= intake {
                 break None;
             }
             let Some(data) = messages.next() else { break None };
             let prev = (sequence - 1) as u32;
             let upcall = Upcall { sequence, source, time: milliseconds, prev, topic: "", payload: data };
             let frame = upcall.size();
-            let input = Input { sender: None, origin, topic: "", data, native: false };
-            let text = has_text.then(|| input.render(&self.settings.format, sequence, now, &mut self.scratch));
+            let text = has_text.then(|| match verbatim {
+                true => data,
+                false => Input { sender: None, origin, topic: "", data, native: false }.render(
+                    &self.settings.format,
+                    sequence,
+                    now,
+                    &mut self.scratch,
+                ),
+            });
             let text_size = text.map_or(0, <[u8]>::len);
             if !pens.have_room(frame, text.map(<[u8]>::len)) {
                 break Some(data);

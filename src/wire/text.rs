@@ -164,9 +164,13 @@ mod tests {
         let mut decoder = Decoder::new(framing);
         let mut messages = Vec::new();
         for (mut input, end) in reads.iter().map(|read| (*read, End::Drained)).chain([(&b""[..], End::Eof)]) {
-            while let Some(message) = decoder.next(&mut input, end, MAX)? {
+            // Lines first, as the daemon does it: they are only a quicker way to the same messages.
+            loop {
+                messages.extend(decoder.lines(&mut input, MAX).map(<[u8]>::to_vec));
+                let Some(message) = decoder.next(&mut input, end, MAX)? else { break };
                 messages.push(message.to_vec());
             }
+            assert!(input.is_empty());
         }
         Ok(messages)
     }

@@ -82,9 +82,15 @@ impl World {
         let id = self.clients[&number].id;
         let datagrams = self.clients[&number].datagrams.is_some();
         let largest = if self.rng.u8(..4) == 0 { 30_000 } else { 200 };
+        let mut messages = Vec::new();
         for _ in 0..self.rng.usize(1..60) {
             let length = self.rng.usize(0..largest);
-            let data = vec![self.rng.lowercase() as u8; length];
+            messages.push(vec![self.rng.lowercase() as u8; length]);
+        }
+        if !datagrams && self.rng.bool() {
+            return self.text_inputs(number, messages);
+        }
+        for data in messages {
             if datagrams {
                 self.network.send(&mut self.rng, self.now, number, &Packet::Input(data));
             } else if self.engine.turn_of(self.now(), id) != Turn::Yes || !self.text_input(number, &data) {
@@ -98,10 +104,30 @@ impl World {
         let expected = self.inputs.len() as u64 + 1;
         let Some(accepted) = self.engine.input(self.now(), self.clients[&number].id, data) else { return false };
         assert_eq!(accepted.sequence, expected);
-        let rendered = rendered(expected, data);
+        self.note_text(number, data);
+        true
+    }
+
+    /// Hands a run of inputs to the engine, which takes as many as it would have taken one by one.
+    fn text_inputs(&mut self, number: u64, messages: Vec<Vec<u8>>) {
+        let (now, id) = (self.now(), self.clients[&number].id);
+        let mut left = messages.iter().map(Vec::as_slice);
+        let taken = self.engine.inputs(now, id, &mut left) as usize;
+        let left = left.len();
+        if self.engine.endpoint(id).is_some_and(|endpoint| endpoint.leaving().is_none()) {
+            assert_eq!(taken + left, messages.len());
+            assert!(left == 0 || self.engine.turn_of(now, id) != Turn::Yes);
+        }
+        for data in &messages[..taken] {
+            self.note_text(number, data);
+        }
+        assert_eq!(self.engine.next_sequence(), self.inputs.len() as u64 + 1);
+    }
+
+    fn note_text(&mut self, number: u64, data: &[u8]) {
+        let rendered = rendered(self.inputs.len() as u64 + 1, data);
         let (audience, topic, data) = (self.settings.audience, String::new(), data.to_vec());
         self.inputs.push(Input { source: number, audience, topic, data, rendered });
-        true
     }
 
     /// What has come through the network reaches the engine, as far as it takes it. Every datagram renews.
