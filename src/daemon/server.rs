@@ -151,7 +151,7 @@ impl Server {
         };
         let mut server = Server {
             log,
-            clock: Clock,
+            clock: Clock::default(),
             origin,
             log_inputs: logs_inputs(&config),
             poller,
@@ -247,14 +247,18 @@ impl Server {
             None => "",
         };
         info!(self.log, listener = rules.name; "listening on {} ({}{kind}{handed_over})", socket.address(), rules.name);
+        if socket.address().transport().is_datagram() {
+            self.clock.count_suspend();
+        }
         self.listeners.insert(number, Active::new(socket, rules));
     }
 
     /// Works until it is told to end.
     pub(super) fn run(&mut self) -> Status {
         let mut events = Vec::new();
+        let mut now = self.clock.now();
         loop {
-            let timeout = self.timeout();
+            let timeout = self.timeout(now);
             match self.poller.wait(timeout) {
                 Ok(happened) => events.extend(happened),
                 Err(error) => {
@@ -262,9 +266,13 @@ impl Server {
                     return Status::Io;
                 }
             }
-            let now = self.clock.now();
+            now = self.clock.now();
             for readiness in events.drain(..) {
                 self.happened(now, readiness);
+                if readiness.token == SIGNALS {
+                    // A reload takes its time, and may have brought the first listener with leases.
+                    now = self.clock.now();
+                }
             }
             self.turn(now);
             self.notify(now);
@@ -353,8 +361,8 @@ impl Server {
         self.clear_door(now);
     }
 
-    /// How long nothing has to be done unless something happens.
-    fn timeout(&self) -> Option<Duration> {
+    /// How long nothing has to be done unless something happens, after a turn that began at `now`.
+    fn timeout(&self, now: Now) -> Option<Duration> {
         let inputs = match self.engine.intake() {
             Intake::Open | Intake::Full => !self.readable.is_empty(),
             Intake::Only(endpoint) => {
@@ -386,8 +394,10 @@ impl Server {
             self.notifier.deadline(),
             self.drain.as_ref().map(|drain| drain.deadline),
         ];
-        let next = deadlines.into_iter().flatten().min()?;
-        Some(next.since(self.clock.now().time))
+        // Without branches: most are never set.
+        let never = Time(u64::MAX);
+        let next = deadlines.into_iter().fold(never, |next, deadline| next.min(deadline.unwrap_or(never)));
+        (next != never).then(|| next.since(self.clock.about(now.time)))
     }
 
     /// The connection of an endpoint.

@@ -19,9 +19,12 @@ pub(in crate::net) struct Slots {
     parts: Vec<libc::iovec>,
     headers: Vec<libc::mmsghdr>,
     filled: usize,
+    /// From this one on, the headers are as they were prepared, with so many bytes for control messages.
+    prepared: (usize, usize),
 }
 
-// SAFETY: the pointers in `parts` and `headers` are written anew, into the vectors beside them, before each use.
+// SAFETY: the pointers in `parts` and `headers` are to what the vectors beside them own, which is never moved, since none of
+// the vectors ever changes its length.
 unsafe impl Send for Slots {}
 
 /// Who a socket address names.
@@ -45,6 +48,7 @@ impl Slots {
             parts: vec![libc::iovec { iov_base: std::ptr::null_mut(), iov_len: room }; count],
             headers: vec![header; count],
             filled: 0,
+            prepared: (count, 0),
         }
     }
 
@@ -52,8 +56,26 @@ impl Slots {
     /// those that are expected need: a stranger's SCM_RIGHTS then finds none, and the kernel drops the descriptors.
     pub(in crate::net) fn receive(&mut self, socket: impl AsFd, control: usize) -> io::Result<usize> {
         self.filled = 0;
+        let used = if self.prepared.1 == control { self.prepared.0 } else { self.headers.len() };
+        self.prepare(used, control);
+        let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+        let count = self.headers.len() as libc::c_uint;
+        let fd = socket.as_fd().as_raw_fd();
+        // SAFETY: every header points to a name, a part and a control buffer of its own, each as long as it says, in
+        // vectors that are borrowed for the whole call: those that the last call has changed were prepared anew.
+        let result = unsafe { libc::recvmmsg(fd, self.headers.as_mut_ptr(), count, flags as _, std::ptr::null_mut()) };
+        let received = usize::try_from(result).map_err(|_| io::Error::last_os_error());
+        // The kernel may have begun to fill one more than it counts; after an error, who knows.
+        self.prepared.0 = received.as_ref().map_or(self.headers.len(), |count| count + 1);
+        self.filled = received?;
+        Ok(self.filled)
+    }
+
+    /// Prepares the first `count` headers.
+    fn prepare(&mut self, count: usize, control: usize) {
         let buffers = self.bytes.chunks_exact_mut(self.room).zip(&mut self.names).zip(&mut self.controls);
-        for (((bytes, name), buffer), (part, header)) in buffers.zip(self.parts.iter_mut().zip(&mut self.headers)) {
+        let headers = self.parts.iter_mut().zip(&mut self.headers);
+        for (((bytes, name), buffer), (part, header)) in buffers.zip(headers).take(count) {
             part.iov_base = bytes.as_mut_ptr().cast();
             let header = &mut header.msg_hdr;
             header.msg_name = (&raw mut *name).cast();
@@ -64,14 +86,7 @@ impl Slots {
             header.msg_controllen = control as _;
             header.msg_flags = 0;
         }
-        let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
-        let count = self.headers.len() as libc::c_uint;
-        let fd = socket.as_fd().as_raw_fd();
-        // SAFETY: every header points to a name, a part and a control buffer of its own, each as long as it says, in
-        // vectors that are borrowed for the whole call.
-        let result = unsafe { libc::recvmmsg(fd, self.headers.as_mut_ptr(), count, flags as _, std::ptr::null_mut()) };
-        self.filled = usize::try_from(result).map_err(|_| io::Error::last_os_error())?;
-        Ok(self.filled)
+        self.prepared.1 = control;
     }
 
     /// How many datagrams one call can bring.
