@@ -50,8 +50,9 @@ impl Server {
     /// Takes datagrams from every listener where some may be waiting, as long as the engine takes inputs.
     pub(super) fn receive_datagrams(&mut self, now: Now) {
         let is_waiting = |active: &Active| active.waiting && matches!(active.socket, Socket::Datagrams(_));
-        let waiting: Vec<_> = self.listeners.iter().filter(|(_, active)| is_waiting(active)).map(|(n, _)| *n).collect();
-        for number in waiting {
+        let mut from = 0;
+        while let Some((&number, _)) = self.listeners.range(from..).find(|(_, active)| is_waiting(active)) {
+            from = number + 1;
             for _ in 0..CALLS {
                 if !self.may_receive_datagrams(number) || !self.receive_batch(now, number) {
                     break;
@@ -82,7 +83,7 @@ impl Server {
                 // Less than there is room for was all there was: the poller says when there is more.
                 active.waiting = count == capacity;
                 for datagram in inbox.iter() {
-                    if let Err(dropped) = self.handle_datagram(now, number, &datagram) {
+                    if let Err(dropped) = self.handle_datagram(now, number, datagram) {
                         self.engine.counters_mut().count_dropped(dropped);
                         let name = self.listeners.get(&number).map_or("?", |active| &active.rules.name);
                         let reason = dropped.name();
@@ -115,7 +116,7 @@ impl Server {
         &mut self,
         now: Now,
         number: ListenerNumber,
-        datagram: &Datagram<'_>,
+        datagram: Datagram<'_>,
     ) -> Result<(), Dropped> {
         let Some(active) = self.listeners.get(&number) else { return Ok(()) };
         let (role, transport) = (active.rules.role, active.socket.address().transport());
@@ -125,7 +126,9 @@ impl Server {
         if datagram.looped {
             return Err(Dropped::Looped);
         }
-        let source = match source(active, datagram) {
+        let held = matches!(self.engine.intake(), Intake::Held | Intake::Only(_));
+        let to_defer = held.then(|| datagram.from.clone());
+        let source = match source(active, datagram.from) {
             Ok(source) => source,
             // It cannot be answered, and need not be.
             Err((Dropped::NoAddress, Some(peer))) if role == Role::Input => {
@@ -159,8 +162,8 @@ impl Server {
         if self.drain.is_some() {
             return Err(Dropped::Refused);
         }
-        if matches!(self.engine.intake(), Intake::Held | Intake::Only(_)) {
-            return self.defer(number, datagram);
+        if let Some(from) = to_defer {
+            return self.defer(number, from, datagram.bytes);
         }
         // One that has said bye is not known any more, even while it still has something to get.
         let known = registered.map(|(key, peer)| (key, peer.endpoint)).filter(|(_, endpoint)| {
@@ -345,28 +348,28 @@ impl Server {
 }
 
 /// Who sent a datagram, if that can be somebody, and is admitted. The error holds the peer where it cannot be answered.
-fn source(active: &Active, datagram: &Datagram<'_>) -> Result<Source, (Dropped, Option<PeerAddress>)> {
+fn source(active: &Active, from: Sender) -> Result<Source, (Dropped, Option<PeerAddress>)> {
     // The kernel tells no more than the primary group of whoever sends a datagram.
     let admitted = |peer| match admission::admits(&active.rules, peer, Vec::new) {
         true => Ok(()),
         false => Err((Dropped::NotAllowed, None)),
     };
-    match &datagram.from {
+    match from {
         Sender::Inet { peer, local } => {
-            if is_nobody(*peer) || is_ourselves(&active.socket, *peer, *local) {
+            if is_nobody(peer) || is_ourselves(&active.socket, peer, local) {
                 return Err((Dropped::BadAddress, None));
             }
-            admitted(PeerAddress::Inet(*peer))?;
+            admitted(PeerAddress::Inet(peer))?;
             let trusted = active.rules.trusted.iter().any(|network| network.contains(&peer.ip()));
-            Ok(Source { name: PeerName::Inet(*peer), peer: PeerAddress::Inet(*peer), local: *local, trusted })
+            Ok(Source { name: PeerName::Inet(peer), peer: PeerAddress::Inet(peer), local, trusted })
         }
         Sender::Unix { name, credentials } => {
             let Some(credentials) = credentials else { return Err((Dropped::NoAddress, None)) };
-            let peer = PeerAddress::Unix(*credentials);
+            let peer = PeerAddress::Unix(credentials);
             admitted(peer)?;
             let Some(name) = name else { return Err((Dropped::NoAddress, Some(peer))) };
             // The kernel vouches for the address: whoever sends from it receives there.
-            Ok(Source { name: PeerName::Unix(name.clone()), peer, local: None, trusted: true })
+            Ok(Source { name: PeerName::Unix(name), peer, local: None, trusted: true })
         }
     }
 }

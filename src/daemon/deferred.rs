@@ -31,13 +31,13 @@ impl Deferred {
 
 impl Server {
     /// Keeps a datagram until inputs are taken again, if there is room.
-    pub(super) fn defer(&mut self, number: ListenerNumber, datagram: &Datagram<'_>) -> Result<(), Dropped> {
+    pub(super) fn defer(&mut self, number: ListenerNumber, from: Sender, data: &[u8]) -> Result<(), Dropped> {
         let Deferred { datagrams, bytes } = &mut self.deferred;
-        if datagrams.len() >= MAX || *bytes + datagram.bytes.len() > MAX_BYTES {
+        if datagrams.len() >= MAX || *bytes + data.len() > MAX_BYTES {
             return Err(Dropped::Busy);
         }
-        *bytes += datagram.bytes.len();
-        datagrams.push_back((number, datagram.from.clone(), datagram.bytes.to_vec()));
+        *bytes += data.len();
+        datagrams.push_back((number, from, data.to_vec()));
         Ok(())
     }
 
@@ -47,7 +47,7 @@ impl Server {
             && let Some((number, from, bytes)) = self.deferred.pop()
         {
             let datagram = Datagram { bytes: &bytes, truncated: false, looped: false, from };
-            if let Err(dropped) = self.handle_datagram(now, number, &datagram) {
+            if let Err(dropped) = self.handle_datagram(now, number, datagram) {
                 self.engine.counters_mut().count_dropped(dropped);
             }
         }

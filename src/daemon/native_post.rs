@@ -19,7 +19,7 @@ const PER_ROUND: usize = 16;
 const MAX_BYTES: usize = 256 * 1024;
 
 /// A datagram that is to be sent: whose, its number, and where its bytes are. Whose it is may have left with it.
-struct Letter {
+pub(super) struct Letter {
     id: EndpointId,
     peer: PeerKey,
     number: u64,
@@ -28,16 +28,18 @@ struct Letter {
 
 impl Server {
     /// Sends what may be sent now to these native endpoints of one listener.
-    pub(super) fn post_native(&mut self, now: Now, number: ListenerNumber, mut group: Vec<EndpointId>) {
+    pub(super) fn post_native(&mut self, now: Now, number: ListenerNumber, group: &mut Vec<EndpointId>) {
         group.retain(|id| !self.post_native_alone(now, *id));
-        let mut bytes = std::mem::take(&mut self.letters);
+        let (mut bytes, mut letters) = std::mem::take(&mut self.mail);
         while !group.is_empty() {
             bytes.clear();
-            let mut letters = Vec::new();
+            letters.clear();
             group.retain(|id| self.write_letters(now, number, *id, &mut bytes, &mut letters));
-            self.send_letters(now, number, &bytes, letters, &mut group);
+            if !letters.is_empty() {
+                self.send_letters(now, number, &bytes, &mut letters, group);
+            }
         }
-        self.letters = bytes;
+        self.mail = (bytes, letters);
     }
 
     /// The next datagrams for one endpoint; says whether there may be more.
@@ -96,7 +98,7 @@ impl Server {
         now: Now,
         number: ListenerNumber,
         bytes: &[u8],
-        mut letters: Vec<Letter>,
+        letters: &mut Vec<Letter>,
         group: &mut Vec<EndpointId>,
     ) {
         let Some(Active { socket: Socket::Datagrams(socket), .. }) = self.listeners.get(&number) else {
@@ -106,7 +108,7 @@ impl Server {
         let mut batch = socket.batch(&mut outbox);
         // One that was found to be gone while the letters were written gets none, and has no fate.
         letters.retain(|letter| self.peers.get(letter.peer).is_some());
-        for letter in &letters {
+        for letter in &*letters {
             if let Some(peer) = self.peers.get(letter.peer) {
                 let (destination, local) = peer.route.destination();
                 batch.push(destination, local, [IoSlice::new(&bytes[letter.bytes.clone()])], None);

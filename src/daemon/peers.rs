@@ -1,6 +1,7 @@
 //! Datagram peers: which endpoint an address is, and how it is written to.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 
 use slotmap::{Key, KeyData, SlotMap};
@@ -37,10 +38,27 @@ impl PeerKey {
 }
 
 /// What a datagram says it comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PeerName {
     Inet(SocketAddr),
     Unix(UnixName),
+}
+
+/// By as few words as tell them apart (a cookie is such a hash, too): the derived one makes a dozen of an address.
+impl Hash for PeerName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            PeerName::Inet(SocketAddr::V4(v4)) => {
+                state.write_u64(u64::from(v4.ip().to_bits()) << 16 | u64::from(v4.port()));
+            }
+            PeerName::Inet(SocketAddr::V6(v6)) => {
+                state.write_u128(v6.ip().to_bits());
+                state.write_u64(u64::from(v6.scope_id()) << 16 | u64::from(v6.port()));
+            }
+            PeerName::Unix(UnixName::Abstract(name)) => state.write(name),
+            PeerName::Unix(UnixName::Path(path)) => path.hash(state),
+        }
+    }
 }
 
 /// How a peer is written to.

@@ -25,26 +25,31 @@ const SOON: u32 = 20;
 impl Server {
     /// Sends what is pending to these endpoints, all of them datagram endpoints.
     pub(super) fn post(&mut self, now: Now, endpoints: &mut Vec<EndpointId>) {
-        endpoints.retain(|id| self.engine.endpoint(*id).is_some());
         // Those of one listener share its socket, and with it the system calls.
-        endpoints.sort_by_key(|id| self.engine.endpoint(*id).map(|endpoint| endpoint.listener));
-        let mut rest = std::mem::take(endpoints);
-        while let Some(number) = rest.first().and_then(|id| self.engine.endpoint(*id)).map(|endpoint| endpoint.listener)
-        {
-            let is_other =
-                |id: &EndpointId| self.engine.endpoint(*id).map(|endpoint| endpoint.listener) != Some(number);
-            let end = rest.iter().position(is_other).unwrap_or(rest.len());
-            let mut group: Vec<EndpointId> = rest.drain(..end).collect();
-            let is_native = |id: &mut EndpointId| self.engine.endpoint(*id).is_some_and(|e| e.is_native());
-            let native: Vec<EndpointId> = group.extract_if(.., is_native).collect();
-            self.post_native(now, number, native);
-            group.retain(|id| !self.post_alone(now, *id));
-            while !group.is_empty() {
-                self.post_round(now, number, &mut group);
+        endpoints.sort_by_key(|id| self.group_of(*id));
+        loop {
+            endpoints.retain(|id| self.engine.endpoint(*id).is_some());
+            let Some((number, is_text)) = endpoints.first().and_then(|id| self.group_of(*id)) else { return };
+            let is_other = |id: &EndpointId| self.group_of(*id) != Some((number, is_text));
+            let end = endpoints.iter().position(is_other).unwrap_or(endpoints.len());
+            // Mostly there are no others, and nothing is copied.
+            let others = endpoints.split_off(end);
+            if is_text {
+                endpoints.retain(|id| !self.post_alone(now, *id));
+                while !endpoints.is_empty() {
+                    self.post_round(now, number, endpoints);
+                }
+            } else {
+                self.post_native(now, number, endpoints);
             }
+            endpoints.clear();
+            endpoints.extend(others);
         }
-        *endpoints = rest;
-        endpoints.clear();
+    }
+
+    /// With whom an endpoint is written to: its listener, and whether it gets text.
+    fn group_of(&self, id: EndpointId) -> Option<(ListenerNumber, bool)> {
+        self.engine.endpoint(id).map(|endpoint| (endpoint.listener, !endpoint.is_native()))
     }
 
     /// One run to each of the group over the socket that they share; those who are done leave the group.

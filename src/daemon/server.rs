@@ -16,6 +16,7 @@ use super::drain::Drain;
 use super::flush::Lingering;
 use super::listening::{Active, Socket};
 use super::log::{Log, error, info, warning};
+use super::native_post::Letter;
 use super::notify::Notifier;
 use super::peers::{PeerKey, Peers};
 use crate::address::{Address, Host};
@@ -87,8 +88,8 @@ pub(super) struct Server {
     pub(super) outbox: Outbox,
     /// Text datagrams that wait with everybody's inputs, though their socket has to be read.
     pub(super) deferred: Deferred,
-    /// Native datagrams on their way out.
-    pub(super) letters: Vec<u8>,
+    /// Native datagrams on their way out, and their bytes.
+    pub(super) mail: (Vec<u8>, Vec<Letter>),
     /// The runs of one round: how many datagrams, and how large they are.
     pub(super) runs: Vec<(usize, usize)>,
     /// Set to the next lease that may end.
@@ -171,7 +172,7 @@ impl Server {
             inbox: Some(datagrams::inbox(&config)),
             outbox: Outbox::new(),
             deferred: Deferred::default(),
-            letters: Vec::new(),
+            mail: (Vec::new(), Vec::new()),
             runs: Vec::new(),
             alarm,
             lingering: Deadlines::new(LINGER),

@@ -1,7 +1,10 @@
 //! Leases: how long datagram endpoints stay, on the clock that counts suspend. A table of their own, since a stream has none.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Duration;
+
+use slotmap::SparseSecondaryMap;
 
 use super::endpoint::EndpointId;
 use super::{Engine, Now, Time};
@@ -16,10 +19,29 @@ struct Lease {
     held: Duration,
 }
 
+/// Hashes the place of an endpoint in the registry, which nobody outside can choose: it needs no key. (By the golden ratio, as
+/// Knuth has it.)
+#[derive(Debug, Default)]
+struct Place(u64);
+
+impl Hasher for Place {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
+    }
+
+    fn write_u32(&mut self, place: u32) {
+        self.0 = (self.0.rotate_left(8) ^ u64::from(place)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// All leases.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
-    leases: HashMap<EndpointId, Lease>,
+    leases: SparseSecondaryMap<EndpointId, Lease, BuildHasherDefault<Place>>,
     /// When each may have ended: one entry for each. What is found here too early is entered again.
     ends: BTreeSet<(Time, EndpointId)>,
 }
@@ -31,7 +53,7 @@ impl Leases {
     }
 
     fn renew(&mut self, id: EndpointId, until: Time, held: Duration) {
-        let Some(lease) = self.leases.get_mut(&id) else { return };
+        let Some(lease) = self.leases.get_mut(id) else { return };
         (lease.until, lease.held) = (until, held);
         if lease.until < lease.entered {
             // Leases have become shorter.
@@ -42,15 +64,15 @@ impl Leases {
     }
 
     pub(super) fn remove(&mut self, id: EndpointId) {
-        if let Some(lease) = self.leases.remove(&id) {
+        if let Some(lease) = self.leases.remove(id) {
             self.ends.remove(&(lease.entered, id));
         }
     }
 
     /// The endpoints that have one, each entered once; for checks.
     pub(super) fn check_invariants(&self) -> impl Iterator<Item = EndpointId> {
-        assert_eq!(self.ends, self.leases.iter().map(|(id, lease)| (lease.entered, *id)).collect());
-        self.leases.keys().copied()
+        assert_eq!(self.ends, self.leases.iter().map(|(id, lease)| (lease.entered, id)).collect());
+        self.leases.keys()
     }
 }
 
@@ -71,7 +93,7 @@ impl Engine {
 
     /// When the lease of an endpoint ends, on the clock that counts suspend, if it has one.
     pub fn lease(&self, id: EndpointId) -> Option<Time> {
-        self.leases.leases.get(&id).map(|lease| lease.until)
+        self.leases.leases.get(id).map(|lease| lease.until)
     }
 
     /// When [`Engine::expire`] has to be called for a lease, on the clock that counts suspend. May be early by what was
@@ -92,7 +114,7 @@ impl Engine {
     fn lease_may_be_over(&mut self, now: Now, id: EndpointId) {
         let (held, holding) = (self.held_until(now.time), self.held_since.is_some());
         let is_native = self.registry.get(id).is_some_and(|endpoint| endpoint.is_native());
-        let Some(lease) = self.leases.leases.get_mut(&id) else { return };
+        let Some(lease) = self.leases.leases.get_mut(id) else { return };
         let pardon = held.saturating_sub(lease.held);
         if lease.until <= now.boot && !is_native && (holding || !pardon.is_zero()) {
             // Its renewals may be waiting to be read, with everybody's inputs. Those of native ones are read all the same:
