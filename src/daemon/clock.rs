@@ -1,6 +1,7 @@
-//! The clocks, read once a turn: where the kernel reads the processor's counter for each, they are a good part of a turn
-//! that has one message to carry.
+//! The clocks, read once a turn. To read three of them takes longer than much else of a turn that has one message to carry:
+//! so one is read, and by how much the others are ahead of it is kept for as long as it stays the same.
 
+use std::cell::Cell;
 use std::time::{Duration, SystemTime};
 
 use nix::time::{ClockId, clock_gettime};
@@ -8,32 +9,71 @@ use nix::time::{ClockId, clock_gettime};
 use crate::engine::{Now, Time};
 
 /// The kernel's clocks.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Clock {
-    /// Somebody may have a lease.
-    leases: bool,
+    /// By how many nanoseconds the wall clock is ahead of the monotonic one (modulo 2⁶⁴: it may be behind).
+    wall: Cell<u64>,
+    /// By how much the one that counts suspend is.
+    boot: Cell<Duration>,
 }
 
 impl Clock {
-    /// From now on there may be leases, and the time that counts suspend is told; until then it is that which does not.
-    pub(super) fn count_suspend(&mut self) {
-        self.leases = true;
-    }
-
-    pub(super) fn now(self) -> Now {
+    pub(super) fn now(&self) -> Now {
+        if wall_ahead() != self.wall.get() {
+            // The wall clock was set, or the machine was suspended, which moves it by exactly what was slept through; or a
+            // tick came in between. A suspend from here on is seen by the next call, and what is too much in `boot`, since
+            // time passes between the readings, never makes an alarm too early.
+            self.wall.set(wall_ahead());
+            let before = read(ClockId::CLOCK_MONOTONIC);
+            self.boot.set(read(ClockId::CLOCK_BOOTTIME).since(before));
+        }
         let time = read(ClockId::CLOCK_MONOTONIC);
-        let boot = if self.leases { read(ClockId::CLOCK_BOOTTIME) } else { time };
-        Now { time, boot, wall: SystemTime::now() }
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_nanos(time.0.wrapping_add(self.wall.get()));
+        Now { time, boot: time + self.boot.get(), wall }
     }
 
-    /// The time a while after `earlier`: at most a tick of the kernel's too early, or that while, and never before
-    /// `earlier` (CLOCK_MONOTONIC_COARSE, clock_gettime(2)).
-    pub(super) fn about(self, earlier: Time) -> Time {
+    /// The time a while after `earlier`: too early by no more than that while, nor by more than a tick of the kernel's.
+    pub(super) fn about(earlier: Time) -> Time {
         read(ClockId::CLOCK_MONOTONIC_COARSE).max(earlier)
     }
+}
+
+/// By how much the wall clock is ahead now. The coarse clocks are as of the last tick, and cost a fraction of the others;
+/// their difference is that of the others, to the nanosecond.
+fn wall_ahead() -> u64 {
+    read(ClockId::CLOCK_REALTIME_COARSE).0.wrapping_sub(read(ClockId::CLOCK_MONOTONIC_COARSE).0)
 }
 
 fn read(clock: ClockId) -> Time {
     let time = clock_gettime(clock).expect("every Linux since 2.6.39 has these clocks (clock_gettime(2))");
     Time(0) + Duration::from(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_clocks_are_told_by_one_reading() {
+        let clock = Clock::default();
+        for _ in 0..1_000 {
+            let (boot, wall) = (read(ClockId::CLOCK_BOOTTIME), SystemTime::now());
+            let now = clock.now();
+            // What may pass between two readings where there is much else to do.
+            let limit = Duration::from_secs(1);
+            assert!(now.boot >= boot && now.boot.since(boot) < limit, "{now:?}, {boot:?}");
+            assert!(now.wall.duration_since(wall).is_ok_and(|late| late < limit), "{now:?}, {wall:?}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_read_anew() {
+        let clock = Clock::default();
+        clock.now();
+        let before = clock.boot.get();
+        clock.wall.set(clock.wall.get().wrapping_add(1));
+        clock.boot.set(before + Duration::from_secs(3_600));
+        let now = clock.now();
+        assert!(clock.boot.get() < before + Duration::from_secs(60), "{now:?}");
+    }
 }

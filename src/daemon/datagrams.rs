@@ -136,6 +136,11 @@ impl Server {
             }
             Err((dropped, _)) => return Err(dropped),
         };
+        let is_native = datagram.bytes.first() == Some(&0) && active.rules.protocol != Protocol::Text;
+        if is_native && matches!(source.name, PeerName::Inet(_)) {
+            // Its key says whose it is.
+            return self.native_datagram(now, number, &source, datagram.bytes);
+        }
         let mut registered = self.peers.find(number, &source.name);
         if let (Some((_, peer)), PeerAddress::Unix(credentials)) = (registered, source.peer)
             && matches!(peer.route, Route::Unix { uid, .. } if uid != credentials.uid)
@@ -147,7 +152,7 @@ impl Server {
             registered = None;
         }
         let Some(active) = self.listeners.get(&number) else { return Ok(()) };
-        if datagram.bytes.first() == Some(&0) && active.rules.protocol != Protocol::Text {
+        if is_native {
             return self.native_datagram(now, number, &source, datagram.bytes);
         }
         if active.rules.protocol == Protocol::Native || active.rules.token.is_some() {

@@ -248,9 +248,6 @@ impl Server {
             None => "",
         };
         info!(self.log, listener = rules.name; "listening on {} ({}{kind}{handed_over})", socket.address(), rules.name);
-        if socket.address().transport().is_datagram() {
-            self.clock.count_suspend();
-        }
         self.listeners.insert(number, Active::new(socket, rules));
     }
 
@@ -270,10 +267,6 @@ impl Server {
             now = self.clock.now();
             for readiness in events.drain(..) {
                 self.happened(now, readiness);
-                if readiness.token == SIGNALS {
-                    // A reload takes its time, and may have brought the first listener with leases.
-                    now = self.clock.now();
-                }
             }
             self.turn(now);
             self.notify(now);
@@ -398,7 +391,7 @@ impl Server {
         // Without branches: most are never set.
         let never = Time(u64::MAX);
         let next = deadlines.into_iter().fold(never, |next, deadline| next.min(deadline.unwrap_or(never)));
-        (next != never).then(|| next.since(self.clock.about(now.time)))
+        (next != never).then(|| next.since(Clock::about(now.time)))
     }
 
     /// The connection of an endpoint.

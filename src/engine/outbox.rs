@@ -10,6 +10,9 @@ use crate::wire::frame::{Frame, Gap, HEADER};
 /// How much control a stream may leave unread before nothing more is read from it, in bytes.
 pub(super) const MAX_CONTROL: usize = 16 * 1024;
 
+/// Room for most single answers, in bytes.
+const ANSWER: usize = 64;
+
 /// How long a GAP is, in bytes.
 pub(super) const GAP: usize = HEADER + 20;
 
@@ -44,7 +47,10 @@ impl Outbox {
     /// Adds a control frame.
     pub(super) fn control(&mut self, frame: &Frame<'_>) {
         if self.written[1] == self.control.len() {
-            (self.control, self.written[1]) = (Vec::new(), 0);
+            self.control.clear();
+            self.control.shrink_to(ANSWER);
+            self.control.reserve(ANSWER);
+            self.written[1] = 0;
         } else if self.written[1] >= MAX_CONTROL {
             // Some have always something unread: what they have read must not pile up.
             self.control.drain(..self.written[1]);

@@ -285,8 +285,9 @@ impl<C> Recovery<C> {
 
     /// Sets the timer anew, if anything is left to wait for (RFC 9002 section 6.2.1).
     fn arm(&mut self, now: Time) {
-        let timeout = round_trip::timeout(self.round_trip, self.timeouts, &mut self.jitter);
-        self.timer = (!self.is_idle()).then(|| now + timeout);
+        let is_idle = self.is_idle();
+        let timeout = || round_trip::timeout(self.round_trip, self.timeouts, &mut self.jitter);
+        self.timer = (!is_idle).then(timeout).map(|timeout| now + timeout);
     }
 }
 

@@ -52,5 +52,6 @@ pub(super) fn timeout(round_trip: Option<RoundTrip>, timeouts: u32, jitter: &mut
     let single = round_trip.map_or(INITIAL_TIMEOUT, RoundTrip::timeout).max(MIN_TIMEOUT);
     // 2^9 times the shortest is more than the longest.
     let timeout = (single * (1 << timeouts.min(9))).min(MAX_TIMEOUT);
-    (timeout + timeout.mul_f64(jitter.f64() / 4.0)).min(MAX_TIMEOUT)
+    let more = jitter.u64(..=timeout.as_nanos() as u64 / 4);
+    (timeout + Duration::from_nanos(more)).min(MAX_TIMEOUT)
 }
