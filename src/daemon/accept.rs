@@ -102,7 +102,6 @@ impl Server {
             return;
         }
         if let Some(refusal) = refusal {
-            self.engine.counters_mut().count_refused(refusal);
             return self.refuse(now, key, peer, refusal);
         }
         let tag = key.token();
@@ -140,6 +139,7 @@ impl Server {
     /// Tells a connection why it is not let in. It is closed when it has ended its side, or after a while: closed at once,
     /// what it may have sent already would make the kernel reset it, and the reason with it.
     pub(super) fn refuse(&mut self, now: Now, key: ConnectionKey, peer: Peer, refusal: Refusal) {
+        self.engine.counters_mut().count_refused(refusal);
         let connection = &self.connections[key];
         let name = self.listeners.get(&connection.listener).map_or("?", |active| &active.rules.name);
         info!(self.log, listener = name, peer = peer, reason = refusal; "refused {peer} on {name}: {refusal}");

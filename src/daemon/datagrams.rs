@@ -294,6 +294,7 @@ impl Server {
                 Ok(endpoint)
             }
             Err(refusal) => {
+                self.engine.counters_mut().count_refused(refusal);
                 self.peers.remove(key);
                 // Nobody has connected: what one stranger can send in a second is no news each time.
                 let name = &rules.name;

@@ -40,33 +40,40 @@ impl Server {
     /// Somebody at the door has said something.
     pub(super) fn look_at_door(&mut self, now: Now, key: ConnectionKey) -> Next {
         let Some(caller) = self.door.iter().find(|caller| caller.key == key).copied() else { return Next::Idle };
-        let resume = self.connections.get(key).and_then(|connection| {
+        self.decide(now, caller)
+    }
+
+    /// Decides on those who have been there for long enough: some may have spoken while nobody is heard, because inputs wait.
+    pub(super) fn clear_door(&mut self, now: Now) {
+        while let Some(caller) = self.door.pop(now.time) {
+            // Who was let in has an endpoint, and who was refused is not heard.
+            let connection = self.connections.get(caller.key);
+            if connection.is_some_and(|connection| connection.endpoint.is_none() && !connection.discard)
+                && self.decide(now, caller) == Next::Later
+            {
+                self.mark_readable(caller.key, false);
+            }
+        }
+    }
+
+    fn decide(&mut self, now: Now, Caller { key, who, refusal }: Caller) -> Next {
+        // A reload may have taken away what it came to.
+        let stands = self.connections.get(key).filter(|_| self.listeners.contains_key(&who.listener));
+        let resume = stands.and_then(|connection| {
             let mut bytes = [0; HELLO];
             let count = connection.stream.peek(&mut bytes)?;
             resumes(&bytes[..count])
         });
-        let over = resume.and_then(|resume| self.engine.superseded_by(&resume, caller.who.peer));
-        match over.map(|over| self.engine.register_over(now, caller.who, Some(over))) {
+        let over = resume.and_then(|resume| self.engine.superseded_by(&resume, who.peer));
+        match over.map(|over| self.engine.register_over(now, who, Some(over))) {
             Some(Ok(endpoint)) => {
                 self.enter(key, endpoint);
                 // What it has said is still to be read.
                 Next::Later
             }
             _ => {
-                self.refuse(now, key, caller.who.peer, caller.refusal);
-                Next::Idle
-            }
-        }
-    }
-
-    /// Refuses those who have said nothing for too long.
-    pub(super) fn clear_door(&mut self, now: Now) {
-        while let Some(Caller { key, who, refusal }) = self.door.pop(now.time) {
-            // Who was let in has an endpoint, and who was refused is not heard.
-            let waits =
-                |connection: &super::connection::Connection| connection.endpoint.is_none() && !connection.discard;
-            if self.connections.get(key).is_some_and(waits) {
                 self.refuse(now, key, who.peer, refusal);
+                Next::Idle
             }
         }
     }

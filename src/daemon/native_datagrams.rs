@@ -243,6 +243,7 @@ impl Server {
         let over = hello.resume.as_ref().and_then(|resume| self.engine.superseded_by(resume, peer));
         let registered = self.engine.register_over(now, who, over);
         let endpoint = registered.map_err(|refusal| {
+            self.engine.counters_mut().count_refused(refusal);
             self.peers.remove(key);
             debug!(self.log, peer = peer, reason = refusal; "refused {peer}: {refusal}");
             wrong(Code::Refused, refusal.name())

@@ -149,7 +149,7 @@ impl Engine {
         self.reconsider(now);
     }
 
-    /// Registers an endpoint: what is accepted from now on is due to it.
+    /// Registers an endpoint: what is accepted from now on is due to it. A refusal is counted by whoever tells it.
     pub fn register(&mut self, now: Now, who: Registration) -> Result<EndpointId, Refusal> {
         self.register_over(now, who, None)
     }
@@ -161,10 +161,7 @@ impl Engine {
         who: Registration,
         over: Option<EndpointId>,
     ) -> Result<EndpointId, Refusal> {
-        let id = self
-            .registry
-            .insert(who, over, self.settings.max_endpoints, self.log.next(), now.time)
-            .inspect_err(|refusal| self.counters.count_refused(*refusal))?;
+        let id = self.registry.insert(who, over, self.settings.max_endpoints, self.log.next(), now.time)?;
         self.counters.registered += 1;
         self.begin_deciding(now, id, who.opening);
         if who.transport.is_datagram() {

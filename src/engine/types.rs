@@ -173,7 +173,7 @@ impl Counters {
         self.dropped[dropped as usize] += 1;
     }
 
-    /// Counts a refusal that the driver decided on.
+    /// Counts somebody who is not let in.
     pub fn count_refused(&mut self, refusal: Refusal) {
         self.refused[refusal as usize] += 1;
     }

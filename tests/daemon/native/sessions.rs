@@ -1,11 +1,13 @@
 //! Sessions: resumed where they were, by their owners only.
 
+use std::thread;
 use std::time::Instant;
 
 use upcalld::wire::frame::{Code, Filters, Frame, Gap, GapReason, Hello, Resume, Role, kind};
 
 use super::{auto, is_datagram, lab, over_each};
-use crate::common::{Daemon, Native, Place, Said, figure};
+use crate::common::{Daemon, Native, Place, Said, Stream, figure};
+use crate::slow_consumer::lines;
 
 over_each!(
     f18_what_was_missed_is_replayed,
@@ -348,4 +350,56 @@ fn who_has_not_acknowledged_is_told_that_its_listener_is_removed(place: Place) {
     assert_eq!(bye, Said::Bye("listener_removed".into()));
     let back = native.resume(&daemon.url("other"));
     assert!(back.welcome().resumed);
+}
+
+/// Nobody is refused who takes its own place, and nobody is counted so.
+#[test]
+fn who_takes_its_own_place_is_not_counted_as_refused() {
+    let daemon = lab(Place::Tcp, "max_endpoints = 1", "");
+    let mut old = Native::join(&daemon, "lab");
+    let hello = Hello { resume: Some(old.session()), ..Hello::new(0) };
+    let mut attempts = 0;
+    loop {
+        let mut native = Native::connect(&daemon.url("lab"));
+        if matches!(native.greet(&hello), Said::Welcome(_)) {
+            break;
+        }
+        attempts += 1;
+        assert!(attempts < 50, "it never came in");
+    }
+    assert!(old.rest().contains(&Said::Bye("superseded".into())));
+    assert_eq!(daemon.counted("listener_max_endpoints"), attempts);
+}
+
+/// While inputs wait, nobody at the door is heard, but seen all the same: with who is slow for ever it might else never come in.
+#[test]
+fn who_takes_its_own_place_is_let_in_while_inputs_wait() {
+    let rest = "[log]\nsize = \"4MiB\"\n[slow_consumer]\nmax_behind = \"1MiB\"\npatience = \"forever\"\n\
+                [daemon]\nlog_level = \"debug\"\n";
+    let daemon = Daemon::start(
+        &(auto(Place::Tcp, "lab", "max_endpoints = 2") + &auto(Place::Tcp, "in", "role = \"input\"") + rest),
+    );
+    let old = Native::join(&daemon, "lab");
+    let stalled = Stream::connect_narrow(&daemon.url("lab"));
+    daemon.wait_connected(2);
+    let sender = daemon.connect("in");
+    let sending = thread::spawn(move || sender.send(lines(2_000, 1_000)));
+    daemon.wait_log("inputs wait for #2,");
+    let before = daemon.connected();
+    for attempt in 1.. {
+        assert!(attempt <= 50, "it never came in");
+        let native = Native::connect(&daemon.url("lab"));
+        native.raw(&Frame::Hello(Hello { resume: Some(old.session()), nonce: 1, ..Hello::new(0) }).to_vec());
+        let is_decided = |daemon: &Daemon| daemon.connected() - before + daemon.log().count("refused ") == attempt;
+        let end = Instant::now() + crate::common::DEADLINE;
+        while !is_decided(&daemon) {
+            assert!(Instant::now() < end, "nothing becomes of it");
+            thread::yield_now();
+        }
+        if daemon.connected() > before {
+            break;
+        }
+    }
+    drop(stalled);
+    sending.join().expect("everything could be sent");
 }
