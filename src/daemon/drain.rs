@@ -61,6 +61,12 @@ impl Server {
         let over = drain.at_once || now.time >= drain.deadline;
         if over && !self.engine.is_empty() {
             warning!(self.log, "{} did not read everything that was due", Count(self.engine.len(), "endpoint"));
+            // Over datagrams, nothing but this tells that it is over.
+            let left = self.engine.endpoints().filter(|(_, endpoint)| endpoint.transport.is_datagram());
+            for endpoint in left.map(|(id, _)| id).collect::<Vec<_>>() {
+                self.engine.lost(now, endpoint, Reason::Shutdown);
+            }
+            self.see_off(now);
         }
         over
     }

@@ -130,6 +130,10 @@ impl Server {
             "#{number} left: {reason}; {peer}, {inputs}, {upcalls}, {lasted} s{rest}; {remain} registered"
         );
         if endpoint.transport.is_datagram() {
+            // Who has left has closed, and hears that it has: only those who seem to be gone are told nothing.
+            if !complete && (reason.is_announced() || reason == Reason::Closed) {
+                self.bid_farewell(endpoint, reason);
+            }
             return self.forget_peer(endpoint.tag);
         }
         let key = ConnectionKey::from_token(endpoint.tag);

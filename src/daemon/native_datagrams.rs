@@ -9,7 +9,7 @@ use super::peers::{Peer, PeerKey, Route};
 use super::receive::log_input;
 use super::server::Server;
 use crate::config::Level;
-use crate::engine::{Claim, Dropped, EndpointId, ListenerNumber, Now, Opening, Registration, Verdict};
+use crate::engine::{Claim, Dropped, Endpoint, EndpointId, ListenerNumber, Now, Opening, Registration, Verdict};
 use crate::net::datagram::Destination;
 use crate::wire::frame::datagram::Opening as Envelope;
 use crate::wire::frame::{Code, ErrorFrame, Frame, Hello, Violation, kind};
@@ -75,7 +75,12 @@ impl Server {
         let mut rest = frames;
         while !rest.is_empty() && self.engine.endpoint(endpoint).is_some() {
             match Frame::take(&mut rest) {
-                Ok(Frame::Bye(_)) => return self.datagram_bye(now, number, endpoint),
+                Ok(frame @ Frame::Bye(_)) => {
+                    // It is told so at once, and nothing more is due to it.
+                    self.engine.frame(now, endpoint, &frame);
+                    self.engine.lost(now, endpoint, Reason::Closed);
+                    return Ok(());
+                }
                 // It is sent again.
                 Ok(Frame::Send(_)) if !self.allows_send(now, number, source) => return Err(Dropped::RateLimited),
                 Ok(frame) => self.enveloped_frame(now, endpoint, &frame),
@@ -106,22 +111,13 @@ impl Server {
         }
     }
 
-    /// An endpoint ends its session: it is told so at once, and nothing more is due to it.
-    fn datagram_bye(&mut self, now: Now, number: ListenerNumber, endpoint: EndpointId) -> Result<(), Dropped> {
-        self.bid_farewell(number, endpoint, Reason::Closed);
-        self.engine.frame(now, endpoint, &Frame::Bye(""));
-        self.engine.lost(now, endpoint, Reason::Closed);
-        Ok(())
-    }
-
-    /// Says BYE to a native peer at once, whatever it has not acknowledged; to others it says nothing.
-    pub(super) fn bid_farewell(&mut self, number: ListenerNumber, endpoint: EndpointId, reason: Reason) {
-        let tag = self.engine.endpoint(endpoint).map(|endpoint| endpoint.tag);
-        if let (Some(welcome), Some(tag)) = (self.engine.welcome(endpoint), tag) {
+    /// Says BYE, once, to a native peer that has left without having acknowledged everything; to others it says nothing.
+    pub(super) fn bid_farewell(&mut self, endpoint: &Endpoint, reason: Reason) {
+        if let Some(welcome) = endpoint.welcome() {
             let mut bytes = Vec::new();
             Envelope { key: welcome.key, number: 0 }.write(&mut bytes);
             Frame::Bye(reason.name()).write(&mut bytes);
-            self.say_to_peer(number, PeerKey::from_tag(tag), &bytes);
+            self.say_to_peer(endpoint.listener, PeerKey::from_tag(endpoint.tag), &bytes);
         }
     }
 
@@ -187,7 +183,7 @@ impl Server {
         }
         if let Some((_, peer)) = self.peers.find(number, &source.name) {
             let endpoint = peer.endpoint;
-            match self.engine.welcome(endpoint) {
+            match self.engine.endpoint(endpoint).and_then(Endpoint::welcome).copied() {
                 // Our answer was lost.
                 Some(welcome) if welcome.nonce == hello.nonce => {
                     self.say(number, source, &Frame::Welcome(welcome));

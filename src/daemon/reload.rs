@@ -265,9 +265,9 @@ impl Server {
             .filter(|(_, endpoint)| endpoint.listener == number && endpoint.transport.is_datagram());
         for endpoint in left.map(|(id, _)| id).collect::<Vec<_>>() {
             // What it has not acknowledged it can be sent no more.
-            self.bid_farewell(number, endpoint, Reason::ListenerRemoved);
             self.engine.lost(now, endpoint, Reason::ListenerRemoved);
         }
+        self.see_off(now);
         self.remove_listener(number);
     }
 

@@ -268,11 +268,6 @@ impl Engine {
             self.deadlines.remove(&(entered, id, Deadline::Recovery));
         }
     }
-
-    /// The WELCOME that an endpoint got, to be sent again where the same HELLO comes again.
-    pub fn welcome(&self, id: EndpointId) -> Option<Welcome> {
-        self.registry.get(id)?.native()?.courier.as_ref().map(|courier| *courier.welcome())
-    }
 }
 
 /// What goes into the next datagram: what is to be sent again, or is new; none if there is no room in the window.

@@ -9,6 +9,7 @@ use super::slow::Slow;
 use super::time::Time;
 use super::topics::Filters;
 use crate::address::{Peer, Transport};
+use crate::wire::frame::Welcome;
 use crate::wire::reason::Reason;
 
 slotmap::new_key_type! {
@@ -165,6 +166,11 @@ impl Endpoint {
     /// What it calls itself, if it has said that.
     pub fn name(&self) -> Option<&str> {
         self.native().map(|native| &*native.session.name).filter(|name| !name.is_empty())
+    }
+
+    /// The WELCOME that it got over datagrams, to be sent again where the same HELLO comes again.
+    pub fn welcome(&self) -> Option<&Welcome> {
+        Some(self.native()?.courier.as_ref()?.welcome())
     }
 
     pub(super) fn native(&self) -> Option<&Native> {

@@ -137,7 +137,7 @@ impl World {
         while let Some(event) = self.engine.next_event() {
             match event {
                 Event::Left { endpoint, reason, complete } if endpoint.tag > 0 => {
-                    self.native_left(endpoint.tag, reason, complete);
+                    self.native_left(&endpoint, reason, complete);
                 }
                 Event::Left { endpoint, reason, complete } => {
                     let next = self.engine.next_sequence();

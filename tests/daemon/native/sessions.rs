@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::Instant;
 
+use nix::sys::signal::Signal;
 use upcalld::wire::frame::{Code, Filters, Frame, Gap, GapReason, Hello, Resume, Role, kind};
 
 use super::{auto, is_datagram, lab, over_each};
@@ -21,6 +22,7 @@ over_each!(
     a_session_keeps_what_it_was,
     a_session_goes_to_any_listener,
     who_has_not_acknowledged_is_told_that_its_listener_is_removed,
+    who_has_not_acknowledged_is_told_of_the_end,
 );
 
 const SMALL: &str =
@@ -402,4 +404,46 @@ fn who_takes_its_own_place_is_let_in_while_inputs_wait() {
     }
     drop(stalled);
     sending.join().expect("everything could be sent");
+}
+
+/// A listener goes while somebody is at its door who has a session elsewhere: nobody gets in where nobody listens.
+#[test]
+fn whoever_is_at_the_door_of_a_removed_listener_is_refused() {
+    let stays = auto(Place::Tcp, "stays", "");
+    let rest = "[registry]\nmax_endpoints = 1\n";
+    let daemon = Daemon::start(&(stays.clone() + &auto(Place::Tcp, "goes", "") + rest));
+    let old = Native::join(&daemon, "stays");
+    let before = daemon.descriptors();
+    let late = daemon.connect("goes");
+    let end = Instant::now() + crate::common::DEADLINE;
+    // If it takes too long to see that it is there, it is refused already, and nothing is tried.
+    while daemon.descriptors() == before && daemon.log().count("refused ") == 0 {
+        assert!(Instant::now() < end, "nobody comes");
+    }
+    daemon.signal(Signal::SIGSTOP);
+    late.send(Frame::Hello(Hello { resume: Some(old.session()), nonce: 1, ..Hello::new(0) }).to_vec());
+    daemon.setup().write_config(&(stays + rest));
+    daemon.signal(Signal::SIGHUP);
+    daemon.signal(Signal::SIGCONT);
+    late.expect_rest("upcalld: max_endpoints\n");
+}
+
+/// What was sent, and not acknowledged in time, is given up: it is told all the same.
+fn who_has_not_acknowledged_is_told_of_the_end(place: Place) {
+    for at_once in [false, true] {
+        let grace = if at_once { "1min" } else { "50ms" };
+        let rest = format!("[daemon]\nshutdown_grace = \"{grace}\"\n");
+        let mut daemon = lab(place, "", &rest);
+        let mut native = Native::join(&daemon, "lab");
+        native.acknowledges = false;
+        Native::join(&daemon, "lab").tell("", "unacknowledged");
+        assert_eq!(native.upcall().payload, b"unacknowledged");
+        daemon.signal(Signal::SIGTERM);
+        daemon.wait_log(" draining: ");
+        if at_once {
+            daemon.signal(Signal::SIGTERM);
+        }
+        assert_eq!(native.take(|said| matches!(said, Said::Bye(_))), Said::Bye("shutdown".into()), "{grace}");
+        assert_eq!(daemon.wait_exit().code(), Some(0));
+    }
 }

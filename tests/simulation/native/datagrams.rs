@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use upcalld::address::{Peer as Address, Transport};
-use upcalld::engine::{Claim, EndpointId, Opening, Registration, Time, Verdict};
+use upcalld::engine::{Claim, Endpoint, EndpointId, Opening, Registration, Time, Verdict};
 use upcalld::wire::frame::datagram::{OVERHEAD, Opening as Envelope};
 use upcalld::wire::frame::{ErrorFrame, Frame, Hello, kind};
 use upcalld::wire::reason::Reason;
@@ -61,12 +61,8 @@ impl World {
         let mut rest = frames;
         while !rest.is_empty() && self.engine.endpoint(id).is_some() {
             match Frame::take(&mut rest).expect("clients say nothing wrong") {
-                Frame::Bye(_) => {
-                    let mut bye = Vec::new();
-                    Envelope { key, number: 0 }.write(&mut bye);
-                    Frame::Bye(Reason::Closed.name()).write(&mut bye);
-                    self.natives.down.send(&mut self.rng, now.time, address, &bye);
-                    self.engine.frame(now, id, &Frame::Bye(""));
+                frame @ Frame::Bye(_) => {
+                    self.engine.frame(now, id, &frame);
                     self.engine.lost(now, id, Reason::Closed);
                 }
                 frame => self.native_frame(id, &frame),
@@ -114,7 +110,7 @@ impl World {
         if let Some(endpoint) =
             self.natives.peers.values().find(|peer| peer.address == address).map(|peer| peer.endpoint)
         {
-            match self.engine.welcome(endpoint) {
+            match self.engine.endpoint(endpoint).and_then(Endpoint::welcome).copied() {
                 Some(welcome) if welcome.nonce == hello.nonce => return self.say(address, &Frame::Welcome(welcome)),
                 _ => {
                     self.engine.lost(now, endpoint, Reason::Reset);
@@ -148,6 +144,17 @@ impl World {
             }
         }
         self.events();
+    }
+
+    /// One that has left without having acknowledged everything hears so once, unless it seems to be gone.
+    pub(crate) fn bid_farewell(&mut self, address: u64, endpoint: &Endpoint, reason: Reason) {
+        if let Some(welcome) = endpoint.welcome().filter(|_| reason.is_announced() || reason == Reason::Closed) {
+            let mut bye = Vec::new();
+            Envelope { key: welcome.key, number: 0 }.write(&mut bye);
+            Frame::Bye(reason.name()).write(&mut bye);
+            let now = self.now().time;
+            self.natives.down.send(&mut self.rng, now, address, &bye);
+        }
     }
 
     pub(crate) fn flush_peer(&mut self, id: EndpointId, tag: u64) {

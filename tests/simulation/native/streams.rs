@@ -1,7 +1,7 @@
 //! Connections: pipes of bytes that break anywhere, and how the daemon reads and writes them.
 
 use upcalld::address::{Peer, Transport};
-use upcalld::engine::{EndpointId, Opening, Progress, Registration, Turn};
+use upcalld::engine::{Endpoint, EndpointId, Opening, Progress, Registration, Turn};
 use upcalld::wire::frame::{Decoder, Frame};
 use upcalld::wire::reason::Reason;
 
@@ -186,7 +186,8 @@ impl World {
     }
 
     /// The engine has let an endpoint go.
-    pub(crate) fn native_left(&mut self, tag: u64, reason: Reason, complete: bool) {
+    pub(crate) fn native_left(&mut self, endpoint: &Endpoint, reason: Reason, complete: bool) {
+        let tag = endpoint.tag;
         self.natives.figures.superseded += u64::from(reason == Reason::Superseded);
         if let Some(line) = self.natives.lines.get_mut(&tag) {
             line.endpoint = None;
@@ -198,6 +199,9 @@ impl World {
         } else if let Some(peer) = self.natives.peers.remove(&tag) {
             let over = peer.lease <= self.now + self.suspended;
             assert!(reason != Reason::LeaseExpired || over, "a lease ended early");
+            if !complete {
+                self.bid_farewell(peer.address, endpoint, reason);
+            }
         }
     }
 
