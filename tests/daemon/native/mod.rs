@@ -2,6 +2,7 @@
 
 mod basics;
 mod bytes;
+mod door;
 mod errors;
 mod forged;
 mod lossy;

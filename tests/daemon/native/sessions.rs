@@ -1,14 +1,10 @@
 //! Sessions: resumed where they were, by their owners only.
 
-use std::thread;
-use std::time::Instant;
-
 use nix::sys::signal::Signal;
 use upcalld::wire::frame::{Code, Filters, Frame, Gap, GapReason, Hello, Resume, Role, kind};
 
 use super::{auto, is_datagram, lab, over_each};
-use crate::common::{Daemon, Native, Place, Said, Stream, figure};
-use crate::slow_consumer::lines;
+use crate::common::{Daemon, Native, Place, Said};
 
 over_each!(
     f18_what_was_missed_is_replayed,
@@ -17,7 +13,6 @@ over_each!(
     s18_strangers_do_not_resume,
     s18_nobody_resumes_before_its_start,
     a_resume_over_a_live_connection,
-    a_resume_over_a_live_connection_needs_no_room,
     a_session_ends_in_time,
     a_session_keeps_what_it_was,
     a_session_goes_to_any_listener,
@@ -212,44 +207,6 @@ fn a_resume_over_a_live_connection(place: Place) {
     daemon.wait_log(" left: superseded");
 }
 
-/// Where there is no room for anybody else, there is for whoever takes the place of a connection of its own.
-fn a_resume_over_a_live_connection_needs_no_room(place: Place) {
-    let limit = "max_endpoints = 2\nmax_per_source = 2\n";
-    let daemon = lab(place, limit, "[registry]\nmax_endpoints = 2\n");
-    let mut sender = Native::join(&daemon, "lab");
-    let mut old = Native::join(&daemon, "lab");
-    sender.tell("", "1");
-    assert_eq!(old.upcall().payload, b"1");
-    let begin = Instant::now();
-    let answer = Native::connect(&daemon.url("lab")).greet(&Hello::new(0));
-    assert!(!matches!(answer, Said::Welcome(_)), "there is no room: {answer:?}");
-    figure("l12", &format!("a HELLO is refused within {:.2?}", begin.elapsed()));
-    // Whoever is refused all the same was too late with its HELLO: this machine may be busy.
-    let hello = Hello { resume: Some(old.session()), ..Hello::new(0) };
-    let mut new = (0..50)
-        .find_map(|_| {
-            let mut native = Native::connect(&daemon.url("lab"));
-            matches!(native.greet(&hello), Said::Welcome(_)).then_some(native)
-        })
-        .expect("it takes its own place");
-    assert!(old.rest().contains(&Said::Bye("superseded".into())));
-    assert_eq!(sender.tell("", "2").1, 1, "it counts once");
-    assert_eq!(new.upcall().payload, b"2");
-}
-
-/// Who says nothing where there is no room is refused by name, and soon, though it might have had a session to resume.
-#[test]
-fn l12_silence_where_there_is_no_room() {
-    let daemon = lab(Place::Tcp, "max_endpoints = 1", "");
-    let _one = Native::join(&daemon, "lab");
-    let begin = Instant::now();
-    daemon.connect("lab").expect_rest("upcalld: listener_max_endpoints\n");
-    figure("l12", &format!("silence is refused by name within {:.2?}", begin.elapsed()));
-    let text = daemon.connect("lab");
-    text.send("me too\n");
-    text.expect_rest("upcalld: listener_max_endpoints\n");
-}
-
 /// Whoever leaves more sessions behind than it may have endpoints loses its own oldest ones.
 #[test]
 fn a_source_has_no_more_sessions_than_endpoints() {
@@ -352,80 +309,6 @@ fn who_has_not_acknowledged_is_told_that_its_listener_is_removed(place: Place) {
     assert_eq!(bye, Said::Bye("listener_removed".into()));
     let back = native.resume(&daemon.url("other"));
     assert!(back.welcome().resumed);
-}
-
-/// Nobody is refused who takes its own place, and nobody is counted so.
-#[test]
-fn who_takes_its_own_place_is_not_counted_as_refused() {
-    let daemon = lab(Place::Tcp, "max_endpoints = 1", "");
-    let mut old = Native::join(&daemon, "lab");
-    let hello = Hello { resume: Some(old.session()), ..Hello::new(0) };
-    let mut attempts = 0;
-    loop {
-        let mut native = Native::connect(&daemon.url("lab"));
-        if matches!(native.greet(&hello), Said::Welcome(_)) {
-            break;
-        }
-        attempts += 1;
-        assert!(attempts < 50, "it never came in");
-    }
-    assert!(old.rest().contains(&Said::Bye("superseded".into())));
-    assert_eq!(daemon.counted("listener_max_endpoints"), attempts);
-}
-
-/// While inputs wait, nobody at the door is heard, but seen all the same: with who is slow for ever it might else never come in.
-#[test]
-fn who_takes_its_own_place_is_let_in_while_inputs_wait() {
-    let rest = "[log]\nsize = \"4MiB\"\n[slow_consumer]\nmax_behind = \"1MiB\"\npatience = \"forever\"\n\
-                [daemon]\nlog_level = \"debug\"\n";
-    let daemon = Daemon::start(
-        &(auto(Place::Tcp, "lab", "max_endpoints = 2") + &auto(Place::Tcp, "in", "role = \"input\"") + rest),
-    );
-    let old = Native::join(&daemon, "lab");
-    let stalled = Stream::connect_narrow(&daemon.url("lab"));
-    daemon.wait_connected(2);
-    let sender = daemon.connect("in");
-    let sending = thread::spawn(move || sender.send(lines(2_000, 1_000)));
-    daemon.wait_log("inputs wait for #2,");
-    let before = daemon.connected();
-    for attempt in 1.. {
-        assert!(attempt <= 50, "it never came in");
-        let native = Native::connect(&daemon.url("lab"));
-        native.raw(&Frame::Hello(Hello { resume: Some(old.session()), nonce: 1, ..Hello::new(0) }).to_vec());
-        let is_decided = |daemon: &Daemon| daemon.connected() - before + daemon.log().count("refused ") == attempt;
-        let end = Instant::now() + crate::common::DEADLINE;
-        while !is_decided(&daemon) {
-            assert!(Instant::now() < end, "nothing becomes of it");
-            thread::yield_now();
-        }
-        if daemon.connected() > before {
-            break;
-        }
-    }
-    drop(stalled);
-    sending.join().expect("everything could be sent");
-}
-
-/// A listener goes while somebody is at its door who has a session elsewhere: nobody gets in where nobody listens.
-#[test]
-fn whoever_is_at_the_door_of_a_removed_listener_is_refused() {
-    let stays = auto(Place::Tcp, "stays", "");
-    let rest = "[registry]\nmax_endpoints = 1\n";
-    let daemon = Daemon::start(&(stays.clone() + &auto(Place::Tcp, "goes", "") + rest));
-    let old = Native::join(&daemon, "stays");
-    let before = daemon.descriptors();
-    let late = daemon.connect("goes");
-    let end = Instant::now() + crate::common::DEADLINE;
-    // If it takes too long to see that it is there, it is refused already, and nothing is tried.
-    while daemon.descriptors() == before && daemon.log().count("refused ") == 0 {
-        assert!(Instant::now() < end, "nobody comes");
-    }
-    daemon.signal(Signal::SIGSTOP);
-    late.send(Frame::Hello(Hello { resume: Some(old.session()), nonce: 1, ..Hello::new(0) }).to_vec());
-    daemon.setup().write_config(&(stays + rest));
-    daemon.signal(Signal::SIGHUP);
-    daemon.signal(Signal::SIGCONT);
-    late.expect_rest("upcalld: max_endpoints\n");
 }
 
 /// What was sent, and not acknowledged in time, is given up: it is told all the same.
