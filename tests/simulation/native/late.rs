@@ -7,8 +7,9 @@ use upcalld::wire::reason::Reason;
 
 use crate::world::{MAX_BEHIND, World};
 
-/// Those who have begun behind, and have not caught up yet: by number, with the first sequence that each has yet to get.
-pub(crate) type Late = BTreeMap<u64, (EndpointId, u64)>;
+/// Those who have begun behind, and have not caught up yet: by number, with the first sequence that each has yet to get, and the
+/// next one of the log.
+pub(crate) type Late = BTreeMap<u64, (EndpointId, u64, u64)>;
 
 impl World {
     /// An endpoint has been welcomed.
@@ -16,7 +17,7 @@ impl World {
         self.natives.late.remove(&number);
         let (first, behind) = self.engine.missing(id).unwrap();
         if behind > MAX_BEHIND / 4 && self.settings.patience != Patience::Forever {
-            self.natives.late.insert(number, (id, first));
+            self.natives.late.insert(number, (id, first, self.engine.next_sequence()));
             self.natives.figures.late += 1;
         }
     }
@@ -24,7 +25,7 @@ impl World {
     /// Takes note of how far those have come who began behind.
     pub(crate) fn look_at_the_late(&mut self) {
         let (engine, figures) = (&self.engine, &mut self.natives.figures);
-        self.natives.late.retain(|_, (id, first)| {
+        self.natives.late.retain(|_, (id, first, head)| {
             let Some((next, behind)) = engine.missing(*id) else { return false };
             if engine.endpoint(*id).is_some_and(|endpoint| endpoint.leaving() == Some(Reason::SlowConsumer)) {
                 assert!(
@@ -34,8 +35,10 @@ impl World {
                 figures.overrun += 1;
                 return false;
             }
-            *first = next;
-            behind > MAX_BEHIND / 4
+            // It has got, or skipped, all that there was when it was looked at last, though much may have come since.
+            let caught_up = next >= *head;
+            (*first, *head) = (next, engine.next_sequence());
+            !caught_up && behind > MAX_BEHIND / 4
         });
     }
 
