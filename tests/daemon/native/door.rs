@@ -84,7 +84,7 @@ fn who_takes_its_own_place_is_let_in_while_inputs_wait() {
     daemon.wait_connected(2);
     let sender = daemon.connect("in");
     let sending = thread::spawn(move || sender.send(lines(2_000, 1_000)));
-    daemon.wait_log("inputs wait for #2,");
+    daemon.wait_log("inputs wait for #");
     let before = daemon.connected();
     for attempt in 1.. {
         assert!(attempt <= 50, "it never came in");
@@ -100,7 +100,7 @@ fn who_takes_its_own_place_is_let_in_while_inputs_wait() {
             break;
         }
     }
-    drop(stalled);
+    drop((stalled, old));
     sending.join().expect("everything could be sent");
 }
 
@@ -126,7 +126,9 @@ fn whoever_is_at_the_door_of_a_removed_listener_is_refused() {
     daemon.setup().write_config(&(stays + rest));
     daemon.signal(Signal::SIGHUP);
     daemon.signal(Signal::SIGCONT);
-    late.expect_rest("upcalld: max_endpoints\n");
+    // Where it was heard before the reload was, it got in, and is told of that; but it never stands there unheard.
+    let rest = late.read_until_eof().escape_ascii().to_string();
+    assert!(rest.contains("max_endpoints") || rest.contains("listener_removed"), "{rest}");
 }
 
 /// Strangers at the door get nowhere: with a session of somebody else and without its secret, byte by byte, with their side
