@@ -44,7 +44,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     bytes.ok_or_else(|| format!("\"{text}\" is more than can be counted"))
 }
 
-/// Prints a size as [`parse_size`] reads it.
+/// Prints a size as it is read in the configuration.
 pub fn print_size(bytes: usize) -> String {
     let bytes = bytes as u64;
     let fits = |factor: u64| bytes >= factor && bytes.is_multiple_of(factor);
