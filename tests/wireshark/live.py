@@ -49,7 +49,7 @@ def session(target, folder):
         begun = lambda: subprocess.run([client, "send", "--topic", "door/front", "--require-receivers", "2", "open"], timeout=LIMIT,
                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
         until(begun, "two receivers")
-        script = start(sys.executable, str(HERE.parent / "clientcall.py"))
+        script = start(sys.executable, str(HERE.parents[1] / "compose" / "clientcall.py"), "127.0.0.1")
         script.stdin.write("haii\n"), script.stdin.flush()
         assert script.stdout.readline() == "Upcall event: Processing haii\n"
         for url in (TCP, UDP):
