@@ -10,7 +10,7 @@ use crate::address::Peer;
 use crate::config::{self, Level, Role};
 use crate::engine::{EndpointId, Now, Opening, Terms, Turn};
 use crate::wire::escape::Escaped;
-use crate::wire::frame::{Code, Frame, Hello, Violation, kind};
+use crate::wire::frame::{self, Code, Frame, Hello, Violation, kind};
 use crate::wire::text::{End, Framing};
 
 /// What a listener's role allows native endpoints.
@@ -29,43 +29,66 @@ impl Server {
         now: Now,
         key: ConnectionKey,
         endpoint: EndpointId,
+        bytes: &[u8],
+        end: End,
+    ) -> Next {
+        let Some(connection) = self.connections.get_mut(key) else { return Next::Idle };
+        // The handling of frames needs all of the server but this.
+        let lent = Decoder::Undecided(Opening::Native, Framing::Auto);
+        let Decoder::Native(mut decoder) = std::mem::replace(&mut connection.decoder, lent) else { return Next::Idle };
+        let next = self.handle_frames(now, key, endpoint, &mut decoder, bytes, end);
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.decoder = Decoder::Native(decoder);
+        }
+        next
+    }
+
+    fn handle_frames(
+        &mut self,
+        now: Now,
+        key: ConnectionKey,
+        endpoint: EndpointId,
+        decoder: &mut frame::Decoder,
         mut bytes: &[u8],
         end: End,
     ) -> Next {
         let max = self.config.upcall.max_message;
+        let logs = self.log_inputs && self.log.enabled(Level::Info);
         let mut any = false;
-        let unfinished = loop {
+        loop {
+            if !logs
+                && let Some(message) = self.engine.next_message(endpoint)
+                && self.engine.sends(now, endpoint, decoder.sends(&mut bytes, message, max)) > 0
+            {
+                any = true;
+                if !self.is_heard(endpoint) {
+                    return self.ignore(key);
+                }
+            }
             let turn = self.engine.turn_of(now, endpoint);
             if turn != Turn::Yes {
                 return self.put_aside(key, bytes, end, turn);
             }
-            // The handling of a frame needs all of the server but this.
-            let lent = Decoder::Undecided(Opening::Native, Framing::Auto);
-            let decoder = std::mem::replace(&mut self.connections[key].decoder, lent);
-            let Decoder::Native(mut decoder) = decoder else { return Next::Idle };
-            let again = match decoder.next(&mut bytes, max) {
+            let is_last = match decoder.next(&mut bytes, max) {
                 Ok(Some(frame)) => {
                     any = true;
                     self.handle_frame(now, key, endpoint, &frame);
-                    true
+                    false
                 }
-                Ok(None) => false,
+                Ok(None) => true,
                 Err(violation) => {
                     self.engine.violation(now, endpoint, &violation);
-                    self.is_heard(endpoint)
+                    false
                 }
             };
-            let unfinished = decoder.is_unfinished();
-            let Some(connection) = self.connections.get_mut(key) else { return Next::Idle };
-            connection.decoder = Decoder::Native(decoder);
             if !self.is_heard(endpoint) {
                 return self.ignore(key);
             }
-            if !again {
-                break unfinished;
+            if is_last {
+                break;
             }
-        };
-        self.note_end(now, endpoint, any, unfinished, end)
+        }
+        self.note_end(now, endpoint, any, decoder.is_unfinished(), end)
     }
 
     /// Whether what an endpoint says still counts.

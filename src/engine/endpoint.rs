@@ -2,7 +2,7 @@
 
 use super::courier::Courier;
 use super::log::Rendition;
-use super::outbox::Outbox;
+use super::outbox::{MAX_CONTROL, Outbox};
 use super::ring::{Cursor, Reading};
 use super::session::Session;
 use super::slow::Slow;
@@ -217,6 +217,13 @@ impl Endpoint {
     /// Whether inputs wait for it when it falls behind: not if all it is promised is best effort.
     pub(super) fn is_patient(&self) -> bool {
         !self.transport.is_datagram() || self.is_native()
+    }
+
+    /// Whether it has left so much control unread that nothing more is to be read from it; takes note of that.
+    pub(super) fn is_crammed(&mut self) -> bool {
+        let Some(native) = self.native.as_deref_mut().filter(|_| !self.transport.is_datagram()) else { return false };
+        native.crammed = self.outbox.as_ref().is_some_and(|outbox| outbox.pending_control() >= MAX_CONTROL);
+        native.crammed
     }
 
     /// Why it is about to leave, if it is.

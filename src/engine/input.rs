@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::{Accepted, Audience, Endpoint, EndpointId, Engine, Now, Turn};
 use crate::address::{Peer, Transport};
 use crate::wire::format::{Fields, Format};
-use crate::wire::frame::Upcall;
+use crate::wire::frame::{Frame, Send, Upcall};
 
 /// The number of those who are not registered.
 const NOBODY: u64 = 0;
@@ -75,8 +75,28 @@ impl Engine {
     /// before each is taken out of `messages`; returns how many.
     pub fn inputs<'a>(&mut self, now: Now, id: EndpointId, mut messages: impl Iterator<Item = &'a [u8]>) -> u64 {
         let before = self.counters.inputs;
-        while let Some(message) = self.take_run(now, id, &mut messages) {
+        while let Some(message) = self.take_run(now, id, false, &mut messages) {
             self.input(now, id, message);
+        }
+        self.counters.inputs - before
+    }
+
+    /// The id of the message that a native endpoint has to send next, if it may send any.
+    pub fn next_message(&self, id: EndpointId) -> Option<u64> {
+        let endpoint = self.registry.get(id).filter(|endpoint| endpoint.leaving.is_none())?;
+        endpoint.native().filter(|native| native.sends).map(|native| native.session.messages.last() + 1)
+    }
+
+    /// The same as [`Engine::inputs`] for the payloads of a native endpoint's messages, which count up from
+    /// [`Engine::next_message`], want no receipt, have no topic and are no larger than allowed. None is taken where that is
+    /// `None`.
+    pub fn sends<'a>(&mut self, now: Now, id: EndpointId, mut messages: impl Iterator<Item = &'a [u8]>) -> u64 {
+        let before = self.counters.inputs;
+        while self.next_message(id).is_some()
+            && let Some(payload) = self.take_run(now, id, true, &mut messages)
+            && let Some(message) = self.next_message(id)
+        {
+            self.frame(now, id, &Frame::Send(Send { id: message, receipt: false, topic: "", payload }));
         }
         self.counters.inputs - before
     }
@@ -88,6 +108,7 @@ impl Engine {
         &mut self,
         now: Now,
         id: EndpointId,
+        native: bool,
         messages: &mut impl Iterator<Item = &'a [u8]>,
     ) -> Option<&'a [u8]> {
         if self.turn_of(now, id) != Turn::Yes {
@@ -113,9 +134,9 @@ impl Engine {
             let prev = (sequence - 1) as u32;
             let upcall = Upcall { sequence, source, time: milliseconds, prev, topic: "", payload: data };
             let frame = upcall.size();
-            let text = has_text.then(|| match verbatim {
+            let text = has_text.then(|| match verbatim && (!native || data.ends_with(b"\n")) {
                 true => data,
-                false => Input { sender: None, origin, topic: "", data, native: false }.render(
+                false => Input { sender: None, origin, topic: "", data, native }.render(
                     &self.settings.format,
                     sequence,
                     now,
@@ -137,17 +158,22 @@ impl Engine {
         let written = pens.written();
         self.log.note(written, audience);
         (self.appended, self.largest) = (appended, largest);
-        self.note_run(now, id, first, sequence - first);
+        self.note_run(now, id, native, first, sequence - first);
         by_itself
     }
 
     /// Counts a run of inputs.
-    fn note_run(&mut self, now: Now, id: EndpointId, first: u64, count: u64) {
+    fn note_run(&mut self, now: Now, id: EndpointId, native: bool, first: u64, count: u64) {
+        let receivers = self.registry.receivers();
         if count > 0
             && let Some(endpoint) = self.registry.get_mut(id)
         {
             endpoint.inputs += count;
             endpoint.heard = now.time;
+            let others = receivers - usize::from(endpoint.receives);
+            if let Some(of_native) = endpoint.native_mut().filter(|_| native) {
+                of_native.session.messages.accept_run(first, count, u32::try_from(others).unwrap_or(u32::MAX));
+            }
             self.counters.inputs += count;
             self.broadcast.get_or_insert(first);
         }

@@ -189,11 +189,9 @@ impl Engine {
             Intake::Only(only) if only == id => {}
             _ => return Turn::NotNow,
         }
-        if self.registry.get(id).is_none_or(|endpoint| endpoint.slow.is_none() && endpoint.native.is_none()) {
-            // Neither has it ever been slow, nor is it told anything but upcalls.
-            return Turn::Yes;
-        }
-        if self.is_crammed(id) || self.park(now, id) { Turn::Parked } else { Turn::Yes }
+        let Some(endpoint) = self.registry.get_mut(id) else { return Turn::Yes };
+        let may_wait = endpoint.slow.is_some();
+        if endpoint.is_crammed() || (may_wait && self.park(now, id)) { Turn::Parked } else { Turn::Yes }
     }
 
     /// Notes that something was heard of an endpoint, and whether it has left a message unfinished.

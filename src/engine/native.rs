@@ -268,9 +268,10 @@ impl Engine {
     }
 
     fn send(&mut self, now: Now, id: EndpointId, send: &Send<'_>) -> Option<Accepted> {
-        let held = self.holds(now, id);
+        // On a stream, the driver has asked before.
+        let is_datagram = self.registry.get(id)?.transport.is_datagram();
+        let held = is_datagram && self.holds(now, id);
         let endpoint = self.registry.get_mut(id)?;
-        let is_datagram = endpoint.transport.is_datagram();
         let (number, receives) = (endpoint.number, endpoint.receives);
         let native = endpoint.native_mut()?;
         let wrong = |code, text| Violation { reference: send.id, ..refusal(code, kind::SEND, text) };
@@ -280,7 +281,7 @@ impl Engine {
             Novelty::New if send.payload.len() > self.settings.max_message => {
                 wrong(Code::TooLarge, "the payload is too large")
             }
-            Novelty::New if is_datagram && held => wrong(Code::Busy, "inputs wait for a slow endpoint"),
+            Novelty::New if held => wrong(Code::Busy, "inputs wait for a slow endpoint"),
             Novelty::New => {
                 endpoint.inputs += 1;
                 let origin = Origin(endpoint.transport, endpoint.peer);
@@ -399,21 +400,6 @@ impl Engine {
     pub fn filters_in_force(&self, id: EndpointId) -> Option<(u64, Option<Vec<&str>>)> {
         let session = &self.registry.get(id)?.native()?.session;
         Some((session.since, session.filters.as_deref().map(|filters| filters.iter().collect())))
-    }
-
-    /// Whether an endpoint has left so much control unread that nothing more is to be read from it.
-    pub(super) fn is_crammed(&mut self, id: EndpointId) -> bool {
-        let Some(endpoint) = self.registry.get_mut(id).filter(|endpoint| !endpoint.transport.is_datagram()) else {
-            return false;
-        };
-        let full = endpoint.outbox.as_ref().is_some_and(|outbox| outbox.pending_control() >= MAX_CONTROL);
-        match endpoint.native_mut() {
-            Some(native) => {
-                native.crammed = full;
-                full
-            }
-            None => false,
-        }
     }
 }
 

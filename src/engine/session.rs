@@ -104,6 +104,16 @@ impl Messages {
         Receipt { id: self.last, sequence, due, repeat: false }
     }
 
+    /// Takes note of the next `count` messages, whose sequences count up from `first`.
+    pub(super) fn accept_run(&mut self, first: u64, count: u64, due: u32) {
+        let kept = count.min(RECEIPTS as u64);
+        let forgotten = (self.fates.len() + kept as usize).saturating_sub(RECEIPTS);
+        self.fates.drain(..forgotten);
+        let sequences = first + count - kept..first + count;
+        self.fates.extend(sequences.map(|sequence| Fate::Accepted { sequence, due }));
+        self.last += count;
+    }
+
     /// A message is refused for good: its id is used up all the same, so that those behind it are not held up.
     pub(super) fn refuse(&mut self, id: u64, code: Code) {
         if self.judge(id) == Novelty::New {

@@ -13,15 +13,40 @@ pub struct Decoder {
     handed_out: bool,
 }
 
+/// What a SEND without flags and topic begins with, but for its length.
+const PLAIN: u64 = (kind::SEND as u64) << 48;
+
+/// What precedes the payload in the body of one, in bytes.
+const ID: u64 = (SEND_OVERHEAD - HEADER) as u64;
+
 impl Decoder {
+    /// The payloads of the SENDs in `input` that are whole there, want no receipt, have no topic and count up from message
+    /// `next`, each taken out of it: those that [`Decoder::next`] would give up to the first frame for which there is more to
+    /// it than that.
+    pub fn sends<'a>(&mut self, input: &mut &'a [u8], mut next: u64, max: usize) -> impl Iterator<Item = &'a [u8]> {
+        self.forget_last();
+        let plain = self.carry.is_empty();
+        let max = u32::try_from(max).unwrap_or(u32::MAX).into();
+        std::iter::from_fn(move || {
+            let (header, rest) = if plain { input.split_first_chunk()? } else { return None };
+            let (id, rest) = rest.split_first_chunk()?;
+            // Whatever else it begins with makes this larger than any payload.
+            let size = (u64::from_be_bytes(*header) ^ PLAIN).wrapping_sub(ID);
+            if size > max || u64::from_be_bytes(*id) != next {
+                return None;
+            }
+            let (payload, rest) = rest.split_at_checked(size as usize)?;
+            *input = rest;
+            next += 1;
+            Some(payload)
+        })
+    }
+
     /// The next frame in `input`, as slices of it where it is whole there; `None` when all of `input` is taken and no
     /// frame ends there. The payload of a message or an upcall may have `max` bytes. A frame that claims more than it may
     /// is an error by its header: nothing is kept or allocated for it. Behind an error the stream has no meaning.
     pub fn next<'a, 'b: 'a>(&'a mut self, input: &mut &'b [u8], max: usize) -> Result<Option<Frame<'a>>, Violation> {
-        if std::mem::take(&mut self.handed_out) {
-            // Most streams have nothing unfinished most of the time: give the memory back rather than keep it.
-            self.carry = Vec::new();
-        }
+        self.forget_last();
         if self.carry.is_empty() {
             let Some((header, body)) = input.split_first_chunk() else { return Ok(self.keep(input, HEADER)) };
             let header = limited(header, max)?;
@@ -46,6 +71,13 @@ impl Decoder {
         }
         self.handed_out = true;
         Frame::parse(header, &self.carry[HEADER..]).map(Some)
+    }
+
+    /// Most streams have nothing unfinished most of the time: gives the memory back rather than keep it.
+    fn forget_last(&mut self) {
+        if std::mem::take(&mut self.handed_out) {
+            self.carry = Vec::new();
+        }
     }
 
     /// Keeps what is missing of `whole` bytes, as far as it is there.
