@@ -2,6 +2,7 @@
 
 mod behind;
 mod opening;
+mod runs;
 
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};

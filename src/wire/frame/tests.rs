@@ -165,6 +165,62 @@ fn b1_a_frame_that_claims_too_much_is_refused_by_its_header() {
     assert_eq!(code_of(&exact), None, "a topic may take that much: the engine knows better");
 }
 
+fn send(id: u64, receipt: bool, topic: &str, size: usize) -> Vec<u8> {
+    Frame::Send(Send { id, receipt, topic, payload: &vec![id as u8; size] }).to_vec()
+}
+
+/// How many of these are taken as sends that count up from 7, and how many bytes are left.
+fn plain_sends(frames: &[Vec<u8>]) -> (usize, usize) {
+    let stream = frames.concat();
+    let mut input = &stream[..];
+    let mut decoder = Decoder::default();
+    let taken = decoder.sends(&mut input, 7, MAX).count();
+    assert!(!decoder.is_unfinished() && stream.ends_with(input));
+    (taken, input.len())
+}
+
+#[test]
+fn plain_sends_are_taken_and_nothing_else_is_touched() {
+    let (a, b) = (send(7, false, "", 0), send(8, false, "", MAX));
+    assert_eq!(plain_sends(&[a.clone(), b.clone()]), (2, 0));
+    let others = [
+        send(8, false, "", 3),
+        send(10, false, "", 3),
+        send(9, true, "", 3),
+        send(9, false, "t", 3),
+        send(9, false, "", MAX + 1),
+        Frame::Ping { nonce: 9, cookie: None }.to_vec(),
+        // A flag that may be ignored; too short for its id; no NUL; longer than it could ever be.
+        vec![0, kind::SEND, 0x10, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 9],
+        vec![0, kind::SEND, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 9],
+        vec![1, kind::SEND, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 9],
+        vec![0, kind::SEND, 0, 0, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 9],
+        vec![0xff; 32],
+    ];
+    for other in others {
+        let left = other.len() + b.len();
+        assert_eq!(plain_sends(&[a.clone(), b.clone(), other.clone(), b.clone()]), (2, left), "{other:?}");
+    }
+    let whole = send(9, false, "", 5);
+    for cut in 0..whole.len() {
+        assert_eq!(plain_sends(&[a.clone(), b.clone(), whole[..cut].to_vec()]), (2, cut));
+    }
+}
+
+#[test]
+fn an_unfinished_frame_comes_before_plain_sends() {
+    let mut decoder = Decoder::default();
+    let (first, second) = (send(1, false, "", 20), send(2, false, "", 20));
+    assert_eq!(decoder.next(&mut &first[..9], MAX), Ok(None));
+    let mut input = &[&first[9..], &second[..]].concat()[..];
+    let length = input.len();
+    assert_eq!((decoder.sends(&mut input, 1, MAX).count(), decoder.sends(&mut input, 2, MAX).count()), (0, 0));
+    assert_eq!((input.len(), decoder.is_unfinished()), (length, true));
+    assert!(matches!(decoder.next(&mut input, MAX), Ok(Some(Frame::Send(send))) if send.id == 1));
+    assert_eq!(decoder.sends(&mut input, 2, MAX).count(), 1, "the one before was handed out, and is forgotten");
+    assert!(input.is_empty());
+}
+
 #[test]
 fn arrivals_are_acknowledged() {
     let mut arrivals = Arrivals::default();

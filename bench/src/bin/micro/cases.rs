@@ -39,10 +39,13 @@ impl Case {
 /// not grow with them.
 pub(crate) fn all() -> Vec<Case> {
     type Work = fn(usize) -> io::Result<u64>;
-    let plain: [(_, _, Work); 8] = [
+    let plain: [(_, _, Work); 11] = [
         ("append, nobody reads text", "input", |_| delivering::append(None)),
         ("append, text as it is", "input", |_| delivering::append(Some("{data}"))),
         ("append, text in the default format", "input", |_| delivering::append(Some(delivering::DEFAULT))),
+        ("native sends by themselves", "input", |_| delivering::frames_by_themselves()),
+        ("native sends in runs", "input", |_| delivering::sends()),
+        ("text lines in runs", "input", |_| delivering::lines()),
         ("decode frames, 64 KiB a read", "frame", |_| decoding::frames(64 << 10)),
         ("decode frames, 100 B a read", "frame", |_| decoding::frames(100)),
         ("decode lines, 64 KiB a read", "message", |_| decoding::lines(64 << 10)),
