@@ -34,22 +34,19 @@ impl fmt::Display for Origin {
 }
 
 impl<'a> Input<'a> {
-    /// As text endpoints get it.
-    fn render<'s>(&self, format: &Format, sequence: u64, now: Now, scratch: &'s mut Vec<u8>) -> &'s [u8]
-    where
-        'a: 's,
-    {
+    /// Whether text endpoints get it as it is, where the format is `{data}` and nothing else.
+    fn is_text(&self) -> bool {
+        !self.native || self.data.ends_with(b"\n")
+    }
+
+    /// As text endpoints get it otherwise, to `out`.
+    fn render(&self, format: &Format, sequence: u64, now: Now, out: &mut Vec<u8>) {
         let &Input { ref origin, topic, data, native, .. } = self;
-        let ends = !native || data.ends_with(b"\n");
-        if ends && format.is_verbatim() {
-            return data;
+        out.clear();
+        format.render(&Fields { data, sequence, topic, from: origin, time: now.wall }, out);
+        if native && !out.ends_with(b"\n") {
+            out.push(b'\n');
         }
-        scratch.clear();
-        format.render(&Fields { data, sequence, topic, from: origin, time: now.wall }, scratch);
-        if native && !scratch.ends_with(b"\n") {
-            scratch.push(b'\n');
-        }
-        scratch
     }
 }
 
@@ -134,14 +131,13 @@ impl Engine {
             let prev = (sequence - 1) as u32;
             let upcall = Upcall { sequence, source, time: milliseconds, prev, topic: "", payload: data };
             let frame = upcall.size();
-            let text = has_text.then(|| match verbatim && (!native || data.ends_with(b"\n")) {
-                true => data,
-                false => Input { sender: None, origin, topic: "", data, native }.render(
-                    &self.settings.format,
-                    sequence,
-                    now,
-                    &mut self.scratch,
-                ),
+            let input = Input { sender: None, origin, topic: "", data, native };
+            let text = has_text.then(|| {
+                if verbatim && input.is_text() {
+                    return data;
+                }
+                input.render(&self.settings.format, sequence, now, &mut self.scratch);
+                &self.scratch
             });
             let text_size = text.map_or(0, <[u8]>::len);
             if !pens.have_room(frame, text.map(<[u8]>::len)) {
@@ -187,15 +183,18 @@ impl Engine {
         let prev = (sequence - 1) as u32;
         let upcall = Upcall { sequence, source, time: self.milliseconds(now), prev, topic, payload: data };
         let frame = upcall.size();
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let text = self.registry.has_text().then(|| input.render(&self.settings.format, sequence, now, &mut scratch));
-        let text_size = text.map(<[u8]>::len);
+        let has_text = self.registry.has_text();
+        let is_text = self.settings.format.is_verbatim() && input.is_text();
+        if has_text && !is_text {
+            input.render(&self.settings.format, sequence, now, &mut self.scratch);
+        }
+        let text_size = has_text.then(|| if is_text { data.len() } else { self.scratch.len() });
         self.make_room(now, frame, text_size);
         let audience = self.settings.audience;
+        let text = has_text.then(|| if is_text { data } else { &self.scratch });
         self.log.append(frame, |slot| upcall.fill(slot), text, audience, source);
         self.appended += frame.max(text_size.unwrap_or(0));
         self.largest = (self.largest.0.max(frame), self.largest.1.max(text_size.unwrap_or(0)));
-        self.scratch = scratch;
         self.counters.inputs += 1;
         if audience == Audience::Sender {
             if let Some((id, ..)) = input.sender.filter(|_| receives) {

@@ -133,13 +133,11 @@ impl Log {
         if self.needs_page(frame, text.map(<[u8]>::len)) {
             self.add_pages(frame, text.map(<[u8]>::len));
         }
-        let mut pens = self.pens(text.is_some(), audience, source);
-        if let Some(text) = text {
-            pens.text.push(text.len()).copy_from_slice(text);
+        match text {
+            Some(text) => self.text.append(text.len(), |slot| slot.copy_from_slice(text), audience, source),
+            None => self.text.pass_over(1),
         }
-        fill(pens.frames.push(frame));
-        let written = pens.written();
-        self.note(written, audience);
+        self.frames.append(frame, fill, audience, source);
         sequence
     }
 

@@ -245,7 +245,7 @@ impl Engine {
             return None;
         }
         match frame {
-            Frame::Send(send) => return self.send(now, id, send),
+            Frame::Send(send) => return self.send(now, id, send, is_datagram),
             Frame::Subscribe(filters) => self.subscribe(now, id, filters, true),
             Frame::Unsubscribe(filters) => self.subscribe(now, id, filters, false),
             Frame::Ack(ack) if is_datagram => self.acked(now, id, ack),
@@ -267,9 +267,8 @@ impl Engine {
         None
     }
 
-    fn send(&mut self, now: Now, id: EndpointId, send: &Send<'_>) -> Option<Accepted> {
+    fn send(&mut self, now: Now, id: EndpointId, send: &Send<'_>, is_datagram: bool) -> Option<Accepted> {
         // On a stream, the driver has asked before.
-        let is_datagram = self.registry.get(id)?.transport.is_datagram();
         let held = is_datagram && self.holds(now, id);
         let endpoint = self.registry.get_mut(id)?;
         let (number, receives) = (endpoint.number, endpoint.receives);

@@ -173,11 +173,28 @@ impl Ring {
         self.pages.back_mut().map_or_else(Pen::default, |page| page.pen(audience, source))
     }
 
+    /// Appends one record of `size` bytes, which is written by `fill`; the last page has room for it.
+    #[inline]
+    pub(super) fn append(&mut self, size: usize, fill: impl FnOnce(&mut [u8]), audience: Audience, source: u64) {
+        let Some(page) = self.pages.back_mut() else { return };
+        let mut pen = page.pen(audience, source);
+        fill(pen.push(size));
+        let written = pen.written();
+        let bytes = page.note(written);
+        self.noted(written.count, bytes, audience);
+    }
+
     /// Takes note of what the pen has written.
     pub(super) fn note(&mut self, written: Written, audience: Audience) {
-        let Some(page) = self.pages.back_mut() else { return };
-        let bytes = page.note(written);
-        self.next += written.count as u64;
+        if let Some(page) = self.pages.back_mut() {
+            let bytes = page.note(written);
+            self.noted(written.count, bytes, audience);
+        }
+    }
+
+    /// There are so many records more on the last page, of so many bytes.
+    fn noted(&mut self, count: usize, bytes: usize, audience: Audience) {
+        self.next += count as u64;
         self.head += bytes as u64;
         self.room -= bytes;
         if audience != Audience::All {
