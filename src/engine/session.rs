@@ -332,10 +332,14 @@ mod tests {
         for (before, count) in [(0, 0), (0, 1), (3, 5), (0, 64), (1, 64), (63, 2), (64, 1), (10, 200), (70, 63)] {
             let (mut run, mut single) = (Messages::default(), Messages::default());
             for messages in [&mut run, &mut single] {
-                (0..before).for_each(|id| drop(messages.accept(id + 5, 1)));
+                for id in 0..before {
+                    messages.accept(id + 5, 1);
+                }
             }
             run.accept_run(1_000, count, 3);
-            (0..count).for_each(|nth| drop(single.accept(1_000 + nth, 3)));
+            for nth in 0..count {
+                single.accept(1_000 + nth, 3);
+            }
             assert_eq!(run.last(), single.last());
             assert!((0..before + count + 3).all(|id| run.judge(id) == single.judge(id)), "{count} after {before}");
             assert_eq!(run.fates.len(), single.fates.len());
