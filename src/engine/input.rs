@@ -34,12 +34,8 @@ impl fmt::Display for Origin {
 }
 
 impl<'a> Input<'a> {
-    /// Whether text endpoints get it as it is, where the format is `{data}` and nothing else.
-    fn is_text(&self) -> bool {
-        !self.native || self.data.ends_with(b"\n")
-    }
-
     /// As text endpoints get it otherwise, to `out`.
+    #[inline(never)]
     fn render(&self, format: &Format, sequence: u64, now: Now, out: &mut Vec<u8>) {
         let &Input { ref origin, topic, data, native, .. } = self;
         out.clear();
@@ -48,6 +44,11 @@ impl<'a> Input<'a> {
             out.push(b'\n');
         }
     }
+}
+
+/// Whether text endpoints get such a message as it is, where the format is `{data}` and nothing else.
+fn is_text(data: &[u8], native: bool) -> bool {
+    !native || data.ends_with(b"\n")
 }
 
 impl Engine {
@@ -131,11 +132,11 @@ impl Engine {
             let prev = (sequence - 1) as u32;
             let upcall = Upcall { sequence, source, time: milliseconds, prev, topic: "", payload: data };
             let frame = upcall.size();
-            let input = Input { sender: None, origin, topic: "", data, native };
             let text = has_text.then(|| {
-                if verbatim && input.is_text() {
+                if verbatim && is_text(data, native) {
                     return data;
                 }
+                let input = Input { sender: None, origin, topic: "", data, native };
                 input.render(&self.settings.format, sequence, now, &mut self.scratch);
                 &self.scratch
             });
@@ -184,11 +185,11 @@ impl Engine {
         let upcall = Upcall { sequence, source, time: self.milliseconds(now), prev, topic, payload: data };
         let frame = upcall.size();
         let has_text = self.registry.has_text();
-        let is_text = self.settings.format.is_verbatim() && input.is_text();
+        let is_text = self.settings.format.is_verbatim() && is_text(data, input.native);
         if has_text && !is_text {
             input.render(&self.settings.format, sequence, now, &mut self.scratch);
         }
-        let text_size = has_text.then(|| if is_text { data.len() } else { self.scratch.len() });
+        let text_size = has_text.then_some(if is_text { data.len() } else { self.scratch.len() });
         self.make_room(now, frame, text_size);
         let audience = self.settings.audience;
         let text = has_text.then(|| if is_text { data } else { &self.scratch });
