@@ -44,21 +44,6 @@ struct Carry {
     handed_out: bool,
 }
 
-/// Where the first newline is. Most are near, and there is no call to be made for them.
-#[inline]
-fn newline(bytes: &[u8]) -> Option<usize> {
-    let Some((block, rest)) = bytes.split_first_chunk::<NEAR>() else { return memchr(b'\n', bytes) };
-    // Without branches: the compiler makes vectors of it.
-    let at = |(at, byte): (usize, &u8)| if *byte == b'\n' { at } else { NEAR } as u8;
-    match block.iter().enumerate().map(at).fold(NEAR as u8, u8::min) as usize {
-        NEAR => Some(NEAR + memchr(b'\n', rest)?),
-        at => Some(at),
-    }
-}
-
-/// So near.
-const NEAR: usize = 64;
-
 impl Decoder {
     /// A decoder at the beginning of a stream.
     pub fn new(framing: Framing) -> Decoder {
@@ -71,7 +56,7 @@ impl Decoder {
         self.carry.take_if(|carry| carry.handed_out);
         let plain = self.begun && self.carry.is_none();
         std::iter::from_fn(move || {
-            let end = if plain { newline(input)? + 1 } else { return None };
+            let end = if plain { memchr(b'\n', input)? + 1 } else { return None };
             if end > max {
                 return None;
             }
@@ -213,19 +198,6 @@ mod tests {
         assert_eq!(decoder.next(&mut &b""[..], End::Drained, MAX), Ok(Some(&b"abc"[..])));
         assert!(!decoder.is_unfinished());
         assert_eq!(decoder.next(&mut &b""[..], End::Drained, MAX), Ok(None));
-    }
-
-    #[test]
-    fn the_first_newline_is_found_wherever_it_is() {
-        for length in 0..200 {
-            assert_eq!(newline(&vec![b'x'; length]), None);
-            for at in 0..length {
-                let mut bytes = vec![b'x'; length];
-                bytes[at] = b'\n';
-                bytes[length - 1] = b'\n';
-                assert_eq!(newline(&bytes), Some(at), "of {length}");
-            }
-        }
     }
 
     #[test]
