@@ -35,24 +35,32 @@ pub(crate) fn append(format: Option<&str>) -> io::Result<u64> {
 /// Inputs of an endpoint that nobody else reads, as frames and in runs: from the bytes that were read to the log.
 pub(crate) fn sends() -> io::Result<u64> {
     let mut decoder = frame::Decoder::default();
-    in_runs(|world| world.native(&[]), sends_of, |world, id, mut bytes| {
-        let next = world.engine.next_message(id).unwrap_or(0);
-        world.engine.sends(world.now, id, decoder.sends(&mut bytes, next, MAX_MESSAGE))
-    })
+    in_runs(
+        |world| world.native(&[]),
+        sends_of,
+        |world, id, mut bytes| {
+            let next = world.engine.next_message(id).unwrap_or(0);
+            world.engine.sends(world.now, id, decoder.sends(&mut bytes, next, MAX_MESSAGE))
+        },
+    )
 }
 
 /// The same frame by frame.
 pub(crate) fn frames_by_themselves() -> io::Result<u64> {
     let mut decoder = frame::Decoder::default();
-    in_runs(|world| world.native(&[]), sends_of, |world, id, mut bytes| {
-        let mut taken = 0;
-        while world.engine.turn_of(world.now, id) == Turn::Yes
-            && let Ok(Some(frame)) = decoder.next(&mut bytes, MAX_MESSAGE)
-        {
-            taken += u64::from(world.engine.frame(world.now, id, &frame).is_some());
-        }
-        taken
-    })
+    in_runs(
+        |world| world.native(&[]),
+        sends_of,
+        |world, id, mut bytes| {
+            let mut taken = 0;
+            while world.engine.turn_of(world.now, id) == Turn::Yes
+                && let Ok(Some(frame)) = decoder.next(&mut bytes, MAX_MESSAGE)
+            {
+                taken += u64::from(world.engine.frame(world.now, id, &frame).is_some());
+            }
+            taken
+        },
+    )
 }
 
 /// The same as lines of text.
@@ -60,9 +68,11 @@ pub(crate) fn lines() -> io::Result<u64> {
     let mut decoder = text::Decoder::new(Framing::Line);
     let begins = decoder.next(&mut &b"\n"[..], End::Drained, MAX_MESSAGE).is_ok();
     check("begun", u64::from(begins), 1)?;
-    in_runs(|world| world.text(Transport::Tcp, true), |_| MESSAGE.repeat(RUN as usize), |world, id, mut bytes| {
-        world.engine.inputs(world.now, id, decoder.lines(&mut bytes, MAX_MESSAGE))
-    })
+    in_runs(
+        |world| world.text(Transport::Tcp, true),
+        |_| MESSAGE.repeat(RUN as usize),
+        |world, id, mut bytes| world.engine.inputs(world.now, id, decoder.lines(&mut bytes, MAX_MESSAGE)),
+    )
 }
 
 /// How many inputs come in one read.
