@@ -189,3 +189,54 @@ fn mutated(count: usize) {
         assert!(got > 0 && daemon.is_running());
     }
 }
+
+/// Messages that want no receipt are taken many at a time: with others between them, and cut anywhere, they are the same.
+#[test]
+fn messages_in_runs() {
+    const MESSAGES: u64 = 3_000;
+    for place in [Place::Tcp, Place::UnixPath] {
+        let daemon = lab(place, "", DATA);
+        let (mut native, text) = (Native::join(&daemon, "lab"), daemon.join("lab"));
+        text.send("I speak text\n");
+        text.expect("I speak text\n");
+        assert_eq!(native.upcall().payload, b"I speak text\n");
+        let payload = |id: u64| format!("{id}:{}", "x".repeat((id * 37 % 180) as usize)).into_bytes();
+        let wants_receipt = |id: u64| id % 41 == 3;
+        let send = |id| {
+            let topic = if id % 97 == 5 { "t" } else { "" };
+            Frame::Send(Send { id, receipt: wants_receipt(id), topic, payload: &payload(id) }).to_vec()
+        };
+        let role = Hello { role: upcalld::wire::frame::Role::SendOnly, ..Hello::new(1) };
+        let all =
+            std::iter::once(Frame::Hello(role).to_vec()).chain((1..=MESSAGES).map(send)).collect::<Vec<_>>().concat();
+        let sender = daemon.join("lab");
+        let mut rest = &all[..];
+        for cut in (1..).map(|nth| nth * 7_919 % 6_007) {
+            let (now, later) = rest.split_at(cut.min(rest.len()));
+            sender.send(now);
+            rest = later;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        sender.send(Frame::Bye("").to_vec());
+        for id in 1..=MESSAGES {
+            let upcall = native.upcall();
+            assert_eq!((upcall.sequence, upcall.payload), (id + 1, payload(id)));
+            assert_eq!(upcall.topic, if id % 97 == 5 { "t" } else { "" });
+            text.expect([&payload(id)[..], b"\n"].concat());
+        }
+        let answers = sender.read_until_eof();
+        let mut answers = &answers[..];
+        let mut receipts = Vec::new();
+        while !answers.is_empty() {
+            match Frame::take(&mut answers).expect("frames") {
+                Frame::Receipt(receipt) => receipts.push((receipt.id, receipt.sequence, receipt.due)),
+                Frame::Welcome(_) | Frame::Bye(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        let expected: Vec<_> = (1..=MESSAGES).filter(|id| wants_receipt(*id)).map(|id| (id, id + 1, 2)).collect();
+        assert_eq!(receipts, expected);
+    }
+}
