@@ -5,6 +5,7 @@
 //! for JSON. Nothing of it is evaluated while the level is off.
 
 mod line;
+mod queue;
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -12,16 +13,16 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::config::{self, Level, LogFormat};
 use line::{Line, Style};
+use queue::Queue;
 
 /// Lines that may wait to be written.
-const QUEUE: usize = 4096;
+const LINES: usize = 4096;
 
 /// How long the end of the program waits for the last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
@@ -32,24 +33,13 @@ const JOURNAL: &str = "/run/systemd/journal/socket";
 pub(super) struct Log {
     level: Level,
     style: Style,
-    queue: Option<SyncSender<Line>>,
+    queue: Queue,
     dropped: u64,
-    written: Receiver<()>,
 }
 
 impl Log {
     pub(super) fn new(config: &config::Daemon) -> Log {
-        let (queue, lines) = sync_channel::<Line>(QUEUE);
-        let (done, written) = channel();
-        let mut writer = Writer::new(JOURNAL.into());
-        let thread = std::thread::Builder::new().name("log".into()).spawn(move || {
-            for line in lines {
-                writer.write(&line);
-            }
-            let _ = done.send(());
-        });
-        let queue = thread.is_ok().then_some(queue);
-        Log { level: config.log_level, style: style(config.log_format), queue, dropped: 0, written }
+        Log { level: config.log_level, style: style(config.log_format), queue: Queue::new(LINES), dropped: 0 }
     }
 
     /// Goes on as configured.
@@ -84,16 +74,13 @@ impl Log {
         fields: &[(&'static str, &dyn fmt::Display)],
     ) {
         let line = Line::new(self.style, level, message, fields);
-        let Some(queue) = &self.queue else {
-            return Writer::new(JOURNAL.into()).write(&line);
-        };
         if self.dropped > 0 {
             let message = format_args!("{} log lines were dropped: nobody reads them", self.dropped);
-            if queue.try_send(Line::new(self.style, Level::Warn, message, &[])).is_ok() {
+            if self.queue.push(Line::new(self.style, Level::Warn, message, &[])) {
                 self.dropped = 0;
             }
         }
-        if let Err(TrySendError::Full(_)) = queue.try_send(line) {
+        if !self.queue.push(line) {
             self.dropped += 1;
         }
     }
@@ -101,9 +88,7 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        if self.queue.take().is_some() {
-            let _ = self.written.recv_timeout(LAST_LINES);
-        }
+        self.queue.end(LAST_LINES);
     }
 }
 
@@ -221,17 +206,15 @@ mod tests {
 
     #[test]
     fn lines_that_nobody_reads_are_dropped_and_counted() {
-        let (queue, lines) = sync_channel(1);
-        let (_, written) = channel();
-        let mut log = Log { level: Level::Info, style: Style::Prefixed, queue: Some(queue), dropped: 0, written };
+        let mut log = Log { level: Level::Info, style: Style::Prefixed, queue: Queue::unwritten(1), dropped: 0 };
         for line in ["one", "two", "three"] {
             info!(log, "{line}");
         }
         debug!(log, endpoint = unreachable_number(); "not enabled");
-        let received = || String::from_utf8(lines.recv().unwrap().render(Style::Prefixed)).unwrap();
-        assert_eq!(received(), "<6>one\n");
+        let next = |log: &Log| String::from_utf8(log.queue.pop().unwrap().render(Style::Prefixed)).unwrap();
+        assert_eq!(next(&log), "<6>one\n");
         info!(log, "four");
-        assert_eq!(received(), "<4>2 log lines were dropped: nobody reads them\n");
+        assert_eq!(next(&log), "<4>2 log lines were dropped: nobody reads them\n");
         assert_eq!(log.dropped, 1, "the one for which the notice took the place");
     }
 
@@ -240,11 +223,9 @@ mod tests {
         for (style, last) in
             [(Style::Journal, Style::Prefixed), (Style::Json, Style::Json), (Style::Plain, Style::Plain)]
         {
-            let (queue, lines) = sync_channel(1);
-            let (_, written) = channel();
-            let mut log = Log { level: Level::Info, style, queue: Some(queue), dropped: 0, written };
+            let mut log = Log { level: Level::Info, style, queue: Queue::unwritten(1), dropped: 0 };
             error!(log.last_words(), "wrong");
-            assert_eq!(lines.recv().unwrap().style, last);
+            assert_eq!(log.queue.pop().unwrap().style, last);
         }
     }
 

@@ -1,11 +1,12 @@
 //! How log lines are written: as text, as JSON, for the journal.
 
 use std::path::Path;
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::common::{Place, Setup, Stream, skip};
+use crate::common::{DEADLINE, Place, Setup, Stream, skip};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 
@@ -87,4 +88,20 @@ fn the_journals_stream_gets_priorities() {
     }
     let daemon = Setup::new(&config).after_shell(stream).start_silent();
     daemon.wait_log("<6>ready\n");
+}
+
+/// Beside a second thread, each system call of the loop costs more.
+#[test]
+fn there_is_a_thread_that_writes_only_while_there_is_something_to_write() {
+    let daemon = Setup::new(&(Place::Tcp.listener("lab", "") + DATA)).start();
+    let threads = format!("/proc/{}/task", daemon.pid());
+    for round in 1..=3 {
+        let start = Instant::now();
+        while std::fs::read_dir(&threads).expect("it runs").count() > 1 {
+            assert!(start.elapsed() < DEADLINE, "a thread has nothing to do");
+            std::thread::yield_now();
+        }
+        daemon.signal(Signal::SIGUSR1);
+        daemon.wait_log_count(" of them registered for upcalls", round);
+    }
 }

@@ -1,0 +1,117 @@
+//! The lines that wait to be written, and the thread that writes them. There is one only while there is something to write:
+//! beside a second thread each system call of the loop would cost more, since the kernel has to expect then that another
+//! closes the file descriptor meanwhile.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::line::Line;
+use super::{JOURNAL, Writer};
+
+/// How long the thread waits for another line before it ends.
+const REST: Duration = Duration::from_millis(20);
+
+/// Lines in their order.
+#[derive(Debug)]
+pub(super) struct Queue {
+    shared: Arc<Shared>,
+    /// So many may wait.
+    bound: usize,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// There is another line, or the end has come, or the thread has ended.
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: VecDeque<Line>,
+    /// There is a thread that writes them.
+    writing: bool,
+    ending: bool,
+}
+
+impl Queue {
+    pub(super) fn new(bound: usize) -> Queue {
+        Queue { shared: Arc::default(), bound }
+    }
+
+    /// Adds a line, unless there is no room for it: says whether there was.
+    pub(super) fn push(&self, line: Line) -> bool {
+        let mut state = self.shared.lock();
+        if state.lines.len() >= self.bound {
+            return false;
+        }
+        state.lines.push_back(line);
+        if std::mem::replace(&mut state.writing, true) {
+            self.shared.changed.notify_one();
+            return true;
+        }
+        drop(state);
+        let shared = Arc::clone(&self.shared);
+        let thread = std::thread::Builder::new().name("log".into()).spawn(move || shared.write(REST));
+        if thread.is_err() {
+            // Then the loop has to wait for whoever reads the lines.
+            self.shared.write(Duration::ZERO);
+        }
+        true
+    }
+
+    /// Waits until everything is written, but not for longer than `patience`.
+    pub(super) fn end(&self, patience: Duration) {
+        let mut state = self.shared.lock();
+        if std::mem::replace(&mut state.ending, true) {
+            return;
+        }
+        self.shared.changed.notify_one();
+        drop(self.shared.changed.wait_timeout_while(state, patience, |state| state.writing));
+    }
+}
+
+impl Shared {
+    /// Writes what there is, until there has been nothing for a while.
+    fn write(&self, rest: Duration) {
+        let mut writer = Writer::new(JOURNAL.into());
+        let mut state = self.lock();
+        loop {
+            if let Some(line) = state.lines.pop_front() {
+                drop(state);
+                writer.write(&line);
+                state = self.lock();
+                continue;
+            }
+            let nothing = |state: &mut State| state.lines.is_empty() && !state.ending;
+            let waited = self.changed.wait_timeout_while(state, rest, nothing);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if state.lines.is_empty() {
+                state.writing = false;
+                return self.changed.notify_one();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Whoever holds it does nothing that could panic.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+impl Queue {
+    /// One whose lines nobody writes but who takes them out.
+    pub(super) fn unwritten(bound: usize) -> Queue {
+        let queue = Queue::new(bound);
+        let mut state = queue.shared.lock();
+        (state.writing, state.ending) = (true, true);
+        drop(state);
+        queue
+    }
+
+    pub(super) fn pop(&self) -> Option<Line> {
+        self.shared.lock().lines.pop_front()
+    }
+}
