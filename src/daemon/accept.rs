@@ -1,7 +1,5 @@
 //! Connections come in: registered, or refused with a reason that reaches them.
 
-use std::io::IoSlice;
-
 use super::admission;
 use super::connection::{Connection, ConnectionKey};
 use super::count::Count;
@@ -144,7 +142,7 @@ impl Server {
         let name = self.listeners.get(&connection.listener).map_or("?", |active| &active.rules.name);
         info!(self.log, listener = name, peer = peer, reason = refusal; "refused {peer} on {name}: {refusal}");
         // A new socket has room for a line; one that is broken already needs none.
-        let _ = connection.stream.send(&[IoSlice::new(farewell(refusal.name()).as_bytes())]);
+        let _ = connection.stream.send(farewell(refusal.name()).as_bytes());
         self.linger(now, key);
     }
 }

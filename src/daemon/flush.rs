@@ -43,9 +43,14 @@ impl Server {
     fn write(&mut self, now: Now, id: EndpointId, key: ConnectionKey, watchable: bool) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         loop {
-            let slices = self.engine.slices(id);
-            let (pending, complete) = (slices.bytes(), slices.is_complete());
-            let sent = if pending == 0 { Sent::Bytes(0) } else { connection.stream.send(&slices) };
+            let (pending, whole, sent) = match self.engine.whole(id) {
+                Some(bytes) => (bytes.len(), true, connection.stream.send(bytes)),
+                None => {
+                    let slices = self.engine.slices(id);
+                    let sent = if slices.is_empty() { Sent::Bytes(0) } else { connection.stream.send_all(&slices) };
+                    (slices.bytes(), false, sent)
+                }
+            };
             match sent {
                 Sent::Bytes(count) => {
                     // One that was only found out to speak text has nothing to acknowledge.
@@ -53,8 +58,13 @@ impl Server {
                         connection.looks = 1;
                         self.next_look.get_or_insert(now.time + super::liveness::PERIOD);
                     }
-                    let all = complete && count == pending && self.engine.finish(now, id);
-                    if all || self.engine.advance(now, id, count) == Progress::Done {
+                    let progress = if whole && count == pending {
+                        self.engine.finish(now, id);
+                        Progress::Done
+                    } else {
+                        self.engine.advance(now, id, count)
+                    };
+                    if progress == Progress::Done {
                         if std::mem::take(&mut connection.wants_room) {
                             // It can fail for want of memory only, and then costs an event too many.
                             let _ = self.poller.modify(&connection.stream, key.token(), Interest::Read);

@@ -1,6 +1,6 @@
 //! From the log to the sockets: who has something to write, what it is, and how far that got.
 
-use super::endpoint::{Delivery, EndpointId};
+use super::endpoint::{Delivery, EndpointId, Native};
 use super::ring::{Cursor, Slices};
 use super::{Engine, Event, Now};
 
@@ -65,6 +65,18 @@ impl Engine {
         !self.ready.is_empty() || self.broadcast.is_some()
     }
 
+    /// Everything that is due to a stream, where that lies side by side and is read as it lies: so it does nearly always. Once
+    /// it is written there is [no more](Engine::finish) to be found out.
+    pub fn whole(&self, id: EndpointId) -> Option<&[u8]> {
+        let endpoint = self.registry.get(id).filter(|endpoint| endpoint.delivery == Delivery::Ready)?;
+        let reading = endpoint.reading(self.log.next());
+        let precedes = |native: &Native| native.prev + 1 == reading.cursor.sequence && !native.crammed;
+        if endpoint.outbox.is_some() || !endpoint.native().is_none_or(precedes) {
+            return None;
+        }
+        self.log.ring(endpoint.rendition()).whole(&reading)
+    }
+
     /// What is to be written to a stream now. Empty where nothing is, which is to be [advanced](Engine::advance) by 0 all
     /// the same.
     pub fn slices(&mut self, id: EndpointId) -> Slices<'_> {
@@ -91,13 +103,7 @@ impl Engine {
                 let whole = ring.copy(&reading, prev, COPY, copied);
                 slices.push(copied.get(reading.cursor.offset as usize..).unwrap_or_default()) && whole
             }
-            _ => {
-                let whole = ring.slices(&reading, &mut slices);
-                if whole && outbox.is_none() && !ring.is_selective(&reading) {
-                    slices.set_complete();
-                }
-                whole
-            }
+            _ => ring.slices(&reading, &mut slices),
         };
         if whole
             && (front.is_none() || reading.cursor.offset == 0)
@@ -145,17 +151,12 @@ impl Engine {
         Progress::Done
     }
 
-    /// Takes note that all of [complete](Slices::is_complete) slices is written; says whether that can be done so simply.
-    pub fn finish(&mut self, now: Now, id: EndpointId) -> bool {
+    /// Takes note that all of what was [whole](Engine::whole) is written.
+    pub fn finish(&mut self, now: Now, id: EndpointId) {
         let next = self.log.next();
-        let Some(endpoint) = self.registry.get_mut(id).filter(|endpoint| endpoint.delivery == Delivery::Ready) else {
-            return false;
-        };
+        let Some(endpoint) = self.registry.get_mut(id) else { return };
         let until = endpoint.until.min(next);
-        let completed = until.saturating_sub(endpoint.cursor.sequence);
-        if completed == 0 || endpoint.native.as_ref().is_some_and(|native| native.crammed) {
-            return false;
-        }
+        let completed = until - endpoint.cursor.sequence;
         endpoint.cursor = Cursor::at(until);
         endpoint.upcalls += completed;
         self.counters.upcalls += completed;
@@ -167,7 +168,6 @@ impl Engine {
         } else {
             self.caught_up(now, id);
         }
-        true
     }
 
     /// Everything that was due to an endpoint is written; one that was about to leave leaves.

@@ -53,13 +53,11 @@ pub(super) const MAX_SLICES: usize = 16;
 pub struct Slices<'a> {
     slices: [IoSlice<'a>; MAX_SLICES],
     count: usize,
-    /// They are everything that is due.
-    complete: bool,
 }
 
 impl<'a> Slices<'a> {
     pub(super) fn new() -> Slices<'a> {
-        Slices { slices: [IoSlice::new(&[]); MAX_SLICES], count: 0, complete: false }
+        Slices { slices: [IoSlice::new(&[]); MAX_SLICES], count: 0 }
     }
 
     /// Adds a slice; says whether there was room for it.
@@ -71,15 +69,6 @@ impl<'a> Slices<'a> {
         *slot = IoSlice::new(bytes);
         self.count += 1;
         true
-    }
-
-    /// They hold everything that is due to the endpoint: see [`Engine::finish`](super::Engine::finish).
-    pub fn is_complete(&self) -> bool {
-        self.complete
-    }
-
-    pub(super) fn set_complete(&mut self) {
-        self.complete = true;
     }
 
     /// Bytes in all slices together.
@@ -231,6 +220,16 @@ impl Ring {
     /// Whether a reader may not get every record: then what lies side by side is not what it is to get.
     pub(super) fn is_selective(&self, reading: &Reading<'_>) -> bool {
         self.last_selective >= reading.cursor.sequence || reading.filters.is_some() || !reading.earlier.is_empty()
+    }
+
+    /// What is to be written if a reader is to get all that lies side by side, in the last page.
+    pub(super) fn whole(&self, reading: &Reading<'_>) -> Option<&[u8]> {
+        let Reading { cursor, until, .. } = *reading;
+        let page = self.pages.back().filter(|page| page.first() <= cursor.sequence)?;
+        if cursor.sequence >= until || self.is_selective(reading) {
+            return None;
+        }
+        page.payloads(cursor.sequence, until).get(cursor.offset as usize..).filter(|bytes| !bytes.is_empty())
     }
 
     /// Adds what is to be written to `slices`, as far as they hold it; says whether they hold all of it.

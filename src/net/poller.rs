@@ -5,7 +5,9 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+
+use super::sys::hot::{self, Event};
 
 /// Events taken from the kernel at a time.
 const BATCH: usize = 1024;
@@ -47,14 +49,14 @@ pub struct Readiness {
 #[derive(Debug)]
 pub struct Poller {
     epoll: Epoll,
-    events: Vec<EpollEvent>,
+    events: Vec<Event>,
 }
 
 impl Poller {
     /// A poller that watches nothing yet.
     pub fn new() -> io::Result<Poller> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        Ok(Poller { epoll, events: vec![EpollEvent::empty(); BATCH] })
+        Ok(Poller { epoll, events: vec![Event { events: 0, u64: 0 }; BATCH] })
     }
 
     /// Watches a socket. Closing it ends that, unless another process, or another descriptor, has it open, too.
@@ -76,18 +78,15 @@ impl Poller {
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<impl Iterator<Item = Readiness> + '_> {
         // Rounded up, lest a deadline half a millisecond away be waited for in a busy loop.
         let milliseconds = timeout.map(|timeout| timeout.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i32);
-        let timeout = milliseconds.map_or(EpollTimeout::NONE, |milliseconds| {
-            EpollTimeout::try_from(milliseconds).unwrap_or(EpollTimeout::MAX)
-        });
-        let count = match self.epoll.wait(&mut self.events, timeout) {
-            Err(nix::Error::EINTR) => 0,
+        let count = match hot::wait(&self.epoll.0, &mut self.events, milliseconds.unwrap_or(-1)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
             other => other?,
         };
         Ok(self.events[..count].iter().map(|event| {
-            let flags = event.events();
+            let flags = EpollFlags::from_bits_truncate(event.events as i32);
             let hangup = flags.intersects(EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
             Readiness {
-                token: event.data(),
+                token: event.u64,
                 readable: hangup || flags.contains(EpollFlags::EPOLLIN),
                 hangup,
                 writable: flags.intersects(EpollFlags::EPOLLOUT | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR),

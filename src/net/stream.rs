@@ -1,6 +1,6 @@
 //! Connected streams, TCP and Unix: read, write, end, and what the kernel knows of the far end.
 
-use std::io::{self, ErrorKind, IoSlice, Read};
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
@@ -53,7 +53,7 @@ impl Stream {
     /// Reads once.
     pub fn receive(&self, buffer: &mut [u8]) -> Received {
         loop {
-            return match (&self.socket).read(buffer) {
+            return match sys::hot::receive(self, buffer) {
                 Ok(0) => Received::End,
                 Ok(count) => Received::Bytes(count),
                 Err(error) => match error.kind() {
@@ -71,15 +71,19 @@ impl Stream {
         (count > 0).then_some(count)
     }
 
+    /// Writes once.
+    pub fn send(&self, bytes: &[u8]) -> Sent {
+        Self::sent(|| sys::hot::send(self, bytes))
+    }
+
     /// Writes once, all slices in one system call.
-    pub fn send(&self, slices: &[IoSlice<'_>]) -> Sent {
+    pub fn send_all(&self, slices: &[IoSlice<'_>]) -> Sent {
+        Self::sent(|| self.socket.send_vectored_with_flags(slices, MsgFlags::MSG_NOSIGNAL.bits()))
+    }
+
+    fn sent(mut write: impl FnMut() -> io::Result<usize>) -> Sent {
         loop {
-            let result = match slices {
-                // One slice is the common case, and cheaper for the kernel without a message header.
-                [slice] => self.socket.send_with_flags(slice, MsgFlags::MSG_NOSIGNAL.bits()),
-                slices => self.socket.send_vectored_with_flags(slices, MsgFlags::MSG_NOSIGNAL.bits()),
-            };
-            return match result {
+            return match write() {
                 Ok(count) => Sent::Bytes(count),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EINTR) => continue,

@@ -156,7 +156,9 @@ impl World {
         }
         let client = self.clients.get_mut(&number).unwrap();
         loop {
+            let whole = self.engine.whole(id).map(<[u8]>::to_vec);
             let slices = self.engine.slices(id);
+            assert!(whole.iter().all(|whole| slices.iter().flat_map(|slice| slice.iter()).eq(whole)));
             let room = client.capacity.saturating_sub(client.buffer.len());
             let written = slices.bytes().min(room).min(self.rng.usize(1..100_000));
             if written == 0 && slices.bytes() > 0 {
@@ -167,6 +169,9 @@ impl World {
             client.buffer.extend(slices.iter().flat_map(|slice| slice.iter()).take(written));
             if client.prompt {
                 client.read.append(&mut client.buffer);
+            }
+            if whole.is_some_and(|whole| whole.len() == written) {
+                return self.engine.finish(now, id);
             }
             if self.engine.advance(now, id, written) == Progress::Done {
                 return;

@@ -4,6 +4,7 @@
 
 pub(super) mod control;
 pub(super) mod handover;
+pub(super) mod hot;
 pub(super) mod receive;
 pub(super) mod send;
 

@@ -168,7 +168,9 @@ impl World {
         let now = self.now();
         let Some(line) = self.natives.lines.get_mut(&tag) else { return };
         loop {
+            let whole = self.engine.whole(id).map(<[u8]>::to_vec);
             let slices = self.engine.slices(id);
+            assert!(whole.iter().all(|whole| slices.iter().flat_map(|slice| slice.iter()).eq(whole)));
             if slices.bytes() > 0 && matches!(line.end, Some(End::Reset)) {
                 return self.engine.deafen(now, id);
             }
@@ -179,6 +181,9 @@ impl World {
                 return self.engine.blocked(now, id);
             }
             line.down.extend(slices.iter().flat_map(|slice| slice.iter()).take(written));
+            if whole.is_some_and(|whole| whole.len() == written) {
+                return self.engine.finish(now, id);
+            }
             if self.engine.advance(now, id, written) == Progress::Done {
                 return;
             }
