@@ -39,12 +39,7 @@ impl Server {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.readable = true;
         connection.hangup |= hangup;
-        self.queue(key);
-    }
-
-    /// Enters a readable connection in the queue where it belongs, if it is not there already.
-    fn queue(&mut self, key: ConnectionKey) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
+        // It enters the queue where it belongs, if it is not there already.
         if connection.discard {
             if !std::mem::replace(&mut connection.discarding, true) {
                 self.discarding.push_back(key);
@@ -89,7 +84,7 @@ impl Server {
                 connection.queued = true;
                 self.readable.push_front(key);
             }
-            Next::First | Next::Later => self.queue(key),
+            Next::First | Next::Later => self.mark_readable(key, false),
         }
     }
 
@@ -215,11 +210,12 @@ impl Server {
 
     /// All bytes are handled; `any`: a message was complete, `unfinished`: one has begun.
     pub(super) fn note_end(&mut self, now: Now, endpoint: EndpointId, any: bool, unfinished: bool, end: End) -> Next {
-        if any {
+        let unfinished = unfinished && end != End::More;
+        if any && unfinished {
             // Whatever was unfinished before is complete.
             self.engine.heard(now, endpoint, false);
         }
-        self.engine.heard(now, endpoint, unfinished && end != End::More);
+        self.engine.heard(now, endpoint, unfinished);
         if end == End::Eof {
             self.engine.leave(now, endpoint, Reason::Closed);
         }
@@ -271,7 +267,7 @@ impl Server {
                 }
             }
         }
-        self.queue(key);
+        self.mark_readable(key, false);
     }
 }
 

@@ -94,6 +94,8 @@ pub(super) struct Server {
     pub(super) runs: Vec<(usize, usize)>,
     /// Set to the next lease that may end.
     alarm: Alarm,
+    /// The first of the other deadlines, as of the end of the last turn: those that were set since are not due yet.
+    next: Time,
     pub(super) lingering: Deadlines<Lingering>,
     pub(super) starved: Deadlines<EndpointId>,
     pub(super) crowded: Deadlines<EndpointId>,
@@ -175,6 +177,7 @@ impl Server {
             mail: (Vec::new(), Vec::new()),
             runs: Vec::new(),
             alarm,
+            next: Time(0),
             lingering: Deadlines::new(LINGER),
             starved: Deadlines::new(STARVED),
             crowded: Deadlines::new(CROWDED),
@@ -315,8 +318,10 @@ impl Server {
         self.receive(now);
         self.receive_deferred(now);
         self.receive_datagrams(now);
-        self.engine.expire(now);
-        self.look_after(now);
+        if self.next <= now.time || self.engine.lease_deadline().is_some_and(|deadline| deadline <= now.boot) {
+            self.engine.expire(now);
+            self.look_after(now);
+        }
         // The end of a turn may tell endpoints to leave, who then have a farewell to be written.
         loop {
             self.flush(now);
@@ -356,7 +361,8 @@ impl Server {
     }
 
     /// How long nothing has to be done unless something happens, after a turn that began at `now`.
-    fn timeout(&self, now: Now) -> Option<Duration> {
+    fn timeout(&mut self, now: Now) -> Option<Duration> {
+        self.next = self.next_deadline();
         let inputs = match self.engine.intake() {
             Intake::Open | Intake::Full => !self.readable.is_empty(),
             Intake::Only(endpoint) => {
@@ -374,6 +380,12 @@ impl Server {
         if inputs || waiting || !self.discarding.is_empty() {
             return Some(Duration::ZERO);
         }
+        let is_set = self.next != Time(u64::MAX);
+        is_set.then(|| self.next.since(Clock::about(now.time)))
+    }
+
+    /// The first of all deadlines but those of the leases; the end of time where there is none.
+    fn next_deadline(&self) -> Time {
         let deadlines = [
             self.engine.deadline(),
             self.exhausted.next(),
@@ -390,8 +402,7 @@ impl Server {
         ];
         // Without branches: most are never set.
         let never = Time(u64::MAX);
-        let next = deadlines.into_iter().fold(never, |next, deadline| next.min(deadline.unwrap_or(never)));
-        (next != never).then(|| next.since(Clock::about(now.time)))
+        deadlines.into_iter().fold(never, |next, deadline| next.min(deadline.unwrap_or(never)))
     }
 
     /// The connection of an endpoint.
