@@ -137,24 +137,19 @@ impl Server {
             Err((dropped, _)) => return Err(dropped),
         };
         let is_native = datagram.bytes.first() == Some(&0) && active.rules.protocol != Protocol::Text;
-        if is_native && matches!(source.name, PeerName::Inet(_)) {
+        if is_native {
             // Its key says whose it is.
             return self.native_datagram(now, number, &source, datagram.bytes);
         }
         let mut registered = self.peers.find(number, &source.name);
-        if let (Some((_, peer)), PeerAddress::Unix(credentials)) = (registered, source.peer)
-            && matches!(peer.route, Route::Unix { uid, .. } if uid != credentials.uid)
+        if let Some((_, peer)) = registered
+            && !peer.is_of(source.peer)
         {
-            // The name is another user's by now, whom the rules have let in by itself: what was registered is gone.
-            let endpoint = peer.endpoint;
-            self.engine.lost(now, endpoint, Reason::Reset);
-            self.see_off(now);
+            let former = peer.endpoint;
+            self.oust(now, former);
             registered = None;
         }
         let Some(active) = self.listeners.get(&number) else { return Ok(()) };
-        if is_native {
-            return self.native_datagram(now, number, &source, datagram.bytes);
-        }
         if active.rules.protocol == Protocol::Native || active.rules.token.is_some() {
             return Err(Dropped::Protocol);
         }
@@ -212,6 +207,12 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    /// What was registered is gone: its name is another user's by now, whom the rules have let in by itself, or begins anew.
+    pub(super) fn oust(&mut self, now: Now, former: EndpointId) {
+        self.engine.lost(now, former, Reason::Reset);
+        self.see_off(now);
     }
 
     fn datagram_input(&mut self, now: Now, endpoint: EndpointId, data: &[u8]) {

@@ -62,15 +62,28 @@ impl Server {
         envelope: &Envelope,
         frames: &[u8],
     ) -> Result<(), Dropped> {
-        let endpoint = self.engine.by_key(envelope.key).ok_or(Dropped::BadKey)?;
-        let key = self.engine.endpoint(endpoint).map(|endpoint| PeerKey::from_tag(endpoint.tag));
-        let key = key.ok_or(Dropped::BadKey)?;
-        let peer = self.peers.get(key).filter(|peer| peer.listener == number).ok_or(Dropped::BadKey)?;
-        if peer.name != source.name {
-            self.moves_here(now, number, source, key, frames)?;
-        } else {
-            self.renew_route(key, source)?;
-        }
+        let known = self.engine.by_key(envelope.key).and_then(|id| {
+            let key = PeerKey::from_tag(self.engine.endpoint(id)?.tag);
+            let peer = self.peers.get(key).filter(|peer| peer.listener == number)?;
+            Some((id, key, peer.name == source.name && peer.is_of(source.peer)))
+        });
+        let endpoint = match known {
+            Some((id, key, true)) => {
+                self.renew_route(key, source)?;
+                id
+            }
+            _ => {
+                if let Some((_, peer)) = self.peers.find(number, &source.name)
+                    && !peer.is_of(source.peer)
+                {
+                    let former = peer.endpoint;
+                    self.oust(now, former);
+                }
+                let (id, key, _) = known.ok_or(Dropped::BadKey)?;
+                self.moves_here(now, number, source, key, frames)?;
+                id
+            }
+        };
         self.engine.renew(now, endpoint);
         let mut rest = frames;
         while !rest.is_empty() && self.engine.endpoint(endpoint).is_some() {
@@ -182,18 +195,15 @@ impl Server {
             Verdict::Bye | Verdict::Input => return Err(Dropped::Protocol),
         }
         if let Some((_, peer)) = self.peers.find(number, &source.name) {
-            let endpoint = peer.endpoint;
+            let (endpoint, is_its_own) = (peer.endpoint, peer.is_of(source.peer));
             match self.engine.endpoint(endpoint).and_then(Endpoint::welcome).copied() {
                 // Our answer was lost.
-                Some(welcome) if welcome.nonce == hello.nonce => {
+                Some(welcome) if is_its_own && welcome.nonce == hello.nonce => {
                     self.say(number, source, &Frame::Welcome(welcome));
                     return Ok(());
                 }
-                _ => {
-                    // Whoever was there has begun anew.
-                    self.engine.lost(now, endpoint, Reason::Reset);
-                    self.see_off(now);
-                }
+                // Whoever was there has begun anew.
+                _ => self.oust(now, endpoint),
             }
         }
         if let Err(violation) = self.welcome(now, number, source, hello) {

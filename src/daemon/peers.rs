@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use slotmap::{Key, KeyData, SlotMap};
 
-use crate::address::UnixName;
+use crate::address::{Peer as PeerAddress, UnixName};
 use crate::engine::{EndpointId, ListenerNumber};
 use crate::net::datagram::{Destination, InFlight, LocalAddress, PeerSocket, UnixPeer};
 
@@ -108,6 +108,16 @@ pub(super) struct Peer {
     pub(super) native: bool,
     /// Its endpoint; the null key only until it is registered.
     pub(super) endpoint: EndpointId,
+}
+
+impl Peer {
+    /// Whether what comes from its name may be its own: a Unix name may be another user's by now.
+    pub(super) fn is_of(&self, sender: PeerAddress) -> bool {
+        match (&self.route, sender) {
+            (Route::Unix { uid, .. }, PeerAddress::Unix(credentials)) => *uid == credentials.uid,
+            _ => true,
+        }
+    }
 }
 
 /// All registered datagram peers.

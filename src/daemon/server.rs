@@ -23,7 +23,7 @@ use crate::address::{Address, Host};
 use crate::config::{self, Config, When};
 use crate::engine::{EndpointId, Engine, Entropy, Gate, Intake, ListenerNumber, Now, Settings, Time};
 use crate::exit::Status;
-use crate::net::alarm::Alarm;
+use crate::net::alarm::{Alarm, ClockId};
 use crate::net::datagram::{Inbox, Outbox};
 use crate::net::inherited::Inherited;
 use crate::net::listener::Binding;
@@ -55,9 +55,10 @@ const RETURN: Duration = Duration::from_secs(1);
 /// When accepting is tried again that found no file descriptor, if none of our own was closed meanwhile.
 const EXHAUSTED: Duration = Duration::from_millis(500);
 
-/// The tokens of the signals and of the alarm; listeners have their numbers, connections their keys.
+/// The tokens of the signals and of the alarms; listeners have their numbers, connections their keys.
 const SIGNALS: u64 = u64::MAX;
-const ALARM: u64 = u64::MAX - 1;
+const LEASES: u64 = u64::MAX - 1;
+const ALARM: u64 = u64::MAX - 2;
 
 pub(super) struct Server {
     pub(super) log: Log,
@@ -92,7 +93,9 @@ pub(super) struct Server {
     pub(super) mail: (Vec<u8>, Vec<Letter>),
     /// The runs of one round: how many datagrams, and how large they are.
     pub(super) runs: Vec<(usize, usize)>,
-    /// Set to the next lease that may end.
+    /// Goes off when the next lease may end, or before.
+    leases: Alarm,
+    /// The same for all other deadlines.
     alarm: Alarm,
     /// The first of the other deadlines, as of the end of the last turn: those that were set since are not due yet.
     next: Time,
@@ -148,7 +151,10 @@ impl Server {
         notifier: Notifier,
         inherited: Vec<Inherited>,
     ) -> Result<Server, (Log, String, Status)> {
-        let (poller, alarm) = match Poller::new().and_then(|poller| Alarm::new().map(|alarm| (poller, alarm))) {
+        let clocks = [ClockId::CLOCK_BOOTTIME, ClockId::CLOCK_MONOTONIC];
+        let made = Poller::new().and_then(|poller| Ok((poller, clocks.map(Alarm::new))));
+        let made = made.and_then(|(poller, [leases, alarm])| Ok((poller, leases?, alarm?)));
+        let (poller, leases, alarm) = match made {
             Ok(made) => made,
             Err(error) => return Err((log, format!("cannot watch sockets: {error}"), Status::CannotCreate)),
         };
@@ -176,6 +182,7 @@ impl Server {
             deferred: Deferred::default(),
             mail: (Vec::new(), Vec::new()),
             runs: Vec::new(),
+            leases,
             alarm,
             next: Time(0),
             lingering: Deadlines::new(LINGER),
@@ -205,7 +212,8 @@ impl Server {
             let added = self.poller.add(source, SIGNALS, Interest::Read);
             added.map_err(|error| (format!("cannot watch for signals: {error}"), Status::CannotCreate))?;
         }
-        let added = self.poller.add(&self.alarm, ALARM, Interest::Read);
+        let added = self.poller.add(&self.leases, LEASES, Interest::Read);
+        let added = added.and_then(|()| self.poller.add(&self.alarm, ALARM, Interest::Read));
         added.map_err(|error| (format!("cannot watch the clock: {error}"), Status::CannotCreate))?;
         let misfits = super::activation::misfits(&self.inherited, &self.config.listeners);
         if !misfits.is_empty() {
@@ -290,6 +298,8 @@ impl Server {
                     Request::Summary => self.summary(),
                 }
             }
+        } else if token == LEASES {
+            self.leases.went_off();
         } else if token == ALARM {
             self.alarm.went_off();
         } else if let Some(peer) = PeerKey::from_token(token) {
@@ -331,8 +341,9 @@ impl Server {
                 break;
             }
         }
-        let lease = self.engine.lease_deadline().map(|deadline| deadline.0);
-        if let Err(error) = self.alarm.set(lease) {
+        if let Some(deadline) = self.engine.lease_deadline()
+            && let Err(error) = self.leases.set(deadline.0)
+        {
             warning!(self.log, "cannot set the clock for the leases: {error}");
         }
     }
@@ -360,7 +371,8 @@ impl Server {
         self.clear_door(now);
     }
 
-    /// How long nothing has to be done unless something happens, after a turn that began at `now`.
+    /// How long nothing has to be done unless something happens, after a turn that began at `now`. That a deadline comes is
+    /// something that happens: the alarm goes off.
     fn timeout(&mut self, now: Now) -> Option<Duration> {
         self.next = self.next_deadline();
         let inputs = match self.engine.intake() {
@@ -380,8 +392,9 @@ impl Server {
         if inputs || waiting || !self.discarding.is_empty() {
             return Some(Duration::ZERO);
         }
-        let is_set = self.next != Time(u64::MAX);
-        is_set.then(|| self.next.since(Clock::about(now.time)))
+        // The end of time sets none.
+        let is_alarmed = self.alarm.set(self.next.0).is_ok();
+        (!is_alarmed).then(|| self.next.since(Clock::about(now.time)))
     }
 
     /// The first of all deadlines but those of the leases; the end of time where there is none.

@@ -122,9 +122,9 @@ impl Engine {
     /// nothing of it has to arrive. `None`: there is nothing more to send now.
     pub fn datagram(&mut self, now: Now, id: EndpointId, max: usize, out: &mut Vec<u8>) -> Option<u64> {
         let number = self.next_datagram(now, id, max, out);
-        self.enter_recovery(id);
-        if number.is_none() {
-            self.rest(now, id);
+        match number {
+            Some(_) => self.enter_recovery(id),
+            None => self.rest(now, id),
         }
         number
     }
@@ -133,6 +133,9 @@ impl Engine {
         let Engine { registry, log, counters, .. } = self;
         let endpoint = registry.get_mut(id).filter(|endpoint| endpoint.delivery == Delivery::Ready)?;
         let content = next_content(endpoint, log, now.time, max, &mut counters.gaps);
+        if content.is_none() && endpoint.outbox.is_none() {
+            return None;
+        }
         let courier = endpoint.courier_mut()?;
         let key = courier.welcome.key;
         let (number, content) = content.unzip();
@@ -289,6 +292,9 @@ fn next_content(endpoint: &mut Endpoint, log: &Log, now: Time, max: usize, gaps:
 /// What is due and has not been sent yet, as much as shares a datagram.
 fn new_content(endpoint: &mut Endpoint, log: &Log, max: usize, gaps: &mut u64) -> Option<Content> {
     let next = log.next();
+    if endpoint.cursor.sequence >= endpoint.until.min(next) {
+        return None;
+    }
     let prev = endpoint.native()?.prev;
     let room = max.saturating_sub(datagram::OVERHEAD);
     let shared = SHARED - datagram::OVERHEAD;

@@ -204,14 +204,20 @@ impl Endpoint {
 
     /// What of the log it still needs begins here.
     pub(super) fn floor(&self) -> Cursor {
-        let unacknowledged = self.native().and_then(|native| native.courier.as_ref()?.oldest());
-        unacknowledged.map_or(self.cursor, |sequence| Cursor::at(sequence).min(self.cursor))
+        self.needs().unwrap_or(self.cursor)
     }
 
-    /// Whether nothing of the log is needed for what it has yet to acknowledge: that is a gap.
-    pub(super) fn needs_nothing(&self) -> bool {
-        let courier = self.native().and_then(|native| native.courier.as_ref());
-        self.delivery == Delivery::Unacknowledged && courier.is_none_or(|courier| courier.oldest().is_none())
+    /// The same; none if nothing of the log is needed for what it has yet to acknowledge: that is a gap.
+    pub(super) fn needs(&self) -> Option<Cursor> {
+        match (self.delivery, self.oldest()) {
+            (Delivery::Unacknowledged, None) => None,
+            (_, oldest) => Some(oldest.map_or(self.cursor, |sequence| Cursor::at(sequence).min(self.cursor))),
+        }
+    }
+
+    /// The first sequence of what it has yet to acknowledge.
+    fn oldest(&self) -> Option<u64> {
+        self.native()?.courier.as_ref()?.oldest()
     }
 
     /// Whether inputs wait for it when it falls behind: not if all it is promised is best effort.

@@ -25,7 +25,7 @@ impl Engine {
                 Delivery::Undecided => assert_eq!(endpoint.speech, Speech::Undecided, "#{number}"),
                 Delivery::Unacknowledged => {
                     assert!(endpoint.is_native());
-                    assert_eq!(class == Class::No, endpoint.needs_nothing(), "#{number}");
+                    assert_eq!(class == Class::No, endpoint.needs().is_none(), "#{number}");
                 }
                 Delivery::Ready => assert!(self.ready.contains(&id), "#{number} is ready and not on the list"),
                 Delivery::Blocked => {

@@ -19,18 +19,22 @@ struct Lease {
     held: Duration,
 }
 
-/// Hashes the place of an endpoint in the registry, which nobody outside can choose: it needs no key. (By the golden ratio, as
-/// Knuth has it.)
+/// Hashes what nobody outside can choose, the place of an endpoint in the registry or the key that it was given: it needs no
+/// key of its own. (By the golden ratio, as Knuth has it.)
 #[derive(Debug, Default)]
-struct Place(u64);
+pub(super) struct Ours(u64);
 
-impl Hasher for Place {
+impl Hasher for Ours {
     fn write(&mut self, bytes: &[u8]) {
         bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
     }
 
     fn write_u32(&mut self, place: u32) {
-        self.0 = (self.0.rotate_left(8) ^ u64::from(place)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.write_u64(place.into());
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = (self.0.rotate_left(8) ^ key).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     }
 
     fn finish(&self) -> u64 {
@@ -41,7 +45,7 @@ impl Hasher for Place {
 /// All leases.
 #[derive(Debug, Default)]
 pub(super) struct Leases {
-    leases: SparseSecondaryMap<EndpointId, Lease, BuildHasherDefault<Place>>,
+    leases: SparseSecondaryMap<EndpointId, Lease, BuildHasherDefault<Ours>>,
     /// When each may have ended: one entry for each. What is found here too early is entered again.
     ends: BTreeSet<(Time, EndpointId)>,
 }

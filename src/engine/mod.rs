@@ -32,10 +32,11 @@ mod topics;
 mod types;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
 use std::time::{Duration, SystemTime};
 
 use crate::wire::reason::Refusal;
-use lease::Leases;
+use lease::{Leases, Ours};
 use log::Log;
 use opening::Awaited;
 use outbox::CutRecords;
@@ -105,8 +106,8 @@ pub struct Engine {
     /// Endpoints that are to say HELLO.
     greeting: Awaited,
     sessions: Sessions,
-    /// Native datagram endpoints, by what their datagrams carry.
-    keys: HashMap<u64, EndpointId>,
+    /// Native datagram endpoints, by what their datagrams carry: keys that we have drawn.
+    keys: HashMap<u64, EndpointId, BuildHasherDefault<Ours>>,
     entropy: Entropy,
     log_id: u64,
 }
@@ -121,7 +122,7 @@ impl Engine {
             undecided: Awaited::undecided(),
             greeting: Awaited::greeting(),
             sessions: Sessions::default(),
-            keys: HashMap::new(),
+            keys: HashMap::default(),
             settings,
             log: Log::new(log_size),
             registry: Registry::default(),

@@ -59,8 +59,7 @@ impl Engine {
         let next = Cursor::at(self.log.next());
         let floor = match endpoint.delivery {
             Delivery::CaughtUp => next,
-            Delivery::Unacknowledged if endpoint.needs_nothing() => next,
-            _ => endpoint.floor(),
+            _ => endpoint.needs().unwrap_or(next),
         };
         Some((floor.sequence, self.log.head() - self.log.position(floor)))
     }
@@ -161,11 +160,10 @@ impl Engine {
     /// Enters an endpoint whose socket is full among those that are behind, or moves it there.
     pub(super) fn place(&mut self, now: Now, id: EndpointId) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
-        let floor = endpoint.floor();
-        if endpoint.until <= floor.sequence || endpoint.needs_nothing() {
+        let Some(floor) = endpoint.needs().filter(|floor| floor.sequence < endpoint.until) else {
             // It needs nothing of the log any more, only its outbox.
             return self.stop_lagging(now, id);
-        }
+        };
         let position = self.log.position(floor);
         let patient = endpoint.is_patient();
         let slow = endpoint.slow.get_or_insert_with(|| Box::new(Slow::new(now.time)));
@@ -187,7 +185,8 @@ impl Engine {
     /// Messages have to be nearly as large as `max_behind` for that.
     pub(super) fn is_in_danger(&self, id: EndpointId) -> bool {
         let (frame, text) = self.largest;
-        self.reads_before(id, self.log.oldest_after(frame, self.registry.has_text().then_some(text)))
+        let text = self.registry.has_text().then_some(text);
+        self.log.needs_page(frame, text) && self.reads_before(id, self.log.oldest_after(frame, text))
     }
 
     fn reads_before(&self, id: EndpointId, oldest: Oldest) -> bool {
