@@ -29,7 +29,6 @@ pub(super) struct Letter {
 impl Server {
     /// Sends what may be sent now to these native endpoints of one listener.
     pub(super) fn post_native(&mut self, now: Now, number: ListenerNumber, group: &mut Vec<EndpointId>) {
-        group.retain(|id| !self.post_native_alone(now, *id));
         let (mut bytes, mut letters) = std::mem::take(&mut self.mail);
         while !group.is_empty() {
             bytes.clear();
@@ -51,7 +50,8 @@ impl Server {
         bytes: &mut Vec<u8>,
         letters: &mut Vec<Letter>,
     ) -> bool {
-        let max = if self.is_unix(id) { usize::MAX } else { MAX_UDP };
+        let is_unix = self.is_unix(id);
+        let max = if is_unix { usize::MAX } else { MAX_UDP };
         for _ in 0..PER_ROUND {
             let start = bytes.len();
             if start >= MAX_BYTES {
@@ -60,21 +60,19 @@ impl Server {
             let Some(tag) = self.engine.endpoint(id).map(|endpoint| endpoint.tag) else { return false };
             let Some(letter) = self.engine.datagram(now, id, max, bytes) else { return false };
             let letter = Letter { id, peer: PeerKey::from_tag(tag), number: letter, bytes: start..bytes.len() };
-            match self.may_send(number, id, letter.bytes.len()) {
-                Ok(()) => letters.push(letter),
-                Err(stalled) => {
-                    bytes.truncate(start);
-                    self.engine.unsent(id, letter.number);
-                    match stalled {
-                        Stalled::Unread => self.stalled(now, id),
-                        Stalled::Connected => {
-                            self.engine.blocked(now, id);
-                            self.crowded.add(now.time, id);
-                        }
+            if is_unix && let Err(stalled) = self.may_send(number, id, letter.bytes.len()) {
+                bytes.truncate(start);
+                self.engine.unsent(id, letter.number);
+                match stalled {
+                    Stalled::Unread => self.stalled(now, id),
+                    Stalled::Connected => {
+                        self.engine.blocked(now, id);
+                        self.crowded.add(now.time, id);
                     }
-                    return false;
                 }
+                return false;
             }
+            letters.push(letter);
         }
         true
     }
@@ -104,8 +102,7 @@ impl Server {
         let Some(Active { socket: Socket::Datagrams(socket), .. }) = self.listeners.get(&number) else {
             return group.clear();
         };
-        let mut outbox = std::mem::take(&mut self.outbox);
-        let mut batch = socket.batch(&mut outbox);
+        let mut batch = socket.batch(&mut self.outbox);
         // One that was found to be gone while the letters were written gets none, and has no fate.
         letters.retain(|letter| self.peers.get(letter.peer).is_some());
         for letter in &*letters {
@@ -130,7 +127,6 @@ impl Server {
                 }
             }
         }
-        self.outbox = outbox;
         for (id, trouble) in troubled {
             group.retain(|other| *other != id);
             self.hinder(now, number, id, trouble);

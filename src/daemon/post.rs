@@ -29,13 +29,16 @@ impl Server {
         endpoints.sort_by_key(|id| self.group_of(*id));
         loop {
             endpoints.retain(|id| self.engine.endpoint(*id).is_some());
-            let Some((number, is_text)) = endpoints.first().and_then(|id| self.group_of(*id)) else { return };
+            let Some(&first) = endpoints.first() else { return };
+            let Some((number, is_text)) = self.group_of(first) else { return };
             let is_other = |id: &EndpointId| self.group_of(*id) != Some((number, is_text));
             let end = endpoints.iter().position(is_other).unwrap_or(endpoints.len());
             // Mostly there are no others, and nothing is copied.
             let others = endpoints.split_off(end);
+            if self.is_unix(first) {
+                endpoints.retain(|id| !self.post_alone(now, *id, is_text));
+            }
             if is_text {
-                endpoints.retain(|id| !self.post_alone(now, *id));
                 while !endpoints.is_empty() {
                     self.post_round(now, number, endpoints);
                 }
@@ -228,9 +231,8 @@ impl Server {
             let own_socket = |socket| OwnSocket { socket, refused: true, returning: false };
             *own = socket.filter(watched).map(own_socket);
             if own.is_some() {
-                let is_native = self.engine.endpoint(id).is_some_and(|endpoint| endpoint.is_native());
-                let posted = if is_native { self.post_native_alone(now, id) } else { self.post_alone(now, id) };
-                if !posted {
+                let is_text = self.engine.endpoint(id).is_some_and(|endpoint| !endpoint.is_native());
+                if !self.post_alone(now, id, is_text) {
                     self.gone(now, id);
                 }
                 return;
@@ -302,7 +304,11 @@ impl Server {
     }
 
     /// Writes to a peer that has a sending socket of its own; says whether it has.
-    fn post_alone(&mut self, now: Now, id: EndpointId) -> bool {
+    fn post_alone(&mut self, now: Now, id: EndpointId, is_text: bool) -> bool {
+        if is_text { self.post_text_alone(now, id) } else { self.post_native_alone(now, id) }
+    }
+
+    fn post_text_alone(&mut self, now: Now, id: EndpointId) -> bool {
         let Some(key) = self.engine.endpoint(id).map(|endpoint| PeerKey::from_tag(endpoint.tag)) else { return false };
         loop {
             let Some(peer) = self.peers.get_mut(key) else { return false };

@@ -133,7 +133,7 @@ impl Engine {
         let Engine { registry, log, counters, .. } = self;
         let endpoint = registry.get_mut(id).filter(|endpoint| endpoint.delivery == Delivery::Ready)?;
         let content = next_content(endpoint, log, now.time, max, &mut counters.gaps);
-        if content.is_none() && endpoint.outbox.is_none() {
+        if content.is_none() && endpoint.outbox.as_ref().is_none_or(|outbox| outbox.is_exhausted()) {
             return None;
         }
         let courier = endpoint.courier_mut()?;

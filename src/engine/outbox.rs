@@ -81,6 +81,11 @@ impl Outbox {
         self.control.len() - self.written[1]
     }
 
+    /// Whether no control waits to be written, nor a farewell.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.pending_control() == 0 && self.farewell.is_empty()
+    }
+
     /// Moves control frames into a datagram: whole ones, and no more than `max` bytes unless nothing else would be sent.
     pub(super) fn take_control(&mut self, max: usize, lone: bool, out: &mut Vec<u8>) {
         let mut rest = &self.control[self.written[1]..];
