@@ -30,12 +30,13 @@ const LARGEST: usize = 1 << 20;
 
 /// An inbox for the messages of this configuration. One call takes no more than a turn may append to the log, whatever
 /// is waiting, and however long it is once it is rendered.
-pub(super) fn inbox(config: &Config) -> Inbox {
+pub(super) fn inbox(config: &Config) -> Box<Inbox> {
     let max_message = config.upcall.max_message;
     let rendered = config.upcall.format.max_rendered(max_message).max(1);
     // A message comes with what the native protocol has around it.
     let largest = max_message + datagram::OVERHEAD + SEND_OVERHEAD + MAX_TOPIC;
-    Inbox::new((config.slow_consumer.max_behind / 4 / rendered).clamp(1, 64), largest.min(LARGEST))
+    let count = (config.slow_consumer.max_behind / 4 / rendered).clamp(1, 64);
+    Box::new(Inbox::new(count, largest.min(LARGEST)))
 }
 
 /// Where a datagram comes from, once it is known to be somewhere.

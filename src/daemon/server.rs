@@ -85,7 +85,7 @@ pub(super) struct Server {
     pub(super) peers: Peers,
     pub(super) gate: Gate,
     /// None while its datagrams are handled.
-    pub(super) inbox: Option<Inbox>,
+    pub(super) inbox: Option<Box<Inbox>>,
     pub(super) outbox: Outbox,
     /// Text datagrams that wait with everybody's inputs, though their socket has to be read.
     pub(super) deferred: Deferred,
