@@ -1,5 +1,7 @@
 //! Datagrams in another's name, and sessions that move.
 
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -168,5 +170,61 @@ fn a_session_moves() {
         native.message -= 1;
         assert_eq!(native.tell("", "5"), (5, 1), "it is still here");
         assert_eq!(daemon.so_far(" left: "), 0);
+    }
+}
+
+/// As another user, by this name: sends each datagram to that one, and prints what comes back.
+const HEIR: &str = r#"
+import os, socket, sys
+os.setgid(65534), os.setuid(65534)
+heir = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+heir.bind("\0" + sys.argv[1])
+heir.settimeout(0.2)
+for datagram in sys.argv[3:]:
+    heir.sendto(bytes.fromhex(datagram), "\0" + sys.argv[2])
+    try:
+        print(heir.recv(2048).hex())
+    except socket.timeout:
+        print("nothing")
+"#;
+
+/// S18: a name is another user's by now, who even has the key, and the nonce, of whoever had it before.
+#[test]
+fn s18_a_name_that_is_another_users_by_now() {
+    const TEST: &str = "native s18_a_name_that_is_another_users_by_now";
+    if !geteuid().is_root() {
+        return skip(TEST, "only root can become somebody else");
+    }
+    if Command::new("python3").arg("--version").output().is_err() {
+        return skip_without(TEST, "python3");
+    }
+    for asks_first in [false, true] {
+        let daemon = lab(Place::DatagramAbstract, "", "");
+        let to = daemon.url("lab").split_once('@').expect("an abstract name").1.to_owned();
+        let name = format!("{to}-heir");
+        let address = |name: &str| SocketAddr::from_abstract_name(name).expect("it is short");
+        let former = UnixDatagram::bind_addr(&address(&name)).expect("a free name");
+        former.set_read_timeout(Some(DEADLINE)).expect("the option exists");
+        let hello = Frame::Hello(Hello::new(77)).to_vec();
+        former.send_to_addr(&hello, &address(&to)).expect("it is there");
+        let mut bytes = [0; 2048];
+        let length = former.recv(&mut bytes).expect("an answer");
+        let Ok(Frame::Welcome(welcome)) = Frame::take(&mut &bytes[..length]) else { panic!("no WELCOME") };
+        drop(former);
+        let mut ping = Vec::new();
+        Opening { key: welcome.key, number: 0 }.write(&mut ping);
+        Frame::Ping { nonce: 1, cookie: None }.write(&mut ping);
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let datagrams = if asks_first { vec![&ping, &hello] } else { vec![&hello, &ping] };
+        let mut heir = Command::new("python3");
+        heir.args(["-c", HEIR, &name, &to]).args(datagrams.into_iter().map(|datagram| hex(datagram)));
+        let output = heir.output().expect("Python runs");
+        let said = String::from_utf8(output.stdout).expect("text");
+        let answers: Vec<&str> = said.lines().collect();
+        let (pong, welcomed) = if asks_first { (answers[0], answers[1]) } else { (answers[1], answers[0]) };
+        assert_eq!(pong, "nothing", "{said}");
+        assert!(welcomed.starts_with("0081") && !welcomed.contains(&hex(&welcome.key.to_be_bytes())), "{said}");
+        daemon.wait_log("#1 left: reset");
+        assert_eq!(daemon.counted("bad_key"), 1);
     }
 }
