@@ -152,8 +152,8 @@ impl Server {
         inherited: Vec<Inherited>,
     ) -> Result<Server, (Log, String, Status)> {
         let clocks = [ClockId::CLOCK_BOOTTIME, ClockId::CLOCK_MONOTONIC];
-        let made = Poller::new().and_then(|poller| Ok((poller, clocks.map(Alarm::new))));
-        let made = made.and_then(|(poller, [leases, alarm])| Ok((poller, leases?, alarm?)));
+        let [leases, alarm] = clocks.map(Alarm::new);
+        let made = Poller::new().and_then(|poller| Ok((poller, leases?, alarm?)));
         let (poller, leases, alarm) = match made {
             Ok(made) => made,
             Err(error) => return Err((log, format!("cannot watch sockets: {error}"), Status::CannotCreate)),
