@@ -2,6 +2,7 @@
 
 use slotmap::{Key, KeyData};
 
+use super::liveness::Written;
 use crate::engine::{EndpointId, ListenerNumber, Opening};
 use crate::net::stream::Stream;
 use crate::wire::text::{End, Framing};
@@ -70,8 +71,8 @@ pub(super) struct Connection {
     pub(super) discard: bool,
     /// The poller is asked for room to write.
     pub(super) wants_room: bool,
-    /// How often it was found to have something outstanding, and nothing acknowledged since, and once more; 0: nobody looks.
-    pub(super) looks: u8,
+    /// When something was written to it that is perhaps not acknowledged.
+    pub(super) written: Written,
 }
 
 impl Connection {
@@ -92,7 +93,7 @@ impl Connection {
             state: State::Open,
             discard: false,
             wants_room: false,
-            looks: 0,
+            written: Written::default(),
         }
     }
 }

@@ -54,8 +54,7 @@ impl Server {
             match sent {
                 Sent::Bytes(count) => {
                     // One that was only found out to speak text has nothing to acknowledge.
-                    if watchable && count > 0 && connection.looks == 0 {
-                        connection.looks = 1;
+                    if watchable && count > 0 && connection.written.note() {
                         self.next_look.get_or_insert(now.time + super::liveness::PERIOD);
                     }
                     let progress = if whole && count == pending {

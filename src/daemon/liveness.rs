@@ -1,5 +1,8 @@
 //! Dead peers: those that have acknowledged nothing for half a minute although something is outstanding. Idle ones are
 //! the kernel's to find (keepalive), Unix peers cannot vanish, and one that merely does not read acknowledges all the same.
+//!
+//! The kernel is asked about a connection only once something is old enough for its peer to be dead: asking takes a
+//! microsecond, most of it to fetch what has left the caches, and there are thousands of connections.
 
 use std::time::Duration;
 
@@ -8,38 +11,138 @@ use super::server::Server;
 use crate::engine::{Endpoint, Now};
 use crate::wire::reason::Reason;
 
-/// How often connections are looked at, from when something is sent until everything is acknowledged.
-pub(super) const PERIOD: Duration = Duration::from_secs(10);
+/// How exactly it is known when something was written to whom.
+pub(super) const PERIOD: Duration = Duration::from_secs(5);
 
-/// A peer is dead that was found so often in a row to have something outstanding, and has acknowledged nothing since the first
-/// time: that is half a minute.
-const LOOKS: u8 = 3;
+/// A peer is dead for which something is outstanding since so many periods, and that has acknowledged nothing in that time:
+/// half a minute.
+const DEAD: u32 = 6;
+
+/// In which of the last periods something was written to a peer: the lowest bit is for the present one. Without any, nobody
+/// looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Written(u8);
+
+impl Written {
+    /// Something was written; says whether nothing was before, for which the peer would have been looked at.
+    pub(super) fn note(&mut self) -> bool {
+        let first = self.0 == 0;
+        self.0 |= 1;
+        first
+    }
+
+    /// A period is over.
+    fn age(&mut self) {
+        self.0 <<= 1;
+    }
+
+    /// Whether something is so old that the kernel is to be asked, at the end of a period.
+    fn is_due(self) -> bool {
+        self.0 >> DEAD > 0
+    }
+
+    /// Something is outstanding, and was not acknowledged for that long: keeps those periods of which that is certain, and
+    /// says how many have gone by since the first of them.
+    fn outstanding_for(&mut self, silence: Duration) -> u32 {
+        let silent = (silence.as_secs() / PERIOD.as_secs()).min(7) as u32;
+        // The last acknowledgement came in the period before these. If nothing was written in them, it was before.
+        let since = self.0 & ((1 << silent) - 1);
+        self.0 = if since > 0 { since } else { 1 << silent };
+        self.0.ilog2()
+    }
+}
 
 impl Server {
+    /// Looks for dead peers, at the end of a period.
     pub(super) fn check_liveness(&mut self, now: Now) {
         if self.next_look.is_none_or(|time| time > now.time) {
             return;
         }
         let (mut dead, mut any) = (Vec::new(), false);
-        for connection in self.connections.values_mut().filter(|connection| connection.looks > 0) {
-            let endpoint = connection.endpoint.and_then(|id| self.engine.endpoint(id));
-            connection.looks = match (connection.stream.silence(), connection.endpoint) {
-                // One whose window is closed has nothing outstanding, and may vanish like that.
-                (None, _) => u8::from(endpoint.is_some_and(Endpoint::is_behind)),
-                // Something was acknowledged since: what is outstanding now is another thing.
-                (Some(silence), _) if silence < PERIOD => 2,
-                (Some(silence), Some(id)) if connection.looks > LOOKS => {
-                    debug!(self.log, "a peer has acknowledged nothing for {} s", silence.as_secs());
-                    dead.push(id);
-                    0
+        for connection in self.connections.values_mut().filter(|connection| connection.written != Written::default()) {
+            if connection.written.is_due() {
+                match connection.stream.silence() {
+                    Some(silence) if connection.written.outstanding_for(silence) >= DEAD => {
+                        debug!(self.log, "a peer has acknowledged nothing for {} s", silence.as_secs());
+                        dead.extend(connection.endpoint);
+                        connection.written = Written::default();
+                    }
+                    Some(_) => {}
+                    None => {
+                        connection.written = Written::default();
+                        // One whose window is closed has nothing outstanding, and may vanish like that.
+                        let endpoint = connection.endpoint.and_then(|id| self.engine.endpoint(id));
+                        if endpoint.is_some_and(Endpoint::is_behind) {
+                            connection.written.note();
+                        }
+                    }
                 }
-                (Some(_), _) => connection.looks.saturating_add(1),
-            };
-            any |= connection.looks > 0;
+            }
+            connection.written.age();
+            any |= connection.written != Written::default();
         }
         self.next_look = any.then_some(now.time + PERIOD);
         for id in dead {
             self.engine.lost(now, id, Reason::Dead);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes in the periods that `writes` has a bit for, the earliest first, to a peer that acknowledges what came before
+    /// `cut` seconds; says after how many it is dead, and how often the kernel was asked.
+    fn dies(writes: &[bool], cut: u64) -> (Option<u64>, usize) {
+        let (mut written, mut asked) = (Written::default(), 0);
+        for (period, wrote) in writes.iter().enumerate() {
+            if *wrote {
+                written.note();
+            }
+            // Each in the middle of its period, and acknowledged at once.
+            let (end, middle) = ((period as u64 + 1) * 5, |period: usize| period as u64 * 5 + 2);
+            let earlier = || (0..=period).filter(|period| writes[*period]).map(middle);
+            let last = earlier().rfind(|time| *time < cut).unwrap_or(0);
+            if written.is_due() {
+                asked += 1;
+                if earlier().all(|time| time < cut) {
+                    written = Written::default();
+                } else if written.outstanding_for(Duration::from_secs(end - last)) >= DEAD {
+                    return (Some(end), asked);
+                }
+            }
+            written.age();
+        }
+        (None, asked)
+    }
+
+    #[test]
+    fn whoever_acknowledges_is_hardly_asked_after() {
+        assert_eq!(dies(&[true; 700], u64::MAX), (None, 100));
+        let once = [&[true][..], &[false; 100]].concat();
+        assert_eq!(dies(&once, u64::MAX), (None, 1));
+    }
+
+    #[test]
+    fn dead_is_who_acknowledges_nothing_for_half_a_minute() {
+        for cut in 0..200 {
+            let (dead, _) = dies(&[true; 100], cut);
+            let silent = dead.unwrap() - cut;
+            assert!((30..=40).contains(&silent), "cut after {cut} s, dead after {silent} more");
+        }
+    }
+
+    #[test]
+    fn one_write_is_enough_and_is_given_its_time() {
+        for idle in 0..30 {
+            let mut writes = [vec![true], vec![false; idle], vec![true]].concat();
+            let wrote = (idle as u64 + 1) * 5 + 2;
+            writes.resize(100, false);
+            let (dead, asked) = dies(&writes, wrote);
+            let silent = dead.unwrap() - wrote;
+            assert!((30..=35).contains(&silent), "written after {wrote} s, dead after {silent} more");
+            assert!(asked <= 3, "{asked}");
         }
     }
 }

@@ -242,7 +242,7 @@ impl Engine {
         let next = self.log.next();
         let Some(endpoint) = self.registry.get_mut(id).filter(|e| e.delivery == Delivery::Ready) else { return };
         let all_sent = endpoint.cursor.sequence >= endpoint.until.min(next);
-        let is_idle = endpoint.native().and_then(|native| native.courier.as_ref()).is_none_or(Courier::is_idle);
+        let is_idle = endpoint.native().and_then(|native| native.courier.as_deref()).is_none_or(Courier::is_idle);
         if all_sent && is_idle {
             return self.caught_up(now, id);
         }

@@ -46,9 +46,9 @@ impl Engine {
 
     /// Every endpoint that has something to write and whose socket may take it, once each, into `ready`.
     pub fn take_ready(&mut self, ready: &mut Vec<EndpointId>) {
+        ready.append(&mut self.ready);
         if let Some(first) = self.broadcast.take() {
-            let Engine { registry, ready, .. } = self;
-            registry.for_everyone(|id, endpoint| {
+            self.registry.for_everyone(|id, endpoint| {
                 if endpoint.is_waiting() {
                     // Its cursor is where it last was: since then, nothing was due to it up to this turn.
                     endpoint.cursor = endpoint.cursor.max(Cursor::at(first));
@@ -57,7 +57,6 @@ impl Engine {
                 }
             });
         }
-        ready.append(&mut self.ready);
     }
 
     /// Whether anybody has something to write.

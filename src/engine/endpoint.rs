@@ -94,8 +94,8 @@ pub(super) struct Native {
     pub(super) ended: bool,
     /// Nothing more is read from it until it has read what it was told.
     pub(super) crammed: bool,
-    /// How it is reached over datagrams.
-    pub(super) courier: Option<Courier>,
+    /// How it is reached over datagrams. Boxed, since streams have none.
+    pub(super) courier: Option<Box<Courier>>,
 }
 
 /// A registered client.
@@ -186,7 +186,7 @@ impl Endpoint {
     }
 
     pub(super) fn courier_mut(&mut self) -> Option<&mut Courier> {
-        self.native_mut()?.courier.as_mut()
+        self.native_mut()?.courier.as_deref_mut()
     }
 
     /// Which rendition of the log it reads.

@@ -5,13 +5,9 @@ use super::time::Time;
 /// Buckets; a source whose hash falls on another's shares its limit, which only ever limits more.
 const BUCKETS: usize = 4096;
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Bucket {
-    /// Tokens used, as of `at`.
-    used: f32,
-    /// Nanoseconds.
-    at: Time,
-}
+/// Tokens used, and as of when, in nanoseconds. A tuple of numbers, since their zeros need not be written: they are pages
+/// that are not there before somebody's bucket is.
+type Bucket = (f32, u64);
 
 /// Allows each source so many a second.
 #[derive(Debug)]
@@ -25,16 +21,17 @@ pub(super) struct Limiter {
 
 impl Limiter {
     pub(super) fn new(rate: f32, burst: f32) -> Limiter {
-        Limiter { buckets: vec![Bucket::default(); BUCKETS].into_boxed_slice(), rate, burst }
+        Limiter { buckets: vec![(0.0, 0); BUCKETS].into_boxed_slice(), rate, burst }
     }
 
     /// Takes a token of the source with this hash, which is to be keyed; says whether there was one.
     pub(super) fn allows(&mut self, now: Time, hash: u64) -> bool {
-        let bucket = &mut self.buckets[(hash % BUCKETS as u64) as usize];
-        let refilled = now.since(bucket.at).as_secs_f32() * self.rate;
-        let used = (bucket.used - refilled).max(0.0);
+        let bucket: &mut Bucket = &mut self.buckets[(hash % BUCKETS as u64) as usize];
+        let (used, at) = (bucket.0, Time(bucket.1));
+        let refilled = now.since(at).as_secs_f32() * self.rate;
+        let used = (used - refilled).max(0.0);
         let allowed = used + 1.0 <= self.burst;
-        *bucket = Bucket { used: if allowed { used + 1.0 } else { used }, at: now.max(bucket.at) };
+        *bucket = (if allowed { used + 1.0 } else { used }, now.max(at).0);
         allowed
     }
 }

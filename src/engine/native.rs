@@ -134,7 +134,7 @@ impl Engine {
             last_message: session.messages.last(),
             max_message: self.settings.max_message.try_into().unwrap_or(u32::MAX),
         };
-        let courier = (key != 0).then(|| Courier::new(welcome, self.entropy.next()));
+        let courier = (key != 0).then(|| Box::new(Courier::new(welcome, self.entropy.next())));
         let (number, filters) = (session.number, session.filters.clone());
         let sends = terms.sends && session.role != Role::ReceiveOnly;
         let session = Session { skips: hello.resume.is_some(), ..session };
