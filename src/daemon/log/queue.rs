@@ -89,6 +89,8 @@ impl Shared {
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             if state.lines.is_empty() {
                 state.writing = false;
+                // A crowd that comes at once leaves room for thousands of lines.
+                state.lines = VecDeque::new();
                 return self.changed.notify_one();
             }
         }
