@@ -7,7 +7,7 @@ use super::log::{debug, info, log_at, warning};
 use super::server::{FAREWELL, Server};
 use crate::address::Transport;
 use crate::config::Level;
-use crate::engine::{Endpoint, EndpointId, Event, Now, Progress, Time};
+use crate::engine::{Endpoint, EndpointId, Event, Now, Progress, Second, Time};
 use crate::net::poller::Interest;
 use crate::net::stream::Sent;
 use crate::wire::reason::Reason;
@@ -126,7 +126,7 @@ impl Server {
     fn left(&mut self, now: Now, endpoint: &Endpoint, reason: Reason, complete: bool) {
         let Endpoint { number, peer, inputs, upcalls, .. } = endpoint;
         let (inputs, upcalls) = (Count(*inputs, "input"), Count(*upcalls, "upcall"));
-        let lasted = now.time.since(endpoint.registered).as_secs();
+        let lasted = Second::from(now.time).since(endpoint.registered);
         let rest = if complete || !reason.is_announced() { "" } else { ", it did not read the rest" };
         let remain = self.engine.registered();
         let (name, level) = match self.listeners.get(&endpoint.listener) {

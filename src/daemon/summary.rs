@@ -4,7 +4,7 @@ use super::count::Count;
 use super::listening::Socket;
 use super::log::info;
 use super::server::Server;
-use crate::engine::Dropped;
+use crate::engine::{Dropped, Second};
 use crate::net::datagram::Kept;
 use crate::wire::reason::{Reason, Refusal};
 
@@ -70,8 +70,8 @@ impl Server {
                 endpoint.number,
                 endpoint.transport,
                 endpoint.peer,
-                now.time.since(endpoint.registered).as_secs(),
-                now.time.since(endpoint.heard).as_secs(),
+                Second::from(now.time).since(endpoint.registered),
+                Second::from(now.time).since(endpoint.heard),
                 Count(endpoint.inputs, "input"),
                 Count(endpoint.upcalls, "upcall"),
                 if endpoint.is_behind() { ", behind" } else { "" },

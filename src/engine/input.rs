@@ -57,7 +57,7 @@ impl Engine {
     pub fn input(&mut self, now: Now, id: EndpointId, data: &[u8]) -> Option<Accepted> {
         let endpoint = self.registry.get_mut(id).filter(|endpoint| endpoint.leaving.is_none())?;
         endpoint.inputs += 1;
-        endpoint.heard = now.time;
+        endpoint.heard = now.time.into();
         let (number, receives) = (endpoint.number, endpoint.receives);
         let origin = Origin(endpoint.transport, endpoint.peer);
         let input = Input { sender: Some((id, number, receives)), origin, topic: "", data, native: false };
@@ -166,7 +166,7 @@ impl Engine {
             && let Some(endpoint) = self.registry.get_mut(id)
         {
             endpoint.inputs += count;
-            endpoint.heard = now.time;
+            endpoint.heard = now.time.into();
             let others = receivers - usize::from(endpoint.receives);
             if let Some(of_native) = endpoint.native_mut().filter(|_| native) {
                 of_native.session.messages.accept_run(first, count, u32::try_from(others).unwrap_or(u32::MAX));

@@ -90,7 +90,7 @@ impl Engine {
     pub fn renew(&mut self, now: Now, id: EndpointId) {
         let held = self.held_until(now.time);
         if let Some(endpoint) = self.registry.get_mut(id) {
-            endpoint.heard = now.time;
+            endpoint.heard = now.time.into();
             self.leases.renew(id, now.boot + self.settings.lease, held);
         }
     }

@@ -51,7 +51,7 @@ pub use entropy::Entropy;
 pub use gate::{Claim, Dropped, Gate, Verdict, is_command};
 pub use native::Terms;
 pub use ring::Slices;
-pub use time::{Now, Time};
+pub use time::{Now, Second, Time};
 pub use types::{Accepted, Audience, Counters, Event, Intake, Patience, Policy, Settings, Turn};
 
 /// What a deadline is for.
@@ -198,7 +198,7 @@ impl Engine {
     /// Notes that something was heard of an endpoint, and whether it has left a message unfinished.
     pub fn heard(&mut self, now: Now, id: EndpointId, unfinished: bool) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
-        endpoint.heard = now.time;
+        endpoint.heard = now.time.into();
         if !unfinished || endpoint.leaving.is_some() {
             self.finish_message(id);
         } else if let Some(timeout) = self.settings.message_timeout

@@ -230,7 +230,7 @@ impl Engine {
     /// Takes a frame of a native endpoint, other than its HELLO. Returns what became of it if it was a new input.
     pub fn frame(&mut self, now: Now, id: EndpointId, frame: &Frame<'_>) -> Option<Accepted> {
         let endpoint = self.registry.get_mut(id)?;
-        endpoint.heard = now.time;
+        endpoint.heard = now.time.into();
         let is_datagram = endpoint.transport.is_datagram();
         if endpoint.leaving.is_some() {
             // What is still due to it has to arrive.

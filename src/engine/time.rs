@@ -14,6 +14,24 @@ impl Time {
     }
 }
 
+/// The second of a [`Time`], in half the room: exact enough for what people are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Second(u32);
+
+impl Second {
+    /// How many seconds after `earlier` this is.
+    pub fn since(self, earlier: Second) -> u32 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl From<Time> for Second {
+    fn from(time: Time) -> Second {
+        // Enough for 136 years.
+        Second((time.0 / 1_000_000_000) as u32)
+    }
+}
+
 impl Add<Duration> for Time {
     type Output = Time;
 
