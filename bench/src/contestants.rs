@@ -1,7 +1,11 @@
 //! Who is measured, and over what.
 
-use crate::drivers::{Driver, mqtt::Mqtt, native::Native, nats::Nats, redis::Redis, text::Text};
+use crate::drivers::{Driver, mqtt::Mqtt, native, native::Native, nats::Nats, redis::Redis, text::Text};
+use crate::message::LENGTH;
 use crate::servers::on_path;
+
+/// What a native upcall has beside its payload, in bytes.
+const OVERHEAD: usize = native::HEADER + native::UPCALL;
 
 /// How bytes travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +51,8 @@ pub(crate) enum Protocol {
 pub(crate) enum Contestant {
     /// The bare loop for the transport.
     Floor,
+    /// The same with as many bytes for each message as a native upcall has: what these bytes cost whoever sends them.
+    FloorAsNative,
     /// One of the builds of upcalld.
     Upcalld {
         /// Which.
@@ -73,6 +79,7 @@ impl Contestant {
     pub(crate) fn label(self, builds: usize) -> String {
         match self {
             Contestant::Floor => "floor".into(),
+            Contestant::FloorAsNative => format!("floor, {} bytes", LENGTH + OVERHEAD),
             Contestant::Upcalld { build, protocol } => {
                 let protocol = if protocol == Protocol::Text { "text" } else { "native" };
                 let letter = char::from(b'A' + build as u8);
@@ -93,7 +100,7 @@ impl Contestant {
     /// The program that has to be installed, if it is none of ours.
     pub(crate) fn program(self) -> Option<&'static str> {
         match self {
-            Contestant::Floor | Contestant::Upcalld { .. } => None,
+            Contestant::Floor | Contestant::FloorAsNative | Contestant::Upcalld { .. } => None,
             Contestant::Ncat => Some("ncat"),
             Contestant::Redis => Some("redis-server"),
             Contestant::Nats => Some("nats-server"),
@@ -104,7 +111,7 @@ impl Contestant {
     /// How it is configured, in a few words.
     pub(crate) fn setting(self) -> &'static str {
         match self {
-            Contestant::Floor => "a bare loop",
+            Contestant::Floor | Contestant::FloorAsNative => "a bare loop",
             Contestant::Upcalld { .. } => "defaults",
             Contestant::Ncat => "--max-conns 1015",
             Contestant::Redis => "pub/sub, no persistence",
@@ -134,10 +141,10 @@ impl Contestant {
     /// What its clients say over a stream.
     pub(crate) fn driver(self) -> Box<dyn Driver> {
         match self {
-            Contestant::Floor => Box::new(Text { echoes: true }),
-            Contestant::Upcalld { protocol: Protocol::Text, .. } => Box::new(Text { echoes: true }),
+            Contestant::Floor | Contestant::Upcalld { protocol: Protocol::Text, .. } => Box::new(Text::ECHOES),
+            Contestant::FloorAsNative => Box::new(Text { padding: OVERHEAD, ..Text::ECHOES }),
             Contestant::Upcalld { protocol: Protocol::Native, .. } => Box::new(Native::default()),
-            Contestant::Ncat => Box::new(Text { echoes: false }),
+            Contestant::Ncat => Box::new(Text { echoes: false, ..Text::ECHOES }),
             Contestant::Redis => Box::new(Redis),
             Contestant::Nats => Box::new(Nats),
             Contestant::Mosquitto => Box::new(Mqtt),

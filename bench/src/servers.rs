@@ -105,7 +105,7 @@ impl Host {
         let mut command = self.command(who, transport, &place)?;
         let said = File::create(self.said())?;
         command.stdin(Stdio::null()).stderr(said.try_clone()?).stdout(said);
-        if who == Contestant::Floor {
+        if matches!(who, Contestant::Floor | Contestant::FloorAsNative) {
             command.stdout(Stdio::piped());
         }
         tame(&mut command, self.core);
@@ -113,7 +113,7 @@ impl Host {
         let child = command.spawn().map_err(|error| io::Error::new(error.kind(), format!("{who:?}: {error}")))?;
         let mut server = Server { child, place, took: Duration::ZERO };
         match who {
-            Contestant::Floor => {
+            Contestant::Floor | Contestant::FloorAsNative => {
                 let Some(output) = server.child.stdout.take() else { return Err(io::Error::other("no output")) };
                 if BufReader::new(output).read_line(&mut String::new())? == 0 {
                     return Err(io::Error::other("the floor has ended"));
@@ -147,7 +147,7 @@ impl Host {
         };
         let mut command;
         match who {
-            Contestant::Floor => {
+            Contestant::Floor | Contestant::FloorAsNative => {
                 command = Command::new("/proc/self/exe");
                 command.args(["floor", &format!("--{}", transport.name()), &address]);
             }

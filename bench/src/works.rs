@@ -61,6 +61,9 @@ impl Work {
         if self.kind != Kind::Start {
             all.push(Contestant::Floor);
         }
+        if self.kind == Kind::FanOut && self.transport.is_stream() {
+            all.push(Contestant::FloorAsNative);
+        }
         for build in 0..builds {
             all.push(Contestant::Upcalld { build, protocol: Protocol::Text });
             if !matches!(self.kind, Kind::Start) {

@@ -10,6 +10,13 @@ use crate::message::{self, Message};
 pub(crate) struct Text {
     /// upcalld and the floor do, ncat does not.
     pub(crate) echoes: bool,
+    /// So many bytes more go with each message.
+    pub(crate) padding: usize,
+}
+
+impl Text {
+    /// To a server that sends messages to who sent them, too.
+    pub(crate) const ECHOES: Text = Text { echoes: true, padding: 0 };
 }
 
 impl Driver for Text {
@@ -28,11 +35,14 @@ impl Driver for Text {
 
     fn encode(&mut self, message: &Message, out: &mut Vec<u8>) {
         out.extend_from_slice(message);
+        out.resize(out.len() + self.padding, b'.');
     }
 
     fn decode<'a>(&self, bytes: &'a [u8]) -> Step<'a> {
-        match bytes.get(..message::LENGTH) {
-            Some(payload) => Step::Message { payload, used: message::LENGTH },
+        let used = message::LENGTH + self.padding;
+        match bytes.get(..used).map(|bytes| bytes.split_at(message::LENGTH)) {
+            Some((_, padding)) if padding.iter().any(|byte| *byte != b'.') => Step::broken(bytes),
+            Some((payload, _)) => Step::Message { payload, used },
             None => Step::Partial,
         }
     }

@@ -190,7 +190,7 @@ mod tests {
             }
         });
         let place = Place::Unix(path);
-        let mut swarm = Streams::connect(&place, Box::new(Text { echoes: true }), 1).unwrap();
+        let mut swarm = Streams::connect(&place, Box::new(Text::ECHOES), 1).unwrap();
         let run = Run::new(&mut swarm, Process::ours());
         let sample = run.and_then(|mut run| run.fan_out(64, Duration::ZERO, Duration::from_millis(50)));
         drop(swarm);

@@ -29,7 +29,7 @@ pub(crate) fn version(peer: Contestant) -> Option<String> {
         Contestant::Redis => ("redis-server", "--version"),
         Contestant::Nats => ("nats-server", "--version"),
         Contestant::Mosquitto => ("mosquitto", "-h"),
-        Contestant::Floor | Contestant::Upcalld { .. } => return None,
+        Contestant::Floor | Contestant::FloorAsNative | Contestant::Upcalld { .. } => return None,
     };
     let output = Command::new(on_path(program)?).arg(argument).output().ok()?;
     let said = [output.stdout, output.stderr].concat();

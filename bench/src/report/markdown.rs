@@ -73,6 +73,7 @@ fn introduction(out: &mut String, pace: &Pace, rounds: usize) {
     let _ = writeln!(
         out,
         "\nupcalld: everything at its default but `format = \"{{data}}\"` and the log of inputs, which is off. {peers}{} \
+         An upcall to a native client has 32 bytes more than its message: the floor with as many has a row of its own. \
          Native clients over datagrams acknowledge, and have at most 64 inputs without a receipt; over Unix datagrams at most 8 \
          messages are outstanding, since the kernel queues no more than eleven.",
         if peers.is_empty() { "" } else { "." },
