@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::log::debug;
 use super::server::Server;
-use crate::engine::{Endpoint, Now};
+use crate::engine::{Endpoint, EndpointId, Now};
 use crate::wire::reason::Reason;
 
 /// How exactly it is known when something was written to whom.
@@ -17,6 +17,10 @@ pub(super) const PERIOD: Duration = Duration::from_secs(5);
 /// A peer is dead for which something is outstanding since so many periods, and that has acknowledged nothing in that time:
 /// half a minute.
 const DEAD: u32 = 6;
+
+/// By how much a period may end late. All before one that ended later counts for nothing, since it is not known any more
+/// when what was written before it was written: the loop stood still.
+const LATE: Duration = Duration::from_secs(2);
 
 /// In which of the last periods something was written to a peer: the lowest bit is for the present one. Without any, nobody
 /// looks.
@@ -36,6 +40,11 @@ impl Written {
         self.0 <<= 1;
     }
 
+    /// It is not known when something was written: it counts as written now.
+    fn restart(&mut self) {
+        self.0 = u8::from(self.0 > 0);
+    }
+
     /// Whether something is so old that the kernel is to be asked, at the end of a period.
     fn is_due(self) -> bool {
         self.0 >> DEAD > 0
@@ -44,7 +53,9 @@ impl Written {
     /// Something is outstanding, and was not acknowledged for that long: keeps those periods of which that is certain, and
     /// says how many have gone by since the first of them.
     fn outstanding_for(&mut self, silence: Duration) -> u32 {
-        let silent = (silence.as_secs() / PERIOD.as_secs()).min(7) as u32;
+        // What was written at the beginning of a period, and acknowledged at once, is older than the periods say by as much as
+        // the present one ended late.
+        let silent = (silence.saturating_sub(LATE).as_secs() / PERIOD.as_secs()).min(7) as u32;
         // The last acknowledgement came in the period before these. If nothing was written in them, it was before.
         let since = self.0 & ((1 << silent) - 1);
         self.0 = if since > 0 { since } else { 1 << silent };
@@ -55,36 +66,47 @@ impl Written {
 impl Server {
     /// Looks for dead peers, at the end of a period.
     pub(super) fn check_liveness(&mut self, now: Now) {
-        if self.next_look.is_none_or(|time| time > now.time) {
-            return;
-        }
-        let (mut dead, mut any) = (Vec::new(), false);
-        for connection in self.connections.values_mut().filter(|connection| connection.written != Written::default()) {
-            if connection.written.is_due() {
-                match connection.stream.silence() {
-                    Some(silence) if connection.written.outstanding_for(silence) >= DEAD => {
-                        debug!(self.log, "a peer has acknowledged nothing for {} s", silence.as_secs());
-                        dead.extend(connection.endpoint);
-                        connection.written = Written::default();
-                    }
-                    Some(_) => {}
-                    None => {
-                        connection.written = Written::default();
-                        // One whose window is closed has nothing outstanding, and may vanish like that.
-                        let endpoint = connection.endpoint.and_then(|id| self.engine.endpoint(id));
-                        if endpoint.is_some_and(Endpoint::is_behind) {
-                            connection.written.note();
-                        }
-                    }
-                }
+        let Some(end) = self.next_look.filter(|end| *end <= now.time) else { return };
+        let dead = self.silent_peers();
+        // By the clock, and only now: the loop may have stood still since the turn began, too.
+        let now = self.clock.now();
+        let in_time = now.time.since(end) < LATE;
+        let mut any = false;
+        for connection in self.connections.values_mut() {
+            if !in_time {
+                connection.written.restart();
             }
             connection.written.age();
             any |= connection.written != Written::default();
         }
-        self.next_look = any.then_some(now.time + PERIOD);
-        for id in dead {
+        // Periods begin where the last has ended, lest that what each ends late add up.
+        self.next_look = any.then_some(if in_time { end } else { now.time } + PERIOD);
+        for (id, silence) in dead.into_iter().filter(|_| in_time) {
+            debug!(self.log, "a peer has acknowledged nothing for {} s", silence.as_secs());
             self.engine.lost(now, id, Reason::Dead);
         }
+    }
+
+    /// Asks the kernel about those that may be dead; says who has acknowledged nothing, and for how long.
+    fn silent_peers(&mut self) -> Vec<(EndpointId, Duration)> {
+        let mut dead = Vec::new();
+        for connection in self.connections.values_mut().filter(|connection| connection.written.is_due()) {
+            match connection.stream.silence() {
+                Some(silence) if connection.written.outstanding_for(silence) >= DEAD => {
+                    dead.extend(connection.endpoint.map(|id| (id, silence)));
+                }
+                Some(_) => {}
+                None => {
+                    connection.written = Written::default();
+                    // One whose window is closed has nothing outstanding, and may vanish like that.
+                    let endpoint = connection.endpoint.and_then(|id| self.engine.endpoint(id));
+                    if endpoint.is_some_and(Endpoint::is_behind) {
+                        connection.written.note();
+                    }
+                }
+            }
+        }
+        dead
     }
 }
 
@@ -115,6 +137,26 @@ mod tests {
             written.age();
         }
         (None, asked)
+    }
+
+    #[test]
+    fn whoever_is_just_being_written_to_again_is_alive_however_late_periods_end() {
+        for late in (0..2_000).step_by(50).map(Duration::from_millis) {
+            let mut written = Written::default();
+            written.note();
+            for _ in 0..6 {
+                written.age();
+            }
+            // Not acknowledged yet, other than what was written, and acknowledged, right at the beginning.
+            written.note();
+            let silence = 7 * PERIOD + late;
+            assert!(written.is_due() && written.outstanding_for(silence) < DEAD, "{late:?} late");
+        }
+        for (before, after) in [(0b0100_0000, 1), (0b1010_0001, 1), (0, 0)] {
+            let mut written = Written(before);
+            written.restart();
+            assert_eq!(written, Written(after), "the loop stood still");
+        }
     }
 
     #[test]
