@@ -6,9 +6,10 @@
 
 use std::time::Duration;
 
+use super::connection::Connection;
 use super::log::debug;
 use super::server::Server;
-use crate::engine::{Endpoint, EndpointId, Now};
+use crate::engine::{Endpoint, EndpointId, Engine, Now};
 use crate::wire::reason::Reason;
 
 /// How exactly it is known when something was written to whom.
@@ -18,8 +19,8 @@ pub(super) const PERIOD: Duration = Duration::from_secs(5);
 /// half a minute.
 const DEAD: u32 = 6;
 
-/// By how much a period may end late. All before one that ended later counts for nothing, since it is not known any more
-/// when what was written before it was written: the loop stood still.
+/// By how much a period may end late. If one ended later, the loop stood still, and it is not known any more when what was
+/// written before was written: what is outstanding then counts from there.
 const LATE: Duration = Duration::from_secs(2);
 
 /// In which of the last periods something was written to a peer: the lowest bit is for the present one. Without any, nobody
@@ -38,11 +39,6 @@ impl Written {
     /// A period is over.
     fn age(&mut self) {
         self.0 <<= 1;
-    }
-
-    /// It is not known when something was written: it counts as written now.
-    fn restart(&mut self) {
-        self.0 = u8::from(self.0 > 0);
     }
 
     /// Whether something is so old that the kernel is to be asked, at the end of a period.
@@ -72,11 +68,13 @@ impl Server {
         let now = self.clock.now();
         let in_time = now.time.since(end) < LATE;
         let mut any = false;
-        for connection in self.connections.values_mut() {
-            if !in_time {
-                connection.written.restart();
+        for connection in self.connections.values_mut().filter(|connection| connection.written != Written::default()) {
+            if in_time {
+                connection.written.age();
+            } else {
+                let waits = connection.stream.silence().is_some() || is_behind(&self.engine, connection);
+                connection.written = Written(waits.into());
             }
-            connection.written.age();
             any |= connection.written != Written::default();
         }
         // Periods begin where the last has ended, lest that what each ends late add up.
@@ -97,17 +95,17 @@ impl Server {
                 }
                 Some(_) => {}
                 None => {
-                    connection.written = Written::default();
                     // One whose window is closed has nothing outstanding, and may vanish like that.
-                    let endpoint = connection.endpoint.and_then(|id| self.engine.endpoint(id));
-                    if endpoint.is_some_and(Endpoint::is_behind) {
-                        connection.written.note();
-                    }
+                    connection.written = Written(is_behind(&self.engine, connection).into());
                 }
             }
         }
         dead
     }
+}
+
+fn is_behind(engine: &Engine, connection: &Connection) -> bool {
+    connection.endpoint.and_then(|id| engine.endpoint(id)).is_some_and(Endpoint::is_behind)
 }
 
 #[cfg(test)]
@@ -151,11 +149,6 @@ mod tests {
             written.note();
             let silence = 7 * PERIOD + late;
             assert!(written.is_due() && written.outstanding_for(silence) < DEAD, "{late:?} late");
-        }
-        for (before, after) in [(0b0100_0000, 1), (0b1010_0001, 1), (0, 0)] {
-            let mut written = Written(before);
-            written.restart();
-            assert_eq!(written, Written(after), "the loop stood still");
         }
     }
 
