@@ -3,8 +3,12 @@
 //! closes the file descriptor meanwhile.
 
 use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::line::Line;
 use super::{JOURNAL, Writer};
@@ -54,11 +58,7 @@ impl Queue {
         drop(state);
         let shared = Arc::clone(&self.shared);
         let thread = std::thread::Builder::new().name("log".into()).spawn(move || shared.write(REST));
-        if thread.is_err() {
-            // Then the loop has to wait for whoever reads the lines.
-            self.shared.write(Duration::ZERO);
-        }
-        true
+        thread.is_ok() || self.shared.write_at_once()
     }
 
     /// Waits until everything is written, but not for longer than `patience`.
@@ -94,6 +94,19 @@ impl Shared {
                 return self.changed.notify_one();
             }
         }
+    }
+
+    /// Writes the only line from the loop, for want of a thread, unless that would have to wait for whoever reads it: says
+    /// whether it did.
+    fn write_at_once(&self) -> bool {
+        let stderr = io::stderr();
+        let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+        let is_ready = poll(&mut ready, PollTimeout::ZERO).is_ok_and(|count| count > 0);
+        if !is_ready {
+            self.lock().lines.clear();
+        }
+        self.write(Duration::ZERO);
+        is_ready
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
