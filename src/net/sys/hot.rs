@@ -1,4 +1,4 @@
-//! The three calls of which a turn that has one message to carry is made. By their numbers: the C library's own are points at
+//! The calls of which a turn that has one message to carry is made, over streams and over datagrams. By their numbers: the C library's own are points at
 //! which a thread can be cancelled (pthreads(7)), for which each pays two locked instructions once there has been a thread.
 
 use std::io;
@@ -28,6 +28,34 @@ pub(in crate::net) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Resul
         libc::syscall(libc::SYS_recvfrom, fd, buffer.as_mut_ptr(), buffer.len(), 0 as libc::c_int, nobody, nobody)
     };
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// Takes datagrams without waiting, as many as are there and have a header (recvmmsg(2)).
+///
+/// # Safety
+/// What each header points to is there, as long as the header says, and is lent to nobody else.
+pub(super) unsafe fn receive_many(socket: impl AsFd, headers: &mut [libc::mmsghdr]) -> io::Result<usize> {
+    let (fd, room) = (socket.as_fd().as_raw_fd(), libc::c_uint::try_from(headers.len()).unwrap_or(libc::c_uint::MAX));
+    let (flags, no_timeout) = (libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC, null_mut::<libc::timespec>());
+    // SAFETY: the pointer and the count are those of the slice; the caller vouches for what the headers point to.
+    let result = unsafe { libc::syscall(libc::SYS_recvmmsg, fd, headers.as_mut_ptr(), room, flags, no_timeout) };
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// Sends one datagram without waiting (sendto(2)).
+///
+/// # Safety
+/// `name` points to a socket address of `length` bytes.
+pub(super) unsafe fn send_to(
+    socket: impl AsFd,
+    bytes: &[u8],
+    name: *const libc::c_void,
+    length: libc::socklen_t,
+) -> io::Result<()> {
+    let (fd, flags) = (socket.as_fd().as_raw_fd(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+    // SAFETY: the pointer and the length are those of the slice, and the caller vouches for the name; both are only read.
+    let result = unsafe { libc::syscall(libc::SYS_sendto, fd, bytes.as_ptr(), bytes.len(), flags, name, length) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Writes to a connected socket (send(2)); one that is broken makes no signal.

@@ -4,10 +4,11 @@ use std::ffi::OsStr;
 use std::io;
 use std::mem::{MaybeUninit, offset_of};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
 use super::control::{Ancillary, Control};
+use super::hot;
 use crate::address::UnixName;
 
 /// Buffers for datagrams, and what the last call has put into them.
@@ -58,13 +59,9 @@ impl Slots {
         self.filled = 0;
         let used = if self.prepared.1 == control { self.prepared.0 } else { self.headers.len() };
         self.prepare(used, control);
-        let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
-        let count = self.headers.len() as libc::c_uint;
-        let fd = socket.as_fd().as_raw_fd();
         // SAFETY: every header points to a name, a part and a control buffer of its own, each as long as it says, in
         // vectors that are borrowed for the whole call: those that the last call has changed were prepared anew.
-        let result = unsafe { libc::recvmmsg(fd, self.headers.as_mut_ptr(), count, flags as _, std::ptr::null_mut()) };
-        let received = usize::try_from(result).map_err(|_| io::Error::last_os_error());
+        let received = unsafe { hot::receive_many(socket, &mut self.headers) };
         // The kernel may have begun to fill one more than it counts; after an error, who knows.
         self.prepared.0 = received.as_ref().map_or(self.headers.len(), |count| count + 1);
         self.filled = received?;

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use socket2::SockAddr;
 
 use super::control::Control;
+use super::hot;
 
 /// One message to be sent.
 #[derive(Debug, Clone, Copy)]
@@ -56,19 +57,20 @@ impl Prepared<'_> {
     /// of a later message is not told (sendmmsg(2)).
     pub(in crate::net) fn send(&mut self, socket: impl AsFd, first: usize) -> io::Result<usize> {
         let headers = &mut self.headers[first..];
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        let fd = socket.as_fd().as_raw_fd();
         if let [libc::mmsghdr { msg_hdr, .. }] = headers
             && (msg_hdr.msg_iovlen, msg_hdr.msg_controllen) == (1, 0)
         {
             // A lone one needs no header: the kernel would copy and check it first.
             // SAFETY: the header points to one part (see below) and to a name, both of which the kernel only reads.
-            let result = unsafe {
+            let sent = unsafe {
                 let libc::iovec { iov_base, iov_len } = *msg_hdr.msg_iov;
-                libc::sendto(fd, iov_base, iov_len, flags, msg_hdr.msg_name.cast(), msg_hdr.msg_namelen)
+                let bytes = std::slice::from_raw_parts(iov_base.cast(), iov_len);
+                hot::send_to(socket, bytes, msg_hdr.msg_name, msg_hdr.msg_namelen)
             };
-            return if result < 0 { Err(io::Error::last_os_error()) } else { Ok(1) };
+            return sent.map(|()| 1);
         }
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        let fd = socket.as_fd().as_raw_fd();
         // SAFETY: the pointer and the count are those of the slice. Each header points to a name, to parts (an IoSlice is
         // an iovec, by its documentation) and to control messages that are borrowed for as long as `self` is there; the
         // kernel only reads them.
