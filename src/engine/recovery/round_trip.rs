@@ -1,31 +1,35 @@
-//! The round trip to one endpoint, and how long to wait for what should have come back.
+//! The round trip to one endpoint, and how long to wait for what should have come back. It is kept in nanoseconds, since it is
+//! estimated anew with each acknowledgment: words are cheaper to calculate with than [`Duration`]s.
 
 use std::time::Duration;
 
+const MILLISECOND: u64 = 1_000_000;
+const SECOND: u64 = 1_000 * MILLISECOND;
+
 /// What timers can tell apart (RFC 9002 section 6.1.2).
-const GRANULARITY: Duration = Duration::from_millis(1);
+const GRANULARITY: u64 = MILLISECOND;
 
 /// The first timeout, before there is a measured round trip (RFC 6298 section 2, rule 2.1).
-const INITIAL_TIMEOUT: Duration = Duration::from_secs(1);
+const INITIAL_TIMEOUT: u64 = SECOND;
 
 /// The shortest timeout.
-const MIN_TIMEOUT: Duration = Duration::from_millis(200);
+const MIN_TIMEOUT: u64 = 200 * MILLISECOND;
 
 /// The longest timeout (RFC 6298 section 2, rule 2.5), and the longest round trip that is believed.
-const MAX_TIMEOUT: Duration = Duration::from_secs(60);
+const MAX_TIMEOUT: u64 = 60 * SECOND;
 
 /// The round trip, as RFC 9002 section 5 estimates it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RoundTrip {
-    latest: Duration,
-    pub(super) smoothed: Duration,
-    pub(super) variation: Duration,
+    latest: u64,
+    pub(super) smoothed: u64,
+    pub(super) variation: u64,
 }
 
 impl RoundTrip {
     /// The first sample, or one more (RFC 9002 section 5.3; in which order: RFC 6298 section 2, rule 2.3).
     pub(super) fn sampled(before: Option<RoundTrip>, latest: Duration) -> RoundTrip {
-        let latest = latest.min(MAX_TIMEOUT);
+        let latest = u64::try_from(latest.as_nanos()).unwrap_or(u64::MAX).min(MAX_TIMEOUT);
         let Some(RoundTrip { smoothed, variation, .. }) = before else {
             return RoundTrip { latest, smoothed: latest, variation: latest / 2 };
         };
@@ -38,10 +42,10 @@ impl RoundTrip {
 
     /// How long after its departure a datagram is lost if a later one has arrived (RFC 9002 section 6.1.2).
     pub(super) fn loss_delay(self) -> Duration {
-        (self.smoothed.max(self.latest) * 9 / 8).max(GRANULARITY)
+        Duration::from_nanos((self.smoothed.max(self.latest) * 9 / 8).max(GRANULARITY))
     }
 
-    fn timeout(self) -> Duration {
+    fn timeout(self) -> u64 {
         self.smoothed + (self.variation * 4).max(GRANULARITY)
     }
 }
@@ -52,6 +56,6 @@ pub(super) fn timeout(round_trip: Option<RoundTrip>, timeouts: u32, jitter: &mut
     let single = round_trip.map_or(INITIAL_TIMEOUT, RoundTrip::timeout).max(MIN_TIMEOUT);
     // 2^9 times the shortest is more than the longest.
     let timeout = (single * (1 << timeouts.min(9))).min(MAX_TIMEOUT);
-    let more = jitter.u64(..=timeout.as_nanos() as u64 / 4);
-    (timeout + Duration::from_nanos(more)).min(MAX_TIMEOUT)
+    let more = jitter.u64(..=timeout / 4);
+    Duration::from_nanos((timeout + more).min(MAX_TIMEOUT))
 }
