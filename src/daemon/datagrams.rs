@@ -259,7 +259,9 @@ impl Server {
         known: Option<(PeerKey, EndpointId)>,
     ) -> Result<EndpointId, Dropped> {
         if let Some((key, endpoint)) = known {
-            self.renew_route(key, source)?;
+            if self.peers.get(key).is_some_and(|peer| !peer.route.is_current(source.local)) {
+                self.renew_route(key, source)?;
+            }
             self.engine.renew(now, endpoint);
             return Ok(endpoint);
         }
@@ -322,18 +324,11 @@ impl Server {
         }
     }
 
-    /// A peer is heard again: it may have addressed another of our addresses, or have made its socket anew.
+    /// A peer's route is not [current](Route::is_current) any more.
     pub(super) fn renew_route(&mut self, key: PeerKey, source: &Source) -> Result<(), Dropped> {
-        let is_current = match self.peers.get(key).map(|peer| &peer.route) {
-            Some(Route::Inet { local, .. }) => *local == source.local,
-            Some(Route::Unix { peer, .. }) => peer.is_current(),
-            None => true,
-        };
-        if !is_current {
-            let route = self.route(source)?;
-            if let Some(peer) = self.peers.get_mut(key) {
-                peer.route = route;
-            }
+        let route = self.route(source)?;
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.route = route;
         }
         Ok(())
     }

@@ -65,10 +65,12 @@ impl Server {
         let known = self.engine.by_key(envelope.key).and_then(|id| {
             let key = PeerKey::from_tag(self.engine.endpoint(id)?.tag);
             let peer = self.peers.get(key).filter(|peer| peer.listener == number)?;
-            Some((id, key, peer.name == source.name && peer.is_of(source.peer)))
+            let is_its_own = peer.name == source.name && peer.is_of(source.peer);
+            Some((id, key, is_its_own.then(|| peer.route.is_current(source.local))))
         });
         let endpoint = match known {
-            Some((id, key, true)) => {
+            Some((id, _, Some(true))) => id,
+            Some((id, key, Some(false))) => {
                 self.renew_route(key, source)?;
                 id
             }

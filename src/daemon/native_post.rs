@@ -50,17 +50,17 @@ impl Server {
         bytes: &mut Vec<u8>,
         letters: &mut Vec<Letter>,
     ) -> bool {
-        let is_unix = self.is_unix(id);
+        let Some(endpoint) = self.engine.endpoint(id) else { return false };
+        let (peer, is_unix) = (PeerKey::from_tag(endpoint.tag), !endpoint.transport.is_inet());
         let max = if is_unix { usize::MAX } else { MAX_UDP };
         for _ in 0..PER_ROUND {
             let start = bytes.len();
             if start >= MAX_BYTES {
                 return true;
             }
-            let Some(tag) = self.engine.endpoint(id).map(|endpoint| endpoint.tag) else { return false };
             let Some(letter) = self.engine.datagram(now, id, max, bytes) else { return false };
-            let letter = Letter { id, peer: PeerKey::from_tag(tag), number: letter, bytes: start..bytes.len() };
-            if is_unix && let Err(stalled) = self.may_send(number, id, letter.bytes.len()) {
+            let letter = Letter { id, peer, number: letter, bytes: start..bytes.len() };
+            if is_unix && let Err(stalled) = self.may_send(number, peer, letter.bytes.len()) {
                 bytes.truncate(start);
                 self.engine.unsent(id, letter.number);
                 match stalled {
@@ -78,13 +78,13 @@ impl Server {
     }
 
     /// Whether a Unix peer may be sent so many bytes over the socket that all share.
-    fn may_send(&mut self, number: ListenerNumber, id: EndpointId, size: usize) -> Result<(), Stalled> {
-        let key = self.engine.endpoint(id).map(|endpoint| PeerKey::from_tag(endpoint.tag));
+    fn may_send(&mut self, number: ListenerNumber, key: PeerKey, size: usize) -> Result<(), Stalled> {
         let Some(Active { socket: Socket::Datagrams(socket), flow, .. }) = self.listeners.get_mut(&number) else {
             return Ok(());
         };
-        let peer = key.and_then(|key| self.peers.get_mut(key));
-        let Some(Peer { route: Route::Unix { peer, in_flight, .. }, .. }) = peer else { return Ok(()) };
+        let Some(Peer { route: Route::Unix { peer, in_flight, .. }, .. }) = self.peers.get_mut(key) else {
+            return Ok(());
+        };
         flow.begin_round();
         flow.grant(socket, peer, in_flight, 1, size)?;
         flow.sent(in_flight, 1, size);
@@ -104,13 +104,12 @@ impl Server {
         };
         let mut batch = socket.batch(&mut self.outbox);
         // One that was found to be gone while the letters were written gets none, and has no fate.
-        letters.retain(|letter| self.peers.get(letter.peer).is_some());
-        for letter in &*letters {
-            if let Some(peer) = self.peers.get(letter.peer) {
-                let (destination, local) = peer.route.destination();
-                batch.push(destination, local, [IoSlice::new(&bytes[letter.bytes.clone()])], None);
-            }
-        }
+        letters.retain(|letter| {
+            let Some(peer) = self.peers.get(letter.peer) else { return false };
+            let (destination, local) = peer.route.destination();
+            batch.push(destination, local, [IoSlice::new(&bytes[letter.bytes.clone()])], None);
+            true
+        });
         let fates = batch.send();
         let mut troubled: Vec<(EndpointId, Trouble)> = Vec::new();
         for (letter, fate) in letters.iter().zip(fates) {

@@ -91,6 +91,15 @@ pub(super) struct OwnSocket {
 }
 
 impl Route {
+    /// Whether it still leads there, for a peer that is heard at this local address: the peer may have addressed another of
+    /// ours, or have made its socket anew.
+    pub(super) fn is_current(&self, heard: Option<LocalAddress>) -> bool {
+        match self {
+            Route::Inet { local, .. } => *local == heard,
+            Route::Unix { peer, .. } => peer.is_current(),
+        }
+    }
+
     pub(super) fn destination(&self) -> (Destination<'_>, Option<LocalAddress>) {
         match self {
             Route::Inet { address, local } => (Destination::Inet(*address), *local),
