@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::datagrams::{Place, Socket, Watch};
 use super::progress::Progress;
 use super::{Swarm, wrong};
-use crate::drivers::native::{Frame, HEADER, WANT_RECEIPT, frame, hello, kind, u64_at};
+use crate::drivers::native::{Frame, WANT_RECEIPT, frame, hello, kind, u64_at};
 use crate::message::Message;
 use crate::sys::Inbox;
 
@@ -18,7 +18,7 @@ const UNANSWERED: u32 = 64;
 /// Bytes of a datagram's header.
 const DATAGRAM: usize = 20;
 
-/// SENDs in a datagram of at most 1,200 bytes.
+/// SENDs in a datagram of at most 1,200 bytes, beside an ACK.
 const TOGETHER: usize = 14;
 
 /// When a SEND without an answer is repeated.
@@ -46,6 +46,8 @@ struct Client {
     /// The last sequence that was dealt with.
     position: u64,
     arrived: Arrived,
+    /// What has arrived is still to be acknowledged.
+    owes: bool,
 }
 
 /// The numbers of the datagrams that have arrived, as ACK says them.
@@ -94,6 +96,7 @@ impl NativeDatagrams {
             .chunks(TOGETHER)
             .map(|sends| {
                 let mut out = datagram(publisher.key);
+                publisher.acknowledge_in(&mut out);
                 for (id, message) in sends {
                     frame(kind::SEND, WANT_RECEIPT, &[&id.to_be_bytes(), message], &mut out);
                 }
@@ -106,7 +109,6 @@ impl NativeDatagrams {
 
     fn read(&mut self, index: usize, progress: &mut Progress) -> io::Result<()> {
         let client = &mut self.clients[index];
-        let mut acknowledge = false;
         for i in 0..client.socket.receive(&mut self.inbox)? {
             let bytes = self.inbox.datagram(i);
             if !bytes.starts_with(&[0, kind::DATAGRAM]) || u64_at(bytes, 4) != Some(client.key) {
@@ -137,10 +139,18 @@ impl NativeDatagrams {
             // One that is early is not kept, and so must not be acknowledged: it will come again.
             if number > 0 && !early {
                 client.arrived.note(number);
-                acknowledge = true;
+                client.owes = true;
             }
         }
-        if acknowledge { client.acknowledge() } else { Ok(()) }
+        // The publisher sends something first, if it has anything: as upcall-client does, it acknowledges with that.
+        if index + 1 == self.clients.len() { Ok(()) } else { self.acknowledge(index) }
+    }
+
+    /// Acknowledges what has arrived at a client, if that was not done yet.
+    fn acknowledge(&mut self, index: usize) -> io::Result<()> {
+        let client = &mut self.clients[index];
+        let mut out = datagram(client.key);
+        if client.acknowledge_in(&mut out) { client.socket.send(&[&out]) } else { Ok(()) }
     }
 }
 
@@ -161,7 +171,13 @@ impl Client {
                 return Err(wrong(format!("no WELCOME came, but \"{said}\"")));
             };
             let field = |at| u64_at(welcome.body, at).unwrap_or(0);
-            return Ok(Client { socket, key: field(32), position: field(48) - 1, arrived: Arrived::default() });
+            return Ok(Client {
+                socket,
+                key: field(32),
+                position: field(48) - 1,
+                arrived: Arrived::default(),
+                owes: false,
+            });
         }
         Err(wrong("no WELCOME came"))
     }
@@ -180,12 +196,14 @@ impl Client {
         Ok(true)
     }
 
-    fn acknowledge(&mut self) -> io::Result<()> {
-        let mut out = datagram(self.key);
-        let Arrived { largest, bitmap } = self.arrived;
-        frame(kind::ACK, 0, &[&largest.to_be_bytes(), &bitmap.to_be_bytes()], &mut out);
-        debug_assert_eq!(out.len(), DATAGRAM + HEADER + 16);
-        self.socket.send(&[&out])
+    /// Adds an ACK to a datagram, if one is owed; says whether it was.
+    fn acknowledge_in(&mut self, out: &mut Vec<u8>) -> bool {
+        let owes = std::mem::take(&mut self.owes);
+        if owes {
+            let Arrived { largest, bitmap } = self.arrived;
+            frame(kind::ACK, 0, &[&largest.to_be_bytes(), &bitmap.to_be_bytes()], out);
+        }
+        owes
     }
 }
 
@@ -217,6 +235,7 @@ impl Swarm for NativeDatagrams {
     }
 
     fn turn(&mut self, timeout: Duration, progress: &mut Progress) -> io::Result<()> {
+        self.acknowledge(self.clients.len() - 1)?;
         for event in 0..self.watch.wait(timeout)? {
             self.read(self.watch.index(event), progress)?;
         }
