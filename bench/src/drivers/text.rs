@@ -6,11 +6,14 @@ use std::io;
 use super::{Driver, Part, Step};
 use crate::message::{self, Message};
 
+/// What more goes with a message.
+const PADDING: &[u8] = &[b'.'; 64];
+
 /// Lines, and whether the server sends them to who sent them, too.
 pub(crate) struct Text {
     /// upcalld and the floor do, ncat does not.
     pub(crate) echoes: bool,
-    /// So many bytes more go with each message.
+    /// So many bytes more go with each message, at most 64.
     pub(crate) padding: usize,
 }
 
@@ -35,13 +38,13 @@ impl Driver for Text {
 
     fn encode(&mut self, message: &Message, out: &mut Vec<u8>) {
         out.extend_from_slice(message);
-        out.resize(out.len() + self.padding, b'.');
+        out.extend_from_slice(&PADDING[..self.padding]);
     }
 
     fn decode<'a>(&self, bytes: &'a [u8]) -> Step<'a> {
         let used = message::LENGTH + self.padding;
         match bytes.get(..used).map(|bytes| bytes.split_at(message::LENGTH)) {
-            Some((_, padding)) if padding.iter().any(|byte| *byte != b'.') => Step::broken(bytes),
+            Some((_, padding)) if *padding != PADDING[..self.padding] => Step::broken(bytes),
             Some((payload, _)) => Step::Message { payload, used },
             None => Step::Partial,
         }
