@@ -11,4 +11,4 @@ mod sys;
 mod unix_path;
 
 pub use sys::handover::take_variables;
-pub use sys::peer_groups;
+pub use sys::{give_memory_back, peer_groups};

@@ -12,9 +12,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::line::Line;
 use super::{JOURNAL, Writer};
+use crate::net::give_memory_back;
 
 /// How long the thread waits for another line before it ends.
 const REST: Duration = Duration::from_millis(20);
+
+/// After so many lines their memory is given back, which lies between what stays.
+const CROWD: usize = 1_000;
 
 /// Lines in their order.
 #[derive(Debug)]
@@ -76,11 +80,13 @@ impl Shared {
     /// Writes what there is, until there has been nothing for a while.
     fn write(&self, rest: Duration) {
         let mut writer = Writer::new(JOURNAL.into());
+        let mut written = 0;
         let mut state = self.lock();
         loop {
             if let Some(line) = state.lines.pop_front() {
                 drop(state);
                 writer.write(&line);
+                written += 1;
                 state = self.lock();
                 continue;
             }
@@ -91,7 +97,12 @@ impl Shared {
                 state.writing = false;
                 // A crowd that comes at once leaves room for thousands of lines.
                 state.lines = VecDeque::new();
-                return self.changed.notify_one();
+                self.changed.notify_one();
+                drop(state);
+                if written >= CROWD {
+                    give_memory_back();
+                }
+                return;
             }
         }
     }

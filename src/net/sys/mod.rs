@@ -16,6 +16,16 @@ use std::time::Duration;
 /// How many groups a user has at most (NGROUPS_MAX, credentials(7)).
 const MAX_GROUPS: usize = 65_536;
 
+/// Gives memory that was freed back to the kernel, wherever it lies (malloc_trim(3)). Other allocators than that of the GNU C
+/// library do so by themselves, or not at all.
+pub fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it touches nothing but what is free, and locks that.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// The supplementary groups of the process that connected a Unix socket, when it did (SO_PEERGROUPS, socket(7)).
 pub fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
     let fd = socket.as_fd().as_raw_fd();
