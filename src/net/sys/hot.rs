@@ -1,5 +1,6 @@
-//! The calls of which a turn that has one message to carry is made, over streams and over datagrams. By their numbers: the C library's own are points at
-//! which a thread can be cancelled (pthreads(7)), for which each pays two locked instructions once there has been a thread.
+//! The calls of which a turn that has one message to carry is made, over streams and over datagrams. By their numbers: the C
+//! library's own are points at which a thread can be cancelled (pthreads(7)), for which each pays two locked instructions once
+//! there has been a thread.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
