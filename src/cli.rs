@@ -12,8 +12,8 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::address::{Address, AddressError, DEFAULT_PORT, DEFAULT_SOCKET, DEFAULT_URL, Transport};
 use crate::exit::Status;
+use upcall_wire::address::{Address, AddressError, DEFAULT_PORT, DEFAULT_SOCKET, DEFAULT_URL, Transport};
 
 pub use bench::{Bench, MAX_MESSAGES, MIN_SIZE, Mode};
 pub use completions::{Completions, Program};

@@ -1,20 +1,18 @@
 //! upcalld: whenever input arrives, every registered endpoint gets an upcall.
 //!
 //! ```text
-//! bytes ─ net ─ wire: bytes → messages ─ engine: one log, a cursor an endpoint ─ net ─ bytes
-//!                                            │
-//!       daemon: the loop that sees them all, with what config says, where the log lines go, what systemd is told
+//! bytes ─ net ─ upcall-wire: bytes → messages ─ upcall-engine: one log, a cursor per endpoint ─ net ─ bytes
+//!                                                  │
+//!       daemon: the loop that drives them, with the configuration, the log lines and systemd's notifications
 //! ```
 //!
-//! Imports point one way: `address ← wire ← engine ← config`, `net` beside the engine, `daemon` above all of them;
-//! `client` knows `address` and `wire` only. `tests/dependencies.rs` holds the code to that.
+//! Three crates hold what other programs can use as well: `upcall-wire` (what is said), `upcall-engine` (what it means),
+//! `upcall-client` (the client library). This package holds both programs. Its modules depend on each other one way:
+//! `exit ← cli`, `net` and `config` beside them, `daemon` and `commands` above. `tests/dependencies.rs` checks that.
 
-pub mod address;
 pub mod cli;
-pub mod client;
+pub mod commands;
 pub mod config;
 pub mod daemon;
-pub mod engine;
 pub mod exit;
 pub mod net;
-pub mod wire;

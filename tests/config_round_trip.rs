@@ -9,13 +9,13 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use upcalld::address::Address;
+use upcall_engine::{Audience, Patience, Policy};
+use upcall_wire::address::Address;
+use upcall_wire::format::Format;
+use upcall_wire::text::Framing;
 use upcalld::config::{
     Config, Daemon, Level, Listener, Log, LogFormat, Protocol, Registry, Role, SlowConsumer, Upcall, When, parse,
 };
-use upcalld::engine::{Audience, Patience, Policy};
-use upcalld::wire::format::Format;
-use upcalld::wire::text::Framing;
 
 type Networks = Vec<ipnet::IpNet>;
 

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what cannot go on in a test has failed")]
 
-use upcalld::address::Address;
+use upcall_wire::address::Address;
 use upcalld::config::{Config, Listener, SCHEMA, parse};
 
 const SHIPPED: &str = include_str!("../config/upcalld.toml");

@@ -11,8 +11,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use upcalld::wire::frame::datagram::{Arrivals, Opening};
-use upcalld::wire::frame::{Code, Decoder, ErrorFrame, Frame, Gap, GapReason, Hello, Receipt, Upcall, Welcome};
+use upcall_wire::frame::datagram::{Arrivals, Opening};
+use upcall_wire::frame::{Code, Decoder, ErrorFrame, Frame, Gap, GapReason, Hello, Receipt, Upcall, Welcome};
 
 const SECRET: [u8; 16] = *b"0123456789abcdef";
 const KEY: u64 = 0xfeed_beef;

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use upcalld::address::Transport;
+use upcall_wire::address::Transport;
 use upcalld::config::parse;
 
 const PACKAGED: &str = include_str!("../config/packaged/upcalld.toml");

@@ -6,10 +6,10 @@
 use std::fs;
 use std::path::Path;
 
-use upcalld::wire::frame::datagram::{self, Opening};
-use upcalld::wire::frame::{self, Code, Frame, GapReason, Role, VERSION, flag, kind, option};
-use upcalld::wire::reason::{Reason, Refusal};
-use upcalld::wire::topic;
+use upcall_wire::frame::datagram::{self, Opening};
+use upcall_wire::frame::{self, Code, Frame, GapReason, Role, VERSION, flag, kind, option};
+use upcall_wire::reason::{Reason, Refusal};
+use upcall_wire::topic;
 
 const PAGE: &str = include_str!("../man/upcall-protocol.7");
 const DISSECTOR: &str = include_str!("../compose/wireshark/upcall.lua");
@@ -75,7 +75,7 @@ fn every_example_is_read_and_written_back() {
         }
         seen.extend(kinds);
     }
-    for (name, kind) in constants("src/wire/frame/mod.rs", "kind") {
+    for (name, kind) in constants("crates/upcall-wire/src/frame/mod.rs", "kind") {
         let is_shown = seen.contains(&kind) || [kind::REPLY, kind::SKIPPABLE].contains(&kind);
         assert!(is_shown, "{name} has no example");
     }
@@ -121,7 +121,7 @@ fn constants(file: &str, module: &str) -> Vec<(String, u8)> {
 
 #[test]
 fn every_kind_is_on_the_page() {
-    for (name, kind) in constants("src/wire/frame/mod.rs", "kind") {
+    for (name, kind) in constants("crates/upcall-wire/src/frame/mod.rs", "kind") {
         let sender = match kind {
             0x00..0x20 => "client",
             0x20..0x80 => "both",
@@ -137,7 +137,7 @@ fn every_kind_is_on_the_page() {
 
 #[test]
 fn every_flag_is_on_the_page() {
-    for (name, bits) in constants("src/wire/frame/mod.rs", "flag") {
+    for (name, bits) in constants("crates/upcall-wire/src/frame/mod.rs", "flag") {
         let frame = match &*name {
             "RECEIPT" => "SEND",
             "REPEAT" => "RECEIPT",
@@ -155,7 +155,7 @@ fn every_flag_is_on_the_page() {
 
 #[test]
 fn every_option_and_role_is_on_the_page() {
-    for (name, number) in constants("src/wire/frame/hello.rs", "option") {
+    for (name, number) in constants("crates/upcall-wire/src/frame/hello.rs", "option") {
         if number == option::SKIPPABLE {
             assert!(PAGE.contains(&format!("An unknown type from {number:#04x} on is skipped")));
         } else {
@@ -213,7 +213,7 @@ fn every_limit_is_on_the_page() {
         assert!(rows.iter().any(|row| PAGE.contains(row)), "the page has no row {value}, {of}");
     }
     assert!(PAGE.contains(&format!("the native protocol of upcalld, version {VERSION}\n")));
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/wire");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/upcall-wire/src");
     let files = fs::read_dir(folder.join("frame")).unwrap().map(|entry| entry.unwrap().path());
     for file in files.chain([folder.join("topic.rs")]) {
         let source = fs::read_to_string(&file).unwrap();
@@ -245,7 +245,7 @@ fn strings(lua: &str) -> Vec<&str> {
 fn the_dissector_knows_every_kind_and_flag() {
     let kinds = lua_table("KINDS");
     let mut known = 0;
-    for (name, kind) in constants("src/wire/frame/mod.rs", "kind") {
+    for (name, kind) in constants("crates/upcall-wire/src/frame/mod.rs", "kind") {
         if kind == kind::SKIPPABLE {
             assert!(DISSECTOR.contains(&format!("SKIPPABLE_OPTION = {kind:#04x}, {:#04x}\n", option::SKIPPABLE)));
             continue;
@@ -277,7 +277,7 @@ fn the_dissector_knows_every_name() {
     assert_eq!(codes, Code::ALL.map(|code| (code.name(), code.is_fatal())));
     let line = |name| DISSECTOR.lines().find(|line| line.starts_with(&format!("local {name} = {{"))).unwrap();
     assert_eq!(strings(line("GAPS")), GapReason::ALL.map(GapReason::name));
-    let mut options = constants("src/wire/frame/hello.rs", "option");
+    let mut options = constants("crates/upcall-wire/src/frame/hello.rs", "option");
     options.retain(|(_, number)| *number != option::SKIPPABLE);
     assert!(options.iter().zip(1..).all(|((_, number), place)| *number == place), "{options:?}");
     assert_eq!(strings(line("OPTION_NAMES")), options.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>());

@@ -5,13 +5,13 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use upcalld::address::{Peer, Transport};
-use upcalld::engine::{
+use upcall_engine::{
     Audience, Claim, EndpointId, Engine, Entropy, Event, Gate, Intake, Now, Opening, Patience, Policy, Registration,
     Settings, Time, Verdict,
 };
-use upcalld::wire::format::Format;
-use upcalld::wire::reason::Reason;
+use upcall_wire::address::{Peer, Transport};
+use upcall_wire::format::Format;
+use upcall_wire::reason::Reason;
 
 const PEERS: u8 = 8;
 /// These are trusted.

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use upcalld::address::{Peer, Transport};
-use upcalld::engine::{
+use upcall_engine::{
     Audience, EndpointId, Engine, Entropy, Now, Opening, Patience, Policy, Registration, Settings, Terms, Time,
 };
-use upcalld::wire::format::Format;
-use upcalld::wire::frame::{Decoder, Frame, Violation};
+use upcall_wire::address::{Peer, Transport};
+use upcall_wire::format::Format;
+use upcall_wire::frame::{Decoder, Frame, Violation};
 
 const MAX: usize = 256;
 

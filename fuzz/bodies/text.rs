@@ -1,7 +1,7 @@
 //! The text decoder takes any bytes, cut anywhere.
 
-use upcalld::wire::reason::Reason;
-use upcalld::wire::text::{Decoder, End, Framing};
+use upcall_wire::reason::Reason;
+use upcall_wire::text::{Decoder, End, Framing};
 
 const MAX: usize = 64;
 

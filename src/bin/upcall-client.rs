@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use upcalld::cli;
-use upcalld::client;
+use upcalld::commands;
 
 fn main() -> ExitCode {
     match cli::parse_client() {
-        Ok(options) => client::run(&options),
+        Ok(options) => commands::run(&options),
         Err(status) => status,
     }
     .into()

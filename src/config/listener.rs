@@ -8,7 +8,7 @@ use super::read::{Field, Section, type_name};
 use super::sections::belongs_in;
 use super::values::{ADDRESS, BOOLEAN, COUNT, GROUP, MODE, NAME, NETWORK, TOKEN_FILE, USER, word};
 use super::{Config, Listener, MAX_LISTENERS, Token, validate};
-use crate::address::{Address, Transport, UnixName};
+use upcall_wire::address::{Address, Transport, UnixName};
 
 /// The keys of a listener, in the order in which documents list them.
 pub(super) const KEYS: [&str; 19] = [

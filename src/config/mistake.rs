@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use super::syntax::line_around;
-use crate::wire::escape::Escaped;
+use upcall_wire::escape::Escaped;
 
 /// The most mistakes that one run lists: a file that is no configuration at all would fill the screen.
 const MAX_LISTED: usize = 1_000;

@@ -21,10 +21,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::address::{Address, DEFAULT_PORT, Host, Transport};
-use crate::engine::{Audience, Patience, Policy};
-use crate::wire::format::Format;
-use crate::wire::text::Framing;
+use upcall_engine::{Audience, Patience, Policy};
+use upcall_wire::address::{Address, DEFAULT_PORT, Host, Transport};
+use upcall_wire::format::Format;
+use upcall_wire::text::Framing;
 
 pub use mistake::{Mistake, Mistakes, Place};
 pub use search::{DEFAULT_PATH, Source, load, locate};

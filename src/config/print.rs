@@ -6,7 +6,7 @@ use super::listener::{KEYS, applies};
 use super::units::{print_duration, print_mode, print_size};
 use super::words::Word;
 use super::{Config, Listener};
-use crate::engine::Patience;
+use upcall_engine::Patience;
 
 impl Config {
     /// The configuration as TOML that parses back to an equal one: every key that applies; those that are not set, as
@@ -131,5 +131,5 @@ fn quote(text: &str) -> String {
 fn needs_escape(character: char) -> bool {
     let mut bytes = [0; 4];
     let text = character.encode_utf8(&mut bytes);
-    crate::wire::escape::Escaped(text.as_bytes()).to_string() != *text
+    upcall_wire::escape::Escaped(text.as_bytes()).to_string() != *text
 }

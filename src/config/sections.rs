@@ -8,8 +8,8 @@ use super::read::{Field, Section, type_name};
 use super::values::{COUNT, DURATION, DURATION_OR_FOREVER, FORMAT, LIFETIME, SIZE, word};
 use super::words::nearest;
 use super::{Config, MAX_FILE, Upcall, listener, syntax, units, validate};
-use crate::engine::Patience;
-use crate::wire::format::{FIELDS, Format};
+use upcall_engine::Patience;
+use upcall_wire::format::{FIELDS, Format};
 
 /// Every table of the file with its keys. `listener` is an array of tables.
 pub const SCHEMA: [(&str, &[&str]); 6] = [

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::wire::frame::MAX_TOKEN;
+use upcall_wire::frame::MAX_TOKEN;
 
 /// The bits of a file's mode with which others can change the token, or strangers read it. A group may read: that is how a
 /// daemon gets a file that belongs to root.

@@ -10,7 +10,7 @@ use super::mistake::{Mistake, Mistakes, Place, Report};
 use super::read::Field;
 use super::units::print_size;
 use super::{Config, Listener, MAX_LISTENERS, Protocol};
-use crate::address::{Address, Host, Transport, UnixName};
+use upcall_wire::address::{Address, Host, Transport, UnixName};
 
 /// What is asked of a listener that speaks text only, and text cannot do: key and reason. A key that is read and then
 /// ignored is a promise broken.

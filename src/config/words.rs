@@ -3,9 +3,9 @@
 use std::str::FromStr;
 
 use super::{Level, LogFormat, Protocol, Role, When};
-use crate::address::Transport;
-use crate::engine::{Audience, Policy};
-use crate::wire::text::Framing;
+use upcall_engine::{Audience, Policy};
+use upcall_wire::address::Transport;
+use upcall_wire::text::Framing;
 
 /// A choice among words.
 pub(super) trait Word: Copy + PartialEq + 'static {

@@ -7,14 +7,14 @@ use super::door::Caller;
 use super::listening::{Active, Socket};
 use super::log::{debug, info, log_at, warning};
 use super::server::Server;
-use crate::address::Peer;
 use crate::config::{Level, Protocol, Role};
-use crate::engine::{EndpointId, ListenerNumber, Now, Opening, Registration};
 use crate::net::listener::{Accepted, BACKLOG};
 use crate::net::peer_groups;
 use crate::net::poller::Interest;
 use crate::net::stream::Stream;
-use crate::wire::reason::{Refusal, farewell};
+use upcall_engine::{EndpointId, ListenerNumber, Now, Opening, Registration};
+use upcall_wire::address::Peer;
+use upcall_wire::reason::{Refusal, farewell};
 
 /// Connections accepted in one turn from one listener: those who are there have to be served, too.
 const PER_TURN: usize = 64;

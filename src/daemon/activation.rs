@@ -9,10 +9,10 @@ use std::io;
 use super::listening::Socket;
 use super::log::warning;
 use super::server::{Server, binding};
-use crate::address::Address;
 use crate::config;
-use crate::engine::ListenerNumber;
 use crate::net::inherited::Inherited;
+use upcall_engine::ListenerNumber;
+use upcall_wire::address::Address;
 
 /// Why the sockets that were handed over and the listeners do not belong together, a reason each.
 pub(super) fn misfits(inherited: &[Inherited], listeners: &[config::Listener]) -> Vec<String> {

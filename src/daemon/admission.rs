@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::address::Peer;
 use crate::config::Listener;
+use upcall_wire::address::Peer;
 
 /// The most endpoints from one address, or /64, where the configuration says nothing. Loopback addresses and users of
 /// this machine have no such cap by default: a machine is one source for all who work on it.

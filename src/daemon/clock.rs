@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use nix::time::{ClockId, clock_gettime};
 
-use crate::engine::{Now, Time};
+use upcall_engine::{Now, Time};
 
 /// The kernel's clocks.
 #[derive(Debug, Default)]

@@ -3,10 +3,10 @@
 use slotmap::{Key, KeyData};
 
 use super::liveness::Written;
-use crate::engine::{EndpointId, ListenerNumber, Opening};
 use crate::net::stream::Stream;
-use crate::wire::text::{End, Framing};
-use crate::wire::{frame, text};
+use upcall_engine::{EndpointId, ListenerNumber, Opening};
+use upcall_wire::text::{End, Framing};
+use upcall_wire::{frame, text};
 
 slotmap::new_key_type! {
     pub(super) struct ConnectionKey;

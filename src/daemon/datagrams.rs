@@ -9,15 +9,15 @@ use super::log::{debug, info, warning};
 use super::peers::{Peer, PeerKey, PeerName, Route};
 use super::receive::log_input;
 use super::server::Server;
-use crate::address::{Address, Host, Peer as PeerAddress, Transport};
 use crate::config::{Config, Level, Protocol, Role};
-use crate::engine::{
+use crate::net::datagram::{Datagram, Destination, InFlight, Inbox, LocalAddress, Received, Sender, UnixPeer};
+use upcall_engine::{
     Claim, Dropped, EndpointId, Intake, ListenerNumber, Now, Opening, Registration, Verdict, is_command,
 };
-use crate::net::datagram::{Datagram, Destination, InFlight, Inbox, LocalAddress, Received, Sender, UnixPeer};
-use crate::wire::frame::{SEND_OVERHEAD, datagram};
-use crate::wire::reason::Reason;
-use crate::wire::topic::MAX_TOPIC;
+use upcall_wire::address::{Address, Host, Peer as PeerAddress, Transport};
+use upcall_wire::frame::{SEND_OVERHEAD, datagram};
+use upcall_wire::reason::Reason;
+use upcall_wire::topic::MAX_TOPIC;
 
 /// System calls for one listener in one turn: those who use others have to be served, too.
 const CALLS: usize = 8;

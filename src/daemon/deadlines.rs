@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::engine::Time;
+use upcall_engine::Time;
 
 /// What is to be looked at again after one period. An entry is not cancelled: whoever takes it out sees whether it
 /// still matters.

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use super::server::Server;
-use crate::engine::{Dropped, Intake, ListenerNumber, Now};
 use crate::net::datagram::{Datagram, Sender};
+use upcall_engine::{Dropped, Intake, ListenerNumber, Now};
 
 /// How many may wait, and how many bytes they may have together: the kernel would keep about as much.
 const MAX: usize = 256;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::connection::ConnectionKey;
 use super::receive::Next;
 use super::server::Server;
-use crate::engine::{Now, Registration};
-use crate::wire::frame::{Decoder, Frame, Resume};
-use crate::wire::reason::Refusal;
+use upcall_engine::{Now, Registration};
+use upcall_wire::frame::{Decoder, Frame, Resume};
+use upcall_wire::reason::Refusal;
 
 /// How long somebody may take to say that he goes on with a session.
 pub(super) const PATIENCE: Duration = Duration::from_millis(50);

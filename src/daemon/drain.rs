@@ -4,8 +4,8 @@ use super::count::Count;
 use super::listening::Socket;
 use super::log::{info, warning};
 use super::server::{Server, settings};
-use crate::engine::{Now, Time};
-use crate::wire::reason::Reason;
+use upcall_engine::{Now, Time};
+use upcall_wire::reason::Reason;
 
 /// The daemon is ending.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Server {
                 self.remove_listener(number);
             }
         }
-        self.engine.reconfigure(now, crate::engine::Settings { farewell: grace, ..settings(&self.config) });
+        self.engine.reconfigure(now, upcall_engine::Settings { farewell: grace, ..settings(&self.config) });
         let everyone: Vec<_> = self.engine.endpoints().map(|(id, _)| id).collect();
         for endpoint in everyone {
             self.engine.leave(now, endpoint, Reason::Shutdown);

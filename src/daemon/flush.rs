@@ -5,12 +5,12 @@ use super::connection::{ConnectionKey, State};
 use super::count::Count;
 use super::log::{debug, info, log_at, warning};
 use super::server::{FAREWELL, Server};
-use crate::address::Transport;
 use crate::config::Level;
-use crate::engine::{Endpoint, EndpointId, Event, Now, Progress, Second, Time};
 use crate::net::poller::Interest;
 use crate::net::stream::Sent;
-use crate::wire::reason::Reason;
+use upcall_engine::{Endpoint, EndpointId, Event, Now, Progress, Second, Time};
+use upcall_wire::address::Transport;
+use upcall_wire::reason::Reason;
 
 /// A connection that has left the registry, and may still be reading.
 #[derive(Debug, Clone, Copy)]

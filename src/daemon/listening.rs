@@ -3,12 +3,12 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::address::Address;
 use crate::config;
-use crate::engine::EndpointId;
 use crate::net::datagram::{DatagramSocket, FlowControl};
 use crate::net::inherited::Inherited;
 use crate::net::listener::{Binding, Listener};
+use upcall_engine::EndpointId;
+use upcall_wire::address::Address;
 
 /// A socket that clients come to.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::connection::Connection;
 use super::log::debug;
 use super::server::Server;
-use crate::engine::{Endpoint, EndpointId, Engine, Now};
-use crate::wire::reason::Reason;
+use upcall_engine::{Endpoint, EndpointId, Engine, Now};
+use upcall_wire::reason::Reason;
 
 /// How exactly it is known when something was written to whom.
 pub(super) const PERIOD: Duration = Duration::from_secs(5);

@@ -6,12 +6,12 @@ use super::connection::{ConnectionKey, Decoder};
 use super::log::log_at;
 use super::receive::{Next, log_input};
 use super::server::Server;
-use crate::address::Peer;
 use crate::config::{self, Level, Role};
-use crate::engine::{EndpointId, Now, Opening, Terms, Turn};
-use crate::wire::escape::Escaped;
-use crate::wire::frame::{self, Code, Frame, Hello, Violation, kind};
-use crate::wire::text::{End, Framing};
+use upcall_engine::{EndpointId, Now, Opening, Terms, Turn};
+use upcall_wire::address::Peer;
+use upcall_wire::escape::Escaped;
+use upcall_wire::frame::{self, Code, Frame, Hello, Violation, kind};
+use upcall_wire::text::{End, Framing};
 
 /// What a listener's role allows native endpoints.
 pub(super) fn terms(rules: &config::Listener, peer: Peer) -> Terms {

@@ -9,11 +9,11 @@ use super::peers::{Peer, PeerKey, Route};
 use super::receive::log_input;
 use super::server::Server;
 use crate::config::Level;
-use crate::engine::{Claim, Dropped, Endpoint, EndpointId, ListenerNumber, Now, Opening, Registration, Verdict};
 use crate::net::datagram::Destination;
-use crate::wire::frame::datagram::Opening as Envelope;
-use crate::wire::frame::{Code, ErrorFrame, Frame, Hello, Violation, kind};
-use crate::wire::reason::{Reason, Refusal};
+use upcall_engine::{Claim, Dropped, Endpoint, EndpointId, ListenerNumber, Now, Opening, Registration, Verdict};
+use upcall_wire::frame::datagram::Opening as Envelope;
+use upcall_wire::frame::{Code, ErrorFrame, Frame, Hello, Violation, kind};
+use upcall_wire::reason::{Reason, Refusal};
 
 impl Server {
     /// Takes a datagram that begins as native ones do.
@@ -151,7 +151,7 @@ impl Server {
         // Whoever is trusted has to prove it, too: only so it is known that it is not a datagram that came late.
         let claim =
             Claim { listener: number, address: &source.name, source: &limited, trusted: false, registered: false };
-        match self.gate.prove(now.time, &claim, cookie, frames.len() + crate::wire::frame::datagram::OVERHEAD) {
+        match self.gate.prove(now.time, &claim, cookie, frames.len() + upcall_wire::frame::datagram::OVERHEAD) {
             Verdict::Join => {
                 let route = self.route(source)?;
                 debug!(self.log, "a session moves to {}", source.peer);

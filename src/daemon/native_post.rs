@@ -6,8 +6,8 @@ use std::ops::Range;
 use super::listening::{Active, Socket};
 use super::peers::{Peer, PeerKey, Route};
 use super::server::Server;
-use crate::engine::{EndpointId, ListenerNumber, Now};
 use crate::net::datagram::{Stalled, Trouble};
+use upcall_engine::{EndpointId, ListenerNumber, Now};
 
 /// What UDP carries over IPv4, in bytes (RFC 768, RFC 791).
 const MAX_UDP: usize = 65_507;

@@ -11,7 +11,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use super::server::Server;
-use crate::engine::{Now, Time};
+use upcall_engine::{Now, Time};
 
 /// The least time between two lines of figures.
 const FIGURES_EVERY: Duration = Duration::from_secs(1);

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 
 use slotmap::{Key, KeyData, SlotMap};
 
-use crate::address::{Peer as PeerAddress, UnixName};
-use crate::engine::{EndpointId, ListenerNumber};
 use crate::net::datagram::{Destination, InFlight, LocalAddress, PeerSocket, UnixPeer};
+use upcall_engine::{EndpointId, ListenerNumber};
+use upcall_wire::address::{Peer as PeerAddress, UnixName};
 
 /// The bit that tells the tokens of peers.
 const PEER: u64 = 1 << 63;

@@ -7,12 +7,12 @@ use super::listening::{Active, Socket};
 use super::log::warning;
 use super::peers::{OwnSocket, Peer, PeerKey, Route};
 use super::server::Server;
-use crate::engine::{EndpointId, ListenerNumber, Now, Progress};
 use crate::net::datagram::{Fate, PeerSocket, Stalled, Trouble};
 use crate::net::poller::Interest;
-use crate::wire::frame::{UPCALL_OVERHEAD, datagram};
-use crate::wire::reason::Reason;
-use crate::wire::topic::MAX_TOPIC;
+use upcall_engine::{EndpointId, ListenerNumber, Now, Progress};
+use upcall_wire::frame::{UPCALL_OVERHEAD, datagram};
+use upcall_wire::reason::Reason;
+use upcall_wire::topic::MAX_TOPIC;
 
 /// The most bytes of a run, which is sent as one packet at first, and the most datagrams.
 const MAX_RUN: usize = 65_507;

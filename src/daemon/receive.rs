@@ -7,12 +7,12 @@ use super::count::Count;
 use super::log::{debug, info};
 use super::server::Server;
 use crate::config::{Level, Role};
-use crate::engine::{Accepted, EndpointId, Intake, Now, Opening, Turn};
 use crate::net::stream::Received;
-use crate::wire::escape::Escaped;
-use crate::wire::reason::Reason;
-use crate::wire::text;
-use crate::wire::text::End;
+use upcall_engine::{Accepted, EndpointId, Intake, Now, Opening, Turn};
+use upcall_wire::escape::Escaped;
+use upcall_wire::reason::Reason;
+use upcall_wire::text;
+use upcall_wire::text::End;
 
 /// Of an input that is logged, so many bytes are shown.
 const SHOWN: usize = 1024;

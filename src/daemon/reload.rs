@@ -7,11 +7,11 @@ use super::files;
 use super::listening::{Active, Socket};
 use super::log::{error, info, warning};
 use super::server::{Server, binding, logs_inputs, settings};
-use crate::address::{Address, Transport, UnixName};
 use crate::config::{self, Config};
-use crate::engine::{Intake, ListenerNumber};
 use crate::net::datagram::DatagramSocket;
-use crate::wire::reason::Reason;
+use upcall_engine::{Intake, ListenerNumber};
+use upcall_wire::address::{Address, Transport, UnixName};
+use upcall_wire::reason::Reason;
 
 /// What is said where nothing has changed.
 const KEPT: &str = "; the old configuration stays";

@@ -19,9 +19,7 @@ use super::log::{Log, error, info, warning};
 use super::native_post::Letter;
 use super::notify::Notifier;
 use super::peers::{PeerKey, Peers};
-use crate::address::{Address, Host};
 use crate::config::{self, Config, When};
-use crate::engine::{EndpointId, Engine, Entropy, Gate, Intake, ListenerNumber, Now, Settings, Time};
 use crate::exit::Status;
 use crate::net::alarm::{Alarm, ClockId};
 use crate::net::datagram::{Inbox, Outbox};
@@ -29,6 +27,8 @@ use crate::net::inherited::Inherited;
 use crate::net::listener::Binding;
 use crate::net::poller::{Interest, Poller, Readiness};
 use crate::net::signals::{Request, Signals};
+use upcall_engine::{EndpointId, Engine, Entropy, Gate, Intake, ListenerNumber, Now, Settings, Time};
+use upcall_wire::address::{Address, Host};
 
 /// Bytes read from a socket at a time.
 const READ: usize = 64 * 1024;

@@ -4,9 +4,9 @@ use super::count::Count;
 use super::listening::Socket;
 use super::log::info;
 use super::server::Server;
-use crate::engine::{Dropped, Second};
 use crate::net::datagram::Kept;
-use crate::wire::reason::{Reason, Refusal};
+use upcall_engine::{Dropped, Second};
+use upcall_wire::reason::{Reason, Refusal};
 
 /// Endpoints listed one by one; a registry may hold very many.
 const LISTED: usize = 100;

@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::listener::Binding;
 use super::sys::handover::take_descriptor;
-use crate::address::{Address, Host, Transport, UnixName};
+use upcall_wire::address::{Address, Host, Transport, UnixName};
 
 /// The first one; the others follow (SD_LISTEN_FDS_START).
 const FIRST: RawFd = 3;

@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use super::inherited::Inherited;
 use super::stream::Stream;
 use super::unix_path::OwnedPath;
-use crate::address::{Address, Host, Peer, Transport, UnixName};
+use upcall_wire::address::{Address, Host, Peer, Transport, UnixName};
 
 /// Connections that may wait to be accepted; the kernel's own bound (net.core.somaxconn) is 4096, too.
 pub const BACKLOG: usize = 4096;

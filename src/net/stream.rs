@@ -9,7 +9,7 @@ use nix::sys::socket::{MsgFlags, getsockopt, recv, sockopt};
 use socket2::Socket;
 
 use super::sys;
-use crate::address::Credentials;
+use upcall_wire::address::Credentials;
 
 /// A connected, non-blocking stream socket.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use upcalld::client::{Client, Role};
+use upcall_client::{Client, Role};
 
 use crate::client_support::{DEADLINE, Running, within};
 use crate::upcalld::{Upcalld, native};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use upcalld::client::{Client, Error, Item, Role, Session, Upcall};
+use upcall_client::{Client, Error, Item, Role, Session, Upcall};
 
 use crate::client_support::{DEADLINE, within};
 use crate::relay::Relay;

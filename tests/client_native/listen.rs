@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use upcalld::client::Client;
+use upcall_client::Client;
 
 use crate::client_support::{DEADLINE, Running, within};
 use crate::upcalld::{Upcalld, native, run};
@@ -22,7 +22,7 @@ fn upcalls_are_printed_as_they_come() {
     within(DEADLINE, || {
         let daemon = Upcalld::start();
         for url in &daemon.urls {
-            let mut sender = Client::builder(url).role(upcalld::client::Role::SendOnly).connect().unwrap();
+            let mut sender = Client::builder(url).role(upcall_client::Role::SendOnly).connect().unwrap();
             let (running, mut lines) = listening(url, &["listen", "-n", "3", "--topic", "t*"], &mut sender);
             assert_eq!(lines.next().unwrap(), "are you there");
             sender.send_on("other", b"not this").unwrap();
@@ -38,7 +38,7 @@ fn upcalls_are_printed_as_they_come() {
 fn json_templates_and_nul() {
     within(DEADLINE, || {
         let daemon = Upcalld::start();
-        let mut sender = Client::builder(daemon.unix()).role(upcalld::client::Role::SendOnly).connect().unwrap();
+        let mut sender = Client::builder(daemon.unix()).role(upcall_client::Role::SendOnly).connect().unwrap();
         let (running, mut lines) = listening(daemon.tcp(), &["listen", "--json", "-n", "1"], &mut sender);
         let record: serde_json::Value = serde_json::from_str(&lines.next().unwrap()).unwrap();
         assert_eq!((record["topic"].as_str(), record["data"].as_str()), (Some("t"), Some("are you there")));
@@ -140,7 +140,7 @@ fn a_signal_says_goodbye() {
     within(DEADLINE, || {
         let daemon = Upcalld::start();
         for url in &daemon.urls {
-            let mut sender = Client::builder(url).role(upcalld::client::Role::SendOnly).connect().unwrap();
+            let mut sender = Client::builder(url).role(upcall_client::Role::SendOnly).connect().unwrap();
             let (mut running, _lines) = listening(url, &["listen"], &mut sender);
             let pid = nix::unistd::Pid::from_raw(running.child.id() as i32);
             nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
-use upcalld::client::{Client, Item};
+use upcall_client::{Client, Item};
 
 use crate::client_support::{DEADLINE, Daemon, Running, echo, say, within};
 use crate::upcalld::{Upcalld, native, run};

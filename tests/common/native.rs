@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use upcalld::wire::frame::datagram::Opening;
-use upcalld::wire::frame::{Code, Filters, Frame, Hello, Resume, Send, Welcome, kind};
+use upcall_wire::frame::datagram::Opening;
+use upcall_wire::frame::{Code, Filters, Frame, Hello, Resume, Send, Welcome, kind};
 
 use super::native_inbox::{Inbox, Said, Upcall};
 use super::{Daemon, Datagram, Stream};

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::io::Read;
 
-use upcalld::wire::frame::datagram::{Arrivals, Opening};
-use upcalld::wire::frame::{Ack, Code, Decoder, Frame, Gap, Receipt, Welcome};
+use upcall_wire::frame::datagram::{Arrivals, Opening};
+use upcall_wire::frame::{Ack, Code, Decoder, Frame, Gap, Receipt, Welcome};
 
 use super::{Datagram, Stream};
 

@@ -170,7 +170,7 @@ fn a_token_file_is_kept_from_others() {
 #[test]
 fn listen_options() {
     let listen = |urls: &[&str], open: bool| {
-        let addresses = urls.iter().map(|url| upcalld::address::Address::parse_url(url, None).unwrap()).collect();
+        let addresses = urls.iter().map(|url| upcall_wire::address::Address::parse_url(url, None).unwrap()).collect();
         Config::default().with_listeners(addresses, open).map_err(|mistakes| mistakes.to_string())
     };
     assert_eq!(listen(&[], false), Ok(Config::default()));

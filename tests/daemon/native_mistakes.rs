@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use upcalld::wire::frame::datagram::Opening;
-use upcalld::wire::frame::{Code, ErrorFrame, Frame, Hello};
+use upcall_wire::frame::datagram::Opening;
+use upcall_wire::frame::{Code, ErrorFrame, Frame, Hello};
 
 use crate::common::{Daemon, Datagram, Place, Setup, listener};
 
@@ -94,7 +94,7 @@ fn a_reload_that_makes_a_listener_one_for_output_goes_for_those_who_are_there() 
     let client = daemon.datagram("lab");
     let key = join(&client);
     daemon.reload(&config("role = \"output\""), "reloaded");
-    let input = upcalld::wire::frame::Send { id: 1, receipt: true, topic: "", payload: b"x" };
+    let input = upcall_wire::frame::Send { id: 1, receipt: true, topic: "", payload: b"x" };
     send(&client, key, &Frame::Send(input));
     let (_, frames) = receive(&client);
     let Frame::Error(ErrorFrame { code: Code::NotPermitted, reference: 1, .. }) = one(&frames) else {

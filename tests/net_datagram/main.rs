@@ -10,7 +10,7 @@ mod unix_stalled;
 use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
-use upcalld::address::Address;
+use upcall_wire::address::Address;
 use upcalld::net::datagram::{DatagramSocket, Destination, Fate, Inbox, Outbox, Received, Sender};
 use upcalld::net::listener::Binding;
 use upcalld::net::poller::{Interest, Poller};

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, IoSlice};
 use std::net::{SocketAddr, UdpSocket};
 use std::num::NonZeroU16;
 
-use upcalld::address::Address;
+use upcall_wire::address::Address;
 use upcalld::net::datagram::{DatagramSocket, Destination, Fate, Inbox, Outbox, Received, Sender, Trouble};
 use upcalld::net::listener::Binding;
 

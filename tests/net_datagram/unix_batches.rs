@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 use nix::unistd::geteuid;
-use upcalld::address::{Credentials, UnixName};
+use upcall_wire::address::{Credentials, UnixName};
 use upcalld::net::datagram::{DatagramSocket, Destination, Fate, Inbox, Outbox, Sender, Trouble, UnixPeer};
 use upcalld::net::listener::Binding;
 

@@ -7,7 +7,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::SockRef;
-use upcalld::address::UnixName;
+use upcall_wire::address::UnixName;
 use upcalld::net::datagram::{
     DatagramSocket, Destination, FlowControl, InFlight, Outbox, PeerSocket, Stalled, Trouble, UnixPeer,
 };

@@ -7,7 +7,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
 
 use nix::unistd::geteuid;
-use upcalld::address::UnixName;
+use upcall_wire::address::UnixName;
 use upcalld::net::datagram::{DatagramSocket, Destination, Trouble, UnixPeer, Unwritable};
 use upcalld::net::listener::{Binding, Listener};
 
@@ -77,7 +77,7 @@ fn s9_a_live_socket_is_left_alone_whatever_its_type() {
     // Our stream listener finds a live datagram socket, too, and the live stream listener has noticed nothing.
     let url = |path: &Path| format!("unix://{}", path.display()).replace("unix-datagram", "unix");
     for path in [&theirs, &stream] {
-        let address = upcalld::address::Address::parse_url(&url(path), None).unwrap();
+        let address = upcall_wire::address::Address::parse_url(&url(path), None).unwrap();
         assert_eq!(Listener::bind(&address, BINDING).unwrap_err().kind(), ErrorKind::AddrInUse);
     }
     listener.set_nonblocking(true).unwrap();

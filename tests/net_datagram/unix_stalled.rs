@@ -5,7 +5,7 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use nix::unistd::geteuid;
-use upcalld::address::UnixName;
+use upcall_wire::address::UnixName;
 use upcalld::net::datagram::{DatagramSocket, Destination, PeerSocket, Trouble, UnixPeer};
 use upcalld::net::listener::Binding;
 use upcalld::net::poller::{Interest, Poller};

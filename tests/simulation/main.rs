@@ -15,7 +15,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
-use upcalld::wire::reason::Reason;
+use upcall_wire::reason::Reason;
 use world::World;
 
 const STEPS: usize = 400;

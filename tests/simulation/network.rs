@@ -2,7 +2,7 @@
 
 use fastrand::Rng;
 use std::time::Duration;
-use upcalld::engine::Time;
+use upcall_engine::Time;
 
 /// How bad it is: of a hundred datagrams so many are lost, so many come twice, and each takes up to so long.
 #[derive(Debug, Clone, Copy)]

@@ -2,9 +2,9 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use upcalld::address::{Peer, Transport};
-use upcalld::engine::{EndpointId, Intake, Opening, Progress, Registration, Time, Turn};
-use upcalld::wire::reason::{Reason, farewell};
+use upcall_engine::{EndpointId, Intake, Opening, Progress, Registration, Time, Turn};
+use upcall_wire::address::{Peer, Transport};
+use upcall_wire::reason::{Reason, farewell};
 
 use crate::world::{Input, LEASE, World};
 

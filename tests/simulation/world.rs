@@ -5,9 +5,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, SystemTime};
 
 use fastrand::Rng;
-use upcalld::engine::{Audience, Counters, EndpointId, Engine, Entropy, Event, Now, Patience, Policy, Settings, Time};
-use upcalld::wire::format::Format;
-use upcalld::wire::reason::Reason;
+use upcall_engine::{Audience, Counters, EndpointId, Engine, Entropy, Event, Now, Patience, Policy, Settings, Time};
+use upcall_wire::format::Format;
+use upcall_wire::reason::Reason;
 
 use crate::native::Natives;
 use crate::network::{Network, Weather};

@@ -7,11 +7,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::unix_peer::abstract_address;
 use super::{DatagramSocket, Kind};
-use crate::address::{Address, Host, Transport, UnixName};
 use crate::net::listener::Binding;
 use crate::net::sys;
 use crate::net::sys::control::space;
 use crate::net::unix_path::OwnedPath;
+use upcall_wire::address::{Address, Host, Transport, UnixName};
 
 /// What one socket may keep in the kernel, in bytes; the kernel doubles it, and allows no more than net.core.rmem_max and
 /// net.core.wmem_max (208 KiB where nobody has changed them).

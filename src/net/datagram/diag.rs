@@ -9,8 +9,8 @@ use std::os::unix::fs::MetadataExt;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::address::UnixName;
 use crate::net::sys::receive::unix_name;
+use upcall_wire::address::UnixName;
 
 /// SOCK_DIAG_BY_FAMILY (linux/sock_diag.h).
 const BY_FAMILY: u16 = 20;

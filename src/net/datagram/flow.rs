@@ -13,7 +13,7 @@ use std::io;
 use super::diag::{Diagnosis, Queue};
 use super::trouble::Trouble;
 use super::{DatagramSocket, Kept, UnixPeer};
-use crate::address::UnixName;
+use upcall_wire::address::UnixName;
 
 /// What one peer may have unread, in bytes as they are charged: the least is room for ten small datagrams, as many as
 /// the kernel keeps for one by default, and as the estimate below has them. A larger buffer allows more, so that fewer

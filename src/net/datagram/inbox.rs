@@ -5,8 +5,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use super::bind::MARK;
-use crate::address::{Credentials, UnixName};
 use crate::net::sys::receive::{Name, Slots};
+use upcall_wire::address::{Credentials, UnixName};
 
 /// What came of receiving.
 #[derive(Debug)]

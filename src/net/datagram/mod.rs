@@ -30,9 +30,9 @@ use super::sys;
 use super::sys::control::space;
 use super::sys::send::Prepared;
 use super::unix_path::OwnedPath;
-use crate::address::{Address, Host, Transport};
 use bind::{bind_udp, bind_unix, set_buffers, set_udp_options, set_unix_options};
 use trouble::ReceiveTrouble;
+use upcall_wire::address::{Address, Host, Transport};
 
 /// The families, as far as they are different to send and to receive by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! Faults that no test can cause, put in the place of system calls (F8); and what is on the way between them.
 
 use super::*;
-use crate::address::UnixName;
 use std::io::IoSlice;
 use std::net::UdpSocket;
 use std::num::NonZeroU16;
 use std::time::Duration;
+use upcall_wire::address::UnixName;
 
 fn socket() -> DatagramSocket {
     DatagramSocket::bind(&Address::parse_url("udp://127.0.0.1:0", None).unwrap(), Binding::default()).unwrap()

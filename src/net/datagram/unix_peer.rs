@@ -15,8 +15,8 @@ use std::path::Path;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::trouble::Trouble;
-use crate::address::UnixName;
 use crate::net::sys;
+use upcall_wire::address::UnixName;
 
 /// The least send buffer of a peer's own socket, in bytes; the kernel doubles it. What one stalled peer can hold of the
 /// kernel's memory is twice this or the largest datagram, and one datagram more.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{FromRawFd, OwnedFd};
 
-use crate::address::Credentials;
+use upcall_wire::address::Credentials;
 
 /// Bytes of control messages with one datagram: an in6_pktinfo (40), and a segment size or a traffic class (24) at most.
 const ROOM: usize = 64;

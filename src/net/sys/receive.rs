@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::control::{Ancillary, Control};
 use super::hot;
-use crate::address::UnixName;
+use upcall_wire::address::UnixName;
 
 /// Buffers for datagrams, and what the last call has put into them.
 pub(in crate::net) struct Slots {

@@ -1,6 +1,6 @@
 //! Registration, receipts, repeats, roles and filters.
 
-use upcalld::wire::frame::{Code, Filters, Frame, Hello, Role, kind};
+use upcall_wire::frame::{Code, Filters, Frame, Hello, Role, kind};
 
 use super::{NAMES, auto, broken, everywhere, is_datagram, lab, over_each};
 use crate::common::{Daemon, Native, Place, Said};

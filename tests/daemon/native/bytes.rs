@@ -1,6 +1,6 @@
 //! What is sent is what arrives, whatever the bytes and whichever way, and however the stream is cut.
 
-use upcalld::wire::frame::{Frame, Hello, Send};
+use upcall_wire::frame::{Frame, Hello, Send};
 
 use super::{DATA, NAMES, everywhere, lab};
 use crate::common::{Native, Place, Said};
@@ -151,7 +151,7 @@ fn mutated(count: usize) {
             let first = Frame::Send(Send { id: 1, receipt: true, topic: "a", payload: b"whole" }).to_vec();
             let mut rest = [
                 Frame::Send(Send { id: 2, receipt: true, topic: "b", payload: b"mutated" }).to_vec(),
-                Frame::Subscribe(upcalld::wire::frame::Filters { request: 1, filters: vec!["a", "b*"] }).to_vec(),
+                Frame::Subscribe(upcall_wire::frame::Filters { request: 1, filters: vec!["a", "b*"] }).to_vec(),
                 Frame::Ping { nonce: 1, cookie: None }.to_vec(),
                 Frame::Bye("").to_vec(),
             ]
@@ -206,7 +206,7 @@ fn messages_in_runs() {
             let topic = if id % 97 == 5 { "t" } else { "" };
             Frame::Send(Send { id, receipt: wants_receipt(id), topic, payload: &payload(id) }).to_vec()
         };
-        let role = Hello { role: upcalld::wire::frame::Role::SendOnly, ..Hello::new(1) };
+        let role = Hello { role: upcall_wire::frame::Role::SendOnly, ..Hello::new(1) };
         let all =
             std::iter::once(Frame::Hello(role).to_vec()).chain((1..=MESSAGES).map(send)).collect::<Vec<_>>().concat();
         let sender = daemon.join("lab");

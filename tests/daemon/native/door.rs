@@ -6,7 +6,7 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use upcalld::wire::frame::{Frame, Hello, Resume};
+use upcall_wire::frame::{Frame, Hello, Resume};
 
 use super::{auto, lab, over_each};
 use crate::common::{DEADLINE, Daemon, Native, Place, Said, Stream, figure};

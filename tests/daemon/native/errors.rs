@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use upcalld::wire::frame::{Code, Filters, Frame, Hello, Resume, Send, flag, kind};
+use upcall_wire::frame::{Code, Filters, Frame, Hello, Resume, Send, flag, kind};
 
 use super::{auto, broken, is_datagram, lab, over_each};
 use crate::common::{Daemon, Native, Place, Said, figure};
@@ -219,7 +219,7 @@ fn b12_everything_due_still_arrives(place: Place) {
 fn what_is_unexpected_on_streams() {
     for place in [Place::Tcp, Place::UnixPath] {
         let daemon = lab(place, "", "");
-        let ack = Frame::Ack(upcalld::wire::frame::Ack { largest: 1, bitmap: 0 });
+        let ack = Frame::Ack(upcall_wire::frame::Ack { largest: 1, bitmap: 0 });
         let moves = Frame::Ping { nonce: 3, cookie: Some(4) };
         for (frame, reference) in [(ack, 0), (moves, 3)] {
             let mut native = Native::join(&daemon, "lab");

@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::unistd::geteuid;
-use upcalld::wire::frame::datagram::Opening;
-use upcalld::wire::frame::{Ack, Filters, Frame, Hello, Send};
+use upcall_wire::frame::datagram::Opening;
+use upcall_wire::frame::{Ack, Filters, Frame, Hello, Send};
 
 use super::{auto, lab};
 use crate::common::{DEADLINE, Daemon, Datagram, Native, Place, Said, Way, figure, skip, skip_without};

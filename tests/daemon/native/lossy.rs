@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use upcalld::wire::frame::{Frame, Hello, Role};
+use upcall_wire::frame::{Frame, Hello, Role};
 
 use super::relay::Relay;
 use super::{auto, lab};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use upcalld::wire::frame::{Frame, Hello};
+use upcall_wire::frame::{Frame, Hello};
 
 use super::{DATA, auto, lab};
 use crate::common::{Daemon, Native, Place, Said, Stream, Way};

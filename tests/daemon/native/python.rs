@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use nix::unistd::geteuid;
-use upcalld::wire::frame::{Hello, Role};
+use upcall_wire::frame::{Hello, Role};
 
 use super::{auto, over_each};
 use crate::common::{Daemon, Native, Place, skip, skip_without};

@@ -1,7 +1,7 @@
 //! Sessions: resumed where they were, by their owners only.
 
 use nix::sys::signal::Signal;
-use upcalld::wire::frame::{Code, Filters, Frame, Gap, GapReason, Hello, Resume, Role, kind};
+use upcall_wire::frame::{Code, Filters, Frame, Gap, GapReason, Hello, Resume, Role, kind};
 
 use super::{auto, is_datagram, lab, over_each};
 use crate::common::{Daemon, Native, Place, Said};
@@ -103,7 +103,7 @@ fn f19_killed_in_the_middle(place: Place) {
     let mut native = Native::join(&daemon, "lab");
     for round in 0..20u64 {
         // Two that count, of which no receipt is read, and one that is cut off.
-        let cut = Frame::Send(upcalld::wire::frame::Send {
+        let cut = Frame::Send(upcall_wire::frame::Send {
             id: native.message + 3,
             receipt: true,
             topic: "",

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use upcalld::wire::frame::{Code, GapReason, Hello, Role, kind};
+use upcall_wire::frame::{Code, GapReason, Hello, Role, kind};
 
 use super::{auto, is_datagram, lab, over_each};
 use crate::common::{DEADLINE, Daemon, Native, Place, Said, Way};

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use upcalld::wire::frame::{Frame, Hello, Role};
+use upcall_wire::frame::{Frame, Hello, Role};
 
 use super::{NAMES, auto, everywhere, lab};
 use crate::common::swarm::allow_files;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use upcalld::wire::frame::{Code, Frame, Hello, Resume};
+use upcall_wire::frame::{Code, Frame, Hello, Resume};
 
 use super::{NAMES, auto, broken, is_datagram, over_each};
 use crate::common::{Daemon, Native, Place, Said, Setup, Stream};

@@ -1,7 +1,7 @@
 //! What native clients do, and what happens to them, at random.
 
-use upcalld::client::machine::{Carrier, Cause, Settings};
-use upcalld::wire::frame::Role;
+use upcall_client::machine::{Carrier, Cause, Settings};
+use upcall_wire::frame::Role;
 
 use super::client::{Client, Fate, Sent};
 use super::streams::End;

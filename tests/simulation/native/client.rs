@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use upcalld::client::machine::{Carrier, Cause, Event, Machine, Settings, Ticket};
-use upcalld::engine::Time;
-use upcalld::wire::frame::Code;
+use upcall_client::machine::{Carrier, Cause, Event, Machine, Settings, Ticket};
+use upcall_engine::Time;
+use upcall_wire::frame::Code;
 
 use super::ledger::Ledger;
 use super::streams::End;

@@ -1,7 +1,7 @@
 //! What the daemon does with the frames of native clients, and what of it is noted.
 
-use upcalld::engine::{EndpointId, Terms};
-use upcalld::wire::frame::{Frame, Hello, Role, Welcome};
+use upcall_engine::{EndpointId, Terms};
+use upcall_wire::frame::{Frame, Hello, Role, Welcome};
 
 use super::Natives;
 use crate::text::rendered;

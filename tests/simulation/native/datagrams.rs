@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use upcalld::address::{Peer as Address, Transport};
-use upcalld::engine::{Claim, Endpoint, EndpointId, Opening, Registration, Time, Verdict};
-use upcalld::wire::frame::datagram::{OVERHEAD, Opening as Envelope};
-use upcalld::wire::frame::{ErrorFrame, Frame, Hello, kind};
-use upcalld::wire::reason::Reason;
+use upcall_engine::{Claim, Endpoint, EndpointId, Opening, Registration, Time, Verdict};
+use upcall_wire::address::{Peer as Address, Transport};
+use upcall_wire::frame::datagram::{OVERHEAD, Opening as Envelope};
+use upcall_wire::frame::{ErrorFrame, Frame, Hello, kind};
+use upcall_wire::reason::Reason;
 
 use crate::world::{LEASE, World};
 
@@ -32,7 +32,7 @@ impl World {
     pub(crate) fn read_datagrams(&mut self) {
         let arrived = self.natives.up.arrived(self.now);
         self.natives.socket.extend(arrived);
-        while self.engine.intake() != upcalld::engine::Intake::Full
+        while self.engine.intake() != upcall_engine::Intake::Full
             && let Some((address, bytes)) = self.natives.socket.pop_front()
         {
             match Envelope::split(&bytes) {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use upcalld::engine::{EndpointId, Patience};
-use upcalld::wire::reason::Reason;
+use upcall_engine::{EndpointId, Patience};
+use upcall_wire::reason::Reason;
 
 use crate::world::{MAX_BEHIND, World};
 

@@ -15,7 +15,7 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use upcalld::engine::{EndpointId, Gate, Time};
+use upcall_engine::{EndpointId, Gate, Time};
 
 use crate::network::{Network, Weather};
 use crate::world::World;

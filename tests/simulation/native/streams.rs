@@ -1,9 +1,9 @@
 //! Connections: pipes of bytes that break anywhere, and how the daemon reads and writes them.
 
-use upcalld::address::{Peer, Transport};
-use upcalld::engine::{Endpoint, EndpointId, Opening, Progress, Registration, Turn};
-use upcalld::wire::frame::{Decoder, Frame};
-use upcalld::wire::reason::Reason;
+use upcall_engine::{Endpoint, EndpointId, Opening, Progress, Registration, Turn};
+use upcall_wire::address::{Peer, Transport};
+use upcall_wire::frame::{Decoder, Frame};
+use upcall_wire::reason::Reason;
 
 use crate::world::World;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use upcalld::wire::topic::matches;
+use upcall_wire::topic::matches;
 
 use crate::world::Input;
 

@@ -3,8 +3,8 @@
 use std::hint::black_box;
 use std::io;
 
-use upcalld::wire::frame::{self, Frame, Send};
-use upcalld::wire::text::{self, End, Framing};
+use upcall_wire::frame::{self, Frame, Send};
+use upcall_wire::text::{self, End, Framing};
 
 use crate::cases::{check, counted};
 use crate::world::{MAX_MESSAGE, MESSAGE};

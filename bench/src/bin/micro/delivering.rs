@@ -2,10 +2,10 @@
 
 use std::io;
 
-use upcalld::address::Transport;
-use upcalld::engine::{EndpointId, Turn};
-use upcalld::wire::frame::{self, Frame, Send};
-use upcalld::wire::text::{self, End, Framing};
+use upcall_wire::address::Transport;
+use upcall_engine::{EndpointId, Turn};
+use upcall_wire::frame::{self, Frame, Send};
+use upcall_wire::text::{self, End, Framing};
 
 use crate::cases::{check, counted};
 use crate::world::{MAX_MESSAGE, MESSAGE, World, peer};

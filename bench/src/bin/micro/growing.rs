@@ -3,9 +3,9 @@
 use std::io;
 use std::time::Duration;
 
-use upcalld::address::Transport;
-use upcalld::wire::frame::{Frame, Send};
-use upcalld::wire::reason::Reason;
+use upcall_wire::address::Transport;
+use upcall_wire::frame::{Frame, Send};
+use upcall_wire::reason::Reason;
 
 use crate::cases::{check, counted};
 use crate::world::{MESSAGE, World};

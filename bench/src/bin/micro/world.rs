@@ -4,13 +4,13 @@ use std::hint::black_box;
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use upcalld::address::{Peer, Transport};
-use upcalld::engine::{
+use upcall_wire::address::{Peer, Transport};
+use upcall_engine::{
     Audience, EndpointId, Engine, Entropy, Event, Now, Opening, Patience, Policy, Progress, Registration, Settings,
     Terms, Time,
 };
-use upcalld::wire::format::Format;
-use upcalld::wire::frame::Hello;
+use upcall_wire::format::Format;
+use upcall_wire::frame::Hello;
 
 /// 64 bytes.
 pub(crate) const MESSAGE: &[u8; 64] = b"a message of 64 bytes, that a line feed ends like most of them.\n";

@@ -1,0 +1,285 @@
+//! A tiny daemon with one client, to test the client's half against: no sockets, every decision random or told.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+use upcall_wire::frame::datagram::Opening;
+use upcall_wire::frame::{Code, Decoder, ErrorFrame, Frame, Gap, GapReason, Hello, Receipt, Upcall, Welcome, kind};
+
+const COOKIE: u64 = 0xc00c1e;
+
+/// Something due to the client.
+#[derive(Debug, Clone, Copy)]
+struct Item {
+    prev: u64,
+    /// The sequence of an upcall, or the last of a gap that begins behind `prev`.
+    sequence: u64,
+    is_gap: bool,
+    acked: bool,
+    said: Option<Instant>,
+}
+
+#[derive(Debug)]
+pub(super) struct Session {
+    id: u64,
+    secret: [u8; 16],
+    key: u64,
+    start: u64,
+    items: Vec<Item>,
+    last_message: u64,
+    receipts: BTreeMap<u64, (u64, u32)>,
+    number: u64,
+    /// Which items each datagram carried.
+    carried: BTreeMap<u64, Vec<usize>>,
+}
+
+pub(super) struct Model {
+    pub(super) datagrams: bool,
+    pub(super) log_id: u64,
+    /// Who sent it, whether it is due to the client, and what it says.
+    pub(super) log: Vec<(bool, Vec<u8>)>,
+    pub(super) session: Option<Session>,
+    welcome: Option<(u64, Vec<u8>)>,
+    connected: bool,
+    decoder: Decoder,
+    pub(super) out: Vec<Vec<u8>>,
+    random: Rng,
+}
+
+impl Model {
+    pub(super) fn new(datagrams: bool, seed: u64) -> Model {
+        Model {
+            datagrams,
+            log_id: 1,
+            log: Vec::new(),
+            session: None,
+            welcome: None,
+            connected: false,
+            decoder: Decoder::default(),
+            out: Vec::new(),
+            random: Rng::with_seed(seed),
+        }
+    }
+
+    /// The connection is gone; the session stays.
+    pub(super) fn disconnect(&mut self) {
+        self.decoder = Decoder::default();
+        self.connected = false;
+        self.out.clear();
+    }
+
+    /// Everything is forgotten.
+    pub(super) fn restart(&mut self) {
+        self.disconnect();
+        self.session = None;
+        self.welcome = None;
+        self.log_id += 1;
+        self.log.clear();
+    }
+
+    /// An input of somebody else, or of the client.
+    pub(super) fn append(&mut self, due: bool, payload: &[u8]) -> u64 {
+        self.log.push((due, payload.to_vec()));
+        let sequence = self.log.len() as u64;
+        if let Some(session) = self.session.as_mut().filter(|_| due) {
+            let prev = session.items.last().map_or(session.start - 1, |item| item.sequence);
+            session.items.push(Item { prev, sequence, is_gap: false, acked: false, said: None });
+        }
+        sequence
+    }
+
+    /// Skips what the client has not acknowledged, and a little of what it may have.
+    pub(super) fn skip(&mut self) {
+        let Some(session) = &mut self.session else { return };
+        let Some(from) = session.items.iter().position(|item| !item.acked) else { return };
+        let to = self.random.usize(from..session.items.len().min(from + 9));
+        let gap = Item {
+            prev: session.items[from].prev,
+            sequence: session.items[to].sequence,
+            is_gap: true,
+            acked: false,
+            said: None,
+        };
+        // What went before is of no use any more: its numbers name items that are no more.
+        session.carried.clear();
+        session.items.splice(from..=to, [gap]);
+    }
+
+    pub(super) fn receive(&mut self, now: Instant, bytes: &[u8]) {
+        if !self.datagrams {
+            let (mut decoder, mut rest) = (std::mem::take(&mut self.decoder), bytes);
+            while let Some(frame) = decoder.next(&mut rest, 1 << 20).expect("the client speaks the protocol") {
+                self.handle(now, frame);
+            }
+            self.decoder = decoder;
+            return;
+        }
+        match Opening::split(bytes) {
+            None => self.handle(now, Frame::take(&mut { bytes }).expect("a bare frame")),
+            Some((opening, mut frames)) => {
+                assert_eq!(opening.number, 0);
+                while !frames.is_empty() && self.session.as_ref().is_some_and(|session| session.key == opening.key) {
+                    self.handle(now, Frame::take(&mut frames).expect("the client speaks the protocol"));
+                }
+            }
+        }
+    }
+
+    fn say(&mut self, frame: &Frame<'_>) {
+        let mut bytes = Vec::new();
+        if let Some(session) = self.session.as_ref().filter(|_| self.datagrams) {
+            Opening { key: session.key, number: 0 }.write(&mut bytes);
+        }
+        frame.write(&mut bytes);
+        self.out.push(bytes);
+    }
+
+    fn handle(&mut self, now: Instant, frame: Frame<'_>) {
+        if let Frame::Hello(hello) = &frame {
+            return self.hello(hello);
+        }
+        let Some(session) = &mut self.session else { return };
+        match frame {
+            Frame::Ack(ack) => {
+                for (number, items) in &session.carried {
+                    if ack.contains(*number) {
+                        items.iter().for_each(|&item| session.items[item].acked = true);
+                    }
+                }
+            }
+            Frame::Send(send) if send.id == session.last_message + 1 => {
+                session.last_message = send.id;
+                let sequence = self.append(true, send.payload);
+                let session = self.session.as_mut().expect("it was here");
+                session.receipts.insert(send.id, (sequence, 7));
+                self.say(&Frame::Receipt(Receipt { id: send.id, sequence, due: 7, repeat: false }));
+            }
+            Frame::Send(send) if send.id <= session.last_message => {
+                if session.last_message - send.id >= 64 {
+                    let (code, about, reference) = (Code::Stale, kind::SEND, send.id);
+                    return self.say(&Frame::Error(ErrorFrame { code, about, reference, text: "too old" }));
+                }
+                let (sequence, due) = session.receipts[&send.id];
+                self.say(&Frame::Receipt(Receipt { id: send.id, sequence, due, repeat: true }));
+            }
+            Frame::Send(_) => assert!(self.datagrams, "on a stream they come in order"),
+            Frame::Ping { nonce, .. } => self.say(&Frame::Pong { nonce }),
+            Frame::Subscribe(request) => {
+                let (request, filters) = (request.request, request.filters.clone());
+                self.say(&Frame::Subscribed { request, from: 1, everything: false, filters });
+            }
+            Frame::Bye(_) => self.say(&Frame::Bye("closed")),
+            other => panic!("{other:?}"),
+        }
+        let _ = now;
+    }
+
+    fn hello(&mut self, hello: &Hello<'_>) {
+        let nonce = hello.nonce;
+        if self.datagrams && hello.cookie != Some(COOKIE) {
+            return self.out.push(Frame::Retry { nonce, cookie: COOKIE }.to_vec());
+        }
+        if let Some((_, welcome)) = self.welcome.as_ref().filter(|(of, _)| *of == nonce) {
+            return self.out.push(welcome.clone());
+        }
+        let resumed = match (&mut self.session, &hello.resume) {
+            (Some(session), Some(resume)) if (session.id, session.secret) == (resume.id, resume.secret) => {
+                for item in &mut session.items {
+                    (item.acked, item.said) = (item.sequence <= resume.last, None);
+                }
+                session.carried.clear();
+                session.number = 0;
+                session.key = self.random.u64(1..);
+                true
+            }
+            (_, Some(resume)) => {
+                // What a daemon says that looks at the sequence first, and has been restarted.
+                let is_ahead = resume.last > self.log.len() as u64;
+                let error = ErrorFrame {
+                    code: if is_ahead { Code::Malformed } else { Code::UnknownSession },
+                    about: kind::HELLO,
+                    reference: nonce,
+                    text: "there is no such session",
+                };
+                return self.out.push(Frame::Error(error).to_vec());
+            }
+            _ => false,
+        };
+        if !resumed {
+            self.session = Some(Session {
+                id: self.random.u64(1..),
+                secret: [self.random.u8(..); 16],
+                key: self.random.u64(1..),
+                start: self.log.len() as u64 + 1,
+                items: Vec::new(),
+                last_message: 0,
+                receipts: BTreeMap::new(),
+                number: 0,
+                carried: BTreeMap::new(),
+            });
+        }
+        self.connected = true;
+        let session = self.session.as_ref().expect("there is one by now");
+        let welcome = Frame::Welcome(Welcome {
+            version: 1,
+            resumed,
+            lease: if self.datagrams { 30_000 } else { 0 },
+            id: session.id,
+            secret: session.secret,
+            key: session.key,
+            log: self.log_id,
+            start: hello.resume.filter(|_| resumed).map_or(session.start, |resume| resume.last + 1),
+            next: self.log.len() as u64 + 1,
+            nonce,
+            last_message: session.last_message,
+            max_message: 60_000,
+        });
+        self.welcome = Some((nonce, welcome.to_vec()));
+        self.out.push(welcome.to_vec());
+    }
+
+    /// Says what is due: over datagrams again and again, in packets of some.
+    pub(super) fn tick(&mut self, now: Instant) {
+        let Some(session) = self.session.as_mut().filter(|_| self.connected) else { return };
+        let mut waiting: Vec<usize> = Vec::new();
+        for (at, item) in session.items.iter().enumerate().filter(|(_, item)| !item.acked).take(24) {
+            let again = self.datagrams && item.said.is_some_and(|said| now - said > Duration::from_millis(300));
+            if item.said.is_none() || again {
+                waiting.push(at);
+            }
+        }
+        while !waiting.is_empty() {
+            let count = self.random.usize(1..=waiting.len().min(4));
+            let items: Vec<usize> = waiting.drain(..count).collect();
+            let mut bytes = Vec::new();
+            if self.datagrams {
+                session.number += 1;
+                Opening { key: session.key, number: session.number }.write(&mut bytes);
+                session.carried.insert(session.number, items.clone());
+            }
+            for at in items {
+                let Item { prev, sequence, is_gap, .. } = session.items[at];
+                session.items[at].said = Some(now);
+                session.items[at].acked |= !self.datagrams;
+                if is_gap {
+                    let gap = Gap { first: prev + 1, last: sequence, reason: GapReason::SlowConsumer };
+                    Frame::Gap(gap).write(&mut bytes);
+                } else {
+                    let payload = &self.log[sequence as usize - 1].1;
+                    let prev = prev as u32;
+                    Frame::Upcall(Upcall { sequence, source: 1, time: 0, prev, topic: "", payload }).write(&mut bytes);
+                }
+            }
+            self.out.push(bytes);
+        }
+    }
+
+    /// What was due in the session, from its start on.
+    pub(super) fn due(&self) -> (u64, Vec<u64>) {
+        let start = self.session.as_ref().map_or(1, |session| session.start);
+        let all = self.log.iter().enumerate().filter(|(_, (due, _))| *due).map(|(at, _)| at as u64 + 1);
+        (start, all.filter(|sequence| *sequence >= start).collect())
+    }
+}

@@ -1,0 +1,248 @@
+//! An endpoint: a registered client, and where it stands between the log and its socket.
+
+use super::courier::Courier;
+use super::log::Rendition;
+use super::outbox::{MAX_CONTROL, Outbox};
+use super::ring::{Cursor, Reading};
+use super::session::Session;
+use super::slow::Slow;
+use super::time::Second;
+use super::topics::Filters;
+use upcall_wire::address::{Peer, Transport};
+use upcall_wire::frame::Welcome;
+use upcall_wire::reason::Reason;
+
+slotmap::new_key_type! {
+    /// An endpoint's place in the registry; never valid again once the endpoint has left.
+    pub struct EndpointId;
+}
+
+/// A listener, as far as the registry counts by it; the driver gives the numbers.
+pub type ListenerNumber = u32;
+
+/// What is known of the protocol that somebody speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opening {
+    /// It is text.
+    Text,
+    /// The first byte will tell; who says nothing for a second speaks text.
+    Undecided,
+    /// It has to be native: nothing is due before its HELLO, for which it has ten seconds.
+    Native,
+}
+
+/// Who wants to be registered.
+#[derive(Debug, Clone, Copy)]
+pub struct Registration {
+    /// What it speaks.
+    pub opening: Opening,
+    /// The driver's own handle, which comes back with every [`super::Event`].
+    pub tag: u64,
+    /// Where it came in.
+    pub listener: ListenerNumber,
+    /// How it came.
+    pub transport: Transport,
+    /// Who it is.
+    pub peer: Peer,
+    /// Whether upcalls are due to it; `false` for the clients of a listener whose role is `input`.
+    pub receives: bool,
+    /// The most endpoints that its listener may have.
+    pub max_per_listener: Option<usize>,
+    /// The most endpoints that its listener may have from one address (IPv4), /64 network (IPv6) or user (Unix).
+    pub max_per_source: Option<usize>,
+}
+
+/// Where an endpoint stands between the log and its socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivery {
+    /// It is not known yet what it speaks: its place in the log is kept.
+    Undecided,
+    /// Everything that was due to it is written, and acknowledged where that is done.
+    CaughtUp,
+    /// Everything that was due to it is sent, but not acknowledged.
+    Unacknowledged,
+    /// Something is due to it, and its socket has not refused it yet.
+    Ready,
+    /// Its socket takes no more for now.
+    Blocked,
+    /// Its socket will never take anything again; what it sent may still be read.
+    Deaf,
+}
+
+/// What an endpoint speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Speech {
+    /// Nobody knows yet.
+    Undecided,
+    Text,
+    /// Native, but it has not been welcomed.
+    Greeting,
+    Native,
+}
+
+/// What the engine knows of a native endpoint.
+#[derive(Debug)]
+pub(super) struct Native {
+    pub(super) session: Session,
+    /// The last sequence that was due to it and is written, or was announced as the end of a gap.
+    pub(super) prev: u64,
+    /// It may send inputs.
+    pub(super) sends: bool,
+    /// The most sessions that are kept without an endpoint from where it comes from.
+    pub(super) max_sessions: Option<usize>,
+    /// It has said BYE: its session cannot be resumed.
+    pub(super) ended: bool,
+    /// Nothing more is read from it until it has read what it was told.
+    pub(super) crammed: bool,
+    /// How it is reached over datagrams. Boxed, since streams have none.
+    pub(super) courier: Option<Box<Courier>>,
+}
+
+/// A registered client.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Counts up from 1 and is never used again.
+    pub number: u64,
+    /// The driver's handle.
+    pub tag: u64,
+    /// Where it came in.
+    pub listener: ListenerNumber,
+    /// How it came.
+    pub transport: Transport,
+    /// Who it is.
+    pub peer: Peer,
+    /// When it was registered.
+    pub registered: Second,
+    /// When it was last heard.
+    pub heard: Second,
+    /// Inputs that came from it.
+    pub inputs: u64,
+    /// Upcalls that were written to it.
+    pub upcalls: u64,
+    pub(super) receives: bool,
+    /// Where it stands in the list of those who get everything, if there is one.
+    pub(super) everyone: u32,
+    pub(super) speech: Speech,
+    /// It has said something in frames.
+    pub(super) begun: bool,
+    /// Beside the speech, and not in it: so it takes less room.
+    pub(super) native: Option<Box<Native>>,
+    pub(super) delivery: Delivery,
+    /// Meaningless while it is caught up, but never behind where it was when it was registered.
+    pub(super) cursor: Cursor,
+    /// It gets nothing from here on: `u64::MAX` while it stays, and never beyond its place if no upcalls are due to it.
+    pub(super) until: u64,
+    pub(super) leaving: Option<Reason>,
+    pub(super) slow: Option<Box<Slow>>,
+    pub(super) outbox: Option<Box<Outbox>>,
+}
+
+impl Endpoint {
+    /// Whether upcalls are due to it.
+    pub fn receives(&self) -> bool {
+        self.receives
+    }
+
+    /// Whether every input is due to it.
+    pub(super) fn gets_everything(&self) -> bool {
+        self.receives && self.filters().is_none()
+    }
+
+    /// Whether nothing is to be sent to it now, but for what may become due.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.delivery, Delivery::CaughtUp | Delivery::Unacknowledged)
+    }
+
+    /// Whether its socket is full.
+    pub fn is_behind(&self) -> bool {
+        self.delivery == Delivery::Blocked
+    }
+
+    /// Whether it speaks the native protocol, and has been welcomed.
+    pub fn is_native(&self) -> bool {
+        self.native().is_some()
+    }
+
+    /// What it calls itself, if it has said that.
+    pub fn name(&self) -> Option<&str> {
+        self.native().map(|native| &*native.session.name).filter(|name| !name.is_empty())
+    }
+
+    /// The WELCOME that it got over datagrams, to be sent again where the same HELLO comes again.
+    pub fn welcome(&self) -> Option<&Welcome> {
+        Some(self.native()?.courier.as_ref()?.welcome())
+    }
+
+    pub(super) fn native(&self) -> Option<&Native> {
+        self.native.as_deref()
+    }
+
+    pub(super) fn native_mut(&mut self) -> Option<&mut Native> {
+        self.native.as_deref_mut()
+    }
+
+    pub(super) fn filters(&self) -> Option<&Filters> {
+        self.native()?.session.filters.as_deref()
+    }
+
+    pub(super) fn courier_mut(&mut self) -> Option<&mut Courier> {
+        self.native_mut()?.courier.as_deref_mut()
+    }
+
+    /// Which rendition of the log it reads.
+    pub(super) fn rendition(&self) -> Rendition {
+        match self.speech {
+            Speech::Undecided | Speech::Text => Rendition::Text,
+            Speech::Greeting | Speech::Native => Rendition::Frames,
+        }
+    }
+
+    /// The first sequence that has not begun to be sent to it, or been passed over because it is not due to it.
+    pub(super) fn judged(&self) -> u64 {
+        self.cursor.sequence + u64::from(self.cursor.offset > 0)
+    }
+
+    /// What of the log it still needs begins here.
+    pub(super) fn floor(&self) -> Cursor {
+        self.needs().unwrap_or(self.cursor)
+    }
+
+    /// The same; none if nothing of the log is needed for what it has yet to acknowledge: that is a gap.
+    pub(super) fn needs(&self) -> Option<Cursor> {
+        match (self.delivery, self.oldest()) {
+            (Delivery::Unacknowledged, None) => None,
+            (_, oldest) => Some(oldest.map_or(self.cursor, |sequence| Cursor::at(sequence).min(self.cursor))),
+        }
+    }
+
+    /// The first sequence of what it has yet to acknowledge.
+    fn oldest(&self) -> Option<u64> {
+        self.native()?.courier.as_ref()?.oldest()
+    }
+
+    /// Whether inputs wait for it when it falls behind: not if all it is promised is best effort.
+    pub(super) fn is_patient(&self) -> bool {
+        !self.transport.is_datagram() || self.is_native()
+    }
+
+    /// Whether it has left so much control unread that nothing more is to be read from it; takes note of that.
+    pub(super) fn is_crammed(&mut self) -> bool {
+        let Some(native) = self.native.as_deref_mut().filter(|_| !self.transport.is_datagram()) else { return false };
+        native.crammed = self.outbox.as_ref().is_some_and(|outbox| outbox.pending_control() >= MAX_CONTROL);
+        native.crammed
+    }
+
+    /// Why it is about to leave, if it is.
+    pub fn leaving(&self) -> Option<Reason> {
+        self.leaving
+    }
+
+    pub(super) fn reading(&self, next: u64) -> Reading<'_> {
+        let filters = self.filters();
+        let earlier = self.native().map_or(&[][..], |native| &native.session.earlier);
+        Reading { cursor: self.cursor, until: self.until.min(next), reader: self.number, filters, earlier }
+    }
+}
+
+// There are thousands, each in a slot with four bytes more, which is a multiple of eight.
+const _: () = assert!(size_of::<Endpoint>() <= 136);

@@ -1,0 +1,135 @@
+//! Leases: how long datagram endpoints stay, on the clock that counts suspend. A table of their own, since a stream has none.
+
+use std::collections::BTreeSet;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::time::Duration;
+
+use slotmap::SparseSecondaryMap;
+
+use super::endpoint::EndpointId;
+use super::{Engine, Now, Time};
+use upcall_wire::reason::Reason;
+
+#[derive(Debug)]
+struct Lease {
+    until: Time,
+    /// The deadline that is entered for it: a renewal only moves `until`.
+    entered: Time,
+    /// How long inputs had been held in all when it was renewed: while they are, no renewal is read.
+    held: Duration,
+}
+
+/// Hashes what nobody outside can choose, the place of an endpoint in the registry or the key that it was given: it needs no
+/// key of its own. (By the golden ratio, as Knuth has it.)
+#[derive(Debug, Default)]
+pub(super) struct Ours(u64);
+
+impl Hasher for Ours {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
+    }
+
+    fn write_u32(&mut self, place: u32) {
+        self.write_u64(place.into());
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = (self.0.rotate_left(8) ^ key).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// All leases.
+#[derive(Debug, Default)]
+pub(super) struct Leases {
+    leases: SparseSecondaryMap<EndpointId, Lease, BuildHasherDefault<Ours>>,
+    /// When each may have ended: one entry for each. What is found here too early is entered again.
+    ends: BTreeSet<(Time, EndpointId)>,
+}
+
+impl Leases {
+    fn grant(&mut self, id: EndpointId, until: Time, held: Duration) {
+        self.ends.insert((until, id));
+        self.leases.insert(id, Lease { until, entered: until, held });
+    }
+
+    fn renew(&mut self, id: EndpointId, until: Time, held: Duration) {
+        let Some(lease) = self.leases.get_mut(id) else { return };
+        (lease.until, lease.held) = (until, held);
+        if lease.until < lease.entered {
+            // Leases have become shorter.
+            self.ends.remove(&(lease.entered, id));
+            self.ends.insert((lease.until, id));
+            lease.entered = lease.until;
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: EndpointId) {
+        if let Some(lease) = self.leases.remove(id) {
+            self.ends.remove(&(lease.entered, id));
+        }
+    }
+
+    /// The endpoints that have one, each entered once; for checks.
+    pub(super) fn check_invariants(&self) -> impl Iterator<Item = EndpointId> {
+        assert_eq!(self.ends, self.leases.iter().map(|(id, lease)| (lease.entered, id)).collect());
+        self.leases.keys()
+    }
+}
+
+impl Engine {
+    pub(super) fn grant_lease(&mut self, now: Now, id: EndpointId) {
+        let held = self.held_until(now.time);
+        self.leases.grant(id, now.boot + self.settings.lease, held);
+    }
+
+    /// Renews the lease of a datagram endpoint.
+    pub fn renew(&mut self, now: Now, id: EndpointId) {
+        let held = self.held_until(now.time);
+        if let Some(endpoint) = self.registry.get_mut(id) {
+            endpoint.heard = now.time.into();
+            self.leases.renew(id, now.boot + self.settings.lease, held);
+        }
+    }
+
+    /// When the lease of an endpoint ends, on the clock that counts suspend, if it has one.
+    pub fn lease(&self, id: EndpointId) -> Option<Time> {
+        self.leases.leases.get(id).map(|lease| lease.until)
+    }
+
+    /// When [`Engine::expire`] has to be called for a lease, on the clock that counts suspend. May be early by what was
+    /// renewed since.
+    pub fn lease_deadline(&self) -> Option<Time> {
+        self.leases.ends.first().map(|(deadline, _)| *deadline)
+    }
+
+    pub(super) fn end_leases(&mut self, now: Now) {
+        while let Some((deadline, id)) = self.leases.ends.first().copied()
+            && deadline <= now.boot
+        {
+            self.leases.ends.pop_first();
+            self.lease_may_be_over(now, id);
+        }
+    }
+
+    fn lease_may_be_over(&mut self, now: Now, id: EndpointId) {
+        let (held, holding) = (self.held_until(now.time), self.held_since.is_some());
+        let is_native = self.registry.get(id).is_some_and(|endpoint| endpoint.is_native());
+        let Some(lease) = self.leases.leases.get_mut(id) else { return };
+        let pardon = held.saturating_sub(lease.held);
+        if lease.until <= now.boot && !is_native && (holding || !pardon.is_zero()) {
+            // Its renewals may be waiting to be read, with everybody's inputs. Those of native ones are read all the same:
+            // one that has vanished must not hold everybody for ever.
+            (lease.until, lease.held) = (now.boot + pardon.max(Duration::from_secs(1)), held);
+        }
+        if lease.until > now.boot {
+            lease.entered = lease.until;
+            self.leases.ends.insert((lease.until, id));
+        } else {
+            self.lost(now, id, Reason::LeaseExpired);
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! A ring of records in the order of their sequences, in one rendition; and the cursors into it.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use super::Audience;
+use super::page::{HEADER, Page, Pen, Written};
+use super::topics::{Earlier, Filters};
+use upcall_wire::frame::Upcall;
+
+/// A place in the log: so many bytes into record `sequence`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Cursor {
+    pub(super) sequence: u64,
+    pub(super) offset: u32,
+}
+
+impl Cursor {
+    pub(super) fn at(sequence: u64) -> Cursor {
+        Cursor { sequence, offset: 0 }
+    }
+}
+
+/// Which records a reader is to get: from its cursor up to `until`, of those the ones that are due to `reader` and pass its
+/// filters, if it has any.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reading<'f> {
+    pub(super) cursor: Cursor,
+    pub(super) until: u64,
+    pub(super) reader: u64,
+    pub(super) filters: Option<&'f Filters>,
+    /// Those that were in force before, by the sequences up to which they were.
+    pub(super) earlier: &'f [Earlier],
+}
+
+/// Where a reader is after a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Advanced {
+    pub(super) cursor: Cursor,
+    /// How many records it now has to their end that it had not before.
+    pub(super) completed: u64,
+    /// The last of them; 0 if there is none.
+    pub(super) last: u64,
+    /// Bytes of the write that were not from the log, but from behind it.
+    pub(super) rest: usize,
+}
+
+/// What one write can hold: enough for many pages, small enough to live on the stack.
+pub(super) const MAX_SLICES: usize = 16;
+
+/// Slices of the log for one vectored write.
+#[derive(Debug)]
+pub struct Slices<'a> {
+    slices: [IoSlice<'a>; MAX_SLICES],
+    count: usize,
+}
+
+impl<'a> Slices<'a> {
+    pub(super) fn new() -> Slices<'a> {
+        Slices { slices: [IoSlice::new(&[]); MAX_SLICES], count: 0 }
+    }
+
+    /// Adds a slice; says whether there was room for it.
+    pub(super) fn push(&mut self, bytes: &'a [u8]) -> bool {
+        if bytes.is_empty() {
+            return true;
+        }
+        let Some(slot) = self.slices.get_mut(self.count) else { return false };
+        *slot = IoSlice::new(bytes);
+        self.count += 1;
+        true
+    }
+
+    /// Bytes in all slices together.
+    pub fn bytes(&self) -> usize {
+        self.iter().map(|slice| slice.len()).sum()
+    }
+}
+
+impl<'a> std::ops::Deref for Slices<'a> {
+    type Target = [IoSlice<'a>];
+
+    fn deref(&self) -> &[IoSlice<'a>] {
+        &self.slices[..self.count]
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Ring {
+    pages: VecDeque<Page>,
+    /// The sequence of the next record.
+    next: u64,
+    /// The position behind the last record.
+    head: u64,
+    /// The last record that is not due to everybody; 0 for none.
+    last_selective: u64,
+    /// What is left of the last page, in bytes; none without a page.
+    room: usize,
+}
+
+impl Ring {
+    pub(super) fn new() -> Ring {
+        Ring { pages: VecDeque::new(), next: 1, head: 0, last_selective: 0, room: 0 }
+    }
+
+    /// The sequence that the next record gets.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// The oldest sequence that is still there; that of the next record if there is none.
+    pub(super) fn oldest(&self) -> u64 {
+        self.pages.front().map_or(self.next, Page::first)
+    }
+
+    /// The position behind the last record. Positions count what records cost: payload and header, in bytes.
+    pub(super) fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// Its pages, the oldest first.
+    pub(super) fn pages(&self) -> impl ExactSizeIterator<Item = &Page> + DoubleEndedIterator {
+        self.pages.iter()
+    }
+
+    /// The position of a cursor; of one whose record is gone, that of the oldest that is not.
+    pub(super) fn position(&self, cursor: Cursor) -> u64 {
+        let sequence = cursor.sequence.max(self.oldest());
+        self.page(sequence).map_or(self.head, |page| {
+            page.position(sequence) + u64::from(cursor.offset).min(page.payload(sequence).len() as u64)
+        })
+    }
+
+    /// Whether it has no page.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pages.is_empty()
+    }
+
+    /// Whether the last page has no room for a record of `payload` bytes.
+    pub(super) fn needs_page(&self, payload: usize) -> bool {
+        payload + HEADER > self.room
+    }
+
+    /// Adds an empty page.
+    pub(super) fn add_page(&mut self, page: impl FnOnce(u64, u64) -> Page) {
+        let page = page(self.next, self.head);
+        self.room = page.capacity();
+        self.pages.push_back(page);
+    }
+
+    /// Gives up the oldest page.
+    pub(super) fn evict(&mut self) -> Option<Page> {
+        let page = self.pages.pop_front();
+        if self.pages.is_empty() {
+            self.room = 0;
+        }
+        page
+    }
+
+    /// What appends records of one source and audience, as far as the last page has room; [`Ring::note`] ends it.
+    pub(super) fn pen(&mut self, audience: Audience, source: u64) -> Pen<'_> {
+        self.pages.back_mut().map_or_else(Pen::default, |page| page.pen(audience, source))
+    }
+
+    /// Appends one record of `size` bytes, which is written by `fill`; the last page has room for it.
+    #[inline]
+    pub(super) fn append(&mut self, size: usize, fill: impl FnOnce(&mut [u8]), audience: Audience, source: u64) {
+        let Some(page) = self.pages.back_mut() else { return };
+        let mut pen = page.pen(audience, source);
+        fill(pen.push(size));
+        let written = pen.written();
+        let bytes = page.note(written);
+        self.noted(written.count, bytes, audience);
+    }
+
+    /// Takes note of what the pen has written.
+    pub(super) fn note(&mut self, written: Written, audience: Audience) {
+        if let Some(page) = self.pages.back_mut() {
+            let bytes = page.note(written);
+            self.noted(written.count, bytes, audience);
+        }
+    }
+
+    /// There are so many records more on the last page, of so many bytes.
+    fn noted(&mut self, count: usize, bytes: usize, audience: Audience) {
+        self.next += count as u64;
+        self.head += bytes as u64;
+        self.room -= bytes;
+        if audience != Audience::All {
+            self.last_selective = self.next - 1;
+        }
+    }
+
+    /// Passes over sequences that are not recorded here; only while there is no page.
+    pub(super) fn pass_over(&mut self, count: usize) {
+        debug_assert!(self.pages.is_empty());
+        self.next += count as u64;
+    }
+
+    /// The page that holds record `sequence`; none for the sequence behind the last record.
+    fn page(&self, sequence: u64) -> Option<&Page> {
+        debug_assert!(sequence >= self.oldest(), "record {sequence} was evicted");
+        self.pages.get(self.index(sequence))
+    }
+
+    /// Where the page of record `sequence` stands, or would stand.
+    fn index(&self, sequence: u64) -> usize {
+        match self.pages.back() {
+            // Nearly everybody reads the last page.
+            Some(page) if page.first() <= sequence && sequence < page.next() => self.pages.len() - 1,
+            _ => self.pages.partition_point(|page| page.next() <= sequence),
+        }
+    }
+
+    /// The payload of record `sequence`.
+    pub(super) fn payload(&self, sequence: u64) -> Option<&[u8]> {
+        self.page(sequence).map(|page| page.payload(sequence))
+    }
+
+    /// Whether a reader may not get every record: then what lies side by side is not what it is to get.
+    pub(super) fn is_selective(&self, reading: &Reading<'_>) -> bool {
+        self.last_selective >= reading.cursor.sequence || reading.filters.is_some() || !reading.earlier.is_empty()
+    }
+
+    /// What is to be written if a reader is to get all that lies side by side, in the last page.
+    pub(super) fn whole(&self, reading: &Reading<'_>) -> Option<&[u8]> {
+        let Reading { cursor, until, .. } = *reading;
+        let page = self.pages.back().filter(|page| page.first() <= cursor.sequence)?;
+        if cursor.sequence >= until || self.is_selective(reading) {
+            return None;
+        }
+        page.payloads(cursor.sequence, until).get(cursor.offset as usize..).filter(|bytes| !bytes.is_empty())
+    }
+
+    /// Adds what is to be written to `slices`, as far as they hold it; says whether they hold all of it.
+    pub(super) fn slices<'a>(&'a self, reading: &Reading<'_>, slices: &mut Slices<'a>) -> bool {
+        let Reading { cursor, until, .. } = *reading;
+        if cursor.sequence >= until {
+            return true;
+        }
+        if self.is_selective(reading) {
+            return self.selective_slices(reading, slices);
+        }
+        let first = self.index(cursor.sequence);
+        let mut skip = cursor.offset as usize;
+        self.pages.range(first..).take_while(|page| page.first() < until).all(|page| {
+            let from = cursor.sequence.max(page.first());
+            slices.push(&page.payloads(from, until)[std::mem::take(&mut skip)..])
+        })
+    }
+
+    /// The same where some records are not due to the reader: neighbours that are share a slice.
+    fn selective_slices<'a>(&'a self, reading: &Reading<'_>, slices: &mut Slices<'a>) -> bool {
+        let Reading { cursor, until, .. } = *reading;
+        let mut sequence = cursor.sequence;
+        let mut skip = cursor.offset as usize;
+        while sequence < until {
+            let Some(page) = self.page(sequence) else { return true };
+            let end = until.min(page.next());
+            while sequence < end {
+                let run = sequence;
+                while sequence < end && reading.is_due(page, sequence) {
+                    sequence += 1;
+                }
+                if sequence > run && !slices.push(&page.payloads(run, sequence)[std::mem::take(&mut skip)..]) {
+                    return false;
+                }
+                while sequence < end && !reading.is_due(page, sequence) {
+                    sequence += 1;
+                }
+            }
+        }
+        true
+    }
+
+    /// Where a reader is after `written` bytes of what [`Log::slices`] gave.
+    pub(super) fn advance(&self, reading: &Reading<'_>, mut written: usize) -> Advanced {
+        if self.is_selective(reading) {
+            return self.selective_advance(reading, written);
+        }
+        let Reading { mut cursor, until, .. } = *reading;
+        while cursor.sequence < until {
+            let Some(page) = self.page(cursor.sequence) else { break };
+            let start = page.start(cursor.sequence) + cursor.offset as usize;
+            let pending = page.start(until.min(page.next())) - start;
+            if written < pending {
+                let (sequence, offset) = page.locate(start + written);
+                cursor = Cursor { sequence, offset: offset as u32 };
+                written = 0;
+                break;
+            }
+            written -= pending;
+            cursor = Cursor::at(until.min(page.next()));
+        }
+        let completed = cursor.sequence - reading.cursor.sequence;
+        Advanced { cursor, completed, last: if completed > 0 { cursor.sequence - 1 } else { 0 }, rest: written }
+    }
+
+    /// The first records that are due to a reader, as far as they are of one size, and neighbours: their payload, and how
+    /// many they are. None where nothing is due.
+    pub(super) fn run(&self, reading: &Reading<'_>, max_bytes: usize, max_count: usize) -> Option<(&[u8], usize)> {
+        let Reading { cursor, until, .. } = *reading;
+        let mut sequence = cursor.sequence;
+        while sequence < until {
+            let page = self.page(sequence)?;
+            let end = until.min(page.next());
+            while sequence < end && !reading.is_due(page, sequence) {
+                sequence += 1;
+            }
+            if sequence == end {
+                continue;
+            }
+            let size = page.payload(sequence).len();
+            let is_alike = |next: u64| page.payload(next).len() == size && reading.is_due(page, next);
+            let mut count = 1;
+            while count < max_count
+                && (count + 1) * size <= max_bytes
+                && sequence + (count as u64) < end
+                && is_alike(sequence + count as u64)
+            {
+                count += 1;
+            }
+            return Some((page.payloads(sequence, sequence + count as u64), count));
+        }
+        None
+    }
+
+    /// Where a reader is that has got, or missed, `count` more of the records that are due to it, and how many these
+    /// really were.
+    pub(super) fn pass(&self, reading: &Reading<'_>, count: usize) -> (Cursor, usize) {
+        let mut sequence = reading.cursor.sequence;
+        let mut passed = 0;
+        while sequence < reading.until
+            && let Some(page) = self.page(sequence)
+        {
+            let is_due = reading.is_due(page, sequence);
+            if is_due && passed == count {
+                break;
+            }
+            passed += usize::from(is_due);
+            sequence += 1;
+        }
+        (Cursor::at(sequence), passed)
+    }
+
+    fn selective_advance(&self, reading: &Reading<'_>, mut written: usize) -> Advanced {
+        let Reading { mut cursor, until, .. } = *reading;
+        let (mut completed, mut last) = (0, 0);
+        'pages: while cursor.sequence < until {
+            let Some(page) = self.page(cursor.sequence) else { break };
+            while cursor.sequence < until.min(page.next()) {
+                if reading.is_due(page, cursor.sequence) {
+                    let pending = page.payload(cursor.sequence).len() - cursor.offset as usize;
+                    if written < pending {
+                        cursor.offset += written as u32;
+                        written = 0;
+                        break 'pages;
+                    }
+                    written -= pending;
+                    completed += 1;
+                    last = cursor.sequence;
+                }
+                cursor = Cursor::at(cursor.sequence + 1);
+            }
+        }
+        Advanced { cursor, completed, last, rest: written }
+    }
+
+    /// Appends to `out` what is to be written, each record with the `prev` that is right for this reader, whose last record
+    /// before was `prev`; until `out` has `max` bytes; says whether that is all. For frames.
+    pub(super) fn copy(&self, reading: &Reading<'_>, mut prev: u64, max: usize, out: &mut Vec<u8>) -> bool {
+        let mut sequence = reading.cursor.sequence;
+        while sequence < reading.until
+            && out.len() < max
+            && let Some(page) = self.page(sequence)
+        {
+            if reading.is_due(page, sequence) {
+                let start = out.len();
+                out.extend_from_slice(page.payload(sequence));
+                Upcall::patch_prev(&mut out[start..], prev);
+                prev = sequence;
+            }
+            sequence += 1;
+        }
+        sequence >= reading.until
+    }
+
+    /// The sequences that are due to a reader.
+    pub(super) fn due<'a>(&'a self, reading: &'a Reading<'_>) -> impl Iterator<Item = (u64, &'a [u8])> {
+        (reading.cursor.sequence..reading.until).filter_map(|sequence| {
+            let page = self.page(sequence)?;
+            reading.is_due(page, sequence).then(|| (sequence, page.payload(sequence)))
+        })
+    }
+
+    /// Checks what must always hold; for tests and debug builds.
+    pub(super) fn check_invariants(&self) {
+        for (page, following) in self.pages.iter().zip(self.pages.iter().skip(1)) {
+            assert_eq!(page.next(), following.first());
+            assert_eq!(page.position(page.next()), following.position(following.first()));
+        }
+        assert_eq!(self.pages.back().map_or(self.next, Page::next), self.next);
+    }
+}
+
+impl Reading<'_> {
+    /// The filters that are in force for a sequence.
+    fn filters_at(&self, sequence: u64) -> Option<&Filters> {
+        match self.earlier.last() {
+            Some(last) if sequence < last.until => {
+                let index = self.earlier.partition_point(|earlier| earlier.until <= sequence);
+                self.earlier.get(index).and_then(|earlier| earlier.filters.as_deref())
+            }
+            _ => self.filters,
+        }
+    }
+
+    fn is_due(&self, page: &Page, sequence: u64) -> bool {
+        page.header(sequence).is_due_to(self.reader)
+            && self
+                .filters_at(sequence)
+                .is_none_or(|filters| filters.match_bytes(Upcall::topic_of(page.payload(sequence))))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,397 @@
+//! Sessions: what outlives a connection, so that a native client can go on where it was.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fmt;
+use std::rc::Rc;
+
+use super::endpoint::{EndpointId, ListenerNumber};
+use super::registry::Source;
+use super::time::Time;
+use super::topics::{Earlier, Filters};
+use upcall_wire::frame::{Code, Receipt, Resume, Role};
+
+/// How many changes of its filters a session remembers.
+const EARLIER: usize = 16;
+
+/// How many receipts a session keeps, for messages that are repeated.
+const RECEIPTS: usize = 64;
+
+/// One client's session.
+#[derive(Default)]
+pub(super) struct Session {
+    /// The number of its endpoint, whichever connection it has.
+    pub(super) number: u64,
+    pub(super) secret: [u8; 16],
+    /// The first sequence that could be due to it: what was said before is not for it to ask for.
+    pub(super) start: u64,
+    /// Upcalls were due to it where it was last.
+    pub(super) receives: bool,
+    /// The user it belongs to, if it began on a Unix socket.
+    pub(super) user: Option<u32>,
+    pub(super) name: Box<str>,
+    pub(super) role: Role,
+    /// None: it never gave any, and gets everything.
+    pub(super) filters: Option<Rc<Filters>>,
+    /// The first sequence for which they are in force.
+    pub(super) since: u64,
+    /// Those that were in force before, each up to a sequence: whoever resumes further back gets what was due then.
+    pub(super) earlier: Vec<Earlier>,
+    /// What came before this sequence cannot be judged any more: nobody remembers the filters of then.
+    pub(super) judged: u64,
+    /// What came before this sequence may have been sent over an earlier connection.
+    pub(super) sent: u64,
+    /// The number of the last SUBSCRIBE or UNSUBSCRIBE.
+    pub(super) last_request: u32,
+    /// It was resumed: a program that goes on with it does not know which of the last requests came to be taken.
+    pub(super) skips: bool,
+    pub(super) messages: Messages,
+}
+
+/// The messages of a session, by their ids: which are new, and what became of the last that were not.
+#[derive(Debug, Default)]
+pub(super) struct Messages {
+    last: u64,
+    /// What became of the last ones.
+    fates: VecDeque<Fate>,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Accepted { sequence: u64, due: u32 },
+    Refused(Code),
+}
+
+/// What a message id says of a message.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Novelty {
+    New,
+    Repeat(Receipt),
+    /// It was refused for this.
+    Refused(Code),
+    /// It was accepted once, and its receipt is no longer kept.
+    Stale,
+    /// Others are missing before it.
+    Ahead,
+}
+
+impl Messages {
+    /// The id of the last message; 0 before the first.
+    pub(super) fn last(&self) -> u64 {
+        self.last
+    }
+
+    pub(super) fn judge(&self, id: u64) -> Novelty {
+        match self.last.checked_sub(id) {
+            None if id == self.last + 1 => Novelty::New,
+            None => Novelty::Ahead,
+            Some(age) => {
+                let index = usize::try_from(age).ok().and_then(|age| self.fates.len().checked_sub(age.checked_add(1)?));
+                match index.and_then(|index| self.fates.get(index).copied()) {
+                    Some(Fate::Accepted { sequence, due }) => {
+                        Novelty::Repeat(Receipt { id, sequence, due, repeat: true })
+                    }
+                    Some(Fate::Refused(code)) => Novelty::Refused(code),
+                    None => Novelty::Stale,
+                }
+            }
+        }
+    }
+
+    /// Takes note of the next message, and what became of it.
+    pub(super) fn accept(&mut self, sequence: u64, due: u32) -> Receipt {
+        self.settle(Fate::Accepted { sequence, due });
+        Receipt { id: self.last, sequence, due, repeat: false }
+    }
+
+    /// Takes note of the next `count` messages, whose sequences count up from `first`.
+    pub(super) fn accept_run(&mut self, first: u64, count: u64, due: u32) {
+        let kept = count.min(RECEIPTS as u64);
+        let forgotten = (self.fates.len() + kept as usize).saturating_sub(RECEIPTS);
+        self.fates.drain(..forgotten);
+        let sequences = first + count - kept..first + count;
+        self.fates.extend(sequences.map(|sequence| Fate::Accepted { sequence, due }));
+        self.last += count;
+    }
+
+    /// A message is refused for good: its id is used up all the same, so that those behind it are not held up.
+    pub(super) fn refuse(&mut self, id: u64, code: Code) {
+        if self.judge(id) == Novelty::New {
+            self.settle(Fate::Refused(code));
+        }
+    }
+
+    fn settle(&mut self, fate: Fate) {
+        self.last += 1;
+        if self.fates.len() == RECEIPTS {
+            self.fates.pop_front();
+        }
+        self.fates.push_back(fate);
+    }
+}
+
+/// A session without an endpoint: until when it may be resumed, and where it came from.
+#[derive(Debug)]
+struct Parked {
+    session: Session,
+    until: Time,
+    from: (ListenerNumber, Source),
+}
+
+/// How many sessions may be kept without an endpoint.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// In all.
+    pub(super) all: usize,
+    /// From where this one comes from.
+    pub(super) per_source: usize,
+}
+
+/// All sessions: those that have an endpoint, and those that may be resumed.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    live: HashMap<u64, EndpointId>,
+    parked: HashMap<u64, Parked>,
+    expiry: BTreeSet<(Time, u64)>,
+    /// The same by where they come from.
+    by_source: HashMap<(ListenerNumber, Source), BTreeSet<(Time, u64)>>,
+}
+
+impl Sessions {
+    /// A session has an endpoint from now on.
+    pub(super) fn enter(&mut self, number: u64, id: EndpointId) {
+        self.live.insert(number, id);
+    }
+
+    /// The endpoint that a session has.
+    pub(super) fn endpoint(&self, number: u64) -> Option<EndpointId> {
+        self.live.get(&number).copied()
+    }
+
+    /// An endpoint is gone; says whether it was that of the session still.
+    pub(super) fn leave(&mut self, number: u64, id: EndpointId) -> bool {
+        let is_its = self.live.get(&number) == Some(&id);
+        if is_its {
+            self.live.remove(&number);
+        }
+        is_its
+    }
+
+    /// Keeps a session without an endpoint until then, as far as there is room: the oldest of the same source go first where it
+    /// has too many, or more than its share of all; else the oldest of all.
+    pub(super) fn park(&mut self, until: Time, session: Session, from: (ListenerNumber, Source), room: Room) {
+        while let Some(number) = self.makes_room(from, room) {
+            self.forget(number);
+        }
+        let number = session.number;
+        self.parked.insert(number, Parked { session, until, from });
+        self.expiry.insert((until, number));
+        self.by_source.entry(from).or_default().insert((until, number));
+    }
+
+    /// Which session has to go before one more comes from there.
+    fn makes_room(&self, from: (ListenerNumber, Source), room: Room) -> Option<u64> {
+        let own = self.by_source.get(&from);
+        let count = own.map_or(0, BTreeSet::len);
+        let is_full = self.parked.len() >= room.all.max(1);
+        let has_its_share = count * self.by_source.len() >= room.all;
+        let oldest = match () {
+            () if count >= room.per_source.max(1) || (is_full && has_its_share) => own?.first(),
+            () if is_full => self.expiry.first(),
+            () => None,
+        };
+        oldest.map(|(_, number)| *number)
+    }
+
+    fn forget(&mut self, number: u64) -> Option<Session> {
+        let Parked { session, until, from } = self.parked.remove(&number)?;
+        self.expiry.remove(&(until, number));
+        if let Some(own) = self.by_source.get_mut(&from) {
+            own.remove(&(until, number));
+            if own.is_empty() {
+                self.by_source.remove(&from);
+            }
+        }
+        Some(session)
+    }
+
+    /// The parked session with this number.
+    pub(super) fn parked_as(&self, number: u64) -> Option<&Session> {
+        self.parked.get(&number).map(|parked| &parked.session)
+    }
+
+    /// The parked session that somebody claims, if it is that one's.
+    pub(super) fn claim(&mut self, resume: &Resume, user: Option<u32>) -> Option<Session> {
+        self.parked_as(resume.id).filter(|session| session.is_claimed_by(resume, user))?;
+        self.forget(resume.id)
+    }
+
+    /// Forgets those that nobody has claimed in time.
+    pub(super) fn expire(&mut self, now: Time) {
+        while let Some((until, number)) = self.expiry.first().copied()
+            && until <= now
+        {
+            self.forget(number);
+        }
+    }
+
+    /// When one is to be forgotten.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.expiry.first().map(|(until, _)| *until)
+    }
+
+    /// How many could be resumed.
+    pub(super) fn parked(&self) -> usize {
+        self.parked.len()
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The secret is for nobody to read.
+        f.debug_struct("Session").field("number", &self.number).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// The filters that are in force for a sequence, and up to which one they are.
+    pub(super) fn filters_at(&self, sequence: u64) -> (Option<Rc<Filters>>, u64) {
+        match self.earlier.iter().find(|earlier| sequence < earlier.until) {
+            Some(earlier) => (earlier.filters.clone(), earlier.until),
+            None => (self.filters.clone(), u64::MAX),
+        }
+    }
+
+    /// Other filters are in force from `from` on, or from what was not judged before, on any of its connections; `oldest` is
+    /// the first sequence that anybody can still ask for.
+    pub(super) fn change_filters(&mut self, from: u64, oldest: u64) {
+        let from = from.max(self.sent);
+        if from > self.since {
+            self.earlier.push(Earlier { until: from, filters: self.filters.clone() });
+            self.since = from;
+        }
+        let gone = self.earlier.iter().take_while(|earlier| earlier.until <= oldest).count();
+        let gone = gone.max(self.earlier.len().saturating_sub(EARLIER));
+        if let Some(last) = self.earlier.drain(..gone).next_back() {
+            self.judged = last.until;
+        }
+    }
+
+    /// Whether whoever claims it knows its secret, and is the user it belongs to.
+    pub(super) fn is_claimed_by(&self, resume: &Resume, user: Option<u32>) -> bool {
+        // Every byte is looked at, so that the time tells nothing of where they differ.
+        let difference = self.secret.iter().zip(&resume.secret).fold(0, |all, (a, b)| all | (a ^ b));
+        std::hint::black_box(difference) == 0 && self.user == user
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resume(id: u64, byte: u8) -> Resume {
+        Resume { id, secret: [byte; 16], last: 0 }
+    }
+
+    fn from(user: u32) -> (ListenerNumber, Source) {
+        (1, Source::User(user))
+    }
+
+    fn room(all: usize, per_source: usize) -> Room {
+        Room { all, per_source }
+    }
+
+    fn session(number: u64) -> Session {
+        Session { number, secret: [number as u8; 16], user: Some(7), ..Session::default() }
+    }
+
+    #[test]
+    fn a_message_is_new_once() {
+        let mut messages = Messages::default();
+        assert_eq!(messages.judge(0), Novelty::Stale);
+        assert_eq!(messages.judge(2), Novelty::Ahead);
+        for id in 1..=100 {
+            assert_eq!(messages.judge(id), Novelty::New);
+            messages.accept(id * 10, 3);
+        }
+        assert_eq!(messages.judge(36), Novelty::Stale);
+        for id in 37..=100 {
+            let receipt = Receipt { id, sequence: id * 10, due: 3, repeat: true };
+            assert_eq!(messages.judge(id), Novelty::Repeat(receipt));
+        }
+        assert_eq!(messages.judge(102), Novelty::Ahead);
+        messages.refuse(103, Code::TooLarge);
+        messages.refuse(101, Code::TooLarge);
+        assert_eq!(messages.judge(101), Novelty::Refused(Code::TooLarge));
+        assert_eq!(messages.judge(102), Novelty::New);
+        assert_eq!(messages.judge(u64::MAX), Novelty::Ahead);
+    }
+
+    #[test]
+    fn a_run_of_messages_is_noted_like_each_of_them() {
+        for (before, count) in [(0, 0), (0, 1), (3, 5), (0, 64), (1, 64), (63, 2), (64, 1), (10, 200), (70, 63)] {
+            let (mut run, mut single) = (Messages::default(), Messages::default());
+            for messages in [&mut run, &mut single] {
+                for id in 0..before {
+                    messages.accept(id + 5, 1);
+                }
+            }
+            run.accept_run(1_000, count, 3);
+            for nth in 0..count {
+                single.accept(1_000 + nth, 3);
+            }
+            assert_eq!(run.last(), single.last());
+            assert!((0..before + count + 3).all(|id| run.judge(id) == single.judge(id)), "{count} after {before}");
+            assert_eq!(run.fates.len(), single.fates.len());
+        }
+    }
+
+    #[test]
+    fn s18_a_session_is_resumed_by_its_owner_only() {
+        let mut sessions = Sessions::default();
+        sessions.park(Time(1_000), session(1), from(1), room(10, 10));
+        assert!(sessions.claim(&resume(2, 1), Some(7)).is_none(), "another's number");
+        assert!(sessions.claim(&resume(1, 2), Some(7)).is_none(), "another secret");
+        assert!(sessions.claim(&resume(1, 1), Some(8)).is_none(), "another user");
+        assert!(sessions.claim(&resume(1, 1), None).is_none(), "from another transport");
+        assert!(sessions.claim(&resume(1, 1), Some(7)).is_some());
+        assert!(sessions.claim(&resume(1, 1), Some(7)).is_none(), "only once");
+        assert_eq!(sessions.deadline(), None);
+    }
+
+    #[test]
+    fn sessions_are_forgotten_in_time_and_when_there_are_too_many() {
+        let mut sessions = Sessions::default();
+        for number in 1..=5 {
+            sessions.park(Time(number + 10), session(number), from(1), room(3, 10));
+        }
+        assert_eq!(sessions.parked(), 3);
+        assert!(sessions.claim(&resume(2, 2), Some(7)).is_none());
+        sessions.expire(Time(14));
+        assert_eq!((sessions.parked(), sessions.deadline()), (1, Some(Time(15))));
+        sessions.expire(Time(15));
+        assert!(sessions.by_source.is_empty());
+    }
+
+    #[test]
+    fn whoever_leaves_many_sessions_behind_loses_its_own() {
+        let mut sessions = Sessions::default();
+        let mut park = |number, user, room| {
+            sessions.park(Time(number), session(number), from(user), room);
+            (1..=number).filter(|number| sessions.parked_as(*number).is_some()).collect::<Vec<_>>()
+        };
+        // The cap of a source.
+        park(1, 1, room(6, 2));
+        park(2, 2, room(6, 2));
+        park(3, 2, room(6, 2));
+        assert_eq!(park(4, 2, room(6, 2)), [1, 3, 4]);
+        // No cap, and no room: who has more than its share makes room by itself.
+        for number in 5..20 {
+            park(number, 2, room(6, usize::MAX));
+        }
+        assert_eq!(park(20, 2, room(6, usize::MAX)), [1, 16, 17, 18, 19, 20]);
+        // Who has less gets some.
+        assert_eq!(park(21, 3, room(6, usize::MAX)), [16, 17, 18, 19, 20, 21]);
+        assert_eq!(park(22, 3, room(6, usize::MAX)), [17, 18, 19, 20, 21, 22]);
+    }
+}
