@@ -11,8 +11,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use upcall_wire::frame::datagram::{Arrivals, Opening};
-use upcall_wire::frame::{Code, Decoder, ErrorFrame, Frame, Gap, GapReason, Hello, Receipt, Upcall, Welcome};
+use upcall_wire::frame::datagram::{Arrivals, Envelope};
+use upcall_wire::frame::{Code, ErrorFrame, Frame, FrameDecoder, Gap, GapReason, Hello, Receipt, Upcall, Welcome};
 
 const SECRET: [u8; 16] = *b"0123456789abcdef";
 const KEY: u64 = 0xfeed_beef;
@@ -63,13 +63,13 @@ fn upcall(sequence: u64, prev: u32, payload: &'static [u8]) -> Frame<'static> {
 }
 
 /// A connection of the client, and what it sends on it.
-struct Connection(TcpStream, Decoder);
+struct Connection(TcpStream, FrameDecoder);
 
 impl Connection {
     fn accept(listener: &TcpListener) -> Connection {
         let (stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        Connection(stream, Decoder::default())
+        Connection(stream, FrameDecoder::default())
     }
 
     /// The next frame, as bytes; empty at the end.
@@ -194,7 +194,7 @@ impl Socket {
 
     fn write_numbered(&self, key: u64, number: u64, frame: &Frame<'_>) {
         let mut bytes = Vec::new();
-        Opening { key, number }.write(&mut bytes);
+        Envelope { key, number }.write(&mut bytes);
         frame.write(&mut bytes);
         self.write(&bytes);
     }
@@ -202,8 +202,8 @@ impl Socket {
     /// The next datagram's only frame, as bytes.
     fn read_keyed(&mut self) -> Vec<u8> {
         let bytes = self.read();
-        let (opening, frames) = Opening::split(&bytes).expect("an opening");
-        assert_eq!(opening, Opening { key: KEY, number: 0 });
+        let (opening, frames) = Envelope::split(&bytes).expect("an opening");
+        assert_eq!(opening, Envelope { key: KEY, number: 0 });
         frames.to_vec()
     }
 }

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-use upcall_wire::frame::datagram::{self, Opening};
+use upcall_wire::frame::datagram::{self, Envelope};
 use upcall_wire::frame::{self, Code, Frame, GapReason, Role, VERSION, flag, kind, option};
 use upcall_wire::reason::{Reason, Refusal};
 use upcall_wire::topic;
@@ -47,7 +47,7 @@ fn round_trip(message: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let (mut kinds, mut written) = (Vec::new(), Vec::new());
     let mut frames = message;
     if message[1] == kind::DATAGRAM {
-        let (opening, rest) = Opening::split(message).expect("the opening of a datagram");
+        let (opening, rest) = Envelope::split(message).expect("the opening of a datagram");
         opening.write(&mut written);
         kinds.push(kind::DATAGRAM);
         frames = rest;

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use upcall_engine::{
-    Audience, Claim, EndpointId, Engine, Entropy, Event, Gate, Intake, Now, Opening, Patience, Policy, Registration,
-    Settings, Time, Verdict,
+    Audience, DatagramSource, EndpointId, Engine, Entropy, Event, ExpectedProtocol, Gate, Intake, Now, Patience,
+    Policy, Registration, Settings, Time, Verdict,
 };
 use upcall_wire::address::{Peer, Transport};
 use upcall_wire::format::Format;
@@ -127,7 +127,8 @@ impl World {
         let address = SocketAddr::from(([192, 0, 2, peer], 4242));
         let known = self.registered.get(&peer).map(|(id, _)| *id);
         let trusted = peer < TRUSTED;
-        let claim = Claim { listener: 1, address: &address, source: &address, trusted, registered: known.is_some() };
+        let claim =
+            DatagramSource { listener: 1, address: &address, source: &address, trusted, registered: known.is_some() };
         let traffic = &mut self.traffic[usize::from(peer)];
         traffic.0 += payload.len() + HEADERS;
         match self.gate.judge(self.now, &claim, payload) {
@@ -178,7 +179,7 @@ impl World {
             return Some(*id);
         }
         let who = Registration {
-            opening: Opening::Text,
+            protocol: ExpectedProtocol::Text,
             tag: peer.into(),
             listener: 1,
             transport: Transport::Udp,
@@ -207,16 +208,16 @@ impl World {
         self.engine.take_ready(&mut ready);
         for id in ready {
             // Who has nothing to send finds nothing full.
-            if full && self.engine.run(id, 1, 1).is_some() {
+            if full && self.engine.datagram_run(id, 1, 1).is_some() {
                 self.engine.blocked(now, id);
                 continue;
             }
-            while let Some(run) = self.engine.run(id, 1 << 10, 8) {
+            while let Some(run) = self.engine.datagram_run(id, 1 << 10, 8) {
                 assert!(run.count > 0 && run.bytes.len().is_multiple_of(run.count), "runs of equal size");
                 let count = run.count;
-                self.engine.pass(now, id, count, true);
+                self.engine.advance_run(now, id, count, true);
             }
-            self.engine.pass(now, id, 0, true);
+            self.engine.advance_run(now, id, 0, true);
         }
         self.engine.end_turn(now);
         if !full {

@@ -3,17 +3,17 @@
 use std::time::{Duration, SystemTime};
 
 use upcall_engine::{
-    Audience, EndpointId, Engine, Entropy, Now, Opening, Patience, Policy, Registration, Settings, Terms, Time,
+    Audience, EndpointId, Engine, Entropy, ExpectedProtocol, Now, Patience, Policy, Registration, Settings, Terms, Time,
 };
 use upcall_wire::address::{Peer, Transport};
 use upcall_wire::format::Format;
-use upcall_wire::frame::{Decoder, Frame, Violation};
+use upcall_wire::frame::{Frame, FrameDecoder, Violation};
 
 const MAX: usize = 256;
 
 /// What comes of a stream that comes in these pieces, each frame as it is written again, up to a mistake that ends it.
 fn decode(pieces: &[&[u8]], mut each: impl FnMut(Result<&Frame<'_>, &Violation>)) -> Vec<Result<Vec<u8>, Violation>> {
-    let (mut decoder, mut frames) = (Decoder::default(), Vec::new());
+    let (mut decoder, mut frames) = (FrameDecoder::default(), Vec::new());
     for piece in pieces {
         let mut rest = *piece;
         loop {
@@ -79,7 +79,7 @@ impl Listener {
         let now = Now { time: Time(0), boot: Time(0), wall: SystemTime::UNIX_EPOCH };
         let mut engine = Engine::new(settings, 16 << 10, Entropy::seeded(1));
         let who = Registration {
-            opening: Opening::Undecided,
+            protocol: ExpectedProtocol::Auto,
             tag: 1,
             listener: 0,
             transport: Transport::Tcp,
@@ -90,7 +90,7 @@ impl Listener {
         };
         let id = engine.register(now, who).ok();
         if let Some(id) = id {
-            engine.speaks_native(now, id);
+            engine.detected_native(now, id);
         }
         Listener { engine, id, now }
     }
@@ -101,10 +101,10 @@ impl Listener {
             Ok(Frame::Hello(hello)) => {
                 // What it is told is in what it is sent.
                 let terms = Terms { sends: true, receives: true, history: true, max_sessions: None };
-                let _ = self.engine.hello(self.now, id, hello, terms);
+                let _ = self.engine.handle_hello(self.now, id, hello, terms);
             }
-            Ok(frame) => drop(self.engine.frame(self.now, id, frame)),
-            Err(violation) => self.engine.violation(self.now, id, violation),
+            Ok(frame) => drop(self.engine.handle_frame(self.now, id, frame)),
+            Err(violation) => self.engine.handle_violation(self.now, id, violation),
         }
         self.engine.check_invariants();
         let mut ready = Vec::new();

@@ -1,13 +1,13 @@
 //! The text decoder takes any bytes, cut anywhere.
 
 use upcall_wire::reason::Reason;
-use upcall_wire::text::{Decoder, End, Framing};
+use upcall_wire::text::{End, Framing, TextDecoder};
 
 const MAX: usize = 64;
 
 /// All messages, until the end or an error.
 fn decode(framing: Framing, pieces: &[&[u8]], between: End) -> (Vec<Vec<u8>>, Option<Reason>) {
-    let (mut decoder, mut messages) = (Decoder::new(framing), Vec::new());
+    let (mut decoder, mut messages) = (TextDecoder::new(framing), Vec::new());
     for (index, piece) in pieces.iter().enumerate() {
         let end = if index + 1 == pieces.len() { End::Eof } else { between };
         let mut rest = *piece;

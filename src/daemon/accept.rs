@@ -12,7 +12,7 @@ use crate::net::listener::{Accepted, BACKLOG};
 use crate::net::peer_groups;
 use crate::net::poller::Interest;
 use crate::net::stream::Stream;
-use upcall_engine::{EndpointId, ListenerNumber, Now, Opening, Registration};
+use upcall_engine::{EndpointId, ExpectedProtocol, ListenerNumber, Now, Registration};
 use upcall_wire::address::Peer;
 use upcall_wire::reason::{Refusal, farewell};
 
@@ -85,15 +85,15 @@ impl Server {
         } else {
             None
         };
-        let opening = match rules.protocol {
-            _ if rules.token.is_some() => Opening::Native,
-            Protocol::Auto => Opening::Undecided,
-            Protocol::Text => Opening::Text,
-            Protocol::Native => Opening::Native,
+        let protocol = match rules.protocol {
+            _ if rules.token.is_some() => ExpectedProtocol::Native,
+            Protocol::Auto => ExpectedProtocol::Auto,
+            Protocol::Text => ExpectedProtocol::Text,
+            Protocol::Native => ExpectedProtocol::Native,
         };
         let receives = rules.role != Role::Input;
         let (max_per_listener, max_per_source) = (rules.max_endpoints, admission::max_per_source(rules, peer));
-        let key = self.connections.insert(Connection::new(stream, number, rules.framing, opening));
+        let key = self.connections.insert(Connection::new(stream, number, rules.framing, protocol));
         if let Err(error) = self.poller.add(&self.connections[key].stream, key.token(), Interest::Read) {
             warning!(self.log, "cannot watch a connection from {peer}: {error}");
             self.connections.remove(key);
@@ -104,7 +104,7 @@ impl Server {
         }
         let tag = key.token();
         let who = Registration {
-            opening,
+            protocol,
             tag,
             listener: number,
             transport,
@@ -115,7 +115,7 @@ impl Server {
         };
         match self.engine.register(now, who) {
             Ok(endpoint) => self.enter(key, endpoint),
-            Err(refusal) if opening == Opening::Text => self.refuse(now, key, peer, refusal),
+            Err(refusal) if protocol == ExpectedProtocol::Text => self.refuse(now, key, peer, refusal),
             Err(refusal) => self.wait_at_door(now, Caller { key, who, refusal }),
         }
     }

@@ -4,7 +4,7 @@ use slotmap::{Key, KeyData};
 
 use super::liveness::Written;
 use crate::net::stream::Stream;
-use upcall_engine::{EndpointId, ListenerNumber, Opening};
+use upcall_engine::{EndpointId, ExpectedProtocol, ListenerNumber};
 use upcall_wire::text::{End, Framing};
 use upcall_wire::{frame, text};
 
@@ -34,10 +34,10 @@ pub(super) struct Unread {
 #[derive(Debug)]
 pub(super) enum Decoder {
     /// The first byte is still to tell which protocol it speaks.
-    Undecided(Opening, Framing),
-    Text(text::Decoder),
+    Undecided(ExpectedProtocol, Framing),
+    Text(text::TextDecoder),
     /// Boxed, since most connections speak text.
-    Native(Box<frame::Decoder>),
+    Native(Box<frame::FrameDecoder>),
 }
 
 /// What has become of a connection.
@@ -76,12 +76,17 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream, listener: ListenerNumber, framing: Framing, opening: Opening) -> Connection {
+    pub(super) fn new(
+        stream: Stream,
+        listener: ListenerNumber,
+        framing: Framing,
+        protocol: ExpectedProtocol,
+    ) -> Connection {
         Connection {
             stream,
             endpoint: None,
-            decoder: match opening {
-                Opening::Text => Decoder::Text(text::Decoder::new(framing)),
+            decoder: match protocol {
+                ExpectedProtocol::Text => Decoder::Text(text::TextDecoder::new(framing)),
                 opening => Decoder::Undecided(opening, framing),
             },
             unread: None,

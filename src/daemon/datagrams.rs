@@ -12,7 +12,8 @@ use super::server::Server;
 use crate::config::{Config, Level, Protocol, Role};
 use crate::net::datagram::{Datagram, Destination, InFlight, Inbox, LocalAddress, Received, Sender, UnixPeer};
 use upcall_engine::{
-    Claim, Dropped, EndpointId, Intake, ListenerNumber, Now, Opening, Registration, Verdict, is_command,
+    DatagramSource, Dropped, EndpointId, ExpectedProtocol, Intake, ListenerNumber, Now, Registration, Verdict,
+    is_command,
 };
 use upcall_wire::address::{Address, Host, Peer as PeerAddress, Transport};
 use upcall_wire::frame::{SEND_OVERHEAD, datagram};
@@ -171,7 +172,7 @@ impl Server {
             self.engine.endpoint(*endpoint).is_some_and(|endpoint| endpoint.leaving().is_none())
         });
         let limited = limited(&source.name);
-        let claim = Claim {
+        let claim = DatagramSource {
             listener: number,
             address: &source.name,
             source: &limited,
@@ -212,7 +213,7 @@ impl Server {
 
     /// What was registered is gone: its name is another user's by now, whom the rules have let in by itself, or begins anew.
     pub(super) fn oust(&mut self, now: Now, former: EndpointId) {
-        self.engine.lost(now, former, Reason::Reset);
+        self.engine.connection_lost(now, former, Reason::Reset);
         self.see_off(now);
     }
 
@@ -274,7 +275,7 @@ impl Server {
         let key = self.peers.insert(Peer { listener: number, name, route, native: false, endpoint });
         let tag = key.tag();
         let who = Registration {
-            opening: Opening::Text,
+            protocol: ExpectedProtocol::Text,
             tag,
             listener: number,
             transport,

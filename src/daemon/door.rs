@@ -7,7 +7,7 @@ use super::connection::ConnectionKey;
 use super::receive::Next;
 use super::server::Server;
 use upcall_engine::{Now, Registration};
-use upcall_wire::frame::{Decoder, Frame, Resume};
+use upcall_wire::frame::{Frame, FrameDecoder, Resume};
 use upcall_wire::reason::Refusal;
 
 /// How long somebody may take to say that he goes on with a session.
@@ -65,7 +65,7 @@ impl Server {
             resumes(&bytes[..count])
         });
         let over = resume.and_then(|resume| self.engine.superseded_by(&resume, who.peer));
-        match over.map(|over| self.engine.register_over(now, who, Some(over))) {
+        match over.map(|over| self.engine.register_superseding(now, who, Some(over))) {
             Some(Ok(endpoint)) => {
                 self.enter(key, endpoint);
                 // What it has said is still to be read.
@@ -81,7 +81,7 @@ impl Server {
 
 /// Which session somebody resumes who begins like that.
 fn resumes(mut bytes: &[u8]) -> Option<Resume> {
-    match Decoder::default().next(&mut bytes, HELLO) {
+    match FrameDecoder::default().next(&mut bytes, HELLO) {
         Ok(Some(Frame::Hello(hello))) => hello.resume,
         _ => None,
     }

@@ -64,7 +64,7 @@ impl Server {
             // Over datagrams, nothing but this tells that it is over.
             let left = self.engine.endpoints().filter(|(_, endpoint)| endpoint.transport.is_datagram());
             for endpoint in left.map(|(id, _)| id).collect::<Vec<_>>() {
-                self.engine.lost(now, endpoint, Reason::Shutdown);
+                self.engine.connection_lost(now, endpoint, Reason::Shutdown);
             }
             self.see_off(now);
         }

@@ -43,7 +43,7 @@ impl Server {
     fn write(&mut self, now: Now, id: EndpointId, key: ConnectionKey, watchable: bool) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         loop {
-            let (pending, whole, sent) = match self.engine.whole(id) {
+            let (pending, whole, sent) = match self.engine.single_slice(id) {
                 Some(bytes) => (bytes.len(), true, connection.stream.send(bytes)),
                 None => {
                     let slices = self.engine.slices(id);
@@ -58,7 +58,7 @@ impl Server {
                         self.next_look.get_or_insert(now.time + super::liveness::PERIOD);
                     }
                     let progress = if whole && count == pending {
-                        self.engine.finish(now, id);
+                        self.engine.advance_all(now, id);
                         Progress::Done
                     } else {
                         self.engine.advance(now, id, count)
@@ -86,7 +86,7 @@ impl Server {
                     if error.raw_os_error() != Some(libc::EPIPE) && connection.state == State::Open {
                         connection.state = State::Broken;
                     }
-                    self.engine.deafen(now, id);
+                    self.engine.close_writes(now, id);
                     return self.mark_readable(key, true);
                 }
             }
@@ -111,14 +111,14 @@ impl Server {
         while let Some(event) = self.engine.next_event() {
             match event {
                 Event::Left { endpoint, reason, complete } => self.left(now, &endpoint, reason, complete),
-                Event::Waiting(number) => {
+                Event::InputsHeld(number) => {
                     debug!(self.log, endpoint = number; "inputs wait for #{number}, which is slow");
                 }
-                Event::Impatient(number) => {
+                Event::PatienceExhausted(number) => {
                     info!(self.log, endpoint = number; "inputs go on without waiting for #{number}, whose patience is used up");
                 }
                 Event::Unparked(tag) => self.mark_readable(ConnectionKey::from_token(tag), false),
-                Event::Resumed => debug!(self.log, "inputs no longer wait"),
+                Event::InputsReleased => debug!(self.log, "inputs no longer wait"),
             }
         }
     }

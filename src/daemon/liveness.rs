@@ -81,7 +81,7 @@ impl Server {
         self.next_look = any.then_some(if in_time { end } else { now.time } + PERIOD);
         for (id, silence) in dead.into_iter().filter(|_| in_time) {
             debug!(self.log, "a peer has acknowledged nothing for {} s", silence.as_secs());
-            self.engine.lost(now, id, Reason::Dead);
+            self.engine.connection_lost(now, id, Reason::Dead);
         }
     }
 

@@ -7,7 +7,7 @@ use super::log::log_at;
 use super::receive::{Next, log_input};
 use super::server::Server;
 use crate::config::{self, Level, Role};
-use upcall_engine::{EndpointId, Now, Opening, Terms, Turn};
+use upcall_engine::{EndpointId, ExpectedProtocol, InputTurn, Now, Terms};
 use upcall_wire::address::Peer;
 use upcall_wire::escape::Escaped;
 use upcall_wire::frame::{self, Code, Frame, Hello, Violation, kind};
@@ -34,8 +34,10 @@ impl Server {
     ) -> Next {
         let Some(connection) = self.connections.get_mut(key) else { return Next::Idle };
         // The handling of frames needs all of the server but this.
-        let lent = Decoder::Undecided(Opening::Native, Framing::Auto);
-        let Decoder::Native(mut decoder) = std::mem::replace(&mut connection.decoder, lent) else { return Next::Idle };
+        let lent = Decoder::Undecided(ExpectedProtocol::Native, Framing::Auto);
+        let Decoder::Native(mut decoder) = std::mem::replace(&mut connection.decoder, lent) else {
+            return Next::Idle;
+        };
         let next = self.handle_frames(now, key, endpoint, &mut decoder, bytes, end);
         if let Some(connection) = self.connections.get_mut(key) {
             connection.decoder = Decoder::Native(decoder);
@@ -48,7 +50,7 @@ impl Server {
         now: Now,
         key: ConnectionKey,
         endpoint: EndpointId,
-        decoder: &mut frame::Decoder,
+        decoder: &mut frame::FrameDecoder,
         mut bytes: &[u8],
         end: End,
     ) -> Next {
@@ -58,15 +60,15 @@ impl Server {
         loop {
             if !logs
                 && let Some(message) = self.engine.next_message(endpoint)
-                && self.engine.sends(now, endpoint, decoder.sends(&mut bytes, message, max)) > 0
+                && self.engine.input_sends(now, endpoint, decoder.sends(&mut bytes, message, max)) > 0
             {
                 any = true;
                 if !self.is_heard(endpoint) {
                     return self.ignore(key);
                 }
             }
-            let turn = self.engine.turn_of(now, endpoint);
-            if turn != Turn::Yes {
+            let turn = self.engine.request_input(now, endpoint);
+            if turn != InputTurn::Granted {
                 return self.put_aside(key, bytes, end, turn);
             }
             let is_last = match decoder.next(&mut bytes, max) {
@@ -77,7 +79,7 @@ impl Server {
                 }
                 Ok(None) => true,
                 Err(violation) => {
-                    self.engine.violation(now, endpoint, &violation);
+                    self.engine.handle_violation(now, endpoint, &violation);
                     false
                 }
             };
@@ -106,7 +108,7 @@ impl Server {
 
     fn handle_frame(&mut self, now: Now, key: ConnectionKey, endpoint: EndpointId, frame: &Frame<'_>) {
         let Frame::Hello(hello) = frame else {
-            if let (Some(accepted), Frame::Send(send)) = (self.engine.frame(now, endpoint, frame), frame)
+            if let (Some(accepted), Frame::Send(send)) = (self.engine.handle_frame(now, endpoint, frame), frame)
                 && self.log_inputs
                 && self.log.enabled(Level::Info)
             {
@@ -122,9 +124,9 @@ impl Server {
         let Some(peer) = self.engine.endpoint(endpoint).map(|endpoint| endpoint.peer) else { return };
         let terms = terms(&active.rules, peer);
         if let Err(violation) = authenticate(&active.rules, hello) {
-            return self.engine.violation(now, endpoint, &violation);
+            return self.engine.handle_violation(now, endpoint, &violation);
         }
-        if self.engine.hello(now, endpoint, hello, terms).is_ok() {
+        if self.engine.handle_hello(now, endpoint, hello, terms).is_ok() {
             self.log_welcome(endpoint, hello);
         }
     }

@@ -10,8 +10,10 @@ use super::receive::log_input;
 use super::server::Server;
 use crate::config::Level;
 use crate::net::datagram::Destination;
-use upcall_engine::{Claim, Dropped, Endpoint, EndpointId, ListenerNumber, Now, Opening, Registration, Verdict};
-use upcall_wire::frame::datagram::Opening as Envelope;
+use upcall_engine::{
+    DatagramSource, Dropped, Endpoint, EndpointId, ExpectedProtocol, ListenerNumber, Now, Registration, Verdict,
+};
+use upcall_wire::frame::datagram::Envelope;
 use upcall_wire::frame::{Code, ErrorFrame, Frame, Hello, Violation, kind};
 use upcall_wire::reason::{Reason, Refusal};
 
@@ -46,8 +48,13 @@ impl Server {
         let Some(room) = bytes.checked_sub(error("").to_vec().len()) else { return };
         let limited = limited(&source.name);
         let (address, source_of_many) = (&source.name, &limited);
-        let claim =
-            Claim { listener: number, address, source: source_of_many, trusted: source.trusted, registered: false };
+        let claim = DatagramSource {
+            listener: number,
+            address,
+            source: source_of_many,
+            trusted: source.trusted,
+            registered: false,
+        };
         if self.gate.allows_answer(now.time, &claim) {
             self.say(number, source, &error(text.get(..room).unwrap_or(text)));
         }
@@ -62,7 +69,7 @@ impl Server {
         envelope: &Envelope,
         frames: &[u8],
     ) -> Result<(), Dropped> {
-        let known = self.engine.by_key(envelope.key).and_then(|id| {
+        let known = self.engine.endpoint_by_key(envelope.key).and_then(|id| {
             let key = PeerKey::from_tag(self.engine.endpoint(id)?.tag);
             let peer = self.peers.get(key).filter(|peer| peer.listener == number)?;
             let is_its_own = peer.name == source.name && peer.is_of(source.peer);
@@ -92,15 +99,15 @@ impl Server {
             match Frame::take(&mut rest) {
                 Ok(frame @ Frame::Bye(_)) => {
                     // It is told so at once, and nothing more is due to it.
-                    self.engine.frame(now, endpoint, &frame);
-                    self.engine.lost(now, endpoint, Reason::Closed);
+                    self.engine.handle_frame(now, endpoint, &frame);
+                    self.engine.connection_lost(now, endpoint, Reason::Closed);
                     return Ok(());
                 }
                 // It is sent again.
                 Ok(Frame::Send(_)) if !self.allows_send(now, number, source) => return Err(Dropped::RateLimited),
                 Ok(frame) => self.enveloped_frame(now, endpoint, &frame),
                 Err(violation) => {
-                    self.engine.violation(now, endpoint, &violation);
+                    self.engine.handle_violation(now, endpoint, &violation);
                     break;
                 }
             }
@@ -112,12 +119,12 @@ impl Server {
     fn allows_send(&mut self, now: Now, number: ListenerNumber, source: &Source) -> bool {
         let limited = limited(&source.name);
         let (address, trusted) = (&source.name, source.trusted);
-        let claim = Claim { listener: number, address, source: &limited, trusted, registered: true };
+        let claim = DatagramSource { listener: number, address, source: &limited, trusted, registered: true };
         self.gate.allows_input(now.time, &claim)
     }
 
     fn enveloped_frame(&mut self, now: Now, endpoint: EndpointId, frame: &Frame<'_>) {
-        if let (Some(accepted), Frame::Send(send)) = (self.engine.frame(now, endpoint, frame), frame)
+        if let (Some(accepted), Frame::Send(send)) = (self.engine.handle_frame(now, endpoint, frame), frame)
             && self.log_inputs
             && self.log.enabled(Level::Info)
         {
@@ -149,15 +156,20 @@ impl Server {
         let Ok(Frame::Ping { nonce, cookie }) = Frame::take(&mut &frames[..]) else { return Err(Dropped::BadKey) };
         let limited = limited(&source.name);
         // Whoever is trusted has to prove it, too: only so it is known that it is not a datagram that came late.
-        let claim =
-            Claim { listener: number, address: &source.name, source: &limited, trusted: false, registered: false };
+        let claim = DatagramSource {
+            listener: number,
+            address: &source.name,
+            source: &limited,
+            trusted: false,
+            registered: false,
+        };
         match self.gate.prove(now.time, &claim, cookie, frames.len() + upcall_wire::frame::datagram::OVERHEAD) {
             Verdict::Join => {
                 let route = self.route(source)?;
                 debug!(self.log, "a session moves to {}", source.peer);
                 self.peers.rename(key, source.name.clone(), route);
                 if let Some(peer) = self.peers.get(key) {
-                    self.engine.moved(peer.endpoint, source.peer);
+                    self.engine.set_peer(peer.endpoint, source.peer);
                 }
                 Ok(())
             }
@@ -179,7 +191,7 @@ impl Server {
         bytes: usize,
     ) -> Result<(), Dropped> {
         let limited = limited(&source.name);
-        let claim = Claim {
+        let claim = DatagramSource {
             listener: number,
             address: &source.name,
             source: &limited,
@@ -236,10 +248,10 @@ impl Server {
         let endpoint = EndpointId::default();
         let name = source.name.clone();
         let key = self.peers.insert(Peer { listener: number, name, route, native: true, endpoint });
-        let (tag, opening) = (key.tag(), Opening::Native);
+        let (tag, protocol) = (key.tag(), ExpectedProtocol::Native);
         let receives = terms.receives;
         let who = Registration {
-            opening,
+            protocol,
             tag,
             listener: number,
             transport,
@@ -249,7 +261,7 @@ impl Server {
             max_per_source,
         };
         let over = hello.resume.as_ref().and_then(|resume| self.engine.superseded_by(resume, peer));
-        let registered = self.engine.register_over(now, who, over);
+        let registered = self.engine.register_superseding(now, who, over);
         let endpoint = registered.map_err(|refusal| {
             self.engine.counters_mut().count_refused(refusal);
             self.peers.remove(key);
@@ -259,7 +271,7 @@ impl Server {
         if let Some(peer) = self.peers.get_mut(key) {
             peer.endpoint = endpoint;
         }
-        match self.engine.hello(now, endpoint, hello, terms) {
+        match self.engine.handle_hello(now, endpoint, hello, terms) {
             Ok(welcome) => {
                 self.say(number, source, &Frame::Welcome(welcome));
                 let (name, count) = (&self.listeners[&number].rules.name, self.engine.registered());
@@ -272,7 +284,7 @@ impl Server {
                 Ok(())
             }
             Err(violation) => {
-                self.engine.lost(now, endpoint, Reason::Protocol);
+                self.engine.connection_lost(now, endpoint, Reason::Protocol);
                 self.see_off(now);
                 Err(violation)
             }

@@ -58,11 +58,11 @@ impl Server {
             if start >= MAX_BYTES {
                 return true;
             }
-            let Some(letter) = self.engine.datagram(now, id, max, bytes) else { return false };
+            let Some(letter) = self.engine.next_datagram(now, id, max, bytes) else { return false };
             let letter = Letter { id, peer, number: letter, bytes: start..bytes.len() };
             if is_unix && let Err(stalled) = self.may_send(number, peer, letter.bytes.len()) {
                 bytes.truncate(start);
-                self.engine.unsent(id, letter.number);
+                self.engine.datagram_unsent(id, letter.number);
                 match stalled {
                     Stalled::Unread => self.stalled(now, id),
                     Stalled::Connected => {
@@ -115,11 +115,11 @@ impl Server {
         for (letter, fate) in letters.iter().zip(fates) {
             let Some(trouble) = fate.trouble else { continue };
             match trouble {
-                Trouble::TooLarge => self.engine.oversize(letter.id, letter.number),
+                Trouble::TooLarge => self.engine.datagram_oversize(letter.id, letter.number),
                 // As good as lost on the way: it is sent again until its lease ends.
                 Trouble::Unreachable(_) => {}
                 Trouble::Full | Trouble::Starved | Trouble::Gone => {
-                    self.engine.unsent(letter.id, letter.number);
+                    self.engine.datagram_unsent(letter.id, letter.number);
                     if troubled.last().is_none_or(|(id, _)| *id != letter.id) {
                         troubled.push((letter.id, trouble));
                     }
@@ -156,22 +156,22 @@ impl Server {
             let Some(peer) = self.peers.get_mut(key) else { return false };
             let Route::Unix { own: own @ Some(_), .. } = &mut peer.route else { return false };
             bytes.clear();
-            let Some(letter) = self.engine.datagram(now, id, usize::MAX, &mut bytes) else {
+            let Some(letter) = self.engine.next_datagram(now, id, usize::MAX, &mut bytes) else {
                 self.back_to_the_others(now, key);
                 return true;
             };
             match own.as_ref().map_or(Ok(()), |own| own.socket.send(&[IoSlice::new(&bytes)])) {
                 Ok(()) | Err(Trouble::Unreachable(_)) => {}
-                Err(Trouble::TooLarge) => self.engine.oversize(id, letter),
+                Err(Trouble::TooLarge) => self.engine.datagram_oversize(id, letter),
                 Err(Trouble::Gone) => {
                     // Somebody else may have the name by now: the shared socket finds out.
-                    self.engine.unsent(id, letter);
+                    self.engine.datagram_unsent(id, letter);
                     *own = None;
                     return false;
                 }
                 Err(trouble) => {
                     own.iter_mut().for_each(|own| own.refused = true);
-                    self.engine.unsent(id, letter);
+                    self.engine.datagram_unsent(id, letter);
                     self.engine.blocked(now, id);
                     if trouble == Trouble::Starved {
                         self.starved.add(now.time, id);

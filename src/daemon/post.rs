@@ -72,7 +72,7 @@ impl Server {
         for (id, (count, size)) in group.iter().zip(&mut runs) {
             let key = self.engine.endpoint(*id).map(|endpoint| PeerKey::from_tag(endpoint.tag));
             let peer = key.and_then(|key| self.peers.get(key));
-            let run = if *count > 0 { self.engine.run(*id, MAX_RUN, *count) } else { None };
+            let run = if *count > 0 { self.engine.datagram_run(*id, MAX_RUN, *count) } else { None };
             match (run, peer) {
                 (Some(run), Some(peer)) => {
                     (*count, *size) = (run.count, run.bytes.len() / run.count);
@@ -91,7 +91,7 @@ impl Server {
                 None => false,
             },
             _ => {
-                self.engine.pass(now, *id, 0, true);
+                self.engine.advance_run(now, *id, 0, true);
                 false
             }
         });
@@ -114,7 +114,7 @@ impl Server {
         {
             active.flow.sent(in_flight, fate.sent, size);
         }
-        let progress = self.engine.pass(now, id, fate.sent, true);
+        let progress = self.engine.advance_run(now, id, fate.sent, true);
         let Some(trouble) = fate.trouble else { return progress == Progress::More };
         match trouble {
             Trouble::Full if self.is_unix(id) => self.refused(now, number, id),
@@ -129,7 +129,7 @@ impl Server {
             Trouble::Gone => self.gone(now, id),
             // This peer misses it; what comes later may reach it, until its lease ends.
             Trouble::TooLarge | Trouble::Unreachable(_) => {
-                return self.engine.pass(now, id, count - fate.sent, false) == Progress::More;
+                return self.engine.advance_run(now, id, count - fate.sent, false) == Progress::More;
             }
         }
         false
@@ -146,7 +146,7 @@ impl Server {
         flow.begin_round();
         let (mut stalled, mut connected) = (Vec::new(), Vec::new());
         group.retain(|id| {
-            let run = self.engine.run(*id, MAX_RUN, MAX_DATAGRAMS);
+            let run = self.engine.datagram_run(*id, MAX_RUN, MAX_DATAGRAMS);
             let (mut count, size) = run.map_or((0, 0), |run| (run.count, run.bytes.len() / run.count));
             let key = self.engine.endpoint(*id).map(|endpoint| PeerKey::from_tag(endpoint.tag));
             if count > 0
@@ -300,7 +300,7 @@ impl Server {
     /// Nobody has the socket of a peer any more.
     pub(super) fn gone(&mut self, now: Now, id: EndpointId) {
         let leaving = self.engine.endpoint(id).and_then(|endpoint| endpoint.leaving());
-        self.engine.lost(now, id, leaving.unwrap_or(Reason::Reset));
+        self.engine.connection_lost(now, id, leaving.unwrap_or(Reason::Reset));
     }
 
     /// Writes to a peer that has a sending socket of its own; says whether it has.
@@ -313,8 +313,8 @@ impl Server {
         loop {
             let Some(peer) = self.peers.get_mut(key) else { return false };
             let Route::Unix { own: own @ Some(_), .. } = &mut peer.route else { return false };
-            let Some(run) = self.engine.run(id, usize::MAX, MAX_DATAGRAMS) else {
-                self.engine.pass(now, id, 0, true);
+            let Some(run) = self.engine.datagram_run(id, usize::MAX, MAX_DATAGRAMS) else {
+                self.engine.advance_run(now, id, 0, true);
                 return true;
             };
             let (size, wanted) = (run.bytes.len() / run.count, run.count);
@@ -323,13 +323,13 @@ impl Server {
                 Ok(count) if count < wanted => {
                     // It has no room for the next: asking once more would cost as much as sending it.
                     own.iter_mut().for_each(|own| own.refused = true);
-                    self.engine.pass(now, id, count, true);
+                    self.engine.advance_run(now, id, count, true);
                     self.engine.blocked(now, id);
                     self.back_to_the_others(now, key);
                     return true;
                 }
-                Ok(count) => self.engine.pass(now, id, count, true),
-                Err(Trouble::TooLarge | Trouble::Unreachable(_)) => self.engine.pass(now, id, 1, false),
+                Ok(count) => self.engine.advance_run(now, id, count, true),
+                Err(Trouble::TooLarge | Trouble::Unreachable(_)) => self.engine.advance_run(now, id, 1, false),
                 Err(Trouble::Gone) => {
                     // Somebody else may have the name by now: the shared socket finds out.
                     *own = None;

@@ -2,13 +2,13 @@
 
 use std::io;
 
-use super::connection::{ConnectionKey, Decoder, State, Unread};
+use super::connection::{ConnectionKey, State, Decoder, Unread};
 use super::count::Count;
 use super::log::{debug, info};
 use super::server::Server;
 use crate::config::{Level, Role};
 use crate::net::stream::Received;
-use upcall_engine::{Accepted, EndpointId, Intake, Now, Opening, Turn};
+use upcall_engine::{Accepted, EndpointId, ExpectedProtocol, InputTurn, Intake, Now};
 use upcall_wire::escape::Escaped;
 use upcall_wire::reason::Reason;
 use upcall_wire::text;
@@ -100,7 +100,7 @@ impl Server {
     fn receive_from(&mut self, now: Now, key: ConnectionKey) -> Next {
         let Some(connection) = self.connections.get_mut(key) else { return Next::Idle };
         let Some(endpoint) = connection.endpoint else { return self.look_at_door(now, key) };
-        if self.engine.turn_of(now, endpoint) == Turn::Parked {
+        if self.engine.request_input(now, endpoint) == InputTurn::Parked {
             return Next::Parked;
         }
         if let Some(unread) = connection.unread.take() {
@@ -142,16 +142,16 @@ impl Server {
             let (native, opening, framing) = (*first == 0, *opening, *framing);
             if native {
                 connection.decoder = Decoder::Native(Box::default());
-                if !self.engine.speaks_native(now, endpoint) {
+                if !self.engine.detected_native(now, endpoint) {
                     // It has been silent for so long that it gets text. Taken for text, it would tell everybody its secrets.
                     return self.dismiss(now, key, Reason::Protocol);
                 }
-            } else if opening == Opening::Native {
+            } else if opening == ExpectedProtocol::Native {
                 let reason = if self.wants_token(key) { Reason::CredentialsRequired } else { Reason::Protocol };
                 return self.dismiss(now, key, reason);
             } else {
-                connection.decoder = Decoder::Text(text::Decoder::new(framing));
-                self.engine.speaks_text(now, endpoint);
+                connection.decoder = Decoder::Text(text::TextDecoder::new(framing));
+                self.engine.detected_text(now, endpoint);
             }
         }
         match self.connections[key].decoder {
@@ -173,10 +173,10 @@ impl Server {
         if let Decoder::Text(decoder) = &mut self.connections[key].decoder {
             loop {
                 if !logs {
-                    any |= self.engine.inputs(now, endpoint, decoder.lines(&mut bytes, max)) > 0;
+                    any |= self.engine.input_lines(now, endpoint, decoder.lines(&mut bytes, max)) > 0;
                 }
-                let turn = self.engine.turn_of(now, endpoint);
-                if turn != Turn::Yes {
+                let turn = self.engine.request_input(now, endpoint);
+                if turn != InputTurn::Granted {
                     return self.put_aside(key, bytes, end, turn);
                 }
                 match decoder.next(&mut bytes, end, max) {
@@ -194,8 +194,8 @@ impl Server {
                 }
             }
         } else {
-            let turn = self.engine.turn_of(now, endpoint);
-            if turn != Turn::Yes {
+            let turn = self.engine.request_input(now, endpoint);
+            if turn != InputTurn::Granted {
                 return self.put_aside(key, bytes, end, turn);
             }
         }
@@ -203,9 +203,9 @@ impl Server {
     }
 
     /// Keeps bytes whose turn it is not.
-    pub(super) fn put_aside(&mut self, key: ConnectionKey, bytes: &[u8], end: End, turn: Turn) -> Next {
+    pub(super) fn put_aside(&mut self, key: ConnectionKey, bytes: &[u8], end: End, turn: InputTurn) -> Next {
         self.connections[key].unread = Some(Box::new(Unread { bytes: bytes.to_vec(), end }));
-        if turn == Turn::Parked { Next::Parked } else { Next::First }
+        if turn == InputTurn::Parked { Next::Parked } else { Next::First }
     }
 
     /// All bytes are handled; `any`: a message was complete, `unfinished`: one has begun.
@@ -213,9 +213,9 @@ impl Server {
         let unfinished = unfinished && end != End::More;
         if any && unfinished {
             // Whatever was unfinished before is complete.
-            self.engine.heard(now, endpoint, false);
+            self.engine.note_received(now, endpoint, false);
         }
-        self.engine.heard(now, endpoint, unfinished);
+        self.engine.note_received(now, endpoint, unfinished);
         if end == End::Eof {
             self.engine.leave(now, endpoint, Reason::Closed);
         }
@@ -227,7 +227,7 @@ impl Server {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.state = State::Ended;
             if let Some(endpoint) = connection.endpoint {
-                self.engine.lost(now, endpoint, reason);
+                self.engine.connection_lost(now, endpoint, reason);
             }
         }
         Next::Idle
@@ -240,7 +240,7 @@ impl Server {
         let speaks_native = matches!(connection.decoder, Decoder::Native(_));
         match connection.endpoint {
             Some(endpoint) if speaks_native => self.engine.leave(now, endpoint, reason),
-            Some(endpoint) => self.engine.turn_away(now, endpoint, reason),
+            Some(endpoint) => self.engine.reject(now, endpoint, reason),
             None => {}
         }
         Next::Later

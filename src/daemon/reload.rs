@@ -240,7 +240,7 @@ impl Server {
         // Text is looked at as it comes.
         let here = self.engine.endpoints().filter(|(_, endpoint)| endpoint.listener == number && endpoint.is_native());
         for endpoint in here.map(|(id, _)| id).collect::<Vec<_>>() {
-            self.engine.may_send(endpoint, sends);
+            self.engine.set_may_send(endpoint, sends);
         }
     }
 
@@ -265,7 +265,7 @@ impl Server {
             .filter(|(_, endpoint)| endpoint.listener == number && endpoint.transport.is_datagram());
         for endpoint in left.map(|(id, _)| id).collect::<Vec<_>>() {
             // What it has not acknowledged it can be sent no more.
-            self.engine.lost(now, endpoint, Reason::ListenerRemoved);
+            self.engine.connection_lost(now, endpoint, Reason::ListenerRemoved);
         }
         self.see_off(now);
         self.remove_listener(number);

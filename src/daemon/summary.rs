@@ -60,7 +60,7 @@ impl Server {
             counters.skipped,
             counters.gaps,
             counters.violations,
-            self.engine.parked_sessions(),
+            self.engine.detached_sessions(),
         );
         for (_, endpoint) in self.engine.endpoints().take(LISTED) {
             let name = self.listeners.get(&endpoint.listener).map_or("?", |active| &active.rules.name);
@@ -71,7 +71,7 @@ impl Server {
                 endpoint.transport,
                 endpoint.peer,
                 Second::from(now.time).since(endpoint.registered),
-                Second::from(now.time).since(endpoint.heard),
+                Second::from(now.time).since(endpoint.last_received),
                 Count(endpoint.inputs, "input"),
                 Count(endpoint.upcalls, "upcall"),
                 if endpoint.is_behind() { ", behind" } else { "" },

@@ -131,7 +131,7 @@ fn nothing_is_lost_where_much_is() {
             }
             while let Some(item) = sender.try_next().unwrap() {
                 match item {
-                    Item::Posted { result: Ok(receipt), .. } => {
+                    Item::SendResult { result: Ok(receipt), .. } => {
                         confirmed += 1;
                         assert_eq!(receipt.receivers, 1);
                     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use upcall_wire::frame::datagram::Opening;
+use upcall_wire::frame::datagram::Envelope;
 use upcall_wire::frame::{Code, Filters, Frame, Hello, Resume, Send, Welcome, kind};
 
 use super::native_inbox::{Inbox, Said, Upcall};
@@ -140,7 +140,7 @@ impl Native {
         match (&self.way, key) {
             (Way::Datagrams(_), Some(key)) => {
                 let mut bytes = Vec::new();
-                Opening { key, number: 0 }.write(&mut bytes);
+                Envelope { key, number: 0 }.write(&mut bytes);
                 [&bytes, frames].concat()
             }
             _ => frames.to_vec(),

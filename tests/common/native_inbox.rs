@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::io::Read;
 
-use upcall_wire::frame::datagram::{Arrivals, Opening};
-use upcall_wire::frame::{Ack, Code, Decoder, Frame, Gap, Receipt, Welcome};
+use upcall_wire::frame::datagram::{Arrivals, Envelope};
+use upcall_wire::frame::{Ack, Code, Frame, FrameDecoder, Gap, Receipt, Welcome};
 
 use super::{Datagram, Stream};
 
@@ -64,7 +64,7 @@ pub(crate) struct Inbox {
     welcome: bool,
     arrivals: Arrivals,
     early: Vec<Said>,
-    decoder: Decoder,
+    decoder: FrameDecoder,
     begun: bool,
     text: Vec<u8>,
 }
@@ -123,7 +123,7 @@ impl Inbox {
     }
 
     fn datagram(&mut self, datagram: &[u8]) {
-        let Some((opening, mut frames)) = Opening::split(datagram) else {
+        let Some((opening, mut frames)) = Envelope::split(datagram) else {
             let mut bare = datagram;
             let frame = Frame::take(&mut bare).expect("the daemon's frames are well-formed");
             assert!(bare.is_empty(), "a bare frame is alone");

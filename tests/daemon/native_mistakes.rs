@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use upcall_wire::frame::datagram::Opening;
+use upcall_wire::frame::datagram::Envelope;
 use upcall_wire::frame::{Code, ErrorFrame, Frame, Hello};
 
 use crate::common::{Daemon, Datagram, Place, Setup, listener};
@@ -25,7 +25,7 @@ fn join(client: &Datagram) -> u64 {
 
 fn send(client: &Datagram, key: u64, frame: &Frame<'_>) {
     let mut bytes = Vec::new();
-    Opening { key, number: 0 }.write(&mut bytes);
+    Envelope { key, number: 0 }.write(&mut bytes);
     frame.write(&mut bytes);
     client.send(bytes);
 }
@@ -33,7 +33,7 @@ fn send(client: &Datagram, key: u64, frame: &Frame<'_>) {
 /// What comes in an envelope: its number, and the first frame.
 fn receive(client: &Datagram) -> (u64, Vec<u8>) {
     let bytes = client.receive();
-    let (opening, frames) = Opening::split(&bytes).expect("an envelope");
+    let (opening, frames) = Envelope::split(&bytes).expect("an envelope");
     (opening.number, frames.to_vec())
 }
 

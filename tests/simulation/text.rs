@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use upcall_engine::{EndpointId, Intake, Opening, Progress, Registration, Time, Turn};
+use upcall_engine::{EndpointId, ExpectedProtocol, InputTurn, Intake, Progress, Registration, Time};
 use upcall_wire::address::{Peer, Transport};
 use upcall_wire::reason::{Reason, farewell};
 
@@ -45,7 +45,7 @@ impl World {
         let receives = self.rng.u8(..8) != 0;
         let datagram = self.rng.u8(..3) == 0;
         let who = Registration {
-            opening: Opening::Text,
+            protocol: ExpectedProtocol::Text,
             tag: 0,
             listener: 0,
             transport: if datagram { Transport::Udp } else { Transport::Tcp },
@@ -93,7 +93,8 @@ impl World {
         for data in messages {
             if datagrams {
                 self.network.send(&mut self.rng, self.now, number, &Packet::Input(data));
-            } else if self.engine.turn_of(self.now(), id) != Turn::Yes || !self.text_input(number, &data) {
+            } else if self.engine.request_input(self.now(), id) != InputTurn::Granted || !self.text_input(number, &data)
+            {
                 return;
             }
         }
@@ -112,11 +113,11 @@ impl World {
     fn text_inputs(&mut self, number: u64, messages: Vec<Vec<u8>>) {
         let (now, id) = (self.now(), self.clients[&number].id);
         let mut left = messages.iter().map(Vec::as_slice);
-        let taken = self.engine.inputs(now, id, &mut left) as usize;
+        let taken = self.engine.input_lines(now, id, &mut left) as usize;
         let left = left.len();
         if self.engine.endpoint(id).is_some_and(|endpoint| endpoint.leaving().is_none()) {
             assert_eq!(taken + left, messages.len());
-            assert!(left == 0 || self.engine.turn_of(now, id) != Turn::Yes);
+            assert!(left == 0 || self.engine.request_input(now, id) != InputTurn::Granted);
         }
         for data in &messages[..taken] {
             self.note_text(number, data);
@@ -156,7 +157,7 @@ impl World {
         }
         let client = self.clients.get_mut(&number).unwrap();
         loop {
-            let whole = self.engine.whole(id).map(<[u8]>::to_vec);
+            let whole = self.engine.single_slice(id).map(<[u8]>::to_vec);
             let slices = self.engine.slices(id);
             assert!(whole.iter().all(|whole| slices.iter().flat_map(|slice| slice.iter()).eq(whole)));
             let room = client.capacity.saturating_sub(client.buffer.len());
@@ -171,7 +172,7 @@ impl World {
                 client.read.append(&mut client.buffer);
             }
             if whole.is_some_and(|whole| whole.len() == written) {
-                return self.engine.finish(now, id);
+                return self.engine.advance_all(now, id);
             }
             if self.engine.advance(now, id, written) == Progress::Done {
                 return;
@@ -186,8 +187,8 @@ impl World {
         let sent = client.datagrams.as_mut().unwrap();
         loop {
             let (max_bytes, max_count) = (self.rng.usize(1..60_000), self.rng.usize(1..64));
-            let Some(run) = self.engine.run(id, max_bytes, max_count) else {
-                assert_eq!(self.engine.pass(now, id, 0, true), Progress::Done);
+            let Some(run) = self.engine.datagram_run(id, max_bytes, max_count) else {
+                assert_eq!(self.engine.advance_run(now, id, 0, true), Progress::Done);
                 return;
             };
             assert!(run.count == 1 || run.bytes.len() <= max_bytes);
@@ -199,7 +200,7 @@ impl World {
             let count = self.rng.usize(1..=run.count);
             let size = run.bytes.len() / run.count;
             sent.extend(run.bytes.chunks(size).take(count).map(<[u8]>::to_vec));
-            if self.engine.pass(now, id, count, true) == Progress::Done {
+            if self.engine.advance_run(now, id, count, true) == Progress::Done {
                 return;
             }
         }

@@ -149,7 +149,7 @@ impl World {
                     assert!(!(client.prompt && reason == Reason::SlowConsumer), "a prompt reader was cut off");
                 }
                 Event::Unparked(tag) => self.unpark(tag),
-                Event::Waiting(number) => self.waits_for(number),
+                Event::InputsHeld(number) => self.waits_for(number),
                 _ => {}
             }
         }
@@ -224,17 +224,17 @@ impl World {
             2 => {
                 let id = self.told_to_leave(number);
                 if self.rng.bool() {
-                    return self.engine.lost(now, id, Reason::Reset);
+                    return self.engine.connection_lost(now, id, Reason::Reset);
                 }
-                self.engine.deafen(now, id);
+                self.engine.close_writes(now, id);
                 match self.rng.bool() {
                     true => self.engine.leave(now, id, Reason::Closed),
-                    false => self.engine.lost(now, id, Reason::Dead),
+                    false => self.engine.connection_lost(now, id, Reason::Dead),
                 }
             }
             3 => {
                 let unfinished = self.rng.bool();
-                self.engine.heard(now, self.clients[&number].id, unfinished);
+                self.engine.note_received(now, self.clients[&number].id, unfinished);
             }
             _ => {
                 for (number, client) in self.clients.iter().filter(|(_, client)| client.until.is_none()) {
@@ -298,7 +298,7 @@ impl World {
         for number in self.clients.keys().copied().collect::<Vec<_>>() {
             if self.clients[&number].ended.is_none() {
                 let id = self.clients[&number].id;
-                self.engine.lost(self.now(), id, Reason::Reset);
+                self.engine.connection_lost(self.now(), id, Reason::Reset);
             }
         }
         self.events();

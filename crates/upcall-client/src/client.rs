@@ -103,22 +103,30 @@ impl Client {
         let kept = self.items.len();
         let input = self.submit(topic, payload)?;
         self.await_answer(kept, "a receipt", move |item| match item {
-            Item::Posted { input: of, result } if *of == input => Some(result.clone()),
+            Item::SendResult { input: of, result } if *of == input => Some(result.clone()),
             _ => None,
         })
     }
 
-    /// Sends an input, and does not wait: what becomes of it is an [`Item::Posted`]. Waits only while 64 inputs wait for
+    /// Sends an input, and does not wait: what becomes of it is an [`Item::SendResult`]. Waits only while 64 inputs wait for
     /// their receipts. The topic may be empty.
     ///
     /// # Errors
     ///
     /// [`Error::Invalid`] for what is not a topic, [`Error::TimedOut`] where nothing was confirmed for too long.
-    pub fn post(&mut self, topic: &str, payload: &[u8]) -> Result<InputId, Error> {
-        self.submit(topic, payload)
+    pub fn submit(&mut self, topic: &str, payload: &[u8]) -> Result<InputId, Error> {
+        let until = self.until();
+        loop {
+            if let Some(input) = self.queue(topic, payload)? {
+                self.driver.work();
+                self.hear();
+                return Ok(input);
+            }
+            self.turn(until, "room for an input")?;
+        }
     }
 
-    /// As [`Client::post`], but never waits, and sends nothing yet: what is queued leaves together when any other call is
+    /// As [`Client::submit`], but never waits, and sends nothing yet: what is queued leaves together when any other call is
     /// made, and small inputs share a system call or a datagram. None where 64 inputs wait for their receipts already.
     ///
     /// # Errors
@@ -135,19 +143,7 @@ impl Client {
         Ok(self.driver.machine.send(topic, payload))
     }
 
-    fn submit(&mut self, topic: &str, payload: &[u8]) -> Result<InputId, Error> {
-        let until = self.until();
-        loop {
-            if let Some(input) = self.queue(topic, payload)? {
-                self.driver.work();
-                self.hear();
-                return Ok(input);
-            }
-            self.turn(until, "room for an input")?;
-        }
-    }
-
-    /// Whether [`Client::post`] takes an input without waiting.
+    /// Whether [`Client::submit`] takes an input without waiting.
     pub fn has_room(&self) -> bool {
         self.driver.machine.has_room()
     }

@@ -42,8 +42,8 @@ pub enum Item {
         start: u64,
     },
     /// What became of an input that was posted.
-    Posted {
-        /// What [`super::Client::post`] returned.
+    SendResult {
+        /// What [`super::Client::submit`] returned.
         input: InputId,
         /// A receipt; [`Error::Unknown`] where that cannot be known any more; [`Error::Refused`] where it was not taken.
         result: Result<Receipt, Error>,
@@ -95,11 +95,11 @@ pub(super) fn item(event: Event) -> Option<Item> {
         Event::Upcall(upcall) => Item::Upcall(upcall),
         Event::Gap { first, last, loss } => Item::Gap(Gap { first, last, loss }),
         Event::Receipt { ticket, sequence, due, repeat } => {
-            Item::Posted { input: ticket, result: Ok(Receipt { sequence, receivers: due, repeat }) }
+            Item::SendResult { input: ticket, result: Ok(Receipt { sequence, receivers: due, repeat }) }
         }
-        Event::Unknown { ticket } => Item::Posted { input: ticket, result: Err(Error::Unknown) },
+        Event::Unknown { ticket } => Item::SendResult { input: ticket, result: Err(Error::Unknown) },
         Event::Rejected { ticket, code, text } => {
-            Item::Posted { input: ticket, result: Err(Error::refused(code, &text)) }
+            Item::SendResult { input: ticket, result: Err(Error::refused(code, &text)) }
         }
         Event::Complaint { code, text } => Item::Complaint(Error::refused(code, &text)),
         // Whoever asked has had the answer, or has given up.

@@ -11,7 +11,7 @@ use super::recovery::Recovery;
 use super::ring::{Cursor, Reading};
 use super::topics::Filters;
 use super::{Deadline, Engine, Now, Time};
-use upcall_wire::frame::datagram::{self, Opening};
+use upcall_wire::frame::datagram::{self, Envelope};
 use upcall_wire::frame::{Ack, Frame, Gap, GapReason, Welcome};
 
 /// Upcalls share a datagram up to so many bytes (RFC 8085, section 3.2: what passes nearly everywhere in one piece).
@@ -120,8 +120,8 @@ impl Courier {
 impl Engine {
     /// Writes the next datagram for a native endpoint to `out`, at most `max` bytes long; returns its number, which is 0 if
     /// nothing of it has to arrive. `None`: there is nothing more to send now.
-    pub fn datagram(&mut self, now: Now, id: EndpointId, max: usize, out: &mut Vec<u8>) -> Option<u64> {
-        let number = self.next_datagram(now, id, max, out);
+    pub fn next_datagram(&mut self, now: Now, id: EndpointId, max: usize, out: &mut Vec<u8>) -> Option<u64> {
+        let number = self.fill_datagram(now, id, max, out);
         match number {
             Some(_) => self.enter_recovery(id),
             None => self.rest(now, id),
@@ -129,7 +129,7 @@ impl Engine {
         number
     }
 
-    fn next_datagram(&mut self, now: Now, id: EndpointId, max: usize, out: &mut Vec<u8>) -> Option<u64> {
+    fn fill_datagram(&mut self, now: Now, id: EndpointId, max: usize, out: &mut Vec<u8>) -> Option<u64> {
         let Engine { registry, log, counters, .. } = self;
         let endpoint = registry.get_mut(id).filter(|endpoint| endpoint.delivery == Delivery::Ready)?;
         let content = next_content(endpoint, log, now.time, max, &mut counters.gaps);
@@ -141,7 +141,7 @@ impl Engine {
         let (number, content) = content.unzip();
         let number = number.unwrap_or(0);
         let start = out.len();
-        Opening { key, number }.write(out);
+        Envelope { key, number }.write(out);
         let is_idle = courier.is_idle();
         let reader = endpoint.number;
         let (cursor, until) = (endpoint.cursor.sequence, endpoint.until.min(log.next()));
@@ -172,7 +172,7 @@ impl Engine {
     }
 
     /// A datagram was not sent after all: there was no room for it.
-    pub fn unsent(&mut self, id: EndpointId, number: u64) {
+    pub fn datagram_unsent(&mut self, id: EndpointId, number: u64) {
         if let Some(courier) = self.registry.get_mut(id).and_then(|endpoint| endpoint.courier_mut())
             && number != 0
         {
@@ -182,7 +182,7 @@ impl Engine {
     }
 
     /// A datagram is larger than can be sent to this endpoint at all: a gap is announced in its place.
-    pub fn oversize(&mut self, id: EndpointId, number: u64) {
+    pub fn datagram_oversize(&mut self, id: EndpointId, number: u64) {
         let Some(courier) = self.registry.get_mut(id).and_then(|endpoint| endpoint.courier_mut()) else { return };
         match courier.recovery.take_back(number) {
             Some(Content::Records { last, prev, .. }) => {
@@ -197,7 +197,7 @@ impl Engine {
     }
 
     /// The endpoint whose datagrams carry this key.
-    pub fn by_key(&self, key: u64) -> Option<EndpointId> {
+    pub fn endpoint_by_key(&self, key: u64) -> Option<EndpointId> {
         self.keys.get(&key).copied()
     }
 

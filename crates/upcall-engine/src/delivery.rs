@@ -65,8 +65,8 @@ impl Engine {
     }
 
     /// Everything that is due to a stream, where that lies side by side and is read as it lies: so it does nearly always. Once
-    /// it is written there is [no more](Engine::finish) to be found out.
-    pub fn whole(&self, id: EndpointId) -> Option<&[u8]> {
+    /// it is written there is [no more](Engine::advance_all) to be found out.
+    pub fn single_slice(&self, id: EndpointId) -> Option<&[u8]> {
         let endpoint = self.registry.get(id).filter(|endpoint| endpoint.delivery == Delivery::Ready)?;
         let reading = endpoint.reading(self.log.next());
         let precedes = |native: &Native| native.prev + 1 == reading.cursor.sequence && !native.crammed;
@@ -150,8 +150,8 @@ impl Engine {
         Progress::Done
     }
 
-    /// Takes note that all of what was [whole](Engine::whole) is written.
-    pub fn finish(&mut self, now: Now, id: EndpointId) {
+    /// Takes note that all of what was [whole](Engine::single_slice) is written.
+    pub fn advance_all(&mut self, now: Now, id: EndpointId) {
         let next = self.log.next();
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let until = endpoint.until.min(next);
@@ -182,8 +182,8 @@ impl Engine {
     }
 
     /// The next datagrams for a text endpoint: no more than `max_count`, and, but for a lone one, than `max_bytes`. None where
-    /// nothing is left, which is to be [passed](Engine::pass) by 0 all the same.
-    pub fn run(&self, id: EndpointId, max_bytes: usize, max_count: usize) -> Option<Run<'_>> {
+    /// nothing is left, which is to be [passed](Engine::advance_run) by 0 all the same.
+    pub fn datagram_run(&self, id: EndpointId, max_bytes: usize, max_count: usize) -> Option<Run<'_>> {
         let endpoint = self.registry.get(id).filter(|endpoint| endpoint.delivery == Delivery::Ready)?;
         let ring = self.log.ring(endpoint.rendition());
         let (bytes, count) = match ring.run(&endpoint.reading(self.log.next()), max_bytes, max_count) {
@@ -194,7 +194,7 @@ impl Engine {
     }
 
     /// Takes note that an endpoint has got `count` more datagrams, or that it cannot get them.
-    pub fn pass(&mut self, now: Now, id: EndpointId, count: usize, got: bool) -> Progress {
+    pub fn advance_run(&mut self, now: Now, id: EndpointId, count: usize, got: bool) -> Progress {
         let next = self.log.next();
         let Some(endpoint) = self.registry.get_mut(id) else { return Progress::Done };
         let reading = endpoint.reading(next);

@@ -47,14 +47,14 @@ impl Engine {
     }
 
     /// Removes an endpoint whose connection is gone.
-    pub fn lost(&mut self, now: Now, id: EndpointId, reason: Reason) {
+    pub fn connection_lost(&mut self, now: Now, id: EndpointId, reason: Reason) {
         self.stop_lagging(now, id);
         self.remove(now, id, reason, false);
     }
 
     /// Nothing can be written to an endpoint any more. What it sent before may still be read, until the driver
     /// lets it [leave](Engine::leave).
-    pub fn deafen(&mut self, now: Now, id: EndpointId) {
+    pub fn close_writes(&mut self, now: Now, id: EndpointId) {
         self.stop_lagging(now, id);
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         endpoint.delivery = Delivery::Deaf;
@@ -180,7 +180,7 @@ impl Engine {
 
     pub(super) fn farewell_is_over(&mut self, now: Now, id: EndpointId) {
         if let Some(reason) = self.registry.get(id).and_then(|endpoint| endpoint.leaving) {
-            self.lost(now, id, reason);
+            self.connection_lost(now, id, reason);
         }
     }
 

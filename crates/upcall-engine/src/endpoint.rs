@@ -20,13 +20,13 @@ slotmap::new_key_type! {
 /// A listener, as far as the registry counts by it; the driver gives the numbers.
 pub type ListenerNumber = u32;
 
-/// What is known of the protocol that somebody speaks.
+/// What a client is expected to speak, by the rules of its listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opening {
+pub enum ExpectedProtocol {
     /// It is text.
     Text,
-    /// The first byte will tell; who says nothing for a second speaks text.
-    Undecided,
+    /// The first byte decides; a connection that sends nothing for a second speaks text.
+    Auto,
     /// It has to be native: nothing is due before its HELLO, for which it has ten seconds.
     Native,
 }
@@ -34,8 +34,8 @@ pub enum Opening {
 /// Who wants to be registered.
 #[derive(Debug, Clone, Copy)]
 pub struct Registration {
-    /// What it speaks.
-    pub opening: Opening,
+    /// What it is expected to speak.
+    pub protocol: ExpectedProtocol,
     /// The driver's own handle, which comes back with every [`super::Event`].
     pub tag: u64,
     /// Where it came in.
@@ -114,7 +114,7 @@ pub struct Endpoint {
     /// When it was registered.
     pub registered: Second,
     /// When it was last heard.
-    pub heard: Second,
+    pub last_received: Second,
     /// Inputs that came from it.
     pub inputs: u64,
     /// Upcalls that were written to it.

@@ -76,7 +76,7 @@ named_enum! {
 
 /// What the driver knows of the source of a datagram.
 #[derive(Debug, Clone, Copy)]
-pub struct Claim<'a, A> {
+pub struct DatagramSource<'a, A> {
     /// Where it came in.
     pub listener: ListenerNumber,
     /// The address that it claims to come from, port and all.
@@ -134,7 +134,7 @@ impl<S: BuildHasher> Gate<S> {
     }
 
     /// Says what is to be done about a datagram.
-    pub fn judge<A: Hash>(&mut self, now: Time, claim: &Claim<'_, A>, payload: &[u8]) -> Verdict {
+    pub fn judge<A: Hash>(&mut self, now: Time, claim: &DatagramSource<'_, A>, payload: &[u8]) -> Verdict {
         if payload.is_empty() {
             return Verdict::Drop(Dropped::Empty);
         }
@@ -170,7 +170,13 @@ impl<S: BuildHasher> Gate<S> {
 
     /// Says what is to be done about a native datagram of so many bytes that asks to be registered, or moved, to where it comes
     /// from; `cookie` is what it shows for that: [`Verdict::Join`], [`Verdict::Challenge`] or [`Verdict::Drop`].
-    pub fn prove<A: Hash>(&mut self, now: Time, claim: &Claim<'_, A>, cookie: Option<u64>, bytes: usize) -> Verdict {
+    pub fn prove<A: Hash>(
+        &mut self,
+        now: Time,
+        claim: &DatagramSource<'_, A>,
+        cookie: Option<u64>,
+        bytes: usize,
+    ) -> Verdict {
         let shown = cookie.is_some_and(|cookie| self.matches(now, claim, cookie));
         match (claim.trusted, shown) {
             (true, _) => Verdict::Join,
@@ -183,26 +189,26 @@ impl<S: BuildHasher> Gate<S> {
     }
 
     /// Whether a source may be told once more what is wrong with what it asks.
-    pub fn allows_answer<A: Hash>(&mut self, now: Time, claim: &Claim<'_, A>) -> bool {
+    pub fn allows_answer<A: Hash>(&mut self, now: Time, claim: &DatagramSource<'_, A>) -> bool {
         self.within_limits(now, claim)
     }
 
     /// What a native client has to show.
-    pub fn native_cookie<A: Hash>(&self, now: Time, claim: &Claim<'_, A>) -> u64 {
+    pub fn native_cookie<A: Hash>(&self, now: Time, claim: &DatagramSource<'_, A>) -> u64 {
         self.cookie(window(now), claim)
     }
 
     /// Whether one more input of this source is within what a source may send that is not trusted.
-    pub fn allows_input<A: Hash>(&mut self, now: Time, claim: &Claim<'_, A>) -> bool {
+    pub fn allows_input<A: Hash>(&mut self, now: Time, claim: &DatagramSource<'_, A>) -> bool {
         claim.trusted || self.inputs.allows(now, self.key.hash_one((claim.listener, claim.source)))
     }
 
     /// The line that proves an address once it is sent back.
-    pub fn challenge<A: Hash>(&self, now: Time, claim: &Claim<'_, A>) -> String {
+    pub fn challenge<A: Hash>(&self, now: Time, claim: &DatagramSource<'_, A>) -> String {
         format!("join {:016x}\n", self.cookie(window(now), claim))
     }
 
-    fn challenge_if_allowed<A: Hash>(&mut self, now: Time, claim: &Claim<'_, A>, payload: &[u8]) -> Verdict {
+    fn challenge_if_allowed<A: Hash>(&mut self, now: Time, claim: &DatagramSource<'_, A>, payload: &[u8]) -> Verdict {
         const CHALLENGE: usize = "join 0123456789abcdef\n".len() + HEADERS;
         if CHALLENGE > AMPLIFICATION * (payload.len() + HEADERS) || !self.within_limits(now, claim) {
             return Verdict::Drop(Dropped::RateLimited);
@@ -210,29 +216,29 @@ impl<S: BuildHasher> Gate<S> {
         Verdict::Challenge
     }
 
-    fn bad_cookie<A: Hash>(&mut self, now: Time, claim: &Claim<'_, A>) -> Verdict {
+    fn bad_cookie<A: Hash>(&mut self, now: Time, claim: &DatagramSource<'_, A>) -> Verdict {
         // Guessing costs what asking costs.
         let _ = self.within_limits(now, claim);
         Verdict::Drop(Dropped::BadCookie)
     }
 
-    fn within_limits<A: Hash>(&mut self, now: Time, claim: &Claim<'_, A>) -> bool {
+    fn within_limits<A: Hash>(&mut self, now: Time, claim: &DatagramSource<'_, A>) -> bool {
         self.challenges.allows(now, self.key.hash_one((claim.listener, claim.source)))
     }
 
     /// Valid are the cookies of this window and the one before.
-    fn is_valid<A: Hash>(&self, now: Time, claim: &Claim<'_, A>, shown: &[u8]) -> bool {
+    fn is_valid<A: Hash>(&self, now: Time, claim: &DatagramSource<'_, A>, shown: &[u8]) -> bool {
         parse_cookie(shown).is_some_and(|shown| self.matches(now, claim, shown))
     }
 
-    fn matches<A: Hash>(&self, now: Time, claim: &Claim<'_, A>, shown: u64) -> bool {
+    fn matches<A: Hash>(&self, now: Time, claim: &DatagramSource<'_, A>, shown: u64) -> bool {
         let window = window(now);
         let expected = [Some(window), window.checked_sub(1)];
         // Comparing numbers takes the same time wherever they differ.
         expected.into_iter().flatten().any(|window| self.cookie(window, claim) == shown)
     }
 
-    fn cookie<A: Hash>(&self, window: u64, claim: &Claim<'_, A>) -> u64 {
+    fn cookie<A: Hash>(&self, window: u64, claim: &DatagramSource<'_, A>) -> u64 {
         self.key.hash_one((window, claim.listener, claim.address))
     }
 }
@@ -269,8 +275,8 @@ mod tests {
 
     const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), 5000);
 
-    fn stranger(address: &SocketAddr) -> Claim<'_, SocketAddr> {
-        Claim { listener: 1, address, source: address, trusted: false, registered: false }
+    fn stranger(address: &SocketAddr) -> DatagramSource<'_, SocketAddr> {
+        DatagramSource { listener: 1, address, source: address, trusted: false, registered: false }
     }
 
     #[test]
@@ -294,7 +300,7 @@ mod tests {
         for other in ["192.0.2.1:5001", "192.0.2.2:5000", "[::ffff:192.0.2.1]:5000"] {
             assert_eq!(gate.judge(at(0), &stranger(&other.parse().unwrap()), line.as_bytes()), bad, "{other}");
         }
-        let elsewhere = Claim { listener: 2, ..stranger(&PEER) };
+        let elsewhere = DatagramSource { listener: 2, ..stranger(&PEER) };
         assert_eq!(gate.judge(at(0), &elsewhere, line.as_bytes()), bad);
         assert_eq!(Gate::new().judge(at(0), &stranger(&PEER), line.as_bytes()), bad, "another daemon's key");
     }
@@ -302,7 +308,7 @@ mod tests {
     #[test]
     fn the_trusted_join_with_whatever_they_say() {
         let mut gate = gate();
-        let mut claim = Claim { trusted: true, ..stranger(&PEER) };
+        let mut claim = DatagramSource { trusted: true, ..stranger(&PEER) };
         assert_eq!(gate.judge(at(0), &claim, b"hello"), Verdict::Input);
         assert_eq!(gate.judge(at(0), &claim, b"join\n"), Verdict::Join);
         assert_eq!(gate.judge(at(0), &claim, b"bye"), Verdict::Drop(Dropped::NotRegistered));
@@ -317,7 +323,7 @@ mod tests {
     #[test]
     fn elsewhere_nothing_but_a_cookie_renews_or_leaves() {
         let mut gate = gate();
-        let claim = Claim { registered: true, ..stranger(&PEER) };
+        let claim = DatagramSource { registered: true, ..stranger(&PEER) };
         let line = gate.challenge(at(0), &claim);
         assert_eq!(gate.judge(at(0), &claim, b"hello"), Verdict::Input);
         assert_eq!(gate.judge(at(0), &claim, b"join"), Verdict::Challenge);
@@ -329,10 +335,10 @@ mod tests {
     #[test]
     fn a_source_that_is_not_trusted_sends_so_many_inputs_a_second() {
         let mut gate = gate();
-        let claim = Claim { registered: true, ..stranger(&PEER) };
+        let claim = DatagramSource { registered: true, ..stranger(&PEER) };
         let inputs = (0..5_000).filter(|_| gate.judge(at(5), &claim, b"x") == Verdict::Input).count();
         assert_eq!(inputs, 1_000);
-        let trusted = Claim { trusted: true, ..claim };
+        let trusted = DatagramSource { trusted: true, ..claim };
         assert!((0..5_000).all(|_| gate.judge(at(5), &trusted, b"x") == Verdict::Input));
     }
 
@@ -348,7 +354,7 @@ mod tests {
         /// What is taken for an input is no command.
         #[test]
         fn no_command_is_an_input(payload in "(join|bye|BYE|x)?[ a-f0-9\n]{0,20}", trusted: bool, registered: bool) {
-            let claim = Claim { trusted, registered, ..stranger(&PEER) };
+            let claim = DatagramSource { trusted, registered, ..stranger(&PEER) };
             if gate().judge(at(0), &claim, payload.as_bytes()) == Verdict::Input {
                 prop_assert!(!is_command(payload.as_bytes(), trusted));
             }

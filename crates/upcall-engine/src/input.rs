@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use super::{Accepted, Audience, Endpoint, EndpointId, Engine, Now, Turn};
+use super::{Accepted, Audience, Endpoint, EndpointId, Engine, InputTurn, Now};
 use upcall_wire::address::{Peer, Transport};
 use upcall_wire::format::{Fields, Format};
 use upcall_wire::frame::{Frame, Send, Upcall};
@@ -57,7 +57,7 @@ impl Engine {
     pub fn input(&mut self, now: Now, id: EndpointId, data: &[u8]) -> Option<Accepted> {
         let endpoint = self.registry.get_mut(id).filter(|endpoint| endpoint.leaving.is_none())?;
         endpoint.inputs += 1;
-        endpoint.heard = now.time.into();
+        endpoint.last_received = now.time.into();
         let (number, receives) = (endpoint.number, endpoint.receives);
         let origin = Origin(endpoint.transport, endpoint.peer);
         let input = Input { sender: Some((id, number, receives)), origin, topic: "", data, native: false };
@@ -69,9 +69,9 @@ impl Engine {
         self.append(now, &Input { sender: None, origin: Origin(transport, peer), topic: "", data, native: false })
     }
 
-    /// Takes inputs from an endpoint for as long as there are messages and it is [its turn](Engine::turn_of), which is asked
+    /// Takes inputs from an endpoint for as long as there are messages and it is [its turn](Engine::request_input), which is asked
     /// before each is taken out of `messages`; returns how many.
-    pub fn inputs<'a>(&mut self, now: Now, id: EndpointId, mut messages: impl Iterator<Item = &'a [u8]>) -> u64 {
+    pub fn input_lines<'a>(&mut self, now: Now, id: EndpointId, mut messages: impl Iterator<Item = &'a [u8]>) -> u64 {
         let before = self.counters.inputs;
         while let Some(message) = self.take_run(now, id, false, &mut messages) {
             self.input(now, id, message);
@@ -85,16 +85,16 @@ impl Engine {
         endpoint.native().filter(|native| native.sends).map(|native| native.session.messages.last() + 1)
     }
 
-    /// The same as [`Engine::inputs`] for the payloads of a native endpoint's messages, which count up from
+    /// The same as [`Engine::input_lines`] for the payloads of a native endpoint's messages, which count up from
     /// [`Engine::next_message`], want no receipt, have no topic and are no larger than allowed. None is taken where that is
     /// `None`.
-    pub fn sends<'a>(&mut self, now: Now, id: EndpointId, mut messages: impl Iterator<Item = &'a [u8]>) -> u64 {
+    pub fn input_sends<'a>(&mut self, now: Now, id: EndpointId, mut messages: impl Iterator<Item = &'a [u8]>) -> u64 {
         let before = self.counters.inputs;
         while self.next_message(id).is_some()
             && let Some(payload) = self.take_run(now, id, true, &mut messages)
             && let Some(message) = self.next_message(id)
         {
-            self.frame(now, id, &Frame::Send(Send { id: message, receipt: false, topic: "", payload }));
+            self.handle_frame(now, id, &Frame::Send(Send { id: message, receipt: false, topic: "", payload }));
         }
         self.counters.inputs - before
     }
@@ -109,7 +109,7 @@ impl Engine {
         native: bool,
         messages: &mut impl Iterator<Item = &'a [u8]>,
     ) -> Option<&'a [u8]> {
-        if self.turn_of(now, id) != Turn::Yes {
+        if self.request_input(now, id) != InputTurn::Granted {
             return None;
         }
         let audience = self.settings.audience;
@@ -166,7 +166,7 @@ impl Engine {
             && let Some(endpoint) = self.registry.get_mut(id)
         {
             endpoint.inputs += count;
-            endpoint.heard = now.time.into();
+            endpoint.last_received = now.time.into();
             let others = receivers - usize::from(endpoint.receives);
             if let Some(of_native) = endpoint.native_mut().filter(|_| native) {
                 of_native.session.messages.accept_run(first, count, u32::try_from(others).unwrap_or(u32::MAX));

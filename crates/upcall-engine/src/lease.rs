@@ -90,7 +90,7 @@ impl Engine {
     pub fn renew(&mut self, now: Now, id: EndpointId) {
         let held = self.held_until(now.time);
         if let Some(endpoint) = self.registry.get_mut(id) {
-            endpoint.heard = now.time.into();
+            endpoint.last_received = now.time.into();
             self.leases.renew(id, now.boot + self.settings.lease, held);
         }
     }
@@ -129,7 +129,7 @@ impl Engine {
             lease.entered = lease.until;
             self.leases.ends.insert((lease.until, id));
         } else {
-            self.lost(now, id, Reason::LeaseExpired);
+            self.connection_lost(now, id, Reason::LeaseExpired);
         }
     }
 }

@@ -2,8 +2,8 @@
 //! types, no logging.
 //!
 //! A driver works in turns: it gives every input of the turn to [`Engine::input`] for as long as [`Engine::intake`] lets
-//! it, then writes what [`Engine::take_ready`] names, as [`Engine::slices`] (streams), [`Engine::run`] (text datagrams) or
-//! [`Engine::datagram`] (native ones) gives it, and ends with [`Engine::end_turn`].
+//! it, then writes what [`Engine::take_ready`] names, as [`Engine::slices`] (streams), [`Engine::datagram_run`] (text datagrams) or
+//! [`Engine::next_datagram`] (native ones) gives it, and ends with [`Engine::end_turn`].
 
 #![forbid(unsafe_code)]
 
@@ -48,13 +48,13 @@ use slow::Laggards;
 use upcall_wire::reason::Refusal;
 
 pub use delivery::{Progress, Run};
-pub use endpoint::{Endpoint, EndpointId, ListenerNumber, Opening, Registration};
+pub use endpoint::{Endpoint, EndpointId, ExpectedProtocol, ListenerNumber, Registration};
 pub use entropy::Entropy;
-pub use gate::{Claim, Dropped, Gate, Verdict, is_command};
+pub use gate::{DatagramSource, Dropped, Gate, Verdict, is_command};
 pub use native::Terms;
 pub use ring::Slices;
 pub use time::{Now, Second, Time};
-pub use types::{Accepted, Audience, Counters, Event, Intake, Patience, Policy, Settings, Turn};
+pub use types::{Accepted, Audience, Counters, Event, InputTurn, Intake, Patience, Policy, Settings};
 
 /// What a deadline is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -154,11 +154,11 @@ impl Engine {
 
     /// Registers an endpoint: what is accepted from now on is due to it. A refusal is counted by whoever tells it.
     pub fn register(&mut self, now: Now, who: Registration) -> Result<EndpointId, Refusal> {
-        self.register_over(now, who, None)
+        self.register_superseding(now, who, None)
     }
 
     /// The same for one that is to take the place of another, see [`Engine::superseded_by`]: caps have room for it.
-    pub fn register_over(
+    pub fn register_superseding(
         &mut self,
         now: Now,
         who: Registration,
@@ -166,7 +166,7 @@ impl Engine {
     ) -> Result<EndpointId, Refusal> {
         let id = self.registry.insert(who, over, self.settings.max_endpoints, self.log.next(), now.time)?;
         self.counters.registered += 1;
-        self.begin_deciding(now, id, who.opening);
+        self.begin_deciding(now, id, who.protocol);
         if who.transport.is_datagram() {
             self.grant_lease(now, id);
         }
@@ -186,21 +186,21 @@ impl Engine {
     }
 
     /// Whether the inputs of this endpoint may be handled now. Ask before each.
-    pub fn turn_of(&mut self, now: Now, id: EndpointId) -> Turn {
+    pub fn request_input(&mut self, now: Now, id: EndpointId) -> InputTurn {
         match self.intake() {
             Intake::Open => {}
             Intake::Only(only) if only == id => {}
-            _ => return Turn::NotNow,
+            _ => return InputTurn::Held,
         }
-        let Some(endpoint) = self.registry.get_mut(id) else { return Turn::Yes };
+        let Some(endpoint) = self.registry.get_mut(id) else { return InputTurn::Granted };
         let may_wait = endpoint.slow.is_some();
-        if endpoint.is_crammed() || (may_wait && self.park(now, id)) { Turn::Parked } else { Turn::Yes }
+        if endpoint.is_crammed() || (may_wait && self.park(now, id)) { InputTurn::Parked } else { InputTurn::Granted }
     }
 
     /// Notes that something was heard of an endpoint, and whether it has left a message unfinished.
-    pub fn heard(&mut self, now: Now, id: EndpointId, unfinished: bool) {
+    pub fn note_received(&mut self, now: Now, id: EndpointId, unfinished: bool) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
-        endpoint.heard = now.time.into();
+        endpoint.last_received = now.time.into();
         if !unfinished || endpoint.leaving.is_some() {
             self.finish_message(id);
         } else if let Some(timeout) = self.settings.message_timeout
@@ -241,7 +241,7 @@ impl Engine {
     }
 
     /// How many sessions have no connection now and could be resumed.
-    pub fn parked_sessions(&self) -> usize {
+    pub fn detached_sessions(&self) -> usize {
         self.sessions.parked()
     }
 

@@ -40,13 +40,19 @@ pub(super) const fn refusal(code: Code, about: u8, text: &'static str) -> Violat
 impl Engine {
     /// Takes the HELLO of an endpoint that was registered for it: on a stream, answers it by WELCOME or ERROR; on a
     /// datagram transport, the answer is the driver's to send. The credentials are the driver's to check before.
-    pub fn hello(&mut self, now: Now, id: EndpointId, hello: &Hello<'_>, terms: Terms) -> Result<Welcome, Violation> {
+    pub fn handle_hello(
+        &mut self,
+        now: Now,
+        id: EndpointId,
+        hello: &Hello<'_>,
+        terms: Terms,
+    ) -> Result<Welcome, Violation> {
         let named = |violation| Violation { reference: hello.nonce, ..violation };
         let greeted = self.greet(now, id, hello, terms).map_err(named);
         let is_stream = self.registry.get(id).is_some_and(|endpoint| !endpoint.transport.is_datagram());
         match &greeted {
             Err(violation) if is_stream => {
-                self.violation(now, id, violation);
+                self.handle_violation(now, id, violation);
                 let outbox = self.registry.get(id).and_then(|endpoint| endpoint.outbox.as_deref());
                 if outbox.is_some_and(|outbox| outbox.pending_control() >= MAX_CONTROL) {
                     // It asks again and again, and does not listen to the answers.
@@ -196,7 +202,7 @@ impl Engine {
     }
 
     /// Answers a frame that is wrong; where it has to, ends the stream behind it.
-    pub fn violation(&mut self, now: Now, id: EndpointId, violation: &Violation) {
+    pub fn handle_violation(&mut self, now: Now, id: EndpointId, violation: &Violation) {
         let Violation { code, about, reference, text } = *violation;
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let is_datagram = endpoint.transport.is_datagram();
@@ -228,9 +234,9 @@ impl Engine {
     }
 
     /// Takes a frame of a native endpoint, other than its HELLO. Returns what became of it if it was a new input.
-    pub fn frame(&mut self, now: Now, id: EndpointId, frame: &Frame<'_>) -> Option<Accepted> {
+    pub fn handle_frame(&mut self, now: Now, id: EndpointId, frame: &Frame<'_>) -> Option<Accepted> {
         let endpoint = self.registry.get_mut(id)?;
-        endpoint.heard = now.time.into();
+        endpoint.last_received = now.time.into();
         let is_datagram = endpoint.transport.is_datagram();
         if endpoint.leaving.is_some() {
             // What is still due to it has to arrive.
@@ -241,7 +247,7 @@ impl Engine {
         }
         if !endpoint.is_native() {
             let wrong = refusal(Code::Unexpected, frame.kind(), "HELLO comes first");
-            self.violation(now, id, &Violation { reference: frame.reference(), ..wrong });
+            self.handle_violation(now, id, &Violation { reference: frame.reference(), ..wrong });
             return None;
         }
         match frame {
@@ -261,7 +267,7 @@ impl Engine {
             Frame::Pong { .. } | Frame::Skippable(_) => {}
             other => {
                 let wrong = refusal(Code::Unexpected, other.kind(), "such a frame does not come here");
-                self.violation(now, id, &Violation { reference: other.reference(), ..wrong });
+                self.handle_violation(now, id, &Violation { reference: other.reference(), ..wrong });
             }
         }
         None
@@ -305,17 +311,17 @@ impl Engine {
             Novelty::Ahead if is_datagram => return None,
             Novelty::Ahead => wrong(Code::OutOfOrder, "message ids rise by one"),
         };
-        self.violation(now, id, &mistake);
+        self.handle_violation(now, id, &mistake);
         None
     }
 
     /// A datagram endpoint is at another address from now on.
-    pub fn moved(&mut self, id: EndpointId, peer: Peer) {
+    pub fn set_peer(&mut self, id: EndpointId, peer: Peer) {
         self.registry.moved(id, peer);
     }
 
     /// Whether the listener of a native endpoint takes inputs from now on.
-    pub fn may_send(&mut self, id: EndpointId, sends: bool) {
+    pub fn set_may_send(&mut self, id: EndpointId, sends: bool) {
         if let Some(native) = self.registry.get_mut(id).and_then(|endpoint| endpoint.native_mut()) {
             native.sends = sends && native.session.role != Role::ReceiveOnly;
         }
@@ -346,10 +352,10 @@ impl Engine {
                 // The one before is on its way, or will be sent again, and so will this.
                 return;
             }
-            return self.violation(now, id, &wrong(Code::OutOfOrder, "request ids rise by one"));
+            return self.handle_violation(now, id, &wrong(Code::OutOfOrder, "request ids rise by one"));
         }
         if !receives {
-            return self.violation(now, id, &wrong(Code::NotPermitted, "this endpoint gets no upcalls"));
+            return self.handle_violation(now, id, &wrong(Code::NotPermitted, "this endpoint gets no upcalls"));
         }
         if change.request > session.last_request {
             session.last_request = change.request;
@@ -366,7 +372,7 @@ impl Engine {
                 (false, None) => true,
             };
             if !fits {
-                return self.violation(now, id, &wrong(Code::Limit, "too many filters"));
+                return self.handle_violation(now, id, &wrong(Code::Limit, "too many filters"));
             }
             if (add || before.is_some()) && before.as_deref() != Some(&filters) {
                 self.change_filters(id, filters);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::endpoint::{Delivery, EndpointId, Opening, Speech};
+use super::endpoint::{Delivery, EndpointId, ExpectedProtocol, Speech};
 use super::registry::Registry;
 use super::{Engine, Now, Time};
 use upcall_wire::reason::Reason;
@@ -82,12 +82,12 @@ fn is_awaited(registry: &Registry, speech: Speech, id: EndpointId) -> bool {
 
 impl Engine {
     /// A stream was registered whose protocol is to be found out.
-    pub(super) fn begin_deciding(&mut self, now: Now, id: EndpointId, opening: Opening) {
+    pub(super) fn begin_deciding(&mut self, now: Now, id: EndpointId, protocol: ExpectedProtocol) {
         let now = self.unheld(now.time);
-        match opening {
-            Opening::Text => {}
-            Opening::Undecided => self.undecided.enter(now, id, &self.registry),
-            Opening::Native => self.greeting.enter(now, id, &self.registry),
+        match protocol {
+            ExpectedProtocol::Text => {}
+            ExpectedProtocol::Auto => self.undecided.enter(now, id, &self.registry),
+            ExpectedProtocol::Native => self.greeting.enter(now, id, &self.registry),
         }
     }
 
@@ -113,7 +113,7 @@ impl Engine {
     pub(super) fn end_silences(&mut self, now: Now) {
         let unheld = self.unheld(now.time);
         while let Some((_, id)) = self.undecided.front().filter(|(until, _)| *until <= unheld) {
-            self.speaks_text(now, id);
+            self.detected_text(now, id);
         }
         while let Some((_, id)) = self.greeting.front().filter(|(until, _)| *until <= unheld) {
             self.leave(now, id, Reason::Silent);
@@ -121,7 +121,7 @@ impl Engine {
     }
 
     /// An endpoint has begun to speak text. What was said while that was not known is nothing that it is behind with.
-    pub fn speaks_text(&mut self, now: Now, id: EndpointId) {
+    pub fn detected_text(&mut self, now: Now, id: EndpointId) {
         if !matches!(self.registry.get(id).map(|endpoint| &endpoint.speech), Some(Speech::Undecided)) {
             return;
         }
@@ -141,7 +141,7 @@ impl Engine {
 
     /// An endpoint has begun to speak native: its HELLO is awaited. Says whether it may: one that was silent for too long
     /// speaks text for good.
-    pub fn speaks_native(&mut self, now: Now, id: EndpointId) -> bool {
+    pub fn detected_native(&mut self, now: Now, id: EndpointId) -> bool {
         if matches!(self.registry.get(id).map(|endpoint| &endpoint.speech), Some(Speech::Undecided)) {
             self.registry.stop_receiving(id);
             self.registry.speaks(id, Speech::Greeting, None);
@@ -149,7 +149,7 @@ impl Engine {
                 // Nothing is due to it before it is welcome; where it was is kept.
                 (endpoint.delivery, endpoint.until) = (Delivery::CaughtUp, endpoint.cursor.sequence);
             }
-            self.begin_deciding(now, id, Opening::Native);
+            self.begin_deciding(now, id, ExpectedProtocol::Native);
             self.tidy_awaited();
         }
         self.has_begun(id);
@@ -164,7 +164,7 @@ impl Engine {
     }
 
     /// An endpoint has begun to speak text where that will not do: it is told why, in text, and leaves.
-    pub fn turn_away(&mut self, now: Now, id: EndpointId, reason: Reason) {
+    pub fn reject(&mut self, now: Now, id: EndpointId, reason: Reason) {
         if self.registry.get(id).is_some_and(|endpoint| endpoint.speech == Speech::Greeting) {
             self.registry.speaks(id, Speech::Text, None);
         }
@@ -177,7 +177,7 @@ impl Engine {
         while let Some((_, id)) = self.first_undecided()
             && self.is_in_danger(id)
         {
-            self.speaks_text(now, id);
+            self.detected_text(now, id);
         }
     }
 

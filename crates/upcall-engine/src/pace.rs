@@ -216,7 +216,7 @@ impl Engine {
             self.held_since = Some(now);
             self.counters.waits += 1;
         }
-        self.announce(id, Event::Waiting);
+        self.announce(id, Event::InputsHeld);
     }
 
     /// The patience of an endpoint would be used up by now if it had read nothing meanwhile.
@@ -229,7 +229,7 @@ impl Engine {
             self.deadlines.insert((deadline, id, Deadline::Patience));
         } else {
             self.reclass(now, id, Class::Unwaited);
-            self.announce(id, Event::Impatient);
+            self.announce(id, Event::PatienceExhausted);
         }
     }
 
@@ -269,7 +269,7 @@ impl Engine {
             && let Some(since) = self.held_since.take()
         {
             self.held += now.since(since);
-            self.events.push_back(Event::Resumed);
+            self.events.push_back(Event::InputsReleased);
         }
     }
 

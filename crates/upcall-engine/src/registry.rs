@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use slotmap::SlotMap;
 
-use super::endpoint::{Delivery, Endpoint, EndpointId, ListenerNumber, Native, Opening, Registration, Speech};
+use super::endpoint::{Delivery, Endpoint, EndpointId, ExpectedProtocol, ListenerNumber, Native, Registration, Speech};
 use super::log::Rendition;
 use super::ring::Cursor;
 use super::time::Time;
@@ -81,15 +81,15 @@ impl Registry {
         *self.per_listener.entry(who.listener).or_default() += 1;
         *self.per_source.entry(source).or_default() += 1;
         self.last_number += 1;
-        let Registration { opening, tag, listener, transport, peer, .. } = who;
-        let (speech, delivery) = match opening {
-            Opening::Text => (Speech::Text, Delivery::CaughtUp),
-            Opening::Undecided => (Speech::Undecided, Delivery::Undecided),
-            Opening::Native => (Speech::Greeting, Delivery::CaughtUp),
+        let Registration { protocol, tag, listener, transport, peer, .. } = who;
+        let (speech, delivery) = match protocol {
+            ExpectedProtocol::Text => (Speech::Text, Delivery::CaughtUp),
+            ExpectedProtocol::Auto => (Speech::Undecided, Delivery::Undecided),
+            ExpectedProtocol::Native => (Speech::Greeting, Delivery::CaughtUp),
         };
-        let receives = who.receives && opening != Opening::Native;
+        let receives = who.receives && protocol != ExpectedProtocol::Native;
         self.receivers += usize::from(receives);
-        self.text += usize::from(opening != Opening::Native);
+        self.text += usize::from(protocol != ExpectedProtocol::Native);
         let id = self.endpoints.insert(Endpoint {
             number: self.last_number,
             tag,
@@ -97,7 +97,7 @@ impl Registry {
             transport,
             peer,
             registered: now.into(),
-            heard: now.into(),
+            last_received: now.into(),
             inputs: 0,
             upcalls: 0,
             receives,
@@ -312,7 +312,7 @@ mod tests {
 
     fn who(peer: Peer) -> Registration {
         Registration {
-            opening: Opening::Text,
+            protocol: ExpectedProtocol::Text,
             tag: 0,
             listener: 1,
             transport: Transport::Tcp,

@@ -99,11 +99,11 @@ pub enum Intake {
 
 /// Whether the inputs of one endpoint may be handled now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub enum InputTurn {
     /// They may.
-    Yes,
+    Granted,
     /// Not yet: see [`Engine::intake`](super::Engine::intake).
-    NotNow,
+    Held,
     /// They would put itself further behind, and it is reading: [`Event::Unparked`] tells when they may.
     Parked,
 }
@@ -121,13 +121,13 @@ pub enum Event {
         complete: bool,
     },
     /// Inputs wait for an endpoint: its number.
-    Waiting(u64),
+    InputsHeld(u64),
     /// Inputs no longer wait for anybody.
-    Resumed,
-    /// The inputs of a stream that was [parked](Turn::Parked) may be handled again: its tag.
+    InputsReleased,
+    /// The inputs of a stream that was [parked](InputTurn::Parked) may be handled again: its tag.
     Unparked(u64),
     /// The patience of an endpoint is used up; inputs go on without it: its number.
-    Impatient(u64),
+    PatienceExhausted(u64),
 }
 
 /// What has happened since the start.

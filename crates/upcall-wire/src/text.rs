@@ -16,7 +16,7 @@ pub enum Framing {
     Chunk,
 }
 
-/// What is known of the stream behind the bytes given to [`Decoder::next`].
+/// What is known of the stream behind the bytes given to [`TextDecoder::next`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// There may be more at once: the read filled its buffer.
@@ -29,7 +29,7 @@ pub enum End {
 
 /// Cuts one stream into messages. Keeps what is unfinished, at most one message, and nothing else.
 #[derive(Debug, Default)]
-pub struct Decoder {
+pub struct TextDecoder {
     /// Boxed, since there is none most of the time, and there are thousands of connections.
     carry: Option<Box<Carry>>,
     framing: Framing,
@@ -44,14 +44,14 @@ struct Carry {
     handed_out: bool,
 }
 
-impl Decoder {
+impl TextDecoder {
     /// A decoder at the beginning of a stream.
-    pub fn new(framing: Framing) -> Decoder {
-        Decoder { framing, ..Decoder::default() }
+    pub fn new(framing: Framing) -> TextDecoder {
+        TextDecoder { framing, ..TextDecoder::default() }
     }
 
     /// The messages in `input` that are whole there and nothing but lines, each taken out of it: those that
-    /// [`Decoder::next`] would give up to the first for which there is more to it than that.
+    /// [`TextDecoder::next`] would give up to the first for which there is more to it than that.
     pub fn lines<'a>(&mut self, input: &mut &'a [u8], max: usize) -> impl Iterator<Item = &'a [u8]> {
         self.carry.take_if(|carry| carry.handed_out);
         let plain = self.begun && self.carry.is_none();
@@ -161,7 +161,7 @@ mod tests {
 
     /// Feeds reads, each of which drains the socket, then end of file.
     fn decode(framing: Framing, reads: &[&[u8]]) -> Result<Vec<Vec<u8>>, Reason> {
-        let mut decoder = Decoder::new(framing);
+        let mut decoder = TextDecoder::new(framing);
         let mut messages = Vec::new();
         for (mut input, end) in reads.iter().map(|read| (*read, End::Drained)).chain([(&b""[..], End::Eof)]) {
             // Lines first, as the daemon does it: they are only a quicker way to the same messages.
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_read_that_filled_its_buffer_ends_no_chunk() {
-        let mut decoder = Decoder::new(Framing::Auto);
+        let mut decoder = TextDecoder::new(Framing::Auto);
         let mut input: &[u8] = b"abc";
         assert_eq!(decoder.next(&mut input, End::More, MAX), Ok(None));
         assert!(decoder.is_unfinished());

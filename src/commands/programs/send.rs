@@ -108,7 +108,7 @@ impl Sender<'_> {
 
     fn hear(&mut self, item: Item) -> Result<(), Failure> {
         match item {
-            Item::Posted { input, result } => {
+            Item::SendResult { input, result } => {
                 self.print(input, &result)?;
                 self.tally.take(result, self.options.require_receivers);
             }

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::unistd::geteuid;
-use upcall_wire::frame::datagram::Opening;
+use upcall_wire::frame::datagram::Envelope;
 use upcall_wire::frame::{Ack, Filters, Frame, Hello, Send};
 
 use super::{auto, lab};
@@ -102,7 +102,7 @@ fn s4_forged_frames_change_nothing() {
     for key in keys {
         for frame in &frames {
             let mut bytes = Vec::new();
-            Opening { key, number: 0 }.write(&mut bytes);
+            Envelope { key, number: 0 }.write(&mut bytes);
             frame.write(&mut bytes);
             datagrams.push(bytes);
         }
@@ -212,7 +212,7 @@ fn s18_a_name_that_is_another_users_by_now() {
         let Ok(Frame::Welcome(welcome)) = Frame::take(&mut &bytes[..length]) else { panic!("no WELCOME") };
         drop(former);
         let mut ping = Vec::new();
-        Opening { key: welcome.key, number: 0 }.write(&mut ping);
+        Envelope { key: welcome.key, number: 0 }.write(&mut ping);
         Frame::Ping { nonce: 1, cookie: None }.write(&mut ping);
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let datagrams = if asks_first { vec![&ping, &hello] } else { vec![&hello, &ping] };

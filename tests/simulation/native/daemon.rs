@@ -18,7 +18,7 @@ impl World {
     pub(crate) fn native_frame(&mut self, id: EndpointId, frame: &Frame<'_>) {
         let Some(endpoint) = self.engine.endpoint(id) else { return };
         let (source, leaves) = (endpoint.number, endpoint.leaving().is_some());
-        let accepted = self.engine.frame(self.now(), id, frame);
+        let accepted = self.engine.handle_frame(self.now(), id, frame);
         match (frame, accepted) {
             (Frame::Send(send), Some(accepted)) => {
                 assert_eq!(accepted.sequence, self.inputs.len() as u64 + 1);

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use upcall_engine::{Claim, Endpoint, EndpointId, Opening, Registration, Time, Verdict};
+use upcall_engine::{DatagramSource, Endpoint, EndpointId, ExpectedProtocol, Registration, Time, Verdict};
 use upcall_wire::address::{Peer as Address, Transport};
-use upcall_wire::frame::datagram::{OVERHEAD, Opening as Envelope};
+use upcall_wire::frame::datagram::{Envelope, OVERHEAD};
 use upcall_wire::frame::{ErrorFrame, Frame, Hello, kind};
 use upcall_wire::reason::Reason;
 
@@ -49,7 +49,7 @@ impl World {
 
     fn enveloped(&mut self, address: u64, key: u64, frames: &[u8]) {
         let now = self.now();
-        let Some(id) = self.engine.by_key(key) else { return };
+        let Some(id) = self.engine.endpoint_by_key(key) else { return };
         let tag = self.engine.endpoint(id).unwrap().tag;
         if self.natives.peers[&tag].address != address && !self.moves_here(address, tag, frames) {
             return;
@@ -62,16 +62,16 @@ impl World {
         while !rest.is_empty() && self.engine.endpoint(id).is_some() {
             match Frame::take(&mut rest).expect("clients say nothing wrong") {
                 frame @ Frame::Bye(_) => {
-                    self.engine.frame(now, id, &frame);
-                    self.engine.lost(now, id, Reason::Closed);
+                    self.engine.handle_frame(now, id, &frame);
+                    self.engine.connection_lost(now, id, Reason::Closed);
                 }
                 frame => self.native_frame(id, &frame),
             }
         }
     }
 
-    fn claim(address: &u64, trusted: bool) -> Claim<'_, u64> {
-        Claim { listener: 2, address, source: address, trusted, registered: false }
+    fn claim(address: &u64, trusted: bool) -> DatagramSource<'_, u64> {
+        DatagramSource { listener: 2, address, source: address, trusted, registered: false }
     }
 
     fn moves_here(&mut self, address: u64, tag: u64, frames: &[u8]) -> bool {
@@ -113,14 +113,14 @@ impl World {
             match self.engine.endpoint(endpoint).and_then(Endpoint::welcome).copied() {
                 Some(welcome) if welcome.nonce == hello.nonce => return self.say(address, &Frame::Welcome(welcome)),
                 _ => {
-                    self.engine.lost(now, endpoint, Reason::Reset);
+                    self.engine.connection_lost(now, endpoint, Reason::Reset);
                     self.events();
                 }
             }
         }
         let tag = self.natives.tag();
         let who = Registration {
-            opening: Opening::Native,
+            protocol: ExpectedProtocol::Native,
             tag,
             listener: 2,
             transport: Transport::Udp,
@@ -130,15 +130,15 @@ impl World {
             max_per_source: None,
         };
         let over = hello.resume.as_ref().and_then(|resume| self.engine.superseded_by(resume, who.peer));
-        let Ok(endpoint) = self.engine.register_over(now, who, over) else { return };
+        let Ok(endpoint) = self.engine.register_superseding(now, who, over) else { return };
         let peer = Peer { endpoint, address, lease: now.boot + LEASE, blocked: false, burst: (now.time, 0) };
         self.natives.peers.insert(tag, peer);
-        let welcome = self.engine.hello(now, endpoint, hello, self.natives.terms());
+        let welcome = self.engine.handle_hello(now, endpoint, hello, self.natives.terms());
         self.note_hello(endpoint, hello, welcome.as_ref().ok());
         match welcome {
             Ok(welcome) => self.say(address, &Frame::Welcome(welcome)),
             Err(violation) => {
-                self.engine.lost(now, endpoint, Reason::Protocol);
+                self.engine.connection_lost(now, endpoint, Reason::Protocol);
                 let (code, text) = (violation.code, violation.text);
                 self.say(address, &Frame::Error(ErrorFrame { code, about: kind::HELLO, reference: hello.nonce, text }));
             }
@@ -163,20 +163,20 @@ impl World {
         let mut bytes = Vec::new();
         loop {
             bytes.clear();
-            let Some(number) = self.engine.datagram(now, id, max, &mut bytes) else { return };
+            let Some(number) = self.engine.next_datagram(now, id, max, &mut bytes) else { return };
             check_datagram(&bytes, max);
             let full = !self.everybody_reads && self.rng.u8(..32) == 0;
             let natives = &mut self.natives;
             let Some(peer) = natives.peers.get_mut(&tag) else { return };
             if full {
-                self.engine.unsent(id, number);
+                self.engine.datagram_unsent(id, number);
                 self.engine.blocked(now, id);
                 peer.blocked = true;
                 natives.figures.unsent += 1;
                 return;
             }
             if bytes.len() > natives.mtu {
-                self.engine.oversize(id, number);
+                self.engine.datagram_oversize(id, number);
                 continue;
             }
             if now.time.since(peer.burst.0) >= TIMEOUT {

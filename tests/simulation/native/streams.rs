@@ -1,8 +1,8 @@
 //! Connections: pipes of bytes that break anywhere, and how the daemon reads and writes them.
 
-use upcall_engine::{Endpoint, EndpointId, Opening, Progress, Registration, Turn};
+use upcall_engine::{Endpoint, EndpointId, ExpectedProtocol, InputTurn, Progress, Registration};
 use upcall_wire::address::{Peer, Transport};
-use upcall_wire::frame::{Decoder, Frame};
+use upcall_wire::frame::{Frame, FrameDecoder};
 use upcall_wire::reason::Reason;
 
 use crate::world::World;
@@ -21,7 +21,7 @@ pub(crate) enum End {
 pub(crate) struct Line {
     /// None once it has left.
     pub(crate) endpoint: Option<EndpointId>,
-    decoder: Option<Decoder>,
+    decoder: Option<FrameDecoder>,
     /// From the client, not read yet; and its end.
     pub(crate) up: Vec<u8>,
     pub(crate) end: Option<End>,
@@ -40,7 +40,7 @@ impl World {
     pub(crate) fn accept(&mut self) -> u64 {
         let tag = self.natives.tag();
         let who = Registration {
-            opening: if self.rng.bool() { Opening::Undecided } else { Opening::Native },
+            protocol: if self.rng.bool() { ExpectedProtocol::Auto } else { ExpectedProtocol::Native },
             tag,
             listener: 1,
             transport: Transport::Tcp,
@@ -82,7 +82,7 @@ impl World {
         if line.parked {
             // Its end is seen nevertheless: epoll says so.
             if line.end == Some(End::Reset) && self.rng.u8(..8) == 0 {
-                self.engine.lost(now, id, Reason::Reset);
+                self.engine.connection_lost(now, id, Reason::Reset);
             }
             return;
         }
@@ -94,8 +94,8 @@ impl World {
         if let Some(0) = chunk.first()
             && line.decoder.is_none()
         {
-            line.decoder = Some(Decoder::default());
-            self.engine.speaks_native(now, id);
+            line.decoder = Some(FrameDecoder::default());
+            self.engine.detected_native(now, id);
         }
         let Some(mut decoder) = self.natives.lines.get_mut(&tag).and_then(|line| line.decoder.take()) else {
             return self.end_of_line(tag, id);
@@ -103,10 +103,10 @@ impl World {
         let mut rest = &chunk[..];
         let mut any = false;
         let complete = loop {
-            let turn = self.engine.turn_of(now, id);
-            if turn != Turn::Yes {
+            let turn = self.engine.request_input(now, id);
+            if turn != InputTurn::Granted {
                 if let Some(line) = self.natives.lines.get_mut(&tag) {
-                    line.parked = turn == Turn::Parked;
+                    line.parked = turn == InputTurn::Parked;
                     line.up.splice(..0, rest.iter().copied());
                 }
                 break false;
@@ -114,7 +114,7 @@ impl World {
             match decoder.next(&mut rest, self.settings.max_message) {
                 Ok(Some(Frame::Hello(hello))) => {
                     any = true;
-                    let welcome = self.engine.hello(now, id, &hello, self.natives.terms());
+                    let welcome = self.engine.handle_hello(now, id, &hello, self.natives.terms());
                     self.note_hello(id, &hello, welcome.as_ref().ok());
                 }
                 Ok(Some(frame)) => {
@@ -136,10 +136,10 @@ impl World {
             line.decoder = Some(decoder);
         }
         if any {
-            self.engine.heard(now, id, false);
+            self.engine.note_received(now, id, false);
         }
         if complete {
-            self.engine.heard(now, id, unfinished);
+            self.engine.note_received(now, id, unfinished);
             self.end_of_line(tag, id);
         }
     }
@@ -156,9 +156,9 @@ impl World {
                 line.discard = true;
                 self.engine.leave(now, id, Reason::Closed);
             }
-            Some(End::Reset) => self.engine.lost(now, id, Reason::Reset),
+            Some(End::Reset) => self.engine.connection_lost(now, id, Reason::Reset),
             Some(End::Silent) if self.everybody_reads || self.rng.u8(..50) == 0 => {
-                self.engine.lost(now, id, Reason::Dead);
+                self.engine.connection_lost(now, id, Reason::Dead);
             }
             _ => {}
         }
@@ -168,11 +168,11 @@ impl World {
         let now = self.now();
         let Some(line) = self.natives.lines.get_mut(&tag) else { return };
         loop {
-            let whole = self.engine.whole(id).map(<[u8]>::to_vec);
+            let whole = self.engine.single_slice(id).map(<[u8]>::to_vec);
             let slices = self.engine.slices(id);
             assert!(whole.iter().all(|whole| slices.iter().flat_map(|slice| slice.iter()).eq(whole)));
             if slices.bytes() > 0 && matches!(line.end, Some(End::Reset)) {
-                return self.engine.deafen(now, id);
+                return self.engine.close_writes(now, id);
             }
             let room = line.capacity.saturating_sub(line.down.len());
             let written = slices.bytes().min(room).min(self.rng.usize(1..100_000));
@@ -182,7 +182,7 @@ impl World {
             }
             line.down.extend(slices.iter().flat_map(|slice| slice.iter()).take(written));
             if whole.is_some_and(|whole| whole.len() == written) {
-                return self.engine.finish(now, id);
+                return self.engine.advance_all(now, id);
             }
             if self.engine.advance(now, id, written) == Progress::Done {
                 return;

@@ -15,7 +15,7 @@ const MESSAGES: u64 = 4_000;
 pub(crate) fn frames(read: usize) -> io::Result<u64> {
     let send = |id| Frame::Send(Send { id, receipt: false, topic: "", payload: MESSAGE }).to_vec();
     let stream: Vec<u8> = (1..=MESSAGES).flat_map(send).collect();
-    let mut decoder = frame::Decoder::default();
+    let mut decoder = frame::FrameDecoder::default();
     let mut decoded = 0;
     counted(1, |_| {
         for mut bytes in stream.chunks(read) {
@@ -40,7 +40,7 @@ pub(crate) fn chunks() -> io::Result<u64> {
 }
 
 fn text(framing: Framing, stream: &[u8], read: usize) -> io::Result<u64> {
-    let mut decoder = text::Decoder::new(framing);
+    let mut decoder = text::TextDecoder::new(framing);
     let mut decoded = 0;
     counted(1, |_| {
         for mut bytes in stream.chunks(read) {

@@ -2,8 +2,8 @@
 
 use std::io;
 
+use upcall_engine::{EndpointId, InputTurn};
 use upcall_wire::address::Transport;
-use upcall_engine::{EndpointId, Turn};
 use upcall_wire::frame::{self, Frame, Send};
 use upcall_wire::text::{self, End, Framing};
 
@@ -34,29 +34,29 @@ pub(crate) fn append(format: Option<&str>) -> io::Result<u64> {
 
 /// Inputs of an endpoint that nobody else reads, as frames and in runs: from the bytes that were read to the log.
 pub(crate) fn sends() -> io::Result<u64> {
-    let mut decoder = frame::Decoder::default();
+    let mut decoder = frame::FrameDecoder::default();
     in_runs(
         |world| world.native(&[]),
         sends_of,
         |world, id, mut bytes| {
             let next = world.engine.next_message(id).unwrap_or(0);
-            world.engine.sends(world.now, id, decoder.sends(&mut bytes, next, MAX_MESSAGE))
+            world.engine.input_sends(world.now, id, decoder.sends(&mut bytes, next, MAX_MESSAGE))
         },
     )
 }
 
 /// The same frame by frame.
 pub(crate) fn frames_by_themselves() -> io::Result<u64> {
-    let mut decoder = frame::Decoder::default();
+    let mut decoder = frame::FrameDecoder::default();
     in_runs(
         |world| world.native(&[]),
         sends_of,
         |world, id, mut bytes| {
             let mut taken = 0;
-            while world.engine.turn_of(world.now, id) == Turn::Yes
+            while world.engine.request_input(world.now, id) == InputTurn::Granted
                 && let Ok(Some(frame)) = decoder.next(&mut bytes, MAX_MESSAGE)
             {
-                taken += u64::from(world.engine.frame(world.now, id, &frame).is_some());
+                taken += u64::from(world.engine.handle_frame(world.now, id, &frame).is_some());
             }
             taken
         },
@@ -65,13 +65,13 @@ pub(crate) fn frames_by_themselves() -> io::Result<u64> {
 
 /// The same as lines of text.
 pub(crate) fn lines() -> io::Result<u64> {
-    let mut decoder = text::Decoder::new(Framing::Line);
+    let mut decoder = text::TextDecoder::new(Framing::Line);
     let begins = decoder.next(&mut &b"\n"[..], End::Drained, MAX_MESSAGE).is_ok();
     check("begun", u64::from(begins), 1)?;
     in_runs(
         |world| world.text(Transport::Tcp, true),
         |_| MESSAGE.repeat(RUN as usize),
-        |world, id, mut bytes| world.engine.inputs(world.now, id, decoder.lines(&mut bytes, MAX_MESSAGE)),
+        |world, id, mut bytes| world.engine.input_lines(world.now, id, decoder.lines(&mut bytes, MAX_MESSAGE)),
     )
 }
 
@@ -129,11 +129,11 @@ fn fan_out(endpoints: usize, inputs: u64, join: fn(&mut World) -> io::Result<End
     let sender = all[0];
     counted(turns, |_| {
         for _ in 0..inputs {
-            if world.engine.turn_of(world.now, sender) == Turn::Yes {
+            if world.engine.request_input(world.now, sender) == InputTurn::Granted {
                 world.engine.input(world.now, sender, MESSAGE);
             }
         }
-        world.engine.heard(world.now, sender, false);
+        world.engine.note_received(world.now, sender, false);
         world.turn();
     });
     let flushes = turns * endpoints as u64;

@@ -25,7 +25,7 @@ pub(crate) fn topics(endpoints: usize) -> io::Result<u64> {
     let topics: Vec<String> = (0..2 * TIMES).map(|n| format!("none/{n:05}")).collect();
     counted(TIMES, |n| {
         let send = Send { id: n + 1, receipt: false, topic: &topics[n as usize], payload: MESSAGE };
-        world.engine.frame(world.now, sender, &Frame::Send(send));
+        world.engine.handle_frame(world.now, sender, &Frame::Send(send));
         world.turn();
     });
     check("delivered", world.engine.counters().upcalls, 2 * TIMES)?;
@@ -70,7 +70,7 @@ pub(crate) fn unfinished(endpoints: usize) -> io::Result<u64> {
     let mut world = World::new("{data}")?;
     for _ in 0..endpoints {
         let id = world.text(Transport::Tcp, true)?;
-        world.engine.heard(world.now, id, true);
+        world.engine.note_received(world.now, id, true);
     }
     counted(TIMES, |_| {
         world.pass(Duration::from_millis(1));

@@ -4,11 +4,11 @@ use std::hint::black_box;
 use std::io;
 use std::time::{Duration, SystemTime};
 
-use upcall_wire::address::{Peer, Transport};
 use upcall_engine::{
-    Audience, EndpointId, Engine, Entropy, Event, Now, Opening, Patience, Policy, Progress, Registration, Settings,
-    Terms, Time,
+    Audience, EndpointId, Engine, Entropy, Event, ExpectedProtocol, Now, Patience, Policy, Progress, Registration,
+    Settings, Terms, Time,
 };
+use upcall_wire::address::{Peer, Transport};
 use upcall_wire::format::Format;
 use upcall_wire::frame::Hello;
 
@@ -56,23 +56,23 @@ impl World {
 
     /// Registers somebody who speaks text.
     pub(crate) fn text(&mut self, transport: Transport, receives: bool) -> io::Result<EndpointId> {
-        self.register(Opening::Text, transport, receives)
+        self.register(ExpectedProtocol::Text, transport, receives)
     }
 
     /// Registers somebody on a stream who speaks native and gets what passes these filters, or everything.
     pub(crate) fn native(&mut self, filters: &[&str]) -> io::Result<EndpointId> {
-        let id = self.register(Opening::Undecided, Transport::Tcp, true)?;
-        self.engine.speaks_native(self.now, id);
+        let id = self.register(ExpectedProtocol::Auto, Transport::Tcp, true)?;
+        self.engine.detected_native(self.now, id);
         let hello = Hello { filters: filters.to_vec(), ..Hello::new(1) };
         let terms = Terms { sends: true, receives: true, history: false, max_sessions: None };
         let refused = |error| io::Error::other(format!("not welcome: {error:?}"));
-        self.engine.hello(self.now, id, &hello, terms).map_err(refused)?;
+        self.engine.handle_hello(self.now, id, &hello, terms).map_err(refused)?;
         Ok(id)
     }
 
-    fn register(&mut self, opening: Opening, transport: Transport, receives: bool) -> io::Result<EndpointId> {
+    fn register(&mut self, protocol: ExpectedProtocol, transport: Transport, receives: bool) -> io::Result<EndpointId> {
         let who = Registration {
-            opening,
+            protocol,
             tag: 1,
             listener: 1,
             transport,
@@ -112,18 +112,18 @@ impl World {
         let (now, (count, bytes)) = (self.now, RUN);
         let Some(endpoint) = self.engine.endpoint(id) else { return };
         if endpoint.transport.is_datagram() {
-            while let Some(run) = self.engine.run(id, bytes, count) {
+            while let Some(run) = self.engine.datagram_run(id, bytes, count) {
                 let count = black_box(run).count;
-                if self.engine.pass(now, id, count, true) == Progress::Done {
+                if self.engine.advance_run(now, id, count, true) == Progress::Done {
                     return;
                 }
             }
-            self.engine.pass(now, id, 0, true);
+            self.engine.advance_run(now, id, 0, true);
             return;
         }
         loop {
-            if black_box(self.engine.whole(id)).is_some() {
-                return self.engine.finish(now, id);
+            if black_box(self.engine.single_slice(id)).is_some() {
+                return self.engine.advance_all(now, id);
             }
             let pending = black_box(&self.engine.slices(id)).bytes();
             if self.engine.advance(now, id, pending) == Progress::Done {

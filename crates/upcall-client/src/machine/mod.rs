@@ -34,7 +34,7 @@ use filters::Wanted;
 use sending::Sending;
 use timing::{Attempt, RoundTrip};
 use upcall_wire::frame::datagram::Arrivals;
-use upcall_wire::frame::{Decoder, Resume};
+use upcall_wire::frame::{FrameDecoder, Resume};
 
 /// How often a goodbye over datagrams is said.
 const GOODBYES: u32 = 3;
@@ -71,7 +71,7 @@ pub struct Machine {
     wanted: Wanted,
     pings: Vec<Ping>,
     pongs: Vec<u64>,
-    decoder: Decoder,
+    decoder: FrameDecoder,
     arrivals: Arrivals,
     /// Datagrams have come that are to be acknowledged.
     acknowledge: bool,
@@ -102,7 +102,7 @@ impl Machine {
             wanted: Wanted::new(settings.filters.clone(), session.map_or(1, |session| session.request)),
             pings: Vec::new(),
             pongs: Vec::new(),
-            decoder: Decoder::default(),
+            decoder: FrameDecoder::default(),
             arrivals: Arrivals::default(),
             acknowledge: false,
             round_trip: RoundTrip::default(),
@@ -122,7 +122,7 @@ impl Machine {
         if self.over {
             return;
         }
-        self.decoder = Decoder::default();
+        self.decoder = FrameDecoder::default();
         self.pongs.clear();
         self.acknowledge = false;
         self.heard = Some(now);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::chain::Taken;
 use super::event::{Cause, Event, Upcall};
 use super::{Carrier, Machine, State, Ticket};
-use upcall_wire::frame::datagram::{Arrivals, Opening};
+use upcall_wire::frame::datagram::{Arrivals, Envelope};
 use upcall_wire::frame::{self, Code, ErrorFrame, Frame, Role, VERSION, Welcome, kind};
 
 /// The largest upcall that is taken, in bytes: far more than any daemon can be told to send.
@@ -52,7 +52,7 @@ impl Machine {
     }
 
     fn receive_datagram(&mut self, now: Instant, datagram: &[u8]) {
-        let Some((opening, mut frames)) = Opening::split(datagram) else {
+        let Some((opening, mut frames)) = Envelope::split(datagram) else {
             return self.receive_bare(now, datagram);
         };
         // Without the key it is a stranger's, or from before the session was resumed.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::event::{Cause, Event};
 use super::timing::{Attempt, RoundTrip};
 use super::{Carrier, GOODBYES, Machine, Ping, State};
-use upcall_wire::frame::datagram::{OVERHEAD, Opening};
+use upcall_wire::frame::datagram::{Envelope, OVERHEAD};
 use upcall_wire::frame::{Ack, Code, Frame, Hello, SEND_OVERHEAD};
 
 /// Frames share a datagram up to this size, in bytes (DESIGN.md, section 7).
@@ -29,7 +29,7 @@ impl Machine {
                 let empty = match self.settings.carrier {
                     Carrier::Stream => begin,
                     Carrier::Datagrams(_) => {
-                        Opening { key, number: 0 }.write(out);
+                        Envelope { key, number: 0 }.write(out);
                         begin + OVERHEAD
                     }
                 };

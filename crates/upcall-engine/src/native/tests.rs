@@ -9,11 +9,12 @@ use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::{
-    Audience, EndpointId, Engine, Entropy, Event, Opening, Patience, Policy, Progress, Registration, Settings, Time,
+    Audience, EndpointId, Engine, Entropy, Event, ExpectedProtocol, Patience, Policy, Progress, Registration, Settings,
+    Time,
 };
 use upcall_wire::address::Transport;
 use upcall_wire::format::Format;
-use upcall_wire::frame::datagram::Opening as Envelope;
+use upcall_wire::frame::datagram::Envelope;
 use upcall_wire::frame::{Ack, Resume};
 
 const BOTH: Terms = Terms { sends: true, receives: true, history: false, max_sessions: None };
@@ -58,10 +59,10 @@ impl Bench {
         self.engine.check_invariants();
     }
 
-    fn connect(&mut self, opening: Opening, transport: Transport, receives: bool) -> EndpointId {
+    fn connect(&mut self, protocol: ExpectedProtocol, transport: Transport, receives: bool) -> EndpointId {
         let peer = Peer::inet(SocketAddr::from(([127, 0, 0, 1], 1)));
         let who = Registration {
-            opening,
+            protocol,
             tag: 1,
             listener: 1,
             transport,
@@ -75,8 +76,8 @@ impl Bench {
 
     /// A native endpoint, and its WELCOME.
     fn join(&mut self, transport: Transport, hello: &Hello<'_>, terms: Terms) -> (EndpointId, Welcome) {
-        let id = self.connect(Opening::Native, transport, terms.receives);
-        let welcome = self.engine.hello(self.now, id, hello, terms).unwrap();
+        let id = self.connect(ExpectedProtocol::Native, transport, terms.receives);
+        let welcome = self.engine.handle_hello(self.now, id, hello, terms).unwrap();
         (id, welcome)
     }
 
@@ -87,11 +88,11 @@ impl Bench {
     }
 
     fn send(&mut self, id: EndpointId, message: u64, payload: &[u8]) -> Option<Accepted> {
-        self.engine.frame(self.now, id, &Frame::Send(Send { id: message, receipt: true, topic: "", payload }))
+        self.engine.handle_frame(self.now, id, &Frame::Send(Send { id: message, receipt: true, topic: "", payload }))
     }
 
     fn subscribe(&mut self, id: EndpointId, request: u32, filters: Vec<&str>) {
-        self.engine.frame(self.now, id, &Frame::Subscribe(FilterFrame { request, filters }));
+        self.engine.handle_frame(self.now, id, &Frame::Subscribe(FilterFrame { request, filters }));
     }
 
     fn ready(&mut self, id: EndpointId) -> bool {
@@ -122,7 +123,7 @@ impl Bench {
         }
         loop {
             let mut bytes = Vec::new();
-            let Some(number) = self.engine.datagram(self.now, id, max, &mut bytes) else { return datagrams };
+            let Some(number) = self.engine.next_datagram(self.now, id, max, &mut bytes) else { return datagrams };
             assert!(bytes.len() <= max);
             datagrams.push((number, Envelope::split(&bytes).unwrap().1.to_vec()));
         }
@@ -157,11 +158,11 @@ fn resume(welcome: &Welcome, last: u64) -> Hello<'static> {
 fn who_is_not_welcome_hears_nothing_of_what_is_said_meanwhile() {
     let mut bench = Bench::new(settings());
     let (_listener, _) = bench.join(Transport::Tcp, &Hello::new(1), BOTH);
-    for opening in [Opening::Native, Opening::Undecided] {
+    for opening in [ExpectedProtocol::Native, ExpectedProtocol::Auto] {
         let id = bench.connect(opening, Transport::Tcp, true);
-        bench.engine.speaks_native(bench.now, id);
+        bench.engine.detected_native(bench.now, id);
         bench.say("", b"secret");
-        bench.engine.violation(bench.now, id, &refusal(Code::Unauthorized, kind::HELLO, "the token is wrong"));
+        bench.engine.handle_violation(bench.now, id, &refusal(Code::Unauthorized, kind::HELLO, "the token is wrong"));
         assert_eq!(names(&bench.read(id)), ["ERROR unauthorized 0", "BYE protocol"]);
     }
 }
@@ -186,10 +187,10 @@ fn who_only_sends_gets_no_upcalls() {
 #[test]
 fn a_listener_for_input_sends_text_clients_nothing() {
     let mut bench = Bench::new(settings());
-    let id = bench.connect(Opening::Undecided, Transport::Tcp, false);
-    let _reader = bench.connect(Opening::Text, Transport::Tcp, true);
+    let id = bench.connect(ExpectedProtocol::Auto, Transport::Tcp, false);
+    let _reader = bench.connect(ExpectedProtocol::Text, Transport::Tcp, true);
     bench.say("", b"secret");
-    bench.engine.speaks_text(bench.now, id);
+    bench.engine.detected_text(bench.now, id);
     assert_eq!(bench.read(id), b"");
 }
 
@@ -222,7 +223,7 @@ fn with_full_window(policy: Policy) -> (Bench, EndpointId, Welcome) {
 #[test]
 fn answers_do_not_wait_for_room_in_the_window() {
     let (mut bench, id, _) = with_full_window(Policy::Disconnect);
-    bench.engine.frame(bench.now, id, &Frame::Ping { nonce: 5, cookie: None });
+    bench.engine.handle_frame(bench.now, id, &Frame::Ping { nonce: 5, cookie: None });
     let [(0, frames)] = &bench.receive(id, 65_507)[..] else { panic!("one datagram that nobody has to acknowledge") };
     assert_eq!(names(frames), ["PONG 5"]);
     bench.end_turn();
@@ -235,7 +236,7 @@ fn who_is_skipped_over_datagrams_is_told_at_once() {
     let [(number, frames)] = &bench.receive(id, 65_507)[..] else { panic!("one datagram") };
     assert_eq!(names(frames), ["GAP 1-20 slow_consumer"]);
     bench.end_turn();
-    bench.engine.frame(bench.now, id, &Frame::Ack(Ack { largest: *number, bitmap: 0 }));
+    bench.engine.handle_frame(bench.now, id, &Frame::Ack(Ack { largest: *number, bitmap: 0 }));
     bench.say("", b"more");
     assert_eq!(names(&bench.receive(id, 65_507)[0].1), ["UPCALL 21"]);
 }
@@ -255,8 +256,8 @@ fn one_that_does_not_read_its_answers_is_parked_until_it_has() {
     let (id, _) = bench.join(Transport::Tcp, &Hello::new(1), BOTH);
     bench.read(id);
     let mut pings = 0;
-    while bench.engine.turn_of(bench.now, id) == crate::Turn::Yes {
-        bench.engine.frame(bench.now, id, &Frame::Ping { nonce: pings, cookie: None });
+    while bench.engine.request_input(bench.now, id) == crate::InputTurn::Granted {
+        bench.engine.handle_frame(bench.now, id, &Frame::Ping { nonce: pings, cookie: None });
         pings += 1;
     }
     assert_eq!(pings as usize, MAX_CONTROL / 16);
@@ -264,7 +265,7 @@ fn one_that_does_not_read_its_answers_is_parked_until_it_has() {
     assert_eq!(names(&bench.read(id)).len(), MAX_CONTROL / 16);
     assert!(matches!(bench.engine.next_event(), Some(Event::Unparked(1))));
     assert!(!bench.engine.is_parked(id));
-    assert!(bench.engine.turn_of(bench.now, id) == crate::Turn::Yes);
+    assert!(bench.engine.request_input(bench.now, id) == crate::InputTurn::Granted);
 }
 
 #[test]
@@ -272,11 +273,11 @@ fn what_was_seen_of_another_log_is_no_mistake() {
     let mut bench = Bench::new(settings());
     let (id, welcome) = bench.join(Transport::Tcp, &Hello { since: None, ..Hello::new(1) }, BOTH);
     bench.say("", b"x");
-    bench.engine.lost(bench.now, id, Reason::Reset);
+    bench.engine.connection_lost(bench.now, id, Reason::Reset);
     for (id, last, expected) in [(77, 1_000, "ERROR unknown_session 2"), (welcome.id, 2, "ERROR malformed 2")] {
-        let endpoint = bench.connect(Opening::Native, Transport::Tcp, true);
+        let endpoint = bench.connect(ExpectedProtocol::Native, Transport::Tcp, true);
         let hello = resume(&Welcome { id, ..welcome }, last);
-        bench.engine.hello(bench.now, endpoint, &hello, BOTH).unwrap_err();
+        bench.engine.handle_hello(bench.now, endpoint, &hello, BOTH).unwrap_err();
         assert_eq!(names(&bench.read(endpoint))[0], expected);
     }
     // SINCE has no meaning here, and so cannot be forbidden.
@@ -290,8 +291,8 @@ fn a_session_goes_on_no_earlier_than_it_began() {
     let mut bench = Bench::new(settings());
     bench.say("", b"before");
     let (_, welcome) = bench.join(Transport::Tcp, &Hello::new(1), BOTH);
-    let endpoint = bench.connect(Opening::Native, Transport::Tcp, true);
-    let wrong = bench.engine.hello(bench.now, endpoint, &resume(&welcome, 0), BOTH).unwrap_err();
+    let endpoint = bench.connect(ExpectedProtocol::Native, Transport::Tcp, true);
+    let wrong = bench.engine.handle_hello(bench.now, endpoint, &resume(&welcome, 0), BOTH).unwrap_err();
     assert_eq!(wrong.code, Code::Malformed);
     assert_eq!(bench.engine.registered(), 1, "it was not taken from whoever has it");
 }
@@ -322,7 +323,7 @@ fn requests_are_taken_in_their_order_and_used_up_by_refusals() {
         bench.subscribe(id, 1, vec!["a"]);
         assert_eq!(answers(&mut bench), ["SUBSCRIBED 1"]);
         let bad = Violation { reference: 2, ..refusal(Code::BadTopic, kind::SUBSCRIBE, "that is not a filter") };
-        bench.engine.violation(bench.now, id, &bad);
+        bench.engine.handle_violation(bench.now, id, &bad);
         assert_eq!(answers(&mut bench), ["ERROR bad_topic 2"]);
         let many: Vec<String> = (0..64).map(|n| n.to_string()).collect();
         bench.subscribe(id, 3, many.iter().map(String::as_str).collect());
@@ -349,9 +350,9 @@ fn a_message_that_is_too_large_is_refused_for_good() {
 #[test]
 fn who_speaks_text_where_that_will_not_do_is_told_in_text() {
     let mut bench = Bench::new(settings());
-    let id = bench.connect(Opening::Native, Transport::Tcp, true);
+    let id = bench.connect(ExpectedProtocol::Native, Transport::Tcp, true);
     bench.say("", b"secret");
-    bench.engine.turn_away(bench.now, id, Reason::CredentialsRequired);
+    bench.engine.reject(bench.now, id, Reason::CredentialsRequired);
     assert_eq!(bench.read(id), b"upcalld: credentials_required\n");
 }
 
@@ -364,7 +365,7 @@ fn answers_make_no_datagram_too_large() {
     for nonce in 0..30 {
         bench.say("", &[b'x'; 70]);
         if nonce < 10 {
-            bench.engine.frame(bench.now, id, &Frame::Ping { nonce, cookie: None });
+            bench.engine.handle_frame(bench.now, id, &Frame::Ping { nonce, cookie: None });
         }
     }
     let datagrams = bench.receive(id, max);
@@ -381,16 +382,16 @@ fn over_datagrams_no_answer_is_answered_and_no_flood_of_mistakes() {
     let error = Frame::Error(ErrorFrame { code: Code::Unexpected, about: kind::PING, reference: 0, text: "" });
     let malformed = refusal(Code::Malformed, kind::GAP, "that is no range of sequences");
     for _ in 0..100 {
-        bench.engine.frame(bench.now, id, &error);
-        bench.engine.violation(bench.now, id, &malformed);
+        bench.engine.handle_frame(bench.now, id, &error);
+        bench.engine.handle_violation(bench.now, id, &malformed);
     }
     assert_eq!(bench.receive(id, 65_507), []);
     let mistake = refusal(Code::UnknownKind, 0x10, "there is no such kind of frame");
-    (0..1_000).for_each(|_| bench.engine.violation(bench.now, id, &mistake));
+    (0..1_000).for_each(|_| bench.engine.handle_violation(bench.now, id, &mistake));
     let answers = |bench: &mut Bench| bench.receive(id, 65_507).iter().flat_map(|(_, frames)| names(frames)).count();
     assert_eq!(answers(&mut bench), 20);
     bench.later(Duration::from_secs(1));
-    bench.engine.violation(bench.now, id, &mistake);
+    bench.engine.handle_violation(bench.now, id, &mistake);
     assert_eq!(answers(&mut bench), 1);
 }
 
@@ -399,7 +400,7 @@ fn a_session_of_a_listener_for_input_does_not_get_elsewhere_what_was_said_meanwh
     let mut bench = Bench::new(settings());
     let (id, first) = bench.join(Transport::Tcp, &Hello::new(1), INPUT);
     bench.say("", b"secret");
-    bench.engine.lost(bench.now, id, Reason::Reset);
+    bench.engine.connection_lost(bench.now, id, Reason::Reset);
     let (id, again) = bench.join(Transport::Tcp, &resume(&first, first.start - 1), BOTH);
     assert_eq!((again.resumed, again.start, again.id), (true, 2, first.id));
     bench.say("", b"public");
@@ -411,21 +412,21 @@ fn one_that_has_moved_is_where_it_is_now() {
     let mut bench = Bench::new(settings());
     let (id, _) = bench.join(Transport::Udp, &Hello::new(1), BOTH);
     let peer = Peer::inet(SocketAddr::from(([192, 0, 2, 7], 9)));
-    bench.engine.moved(id, peer);
+    bench.engine.set_peer(id, peer);
     assert_eq!(bench.engine.endpoint(id).map(|endpoint| endpoint.peer), Some(peer));
     bench.end_turn();
-    bench.engine.lost(bench.now, id, Reason::Reset);
+    bench.engine.connection_lost(bench.now, id, Reason::Reset);
     bench.end_turn();
 }
 
 #[test]
 fn who_does_not_listen_to_refusals_is_not_refused_for_ever() {
     let mut bench = Bench::new(settings());
-    let id = bench.connect(Opening::Native, Transport::Tcp, true);
+    let id = bench.connect(ExpectedProtocol::Native, Transport::Tcp, true);
     let unknown = Hello { resume: Some(Resume { id: 9, secret: [0; 16], last: 0 }), ..Hello::new(1) };
     let mut asked = 0;
     while bench.engine.endpoint(id).is_some_and(|endpoint| endpoint.leaving().is_none()) {
-        bench.engine.hello(bench.now, id, &unknown, BOTH).unwrap_err();
+        bench.engine.handle_hello(bench.now, id, &unknown, BOTH).unwrap_err();
         asked += 1;
         assert!(asked < 1_000);
     }

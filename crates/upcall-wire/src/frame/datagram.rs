@@ -7,21 +7,21 @@ pub const OVERHEAD: usize = 20;
 
 /// The beginning of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Opening {
+pub struct Envelope {
     /// That of the session's WELCOME.
     pub key: u64,
     /// To be acknowledged, unless it is 0. Clients say 0.
     pub number: u64,
 }
 
-impl Opening {
+impl Envelope {
     /// Splits a datagram into its opening and its frames; `None` if it does not have an opening.
-    pub fn split(datagram: &[u8]) -> Option<(Opening, &[u8])> {
+    pub fn split(datagram: &[u8]) -> Option<(Envelope, &[u8])> {
         let (opening, frames) = datagram.split_first_chunk::<OVERHEAD>()?;
         let [0, kind::DATAGRAM, 0, 0, numbers @ ..] = opening else { return None };
         let (key, number) = numbers.split_first_chunk::<8>()?;
         let number = u64::from_be_bytes(number.try_into().ok()?);
-        Some((Opening { key: u64::from_be_bytes(*key), number }, frames))
+        Some((Envelope { key: u64::from_be_bytes(*key), number }, frames))
     }
 
     /// Appends the opening to `out`.

@@ -1,5 +1,5 @@
 //! The native protocol: binary frames, as upcall-protocol(7) defines them. One type for every frame, read and written by
-//! both sides; [`Decoder`] cuts a stream into them, and [`datagram`] is what surrounds them on a datagram transport.
+//! both sides; [`FrameDecoder`] cuts a stream into them, and [`datagram`] is what surrounds them on a datagram transport.
 
 mod code;
 pub mod datagram;
@@ -10,7 +10,7 @@ mod stream;
 
 pub use code::{Code, GapReason, Violation};
 pub use hello::{Hello, MAX_HELLO, MAX_TOKEN, Resume, Role, option};
-pub use stream::Decoder;
+pub use stream::FrameDecoder;
 
 /// The version of the protocol that this is.
 pub const VERSION: u8 = 1;

@@ -7,7 +7,7 @@ use crate::topic::MAX_TOPIC;
 
 /// Cuts one stream into frames. Keeps what is unfinished, at most one frame, and nothing else.
 #[derive(Debug, Default)]
-pub struct Decoder {
+pub struct FrameDecoder {
     /// The beginning of a frame whose end has not come yet, or the frame handed out last.
     pub(super) carry: Vec<u8>,
     handed_out: bool,
@@ -19,9 +19,9 @@ const PLAIN: u64 = (kind::SEND as u64) << 48;
 /// What precedes the payload in the body of one, in bytes.
 const ID: u64 = (SEND_OVERHEAD - HEADER) as u64;
 
-impl Decoder {
+impl FrameDecoder {
     /// The payloads of the SENDs in `input` that are whole there, want no receipt, have no topic and count up from message
-    /// `next`, each taken out of it: those that [`Decoder::next`] would give up to the first frame for which there is more to
+    /// `next`, each taken out of it: those that [`FrameDecoder::next`] would give up to the first frame for which there is more to
     /// it than that.
     pub fn sends<'a>(&mut self, input: &mut &'a [u8], mut next: u64, max: usize) -> impl Iterator<Item = &'a [u8]> {
         self.forget_last();

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::datagram::{Arrivals, Opening};
+use super::datagram::{Arrivals, Envelope};
 use super::*;
 
 const MAX: usize = 1000;
@@ -98,7 +98,7 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
 
 /// Decodes a stream that comes in these reads; owned frames, as bytes.
 fn decode(reads: &[&[u8]]) -> (Vec<Vec<u8>>, Option<Violation>, bool) {
-    let mut decoder = Decoder::default();
+    let mut decoder = FrameDecoder::default();
     let mut frames = Vec::new();
     for mut read in reads.iter().copied() {
         loop {
@@ -156,7 +156,7 @@ fn what_is_wrong_has_a_code() {
 #[test]
 fn b1_a_frame_that_claims_too_much_is_refused_by_its_header() {
     for kind in [kind::HELLO, kind::SEND, kind::UPCALL, kind::BYE, 0xff] {
-        let mut decoder = Decoder::default();
+        let mut decoder = FrameDecoder::default();
         let header = [0, kind, 0, 0, 0xff, 0xff, 0xff, 0xff];
         assert_eq!(decoder.next(&mut &header[..], MAX).unwrap_err().code, Code::TooLarge);
         assert!(decoder.carry.capacity() <= HEADER);
@@ -173,7 +173,7 @@ fn send(id: u64, receipt: bool, topic: &str, size: usize) -> Vec<u8> {
 fn plain_sends(frames: &[Vec<u8>]) -> (usize, usize) {
     let stream = frames.concat();
     let mut input = &stream[..];
-    let mut decoder = Decoder::default();
+    let mut decoder = FrameDecoder::default();
     let taken = decoder.sends(&mut input, 7, MAX).count();
     assert!(!decoder.is_unfinished() && stream.ends_with(input));
     (taken, input.len())
@@ -209,7 +209,7 @@ fn plain_sends_are_taken_and_nothing_else_is_touched() {
 
 #[test]
 fn an_unfinished_frame_comes_before_plain_sends() {
-    let mut decoder = Decoder::default();
+    let mut decoder = FrameDecoder::default();
     let (first, second) = (send(1, false, "", 20), send(2, false, "", 20));
     assert_eq!(decoder.next(&mut &first[..9], MAX), Ok(None));
     let mut input = &[&first[9..], &second[..]].concat()[..];
@@ -278,11 +278,11 @@ proptest! {
     #[test]
     fn datagrams_open_with_key_and_number(key: u64, number: u64, frames: Vec<u8>, noise: Vec<u8>) {
         let mut datagram = Vec::new();
-        Opening { key, number }.write(&mut datagram);
+        Envelope { key, number }.write(&mut datagram);
         prop_assert_eq!(datagram.len(), datagram::OVERHEAD);
         datagram.extend_from_slice(&frames);
-        prop_assert_eq!(Opening::split(&datagram), Some((Opening { key, number }, &frames[..])));
-        let _ = Opening::split(&noise);
+        prop_assert_eq!(Envelope::split(&datagram), Some((Envelope { key, number }, &frames[..])));
+        let _ = Envelope::split(&noise);
     }
 
     /// Whatever the order of arrival, an ACK claims nothing that has not arrived, and all of the last 65 that have.

@@ -64,7 +64,7 @@ impl Link for Datagrams {
                 Some(left) => left,
                 None => match self.client.try_next() {
                     Ok(Some(Item::Upcall(upcall))) => upcall.payload,
-                    Ok(Some(Item::Posted { result: Err(error), .. })) | Err(error) => return Err(self.fail(error)),
+                    Ok(Some(Item::SendResult { result: Err(error), .. })) | Err(error) => return Err(self.fail(error)),
                     Ok(Some(_)) => continue,
                     Ok(None) if filled == 0 => return Err(ErrorKind::WouldBlock.into()),
                     Ok(None) => return Ok(filled),

@@ -13,7 +13,9 @@ use crate::commands::programs;
 use crate::exit::Status;
 use upcall_client::Error;
 use upcall_client::socket::stream::StreamSocket;
-use upcall_wire::frame::{Code, Decoder, ErrorFrame, Frame, HEADER, Hello, SEND_OVERHEAD, Send, UPCALL_OVERHEAD, kind};
+use upcall_wire::frame::{
+    Code, ErrorFrame, Frame, FrameDecoder, HEADER, Hello, SEND_OVERHEAD, Send, UPCALL_OVERHEAD, kind,
+};
 
 /// How long a connection waits for its WELCOME at a time.
 const WAIT: Duration = Duration::from_millis(100);
@@ -57,7 +59,7 @@ impl Stream {
 
     fn await_welcome(&mut self, timeout: Duration) -> Result<(), Failure> {
         let until = Instant::now() + timeout;
-        let mut decoder = Decoder::default();
+        let mut decoder = FrameDecoder::default();
         while Instant::now() < until {
             match self.flush() {
                 Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(broken(&error)),

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use upcall_wire::frame::datagram::Opening;
-use upcall_wire::frame::{Code, Decoder, ErrorFrame, Frame, Gap, GapReason, Hello, Receipt, Upcall, Welcome, kind};
+use upcall_wire::frame::datagram::Envelope;
+use upcall_wire::frame::{
+    Code, ErrorFrame, Frame, FrameDecoder, Gap, GapReason, Hello, Receipt, Upcall, Welcome, kind,
+};
 
 const COOKIE: u64 = 0xc00c1e;
 
@@ -43,7 +45,7 @@ pub(super) struct Model {
     pub(super) session: Option<Session>,
     welcome: Option<(u64, Vec<u8>)>,
     connected: bool,
-    decoder: Decoder,
+    decoder: FrameDecoder,
     pub(super) out: Vec<Vec<u8>>,
     random: Rng,
 }
@@ -57,7 +59,7 @@ impl Model {
             session: None,
             welcome: None,
             connected: false,
-            decoder: Decoder::default(),
+            decoder: FrameDecoder::default(),
             out: Vec::new(),
             random: Rng::with_seed(seed),
         }
@@ -65,7 +67,7 @@ impl Model {
 
     /// The connection is gone; the session stays.
     pub(super) fn disconnect(&mut self) {
-        self.decoder = Decoder::default();
+        self.decoder = FrameDecoder::default();
         self.connected = false;
         self.out.clear();
     }
@@ -116,7 +118,7 @@ impl Model {
             self.decoder = decoder;
             return;
         }
-        match Opening::split(bytes) {
+        match Envelope::split(bytes) {
             None => self.handle(now, Frame::take(&mut { bytes }).expect("a bare frame")),
             Some((opening, mut frames)) => {
                 assert_eq!(opening.number, 0);
@@ -130,7 +132,7 @@ impl Model {
     fn say(&mut self, frame: &Frame<'_>) {
         let mut bytes = Vec::new();
         if let Some(session) = self.session.as_ref().filter(|_| self.datagrams) {
-            Opening { key: session.key, number: 0 }.write(&mut bytes);
+            Envelope { key: session.key, number: 0 }.write(&mut bytes);
         }
         frame.write(&mut bytes);
         self.out.push(bytes);
@@ -256,7 +258,7 @@ impl Model {
             let mut bytes = Vec::new();
             if self.datagrams {
                 session.number += 1;
-                Opening { key: session.key, number: session.number }.write(&mut bytes);
+                Envelope { key: session.key, number: session.number }.write(&mut bytes);
                 session.carried.insert(session.number, items.clone());
             }
             for at in items {

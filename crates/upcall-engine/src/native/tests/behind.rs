@@ -1,7 +1,7 @@
 //! Those who begin behind, because they resume their session or ask for what was said before.
 
 use super::*;
-use crate::Turn;
+use crate::InputTurn;
 
 const HISTORY: Terms = Terms { history: true, ..BOTH };
 
@@ -74,7 +74,7 @@ fn nobody_waits_for_a_stranger_who_asks_for_the_past_again_and_again() {
     // More than max_behind is not too much for them: the log still has it.
     assert!(all.iter().all(|id| bench.reason(*id).is_none()));
     // Not even its own inputs are lost meanwhile: they wait for it as long as it reads.
-    assert_eq!(bench.engine.turn_of(bench.now, all[0]), Turn::Parked);
+    assert_eq!(bench.engine.request_input(bench.now, all[0]), InputTurn::Parked);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_change_of_settings_decides_anew_who_catches_up() {
 fn a_session_that_is_resumed_from_far_behind_over_datagrams_gets_everything() {
     let mut bench = Bench::new(settings());
     let (first, welcome) = bench.join(Transport::Udp, &Hello::new(1), BOTH);
-    bench.engine.lost(bench.now, first, Reason::Reset);
+    bench.engine.connection_lost(bench.now, first, Reason::Reset);
     bench.say_much(60);
     let (id, _) = bench.join(Transport::Udp, &resume(&welcome, 0), BOTH);
     let mut got = Vec::new();
@@ -147,7 +147,7 @@ fn a_session_that_is_resumed_from_far_behind_over_datagrams_gets_everything() {
         for (number, frames) in bench.receive(id, 65_507) {
             got.extend(names(&frames));
             let bitmap = u64::MAX.checked_shr(65 - number.min(65) as u32).unwrap_or(0);
-            bench.engine.frame(bench.now, id, &Frame::Ack(Ack { largest: number, bitmap }));
+            bench.engine.handle_frame(bench.now, id, &Frame::Ack(Ack { largest: number, bitmap }));
         }
         assert_eq!(bench.engine.intake(), Intake::Open);
         bench.later(Duration::from_millis(100));

@@ -1,7 +1,7 @@
 //! Messages that are taken in runs: everything is as if each had come by itself.
 
 use super::*;
-use crate::Turn;
+use crate::InputTurn;
 use upcall_wire::frame::Receipt;
 
 /// What can be seen of what became of messages.
@@ -27,7 +27,7 @@ fn payloads() -> Vec<Vec<u8>> {
 /// Sends them all, in runs or one by one; everybody reads whenever a turn is over.
 fn outcome(runs: bool, settings: Settings, filters: &[&str], hears: bool) -> Outcome {
     let mut bench = Bench::new(settings);
-    let text = bench.connect(Opening::Text, Transport::Tcp, true);
+    let text = bench.connect(ExpectedProtocol::Text, Transport::Tcp, true);
     let (native, _) = bench.join(Transport::Tcp, &Hello::new(2), BOTH);
     let (picky, _) = bench.join(Transport::Tcp, &Hello { filters: filters.to_vec(), ..Hello::new(3) }, BOTH);
     let (sender, _) = bench.join(Transport::Tcp, &Hello::new(1), if hears { BOTH } else { INPUT });
@@ -39,14 +39,15 @@ fn outcome(runs: bool, settings: Settings, filters: &[&str], hears: bool) -> Out
         if runs {
             // Each run ends somewhere else.
             let length = messages.len().min(1 + messages.len() % 97);
-            let taken = bench.engine.sends(bench.now, sender, messages.by_ref().take(length));
+            let taken = bench.engine.input_sends(bench.now, sender, messages.by_ref().take(length));
             assert!(taken <= length as u64);
         }
-        while (!runs || messages.len() % 5 == 0) && bench.engine.turn_of(bench.now, sender) == Turn::Yes {
+        while (!runs || messages.len() % 5 == 0) && bench.engine.request_input(bench.now, sender) == InputTurn::Granted
+        {
             let Some(payload) = messages.next() else { break };
             let id = bench.engine.next_message(sender).unwrap();
             let send = Send { id, receipt: false, topic: "", payload };
-            assert!(bench.engine.frame(bench.now, sender, &Frame::Send(send)).is_some());
+            assert!(bench.engine.handle_frame(bench.now, sender, &Frame::Send(send)).is_some());
         }
         everybody.iter().zip(&mut read).for_each(|(id, read)| read.extend(bench.read(*id)));
         bench.end_turn();
@@ -88,18 +89,18 @@ fn a_run_is_what_its_messages_would_be_one_by_one() {
 #[test]
 fn who_may_not_send_has_no_next_message_and_none_is_taken() {
     let mut bench = Bench::new(settings());
-    let greeting = bench.connect(Opening::Native, Transport::Tcp, true);
-    let text = bench.connect(Opening::Text, Transport::Tcp, true);
+    let greeting = bench.connect(ExpectedProtocol::Native, Transport::Tcp, true);
+    let text = bench.connect(ExpectedProtocol::Text, Transport::Tcp, true);
     let only_receives = Hello { role: Role::ReceiveOnly, ..Hello::new(1) };
     let (listener, _) = bench.join(Transport::Tcp, &only_receives, BOTH);
     let (leaving, _) = bench.join(Transport::Tcp, &Hello::new(2), BOTH);
     bench.engine.leave(bench.now, leaving, Reason::Closed);
     let (forbidden, _) = bench.join(Transport::Tcp, &Hello::new(3), BOTH);
-    bench.engine.may_send(forbidden, false);
+    bench.engine.set_may_send(forbidden, false);
     for id in [greeting, text, listener, leaving, forbidden] {
         let mut messages = [&b"x"[..]; 3].into_iter();
         assert_eq!(bench.engine.next_message(id), None);
-        assert_eq!(bench.engine.sends(bench.now, id, &mut messages), 0);
+        assert_eq!(bench.engine.input_sends(bench.now, id, &mut messages), 0);
         assert_eq!(messages.len(), 3);
     }
     assert_eq!(bench.engine.next_sequence(), 1);
