@@ -10,13 +10,13 @@
 
 mod native;
 mod network;
+mod simulation;
 mod text;
-mod world;
 
 use std::collections::BTreeMap;
 
+use simulation::World;
 use upcall_wire::reason::Reason;
-use world::World;
 
 const STEPS: usize = 400;
 

@@ -5,7 +5,7 @@ use upcall_wire::frame::Role;
 
 use super::client::{Client, Fate, Sent};
 use super::streams::End;
-use crate::world::World;
+use crate::simulation::World;
 
 const TOPICS: [&str; 5] = ["", "a", "ab", "b", "c/d"];
 const FILTERS: [&str; 7] = ["a", "a*", "b", "c/*", "*", "none", "ab*"];

@@ -7,9 +7,9 @@ use upcall_client::machine::{Carrier, Cause, Event, Machine, Settings, Ticket};
 use upcall_engine::Time;
 use upcall_wire::frame::Code;
 
-use super::ledger::Ledger;
+use super::delivery_record::Ledger;
 use super::streams::End;
-use crate::world::World;
+use crate::simulation::World;
 
 /// How long a client waits for its welcome before it tries again.
 const GREETING: Duration = Duration::from_secs(10);

@@ -8,7 +8,7 @@ use upcall_wire::frame::datagram::{Envelope, OVERHEAD};
 use upcall_wire::frame::{ErrorFrame, Frame, Hello, kind};
 use upcall_wire::reason::Reason;
 
-use crate::world::{LEASE, World};
+use crate::simulation::{LEASE, World};
 
 /// The most that may be under way to an endpoint, and one more after a timeout.
 const WINDOW: u32 = 65;

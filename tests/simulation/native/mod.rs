@@ -1,14 +1,14 @@
 //! Native clients: the real core of the client against the real engine, with all that can happen between them.
 
 mod actions;
+mod catch_up;
 mod client;
-mod daemon;
 mod datagrams;
-mod late;
-mod ledger;
-mod settling;
+mod delivery_record;
+mod finish;
+mod frames;
+mod reference;
 mod streams;
-mod truth;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasherDefault, DefaultHasher};
@@ -18,11 +18,11 @@ use fastrand::Rng;
 use upcall_engine::{EndpointId, Gate, Time};
 
 use crate::network::{Network, Weather};
-use crate::world::World;
+use crate::simulation::World;
 use client::Client;
 use datagrams::Peer;
+use reference::Truth;
 use streams::Line;
-use truth::Truth;
 
 /// What has happened, for the figures.
 #[derive(Debug, Default, Clone, Copy)]
@@ -69,7 +69,7 @@ pub(crate) struct Natives {
     begun: Instant,
     closing: bool,
     truth: Truth,
-    late: late::Late,
+    late: catch_up::Late,
     pub(crate) figures: Figures,
 }
 
@@ -99,7 +99,7 @@ impl Natives {
             begun: Instant::now(),
             closing: false,
             truth: Truth::default(),
-            late: late::Late::new(),
+            late: catch_up::Late::new(),
             figures: Figures::default(),
         }
     }

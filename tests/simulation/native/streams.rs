@@ -5,7 +5,7 @@ use upcall_wire::address::{Peer, Transport};
 use upcall_wire::frame::{Frame, FrameDecoder};
 use upcall_wire::reason::Reason;
 
-use crate::world::World;
+use crate::simulation::World;
 
 /// How a connection ends, seen from the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use upcall_engine::{EndpointId, ExpectedProtocol, InputTurn, Intake, Progress, R
 use upcall_wire::address::{Peer, Transport};
 use upcall_wire::reason::{Reason, farewell};
 
-use crate::world::{Input, LEASE, World};
+use crate::simulation::{Input, LEASE, World};
 
 /// What a datagram client sends.
 #[derive(Debug, Clone)]

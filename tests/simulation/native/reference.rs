@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use upcall_wire::topic::matches;
 
-use crate::world::Input;
+use crate::simulation::Input;
 
 /// None: everything.
 pub(crate) type Filters = Option<BTreeSet<String>>;

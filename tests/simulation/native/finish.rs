@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::client::{Client, Fate};
 use crate::network::Weather;
-use crate::world::World;
+use crate::simulation::World;
 use upcall_wire::reason::Reason;
 
 /// Within so long everything is there: a timeout may have grown to a minute.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use upcall_engine::{EndpointId, Patience};
 use upcall_wire::reason::Reason;
 
-use crate::world::{MAX_BEHIND, World};
+use crate::simulation::{MAX_BEHIND, World};
 
 /// Those who have begun behind, and have not caught up yet: by number, with the first sequence that each has yet to get, and the
 /// next one of the log.

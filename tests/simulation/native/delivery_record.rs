@@ -2,8 +2,8 @@
 
 use std::hash::{Hash, Hasher};
 
-use super::truth::Truth;
-use crate::world::Input;
+use super::reference::Truth;
+use crate::simulation::Input;
 
 /// What was told of one log.
 #[derive(Debug, Clone)]

@@ -4,8 +4,8 @@ use upcall_engine::{EndpointId, Terms};
 use upcall_wire::frame::{Frame, Hello, Role, Welcome};
 
 use super::Natives;
+use crate::simulation::{Input, World};
 use crate::text::rendered;
-use crate::world::{Input, World};
 
 impl Natives {
     pub(crate) fn terms(&self) -> Terms {
