@@ -1,71 +1,79 @@
-//! A seeded simulation of the engine: virtual clocks that jump, partial writes, stalls, closes, resets, policies, leases,
-//! datagram endpoints that stall, and a network that loses, repeats and reorders what they send. After every step the
-//! engine's invariants hold; at the end, every stream endpoint has got exactly what was due to it, or a named reason why
-//! not; every datagram endpoint was sent what was due to it, in order, but for what was counted as skipped; and every
-//! lease has ended on time.
+//! A seeded simulation of the engine: virtual clocks that jump, partial writes, stalls, closes, resets, slow
+//! policies, leases, stalled datagram endpoints, and a network that loses, repeats and reorders datagrams. The
+//! engine's invariants are checked after every step. At the end, every stream endpoint must have received exactly
+//! what was due to it, or have left for a named reason; every datagram endpoint must have been sent what was due to
+//! it, in order, except what was counted as skipped; and every lease must have ended on time.
 //!
-//! `UPCALLD_SIM_SEEDS=5000` runs that many seeds; `UPCALLD_SIM_SEED=17` replays one.
+//! `UPCALLD_SIM_SEEDS=5000` runs 5,000 seeds, from `UPCALLD_SIM_FIRST` on (default 0); `UPCALLD_SIM_SEED=17` replays
+//! one.
 
-#![allow(clippy::unwrap_used)] // what is missing in the model of a test is a failure of the test
+#![allow(clippy::unwrap_used)] // in a test, a missing value is a failure
 
+mod ending;
+mod input;
 mod native;
 mod network;
 mod simulation;
+mod steps;
 mod text;
+mod turn;
 
 use std::collections::BTreeMap;
 
-use simulation::World;
 use upcall_wire::reason::Reason;
 
+use simulation::Simulation;
+
+/// Random steps before the end of a simulation.
 const STEPS: usize = 400;
 
-fn run(seed: u64) -> (u64, World) {
-    let mut world = World::new(seed);
+/// Runs one seed. Returns the trace.
+fn run(seed: u64) -> (u64, Simulation) {
+    let mut simulation = Simulation::new(seed);
     for _ in 0..STEPS {
-        world.step();
+        simulation.step();
     }
-    (world.finish(), world)
+    (simulation.finish(), simulation)
 }
 
-/// What happened, by name.
+/// How often each thing happened, by name.
 #[derive(Default)]
 struct Sums(BTreeMap<&'static str, u64>);
 
 impl Sums {
-    fn add(&mut self, world: &World) {
-        let native = &world.natives.figures;
-        let (up, down) = (&world.natives.up, &world.natives.down);
-        let left = |reason| world.counted(|counters| counters.left(reason));
+    fn add(&mut self, simulation: &Simulation) {
+        let native = &simulation.native.counts;
+        let (up, down) = (&simulation.native.up, &simulation.native.down);
+        let left = |reason| simulation.counted(|counters| counters.left(reason));
         for (name, count) in [
-            ("upcalls written or acknowledged", world.counted(|counters| counters.upcalls)),
-            ("times that inputs waited", world.counted(|counters| counters.waits)),
+            ("upcalls written or acknowledged", simulation.counted(|counters| counters.upcalls)),
+            ("times that inputs were held", simulation.counted(|counters| counters.waits)),
             ("slow consumers", left(Reason::SlowConsumer)),
             ("leases that ended", left(Reason::LeaseExpired)),
-            ("skipped, of text datagrams", world.counted(|counters| counters.skipped)),
-            ("renewals and inputs of text clients lost", world.network.lost),
-            ("… repeated", world.network.repeated),
-            ("… overtaken", world.network.overtaken),
-            ("restarts of the daemon", world.past.len() as u64),
+            ("text datagrams skipped", simulation.counted(|counters| counters.skipped)),
+            ("text datagrams lost", simulation.network.lost),
+            ("text datagrams repeated", simulation.network.repeated),
+            ("text datagrams overtaken", simulation.network.overtaken),
+            ("restarts of the daemon", simulation.past.len() as u64),
             ("native upcalls", native.upcalls),
             ("native gaps", native.gaps),
             ("native datagrams", up.sent + down.sent),
-            ("… lost", up.lost + down.lost),
-            ("… repeated by the network", up.repeated + down.repeated),
-            ("… overtaken by another", up.overtaken + down.overtaken),
-            ("… refused by a full socket", native.unsent),
+            ("native datagrams lost", up.lost + down.lost),
+            ("native datagrams repeated", up.repeated + down.repeated),
+            ("native datagrams overtaken", up.overtaken + down.overtaken),
+            ("native datagrams refused by a full socket", native.unsent),
             ("native welcomes", native.welcomes),
-            ("… to a session that was resumed", native.resumes),
-            ("… to a program whose session was gone", native.sessions_lost),
-            ("… refused", native.refused),
+            ("native welcomes to a resumed session", native.resumes),
+            ("native welcomes to a new session, the old one being gone", native.sessions_lost),
+            ("native clients refused", native.refused),
             ("sessions superseded", native.superseded),
             ("addresses moved", native.moves),
             ("crashes of native clients", native.crashes),
-            ("native endpoints that began far behind", native.late),
-            ("… overrun by the log before they caught up", native.overrun),
+            ("native endpoints that started far behind", native.started_behind),
+            ("native endpoints overrun while catching up", native.overrun),
             ("receipts", native.receipts),
-            ("… for a repeat", native.repeats),
-            ("inputs of unknown fate", native.unknown),
+            ("receipts for a repeat", native.repeats),
+            ("inputs whose outcome is unknown", native.unknown),
             ("changes of filters", native.subscribed),
         ] {
             *self.0.entry(name).or_default() += count;
@@ -85,14 +93,14 @@ fn nothing_is_lost_in_any_seed() {
     let seeds = number("UPCALLD_SIM_SEEDS").unwrap_or(200);
     for seed in first..first + seeds {
         let outcome = std::panic::catch_unwind(|| run(seed));
-        let Ok((_, world)) = outcome else { panic!("replay with UPCALLD_SIM_SEED={seed}") };
-        sums.add(&world);
+        let Ok((_, simulation)) = outcome else { panic!("replay with UPCALLD_SIM_SEED={seed}") };
+        sums.add(&simulation);
     }
     println!("{seeds} seeds:");
     for (name, count) in &sums.0 {
         println!("{count:>12} {name}");
     }
-    // A simulation in which nothing ever goes wrong would prove nothing.
+    // A simulation in which nothing goes wrong would prove nothing.
     for (name, count) in sums.0 {
         assert!(count > seeds / 20, "{name}: {count}");
     }

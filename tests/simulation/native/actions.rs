@@ -3,16 +3,17 @@
 use upcall_client::machine::{Carrier, Cause, Settings};
 use upcall_wire::frame::Role;
 
-use super::client::{Client, Fate, Sent};
-use super::streams::End;
-use crate::simulation::World;
+use super::client::{NativeClient, SendOutcome, SentInput};
+use super::connection::ConnectionEnd;
+use crate::simulation::Simulation;
 
 const TOPICS: [&str; 5] = ["", "a", "ab", "b", "c/d"];
 const FILTERS: [&str; 7] = ["a", "a*", "b", "c/*", "*", "none", "ab*"];
 
-impl World {
-    pub(crate) fn native_happens(&mut self) {
-        let count = self.natives.clients.len();
+impl Simulation {
+    /// Does something random with a native client.
+    pub(crate) fn step_native(&mut self) {
+        let count = self.native.clients.len();
         if count < 2 || (count < 7 && self.rng.u8(..8) == 0) {
             return self.new_client();
         }
@@ -22,31 +23,31 @@ impl World {
             13..=16 => self.change_filters(index),
             17..=18 => {
                 let stalled = self.rng.bool();
-                self.natives.clients[index].stalled = stalled;
+                self.native.clients[index].stalled = stalled;
             }
-            19..=21 => self.breaks(index),
+            19..=21 => self.break_connection(index),
             22..=23 => self.crash(index, false),
             24 => self.crash(index, true),
             25..=26 => {
-                let client = &mut self.natives.clients[index];
-                client.saved = client.machine.session().map(|ticket| (ticket, client.ledger.clone()));
+                let client = &mut self.native.clients[index];
+                client.saved = client.machine.session().map(|ticket| (ticket, client.record.clone()));
             }
-            27 if self.rng.u8(..4) == 0 => self.natives.clients[index].machine.leave(),
+            27 if self.rng.u8(..4) == 0 => self.native.clients[index].machine.leave(),
             28 => {
-                // Its address changes, as behind a gateway, and it does not know.
-                self.natives.clients[index].address = self.natives.next_address;
-                self.natives.next_address += 1;
+                // Its address changes without its knowledge, as behind a NAT gateway.
+                self.native.clients[index].address = self.native.next_address;
+                self.native.next_address += 1;
             }
-            29 if self.natives.clients[index].connected => drop(self.natives.clients[index].machine.ping()),
-            _ => self.natives_pass(),
+            29 if self.native.clients[index].connected => drop(self.native.clients[index].machine.ping()),
+            _ => self.process_native(),
         }
-        self.work(index);
+        self.run_client(index);
     }
 
     fn new_client(&mut self) {
         let carrier = if self.rng.bool() { Carrier::Stream } else { Carrier::Datagrams(2_500) };
         let roles = [Role::Both, Role::Both, Role::Both, Role::Both, Role::SendOnly, Role::ReceiveOnly];
-        let since = self.rng.u8(..4) == 0 && (self.natives.history || self.rng.u8(..8) == 0);
+        let since = self.rng.u8(..4) == 0 && (self.native.history || self.rng.u8(..8) == 0);
         let next = self.engine.next_sequence();
         let settings = Settings {
             role: roles[self.rng.usize(..roles.len())],
@@ -54,15 +55,15 @@ impl World {
             since: since.then(|| self.rng.u64(..=next)),
             ..Settings::new(carrier)
         };
-        let mut client = self.program(settings);
+        let mut client = self.new_program(settings);
         client.prompt = self.rng.u8(..3) == 0;
-        self.natives.clients.push(client);
+        self.native.clients.push(client);
     }
 
-    fn program(&mut self, settings: Settings) -> Client {
-        let address = self.natives.next_address;
-        self.natives.next_address += 1;
-        Client::new(settings, self.rng.u64(..), address, self.now)
+    fn new_program(&mut self, settings: Settings) -> NativeClient {
+        let address = self.native.next_address;
+        self.native.next_address += 1;
+        NativeClient::new(settings, self.rng.u64(..), address, self.now)
     }
 
     fn some_filters(&mut self) -> Vec<String> {
@@ -74,17 +75,17 @@ impl World {
         let largest = [40, 40, 400, 2_900, 30_000][self.rng.usize(..5)];
         for _ in 0..self.rng.usize(1..30) {
             let topic = TOPICS[self.rng.usize(..TOPICS.len())];
-            let mut payload = format!("n{}:", self.natives.next_message).into_bytes();
+            let mut payload = format!("n{}:", self.native.next_message).into_bytes();
             payload.resize(payload.len() + self.rng.usize(..largest), self.rng.lowercase() as u8);
-            let client = &mut self.natives.clients[index];
+            let client = &mut self.native.clients[index];
             let Some(ticket) = client.machine.send(topic, &payload) else { return };
-            self.natives.next_message += 1;
-            client.sent.insert(ticket, Sent { topic: topic.to_owned(), payload, fate: Fate::Open });
+            self.native.next_message += 1;
+            client.sent.insert(ticket, SentInput { topic: topic.to_owned(), payload, outcome: SendOutcome::Pending });
         }
     }
 
     fn change_filters(&mut self, index: usize) {
-        if self.natives.clients[index].over.is_some() {
+        if self.native.clients[index].ended.is_some() {
             return;
         }
         for _ in 0..self.rng.usize(1..4) {
@@ -93,63 +94,63 @@ impl World {
             if filters.is_empty() {
                 continue;
             }
-            let machine = &mut self.natives.clients[index].machine;
+            let machine = &mut self.native.clients[index].machine;
             let request = if self.rng.bool() { machine.subscribe(&filters) } else { machine.unsubscribe(&filters) };
-            self.natives.clients[index].requests.insert(request);
+            self.native.clients[index].requests.insert(request);
         }
     }
 
-    /// The connection breaks, in one way or another.
-    fn breaks(&mut self, index: usize) {
-        if self.natives.clients[index].connected {
-            let how = [End::Eof, End::Reset, End::Silent][self.rng.usize(..3)];
-            self.hang_up(index, how);
+    /// Ends the connection of a client in a random way.
+    fn break_connection(&mut self, index: usize) {
+        if self.native.clients[index].connected {
+            let how = [ConnectionEnd::Eof, ConnectionEnd::Reset, ConnectionEnd::Silent][self.rng.usize(..3)];
+            self.close_connection(index, how);
         }
     }
 
-    /// The program ends without a word, and another begins: with the session that was saved, or what it was when the program
-    /// ended, or none. `twice`: the first one did not end at all.
-    fn crash(&mut self, index: usize, twice: bool) {
-        let over = self.natives.clients[index].over.clone();
-        if matches!(over, Some(Cause::Left)) || self.natives.clients[index].replaced {
+    /// A program crashes, and another one starts: with the session that was saved, with the session as it was at the
+    /// crash, or without one. With `overlap` the first one keeps running.
+    fn crash(&mut self, index: usize, overlap: bool) {
+        let ended = self.native.clients[index].ended.clone();
+        if matches!(ended, Some(Cause::Left)) || self.native.clients[index].replaced {
             return;
         }
-        let client = &mut self.natives.clients[index];
-        let present = client.machine.session().map(|ticket| (ticket, client.ledger.clone()));
-        let known = match self.rng.u8(..4) {
+        let client = &mut self.native.clients[index];
+        let current = client.machine.session().map(|ticket| (ticket, client.record.clone()));
+        let resumed = match self.rng.u8(..4) {
             0 => None,
-            1 => client.saved.clone().or(present),
-            _ => present,
+            1 => client.saved.clone().or(current),
+            _ => current,
         };
-        if twice && known.is_none() {
+        if overlap && resumed.is_none() {
             return;
         }
-        self.natives.figures.crashes += 1;
-        let mut settings = self.natives.clients[index].settings.clone();
-        settings.resume = known.as_ref().map(|(ticket, _)| *ticket);
-        let mut program = self.program(settings);
-        program.saved.clone_from(&known);
-        program.ledger = known.map(|(_, ledger)| ledger).unwrap_or_default();
-        if twice {
-            let client = &mut self.natives.clients[index];
+        self.native.counts.crashes += 1;
+        let mut settings = self.native.clients[index].settings.clone();
+        settings.resume = resumed.as_ref().map(|(ticket, _)| *ticket);
+        let mut program = self.new_program(settings);
+        program.saved.clone_from(&resumed);
+        program.record = resumed.map(|(_, record)| record).unwrap_or_default();
+        if overlap {
+            let client = &mut self.native.clients[index];
             client.replaced = true;
-            if !client.machine.is_ready() && client.over.is_none() {
-                (client.over, client.retry_at) = (Some(Cause::Closed), None);
-                self.drop_line(index, End::Silent);
+            if !client.machine.is_ready() && client.ended.is_none() {
+                (client.ended, client.retry_at) = (Some(Cause::Closed), None);
+                self.drop_connection(index, ConnectionEnd::Silent);
             }
-            return self.natives.clients.push(program);
+            return self.native.clients.push(program);
         }
-        let how = [End::Eof, End::Reset, End::Silent][self.rng.usize(..3)];
-        self.drop_line(index, how);
-        let client = &mut self.natives.clients[index];
+        let how = [ConnectionEnd::Eof, ConnectionEnd::Reset, ConnectionEnd::Silent][self.rng.usize(..3)];
+        self.drop_connection(index, how);
+        let client = &mut self.native.clients[index];
         let before = std::mem::replace(client, program);
         client.prompt = before.prompt;
-        client.old = before.old;
-        client.old.extend(before.sent.into_values().map(|sent| match sent.fate {
-            Fate::Open => Sent { fate: Fate::Unknown, ..sent },
+        client.previous_sent = before.previous_sent;
+        client.previous_sent.extend(before.sent.into_values().map(|sent| match sent.outcome {
+            SendOutcome::Pending => SentInput { outcome: SendOutcome::Unknown, ..sent },
             _ => sent,
         }));
-        // What it was told is checked now if nobody goes on from there.
-        before.ledger.check(&self.natives.truth, &self.inputs);
+        // The new program may have none of this record: check it now.
+        before.record.check(&self.native.reference, &self.inputs);
     }
 }

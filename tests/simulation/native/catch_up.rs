@@ -1,52 +1,49 @@
-//! Those who begin behind: nobody waits for them before they have caught up, and nothing but the end of the log cuts them off.
-
-use std::collections::BTreeMap;
+//! Endpoints that start far behind (they resume a session, or ask for history): no input is held for them until they
+//! have caught up, and they are disconnected only where the log overruns what they still need.
 
 use upcall_engine::{EndpointId, Patience};
 use upcall_wire::reason::Reason;
 
-use crate::simulation::{MAX_BEHIND, World};
+use super::state::CatchingUp;
+use crate::simulation::{MAX_BEHIND, Simulation};
 
-/// Those who have begun behind, and have not caught up yet: by number, with the first sequence that each has yet to get, and the
-/// next one of the log.
-pub(crate) type Late = BTreeMap<u64, (EndpointId, u64, u64)>;
-
-impl World {
-    /// An endpoint has been welcomed.
-    pub(crate) fn may_be_late(&mut self, id: EndpointId, number: u64) {
-        self.natives.late.remove(&number);
-        let (first, behind) = self.engine.missing(id).unwrap();
+impl Simulation {
+    /// Records where an endpoint starts that was just welcomed.
+    pub(crate) fn note_start_position(&mut self, id: EndpointId, number: u64) {
+        self.native.catching_up.remove(&number);
+        let (next, behind) = self.engine.missing(id).unwrap();
         if behind > MAX_BEHIND / 4 && self.settings.patience != Patience::Forever {
-            self.natives.late.insert(number, (id, first, self.engine.next_sequence()));
-            self.natives.figures.late += 1;
+            let head = self.engine.next_sequence();
+            self.native.catching_up.insert(number, CatchingUp { endpoint: id, next, head });
+            self.native.counts.started_behind += 1;
         }
     }
 
-    /// Takes note of how far those have come who began behind.
-    pub(crate) fn look_at_the_late(&mut self) {
-        let (engine, figures) = (&self.engine, &mut self.natives.figures);
-        self.natives.late.retain(|_, (id, first, head)| {
-            let Some((next, behind)) = engine.missing(*id) else { return false };
-            if engine.endpoint(*id).is_some_and(|endpoint| endpoint.leaving() == Some(Reason::SlowConsumer)) {
+    /// Records how far the endpoints that started behind have come, and checks how they were disconnected.
+    pub(crate) fn check_catching_up(&mut self) {
+        let (engine, counts) = (&self.engine, &mut self.native.counts);
+        self.native.catching_up.retain(|_, CatchingUp { endpoint, next, head }| {
+            let Some((next_now, behind)) = engine.missing(*endpoint) else { return false };
+            if engine.endpoint(*endpoint).is_some_and(|endpoint| endpoint.leaving() == Some(Reason::SlowConsumer)) {
                 assert!(
-                    engine.oldest_sequence() > *first,
-                    "one that began behind was cut off, and the log still has it all"
+                    engine.oldest_sequence() > *next,
+                    "disconnected while catching up, and the log still has everything that it needs"
                 );
-                figures.overrun += 1;
+                counts.overrun += 1;
                 return false;
             }
-            // It has got, or skipped, all that there was when it was looked at last, though much may have come since.
-            let caught_up = next >= *head;
-            (*first, *head) = (next, engine.next_sequence());
+            // It has received, or passed over, everything that the log had at the last look, however much came since.
+            let caught_up = next_now >= *head;
+            (*next, *head) = (next_now, engine.next_sequence());
             !caught_up && behind > MAX_BEHIND / 4
         });
     }
 
-    /// Inputs wait for the endpoint of this number.
-    pub(crate) fn waits_for(&self, number: u64) {
-        // A connection that is superseded may be behind as well, by the same number.
+    /// Inputs are held because of the endpoint with this number: it must not be one that is catching up.
+    pub(crate) fn check_inputs_held_for(&self, number: u64) {
+        // A superseded connection may be behind too, and has the same number.
         let alone = self.engine.endpoints().filter(|(_, endpoint)| endpoint.number == number).count() == 1;
-        let late = alone && self.natives.late.contains_key(&number);
-        assert!(!late, "inputs wait for #{number}, which began behind");
+        let catching_up = alone && self.native.catching_up.contains_key(&number);
+        assert!(!catching_up, "inputs are held for #{number}, which started behind");
     }
 }

@@ -1,79 +1,98 @@
-//! What an application was told: upcalls and gaps, in one log after the other; and what it must have been told.
+//! The record of what an application received: upcalls and gaps, one log after the other. It is checked against the
+//! reference.
 
 use std::hash::{Hash, Hasher};
 
-use super::reference::Truth;
-use crate::simulation::Input;
+use super::reference::Reference;
+use crate::input::LoggedInput;
 
-/// What was told of one log.
+/// What was delivered for a range of sequences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Delivery {
+    Upcall,
+    Gap,
+}
+
+/// What was received of one log.
 #[derive(Debug, Clone)]
-struct Chapter {
+struct LogSection {
     log: usize,
-    /// The sessions that were in charge, each from a sequence on.
+    /// The numbers of the sessions that received, each with the sequence from which on it did.
     sessions: Vec<(u64, u64)>,
-    /// Sequences that came (false) or will not (true): first and last.
-    told: Vec<(u64, u64, bool)>,
+    /// First and last sequence, in order.
+    delivered: Vec<(u64, u64, Delivery)>,
+    /// The last sequence that was delivered.
     last: u64,
 }
 
-/// What an application was told, whatever became of its connections.
+/// What an application received, across all connections, sessions and programs.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Ledger {
-    chapters: Vec<Chapter>,
+pub(crate) struct DeliveryRecord {
+    sections: Vec<LogSection>,
 }
 
-impl Ledger {
-    /// A session begins, or goes on.
+impl DeliveryRecord {
+    /// A session begins or is resumed.
     pub(crate) fn welcomed(&mut self, log: usize, number: u64, start: u64, resumed: bool) {
-        let chapter = self.chapters.last_mut().filter(|chapter| chapter.log == log);
-        match chapter {
-            Some(chapter) if resumed => {
-                assert_eq!(chapter.sessions.last().map(|(_, number)| *number), Some(number), "another's session");
-                assert!(start <= chapter.last + 1, "resumed further ahead than it was");
+        let section = self.sections.last_mut().filter(|section| section.log == log);
+        match section {
+            Some(section) if resumed => {
+                assert_eq!(section.sessions.last().map(|(_, number)| *number), Some(number), "another session");
+                assert!(start <= section.last + 1, "resumed beyond what was received");
             }
-            Some(chapter) => chapter.sessions.push((start.max(chapter.last + 1), number)),
+            Some(section) => section.sessions.push((start.max(section.last + 1), number)),
             None => {
-                assert!(!resumed, "nothing of that log was heard before");
+                assert!(!resumed, "a session was resumed in a log from which nothing was received");
                 let sessions = vec![(start, number)];
-                self.chapters.push(Chapter { log, sessions, told: Vec::new(), last: start - 1 });
+                self.sections.push(LogSection { log, sessions, delivered: Vec::new(), last: start - 1 });
             }
         }
     }
 
-    /// Sequences came, or will not.
-    pub(crate) fn tell(&mut self, first: u64, last: u64, gap: bool) {
-        let chapter = self.chapters.last_mut().expect("nothing comes before the welcome");
-        assert!(first <= last && first > chapter.last, "{first}–{last} after {} (gap: {gap})", chapter.last);
-        chapter.told.push((first, last, gap));
-        chapter.last = last;
+    /// An upcall was received.
+    pub(crate) fn upcall(&mut self, sequence: u64) {
+        self.add(sequence, sequence, Delivery::Upcall);
     }
 
-    /// The log that is being read, and the session.
-    pub(crate) fn present(&self) -> Option<(usize, u64)> {
-        let chapter = self.chapters.last()?;
-        Some((chapter.log, chapter.sessions.last()?.1))
+    /// A gap was announced.
+    pub(crate) fn gap(&mut self, first: u64, last: u64) {
+        self.add(first, last, Delivery::Gap);
     }
 
-    /// Checks everything up to what was told last; returns the first sequence behind that was due too.
-    pub(crate) fn check(&self, truth: &Truth, inputs: &[Input]) -> Option<u64> {
+    fn add(&mut self, first: u64, last: u64, delivery: Delivery) {
+        let section = self.sections.last_mut().expect("nothing comes before WELCOME");
+        assert!(first <= last && first > section.last, "{delivery:?} {first}–{last} after {}", section.last);
+        section.delivered.push((first, last, delivery));
+        section.last = last;
+    }
+
+    /// The present log and session.
+    pub(crate) fn current(&self) -> Option<(usize, u64)> {
+        let section = self.sections.last()?;
+        Some((section.log, section.sessions.last()?.1))
+    }
+
+    /// Checks everything up to the last delivery. Returns the first later sequence that is due, too.
+    pub(crate) fn check(&self, reference: &Reference, inputs: &[LoggedInput]) -> Option<u64> {
         let mut missing = None;
-        for (index, chapter) in self.chapters.iter().enumerate() {
-            let mut told = chapter.told.iter().peekable();
-            for (input, sequence) in truth.inputs(chapter.log, inputs).iter().zip(1u64..) {
-                while told.next_if(|(_, last, _)| *last < sequence).is_some() {}
-                let is_told = told.peek().filter(|(first, ..)| *first <= sequence).map(|(_, _, gap)| *gap);
-                let in_charge = chapter.sessions.iter().rev().find(|(from, _)| *from <= sequence);
-                let due = in_charge.is_some_and(|(_, number)| truth.is_due(chapter.log, *number, sequence, input));
-                match is_told {
-                    Some(false) if !due => {
-                        let why = truth.describe(chapter.log, &chapter.sessions, input);
-                        panic!("{sequence} came and was not due: {why} {chapter:?}")
+        for (index, section) in self.sections.iter().enumerate() {
+            let mut delivered = section.delivered.iter().peekable();
+            for (input, sequence) in reference.inputs(section.log, inputs).iter().zip(1u64..) {
+                while delivered.next_if(|(_, last, _)| *last < sequence).is_some() {}
+                let delivery =
+                    delivered.peek().filter(|(first, ..)| *first <= sequence).map(|(.., delivery)| *delivery);
+                let session = section.sessions.iter().rev().find(|(from, _)| *from <= sequence);
+                let due = session.is_some_and(|(_, number)| reference.is_due(section.log, *number, sequence, input));
+                match delivery {
+                    Some(Delivery::Upcall) if !due => {
+                        let why = reference.describe(section.log, &section.sessions, input);
+                        panic!("{sequence} was received and not due: {why} {section:?}")
                     }
-                    None if due && sequence <= chapter.last => {
-                        let why = truth.describe(chapter.log, &chapter.sessions, input);
-                        panic!("{sequence} is missing: {why} {chapter:?}")
+                    None if due && sequence <= section.last => {
+                        let why = reference.describe(section.log, &section.sessions, input);
+                        panic!("{sequence} is missing: {why} {section:?}")
                     }
-                    None if due && index + 1 == self.chapters.len() => {
+                    None if due && index + 1 == self.sections.len() => {
                         missing.get_or_insert(sequence);
                     }
                     _ => {}
@@ -84,8 +103,8 @@ impl Ledger {
     }
 
     pub(crate) fn hash(&self, hasher: &mut impl Hasher) {
-        for chapter in &self.chapters {
-            (chapter.log, &chapter.sessions, &chapter.told).hash(hasher);
+        for section in &self.sections {
+            (section.log, &section.sessions, &section.delivered).hash(hasher);
         }
     }
 }

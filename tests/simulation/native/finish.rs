@@ -1,92 +1,98 @@
-//! The end: the network heals, everybody reads, and everything that is due has to come in time.
+//! The end of a simulation for native clients: the network recovers, all clients read, and everything that is due must
+//! arrive in time.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use super::client::{Client, Fate};
-use crate::network::Weather;
-use crate::simulation::World;
 use upcall_wire::reason::Reason;
 
-/// Within so long everything is there: a timeout may have grown to a minute.
-const TIME: Duration = Duration::from_secs(180);
+use super::client::{NativeClient, SendOutcome};
+use crate::network::NetworkConditions;
+use crate::simulation::Simulation;
 
-impl World {
-    /// Nothing more goes wrong: waits until everything is there.
-    pub(crate) fn natives_settle(&mut self) {
-        let calm = Weather { loss: 0, repeats: 0, delay: Duration::from_millis(2) };
-        (self.natives.up.weather, self.natives.down.weather) = (calm, calm);
-        self.natives.lines.values_mut().for_each(|line| line.capacity = usize::MAX);
-        for client in &mut self.natives.clients {
+/// How long it may take until everything has arrived: a retransmission timeout may have grown to a minute.
+const SETTLING_TIME: Duration = Duration::from_secs(180);
+
+impl Simulation {
+    /// Nothing goes wrong from here on: runs until everything has arrived.
+    pub(crate) fn settle_native(&mut self) {
+        let reliable = NetworkConditions { loss: 0, repeats: 0, delay: Duration::from_millis(2) };
+        (self.native.up.conditions, self.native.down.conditions) = (reliable, reliable);
+        self.native.connections.values_mut().for_each(|connection| connection.capacity = usize::MAX);
+        for client in &mut self.native.clients {
             client.stalled = false;
         }
-        let (until, sent) = (self.now + TIME, self.natives.down.sent);
-        let (records, clients) = (self.inputs.len() as u64, self.natives.clients.len() as u64);
-        while let Some(trouble) = self.is_unsettled() {
-            assert!(self.now < until, "{trouble}");
+        let (until, sent) = (self.now + SETTLING_TIME, self.native.down.sent);
+        let (records, clients) = (self.inputs.len() as u64, self.native.clients.len() as u64);
+        while let Some(unsettled) = self.describe_unsettled() {
+            assert!(self.now < until, "{unsettled}");
             self.read_text();
             self.run(Duration::from_millis(500));
             self.end_turn();
         }
-        let sent = self.natives.down.sent - sent;
+        let sent = self.native.down.sent - sent;
         assert!(sent <= clients * (2 * records + 500), "{sent} datagrams to {clients} clients, {records} records");
     }
 
-    /// What is not as it has to be in the end.
-    fn is_unsettled(&self) -> Option<String> {
-        let waits = |client: &Client| {
+    /// Describes a client that is not yet as it must be at the end.
+    fn describe_unsettled(&self) -> Option<String> {
+        let describe = |client: &NativeClient| {
             let machine = &client.machine;
             let what = match () {
                 () if !machine.is_ready() => "is not registered",
-                () if !machine.is_settled() => "waits for receipts",
-                () if !client.requests.is_empty() => "waits for filters",
-                () if client.ledger.check(&self.natives.truth, &self.inputs).is_some() => "misses upcalls",
+                () if !machine.is_settled() => "has no receipts yet",
+                () if !client.requests.is_empty() => "has no answer about filters yet",
+                () if client.record.check(&self.native.reference, &self.inputs).is_some() => "lacks upcalls",
                 () => return None,
             };
-            let missing = client.ledger.check(&self.natives.truth, &self.inputs);
+            let missing = client.record.check(&self.native.reference, &self.inputs);
             let next = self.engine.next_sequence();
-            let who = client.ledger.present();
-            Some(format!("{what}: {who:?}, misses {missing:?} of {next}, line {:?}, {machine:?}", client.line))
+            let session = client.record.current();
+            Some(format!(
+                "{what}: {session:?}, lacks {missing:?} of {next}, connection {:?}, {machine:?}",
+                client.connection
+            ))
         };
-        self.natives.clients.iter().filter(|client| client.over.is_none()).find_map(waits)
+        self.native.clients.iter().filter(|client| client.ended.is_none()).find_map(describe)
     }
 
-    /// The daemon lets all native endpoints leave.
-    pub(crate) fn natives_leave(&mut self) {
-        self.natives.closing = true;
-        let natives = &self.natives;
-        let lines = natives.lines.values().filter_map(|line| line.endpoint);
-        let all: Vec<_> = lines.chain(natives.peers.values().map(|peer| peer.endpoint)).collect();
+    /// Ends all native endpoints, as a drain does.
+    pub(crate) fn leave_native(&mut self) {
+        self.native.closing = true;
+        let native = &self.native;
+        let connections = native.connections.values().filter_map(|connection| connection.endpoint);
+        let all: Vec<_> = connections.chain(native.peers.values().map(|peer| peer.endpoint)).collect();
         for id in all {
             self.engine.leave(self.now(), id, Reason::Shutdown);
         }
     }
 
-    /// Received and announced make what was due; every input was appended as often as its sender was told.
-    pub(crate) fn check_natives(&self) -> u64 {
+    /// Checks that upcalls and gaps cover what was due, and that each input was appended as often as its sender was
+    /// told. Returns a trace.
+    pub(crate) fn check_native(&self) -> u64 {
         let mut trace = DefaultHasher::new();
         let mut appended: HashMap<&[u8], u32> = HashMap::new();
-        for input in self.natives.truth.all(&self.inputs).filter(|input| input.data.starts_with(b"n")) {
+        for input in self.native.reference.all_inputs(&self.inputs).filter(|input| input.data.starts_with(b"n")) {
             if input.data.contains(&b':') {
                 *appended.entry(&input.data).or_default() += 1;
             }
         }
-        for client in &self.natives.clients {
-            client.ledger.check(&self.natives.truth, &self.inputs);
-            for sent in client.old.iter().chain(client.sent.values()) {
+        for client in &self.native.clients {
+            client.record.check(&self.native.reference, &self.inputs);
+            for sent in client.previous_sent.iter().chain(client.sent.values()) {
                 let times = appended.get(&sent.payload[..]).copied().unwrap_or(0);
-                let right = match sent.fate {
-                    Fate::Taken => times == 1,
-                    Fate::Refused => times == 0,
-                    Fate::Open | Fate::Unknown => times <= 1,
+                let expected = match sent.outcome {
+                    SendOutcome::Accepted => times == 1,
+                    SendOutcome::Refused => times == 0,
+                    SendOutcome::Pending | SendOutcome::Unknown => times <= 1,
                 };
-                assert!(right, "{:?}, and appended {times} times", sent.fate);
+                assert!(expected, "{:?}, but appended {times} times", sent.outcome);
             }
-            client.ledger.hash(&mut trace);
-            (client.sent.len(), client.old.len()).hash(&mut trace);
+            client.record.hash(&mut trace);
+            (client.sent.len(), client.previous_sent.len()).hash(&mut trace);
         }
-        (self.natives.up.sent, self.natives.down.sent, self.now).hash(&mut trace);
+        (self.native.up.sent, self.native.down.sent, self.now).hash(&mut trace);
         trace.finish()
     }
 }

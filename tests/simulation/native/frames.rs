@@ -1,30 +1,23 @@
-//! What the daemon does with the frames of native clients, and what of it is noted.
+//! How the daemon handles the frames of native clients, and what the reference must record of it.
 
-use upcall_engine::{EndpointId, Terms};
+use upcall_engine::EndpointId;
 use upcall_wire::frame::{Frame, Hello, Role, Welcome};
 
-use super::Natives;
-use crate::simulation::{Input, World};
-use crate::text::rendered;
+use crate::input::{LoggedInput, rendered};
+use crate::simulation::Simulation;
 
-impl Natives {
-    pub(crate) fn terms(&self) -> Terms {
-        Terms { sends: true, receives: true, history: self.history, max_sessions: self.max_sessions }
-    }
-}
-
-impl World {
-    /// Hands a frame to the engine, and takes note of what it did.
+impl Simulation {
+    /// Hands a frame to the engine and records what it did.
     pub(crate) fn native_frame(&mut self, id: EndpointId, frame: &Frame<'_>) {
         let Some(endpoint) = self.engine.endpoint(id) else { return };
-        let (source, leaves) = (endpoint.number, endpoint.leaving().is_some());
+        let (source, leaving) = (endpoint.number, endpoint.leaving().is_some());
         let accepted = self.engine.handle_frame(self.now(), id, frame);
         match (frame, accepted) {
             (Frame::Send(send), Some(accepted)) => {
                 assert_eq!(accepted.sequence, self.inputs.len() as u64 + 1);
                 let mut rendered = rendered(accepted.sequence, send.payload);
                 rendered.push(b'\n');
-                self.inputs.push(Input {
+                self.inputs.push(LoggedInput {
                     source,
                     audience: self.settings.audience,
                     topic: send.topic.to_owned(),
@@ -32,53 +25,53 @@ impl World {
                     rendered,
                 });
             }
-            (Frame::Subscribe(_) | Frame::Unsubscribe(_), _) if !leaves => {
+            (Frame::Subscribe(_) | Frame::Unsubscribe(_), _) if !leaving => {
                 if let Some((from, filters)) = self.engine.filters_in_force(id) {
                     let filters = filters.map(|filters| filters.into_iter().map(str::to_owned).collect());
-                    self.natives.truth.filters(source, from, filters);
+                    self.native.reference.set_filters(source, from, filters);
                 }
             }
             _ => {}
         }
     }
 
-    /// Takes note of what a HELLO led to.
+    /// Records the answer to a HELLO.
     pub(crate) fn note_hello(&mut self, id: EndpointId, hello: &Hello<'_>, welcome: Option<&Welcome>) {
         let Some(welcome) = welcome else {
-            self.natives.figures.refused += 1;
+            self.native.counts.refused += 1;
             return;
         };
-        self.natives.figures.welcomes += 1;
-        self.natives.figures.resumes += u64::from(welcome.resumed);
+        self.native.counts.welcomes += 1;
+        self.native.counts.resumes += u64::from(welcome.resumed);
         assert_eq!(welcome.next, self.engine.next_sequence());
-        self.may_be_late(id, welcome.id);
-        self.natives.truth.log_is(welcome.log);
+        self.note_start_position(id, welcome.id);
+        self.native.reference.set_log_id(welcome.log);
         if !welcome.resumed {
             let filters = hello.filters.iter().map(|filter| (*filter).to_owned()).collect();
             let filters = (!hello.filters.is_empty()).then_some(filters);
-            self.natives.truth.session(welcome.id, welcome.start, hello.role != Role::SendOnly, filters);
+            self.native.reference.add_session(welcome.id, welcome.start, hello.role != Role::SendOnly, filters);
         }
     }
 
     pub(crate) fn flush_native(&mut self, id: EndpointId, tag: u64) {
-        match self.natives.lines.contains_key(&tag) {
-            true => self.flush_line(id, tag),
+        match self.native.connections.contains_key(&tag) {
+            true => self.flush_connection(id, tag),
             false => self.flush_peer(id, tag),
         }
     }
 
-    /// The daemon is a new one: nothing is left of the one before but what is under way.
-    pub(crate) fn daemon_restarts(&mut self, inputs: Vec<Input>) {
-        let natives = &mut self.natives;
-        natives.truth.next_log(inputs);
-        natives.peers.clear();
-        natives.late.clear();
-        natives.socket.clear();
-        for line in natives.lines.values_mut() {
-            line.endpoint = None;
-            line.up.clear();
+    /// A new daemon has started: of the one before, only what is under way is left.
+    pub(crate) fn restart_native(&mut self, inputs: Vec<LoggedInput>) {
+        let native = &mut self.native;
+        native.reference.next_log(inputs);
+        native.peers.clear();
+        native.catching_up.clear();
+        native.socket.clear();
+        for connection in native.connections.values_mut() {
+            connection.endpoint = None;
+            connection.up.clear();
             if self.rng.bool() {
-                line.down.clear();
+                connection.down.clear();
             }
         }
     }

@@ -1,89 +1,95 @@
-//! What was really said and wanted: the inputs of every log, and the sessions in it with their filters by sequence.
+//! The reference that deliveries are checked against: the inputs of every log, and the sessions in it with the
+//! filters in force at each sequence.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use upcall_wire::topic::matches;
 
-use crate::simulation::Input;
+use crate::input::LoggedInput;
 
-/// None: everything.
-pub(crate) type Filters = Option<BTreeSet<String>>;
+/// The filters of a session; `None` lets everything pass.
+pub(crate) type ReferenceFilters = Option<BTreeSet<String>>;
 
-/// A session, as the daemon knows it.
+/// A session as the daemon must know it.
 #[derive(Debug)]
-pub(crate) struct Session {
+struct ReferenceSession {
+    /// The first sequence that is due to it.
     start: u64,
     receives: bool,
-    /// Which filters are in force from which sequence on.
-    filters: Vec<(u64, Filters)>,
+    /// Filters, each with the sequence from which on they are in force.
+    filters: Vec<(u64, ReferenceFilters)>,
 }
 
-/// One daemon's.
+/// The log of one daemon.
 #[derive(Default)]
-pub(crate) struct Log {
+struct ReferenceLog {
+    /// `None` until the daemon has welcomed a client.
     id: Option<u64>,
-    /// Empty while the daemon lives: then the world has them.
-    inputs: Vec<Input>,
-    sessions: BTreeMap<u64, Session>,
+    /// Empty while the daemon runs: the simulation has the inputs then.
+    inputs: Vec<LoggedInput>,
+    /// By number.
+    sessions: BTreeMap<u64, ReferenceSession>,
 }
 
-/// Of all daemons, the last one's last.
-pub(crate) struct Truth {
-    logs: Vec<Log>,
+/// The logs of all daemons, the present one last.
+pub(crate) struct Reference {
+    logs: Vec<ReferenceLog>,
 }
 
-impl Default for Truth {
-    fn default() -> Truth {
-        Truth { logs: vec![Log::default()] }
+impl Default for Reference {
+    fn default() -> Reference {
+        Reference { logs: vec![ReferenceLog::default()] }
     }
 }
 
-impl Truth {
-    fn log(&mut self) -> &mut Log {
+impl Reference {
+    fn log(&mut self) -> &mut ReferenceLog {
         self.logs.last_mut().unwrap()
     }
 
-    pub(crate) fn log_is(&mut self, id: u64) {
+    /// A WELCOME has named the log of the present daemon.
+    pub(crate) fn set_log_id(&mut self, id: u64) {
         assert_eq!(*self.log().id.get_or_insert(id), id, "a daemon has one log");
     }
 
-    /// Which log has this id.
+    /// The index of the log with this id.
     pub(crate) fn find(&self, id: u64) -> usize {
-        self.logs.iter().position(|log| log.id == Some(id)).expect("clients know only logs that there were")
+        self.logs.iter().position(|log| log.id == Some(id)).expect("a client knows only logs that exist")
     }
 
-    pub(crate) fn is_last(&self, log: usize) -> bool {
+    fn is_last(&self, log: usize) -> bool {
         log + 1 == self.logs.len()
     }
 
-    pub(crate) fn next_log(&mut self, inputs: Vec<Input>) {
+    /// A new daemon starts; `inputs` are those of the one before.
+    pub(crate) fn next_log(&mut self, inputs: Vec<LoggedInput>) {
         self.log().inputs = inputs;
-        self.logs.push(Log::default());
+        self.logs.push(ReferenceLog::default());
     }
 
     /// A session begins.
-    pub(crate) fn session(&mut self, number: u64, start: u64, receives: bool, filters: Filters) {
-        let session = Session { start, receives, filters: vec![(start, filters)] };
+    pub(crate) fn add_session(&mut self, number: u64, start: u64, receives: bool, filters: ReferenceFilters) {
+        let session = ReferenceSession { start, receives, filters: vec![(start, filters)] };
         assert!(self.log().sessions.insert(number, session).is_none(), "#{number} twice");
     }
 
-    /// Filters are in force from a sequence on.
-    pub(crate) fn filters(&mut self, number: u64, from: u64, filters: Filters) {
+    /// The filters of a session change from this sequence on.
+    pub(crate) fn set_filters(&mut self, number: u64, from: u64, filters: ReferenceFilters) {
         let Some(session) = self.log().sessions.get_mut(&number) else { return };
         let (since, known) = session.filters.last().unwrap();
         if *known != filters {
-            assert!(from >= *since, "filters for what was judged by others before");
+            assert!(from >= *since, "filters for a sequence that others applied to before");
             session.filters.push((from, filters));
         }
     }
 
     /// The inputs of a log; those of the last one are `present`.
-    pub(crate) fn inputs<'a>(&'a self, log: usize, present: &'a [Input]) -> &'a [Input] {
+    pub(crate) fn inputs<'a>(&'a self, log: usize, present: &'a [LoggedInput]) -> &'a [LoggedInput] {
         if self.is_last(log) { present } else { &self.logs[log].inputs }
     }
 
     /// Whether an input was due to a session.
-    pub(crate) fn is_due(&self, log: usize, number: u64, sequence: u64, input: &Input) -> bool {
+    pub(crate) fn is_due(&self, log: usize, number: u64, sequence: u64, input: &LoggedInput) -> bool {
         let session = &self.logs[log].sessions[&number];
         let in_force = session.filters.iter().rev().find(|(from, _)| *from <= sequence).map(|(_, filters)| filters);
         let passes = |filters: &BTreeSet<String>| filters.iter().any(|filter| matches(filter, &input.topic));
@@ -93,24 +99,24 @@ impl Truth {
             && in_force.is_some_and(|filters| filters.as_ref().is_none_or(passes))
     }
 
-    /// Whether these filters are in force in a session from this sequence on.
-    pub(crate) fn agrees(&self, log: usize, number: u64, from: u64, filters: &Filters) -> bool {
+    /// Whether the filters of a session changed to these at this sequence.
+    pub(crate) fn has_filters(&self, log: usize, number: u64, from: u64, filters: &ReferenceFilters) -> bool {
         let mut known = self.logs[log].sessions[&number].filters.iter().map(|(from, filters)| (from, filters.clone()));
         known.any(|(since, mut known)| {
-            // With this a session begins to which nothing is due.
+            // The client library begins a session with this filter where nothing is due to it.
             known.iter_mut().for_each(|filters| filters.retain(|filter| filter != "upcall-client/nothing"));
             (*since, &known) == (from, filters)
         })
     }
 
-    /// For people: an input, and who should have judged it.
-    pub(crate) fn describe(&self, log: usize, sessions: &[(u64, u64)], input: &Input) -> String {
+    /// An input and the sessions that it was or was not due to, for the message of a failed check.
+    pub(crate) fn describe(&self, log: usize, sessions: &[(u64, u64)], input: &LoggedInput) -> String {
         let sessions: Vec<_> = sessions.iter().map(|(_, number)| (number, &self.logs[log].sessions[number])).collect();
         format!("{:?} from {} to {:?}; {sessions:?}", input.topic, input.source, input.audience)
     }
 
     /// Every input that was ever appended.
-    pub(crate) fn all<'a>(&'a self, present: &'a [Input]) -> impl Iterator<Item = &'a Input> {
+    pub(crate) fn all_inputs<'a>(&'a self, present: &'a [LoggedInput]) -> impl Iterator<Item = &'a LoggedInput> {
         self.logs.iter().flat_map(|log| &log.inputs).chain(present)
     }
 }

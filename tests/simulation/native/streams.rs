@@ -1,45 +1,18 @@
-//! Connections: pipes of bytes that break anywhere, and how the daemon reads and writes them.
+//! How the daemon accepts, reads and writes the connections of native clients.
 
 use upcall_engine::{Endpoint, EndpointId, ExpectedProtocol, InputTurn, Progress, Registration};
 use upcall_wire::address::{Peer, Transport};
 use upcall_wire::frame::{Frame, FrameDecoder};
 use upcall_wire::reason::Reason;
 
-use crate::simulation::World;
+use super::connection::{ConnectionEnd, NativeConnection};
+use crate::simulation::Simulation;
 
-/// How a connection ends, seen from the daemon.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
-    Eof,
-    Reset,
-    /// The far end is gone, and nobody has said so.
-    Silent,
-}
-
-/// A connection.
-#[derive(Debug)]
-pub(crate) struct Line {
-    /// None once it has left.
-    pub(crate) endpoint: Option<EndpointId>,
-    decoder: Option<FrameDecoder>,
-    /// From the client, not read yet; and its end.
-    pub(crate) up: Vec<u8>,
-    pub(crate) end: Option<End>,
-    /// In the socket of the client.
-    pub(crate) down: Vec<u8>,
-    pub(crate) capacity: usize,
-    pub(crate) blocked: bool,
-    pub(crate) parked: bool,
-    discard: bool,
-    /// The client has it open.
-    pub(crate) open: bool,
-}
-
-impl World {
-    /// A client connects; the tag of the connection.
+impl Simulation {
+    /// Accepts a connection and returns its tag.
     pub(crate) fn accept(&mut self) -> u64 {
-        let tag = self.natives.tag();
-        let who = Registration {
+        let tag = self.native.new_tag();
+        let registration = Registration {
             protocol: if self.rng.bool() { ExpectedProtocol::Auto } else { ExpectedProtocol::Native },
             tag,
             listener: 1,
@@ -49,138 +22,143 @@ impl World {
             max_per_listener: None,
             max_per_source: None,
         };
-        let endpoint = self.engine.register(self.now(), who);
+        let endpoint = self.engine.register(self.now(), registration);
         let refused = endpoint.err().map(|refusal| format!("upcalld: {refusal}\n").into_bytes());
-        let line = Line {
+        let connection = NativeConnection {
             endpoint: endpoint.ok(),
             decoder: None,
             up: Vec::new(),
             end: None,
             down: refused.unwrap_or_default(),
-            capacity: if self.rng.bool() || self.everybody_reads { 64 << 10 } else { self.rng.usize(1..4_000) },
+            capacity: if self.rng.bool() || self.all_read { 64 << 10 } else { self.rng.usize(1..4_000) },
             blocked: false,
             parked: false,
             discard: false,
             open: true,
         };
-        self.natives.lines.insert(tag, line);
+        self.native.connections.insert(tag, connection);
         tag
     }
 
-    pub(crate) fn read_lines(&mut self) {
-        for tag in self.natives.lines.keys().copied().collect::<Vec<_>>() {
-            self.read_line(tag);
+    pub(crate) fn read_connections(&mut self) {
+        for tag in self.native.connections.keys().copied().collect::<Vec<_>>() {
+            self.read_connection(tag);
         }
-        self.natives.lines.retain(|_, line| line.endpoint.is_some() || line.open);
+        self.native.connections.retain(|_, connection| connection.endpoint.is_some() || connection.open);
     }
 
-    fn read_line(&mut self, tag: u64) {
+    fn read_connection(&mut self, tag: u64) {
         let now = self.now();
-        let everything = self.everybody_reads;
-        let Some(line) = self.natives.lines.get_mut(&tag) else { return };
-        let Some(id) = line.endpoint else { return };
-        if line.parked {
-            // Its end is seen nevertheless: epoll says so.
-            if line.end == Some(End::Reset) && self.rng.u8(..8) == 0 {
+        let everything = self.all_read;
+        let Some(connection) = self.native.connections.get_mut(&tag) else { return };
+        let Some(id) = connection.endpoint else { return };
+        if connection.parked {
+            // A parked connection is not read, but epoll reports a reset.
+            if connection.end == Some(ConnectionEnd::Reset) && self.rng.u8(..8) == 0 {
                 self.engine.connection_lost(now, id, Reason::Reset);
             }
             return;
         }
-        if line.discard {
-            line.up.clear();
+        if connection.discard {
+            connection.up.clear();
         }
-        let count = if everything || line.decoder.is_none() { line.up.len() } else { self.rng.usize(..=line.up.len()) };
-        let chunk: Vec<u8> = line.up.drain(..count).collect();
+        let count = if everything || connection.decoder.is_none() {
+            connection.up.len()
+        } else {
+            self.rng.usize(..=connection.up.len())
+        };
+        let chunk: Vec<u8> = connection.up.drain(..count).collect();
         if let Some(0) = chunk.first()
-            && line.decoder.is_none()
+            && connection.decoder.is_none()
         {
-            line.decoder = Some(FrameDecoder::default());
+            connection.decoder = Some(FrameDecoder::default());
             self.engine.detected_native(now, id);
         }
-        let Some(mut decoder) = self.natives.lines.get_mut(&tag).and_then(|line| line.decoder.take()) else {
-            return self.end_of_line(tag, id);
+        let Some(mut decoder) = self.native.connections.get_mut(&tag).and_then(|connection| connection.decoder.take())
+        else {
+            return self.handle_connection_end(tag, id);
         };
         let mut rest = &chunk[..];
-        let mut any = false;
+        let mut any_frame = false;
         let complete = loop {
             let turn = self.engine.request_input(now, id);
             if turn != InputTurn::Granted {
-                if let Some(line) = self.natives.lines.get_mut(&tag) {
-                    line.parked = turn == InputTurn::Parked;
-                    line.up.splice(..0, rest.iter().copied());
+                if let Some(connection) = self.native.connections.get_mut(&tag) {
+                    connection.parked = turn == InputTurn::Parked;
+                    connection.up.splice(..0, rest.iter().copied());
                 }
                 break false;
             }
             match decoder.next(&mut rest, self.settings.max_message) {
                 Ok(Some(Frame::Hello(hello))) => {
-                    any = true;
-                    let welcome = self.engine.handle_hello(now, id, &hello, self.natives.terms());
+                    any_frame = true;
+                    let welcome = self.engine.handle_hello(now, id, &hello, self.native.terms());
                     self.note_hello(id, &hello, welcome.as_ref().ok());
                 }
                 Ok(Some(frame)) => {
-                    any = true;
+                    any_frame = true;
                     self.native_frame(id, &frame);
                 }
                 Ok(None) => break true,
-                Err(violation) => panic!("a client said something wrong: {violation}"),
+                Err(violation) => panic!("a client sent a wrong frame: {violation}"),
             }
             if self.engine.endpoint(id).is_none_or(|endpoint| endpoint.leaving().is_some()) {
-                if let Some(line) = self.natives.lines.get_mut(&tag) {
-                    line.discard = true;
+                if let Some(connection) = self.native.connections.get_mut(&tag) {
+                    connection.discard = true;
                 }
                 break false;
             }
         };
         let unfinished = decoder.is_unfinished();
-        if let Some(line) = self.natives.lines.get_mut(&tag) {
-            line.decoder = Some(decoder);
+        if let Some(connection) = self.native.connections.get_mut(&tag) {
+            connection.decoder = Some(decoder);
         }
-        if any {
+        if any_frame {
             self.engine.note_received(now, id, false);
         }
         if complete {
             self.engine.note_received(now, id, unfinished);
-            self.end_of_line(tag, id);
+            self.handle_connection_end(tag, id);
         }
     }
 
-    /// Everything is read: if that was all, the endpoint leaves.
-    fn end_of_line(&mut self, tag: u64, id: EndpointId) {
+    /// Everything that has arrived is read. If the client has ended the connection, the endpoint leaves.
+    fn handle_connection_end(&mut self, tag: u64, id: EndpointId) {
         let now = self.now();
-        let Some(line) = self.natives.lines.get_mut(&tag) else { return };
-        if !line.up.is_empty() {
+        let Some(connection) = self.native.connections.get_mut(&tag) else { return };
+        if !connection.up.is_empty() {
             return;
         }
-        match line.end {
-            Some(End::Eof) if !line.discard => {
-                line.discard = true;
+        match connection.end {
+            Some(ConnectionEnd::Eof) if !connection.discard => {
+                connection.discard = true;
                 self.engine.leave(now, id, Reason::Closed);
             }
-            Some(End::Reset) => self.engine.connection_lost(now, id, Reason::Reset),
-            Some(End::Silent) if self.everybody_reads || self.rng.u8(..50) == 0 => {
+            Some(ConnectionEnd::Reset) => self.engine.connection_lost(now, id, Reason::Reset),
+            Some(ConnectionEnd::Silent) if self.all_read || self.rng.u8(..50) == 0 => {
                 self.engine.connection_lost(now, id, Reason::Dead);
             }
             _ => {}
         }
     }
 
-    pub(crate) fn flush_line(&mut self, id: EndpointId, tag: u64) {
+    pub(crate) fn flush_connection(&mut self, id: EndpointId, tag: u64) {
         let now = self.now();
-        let Some(line) = self.natives.lines.get_mut(&tag) else { return };
+        let Some(connection) = self.native.connections.get_mut(&tag) else { return };
         loop {
             let whole = self.engine.single_slice(id).map(<[u8]>::to_vec);
             let slices = self.engine.slices(id);
             assert!(whole.iter().all(|whole| slices.iter().flat_map(|slice| slice.iter()).eq(whole)));
-            if slices.bytes() > 0 && matches!(line.end, Some(End::Reset)) {
+            if slices.bytes() > 0 && matches!(connection.end, Some(ConnectionEnd::Reset)) {
                 return self.engine.close_writes(now, id);
             }
-            let room = line.capacity.saturating_sub(line.down.len());
+            let room = connection.capacity.saturating_sub(connection.down.len());
             let written = slices.bytes().min(room).min(self.rng.usize(1..100_000));
             if written == 0 && slices.bytes() > 0 {
-                line.blocked = true;
+                connection.blocked = true;
                 return self.engine.blocked(now, id);
             }
-            line.down.extend(slices.iter().flat_map(|slice| slice.iter()).take(written));
+            connection.down.extend(slices.iter().flat_map(|slice| slice.iter()).take(written));
             if whole.is_some_and(|whole| whole.len() == written) {
                 return self.engine.advance_all(now, id);
             }
@@ -190,39 +168,39 @@ impl World {
         }
     }
 
-    /// The engine has let an endpoint go.
+    /// The engine has removed an endpoint.
     pub(crate) fn native_left(&mut self, endpoint: &Endpoint, reason: Reason, complete: bool) {
         let tag = endpoint.tag;
-        self.natives.figures.superseded += u64::from(reason == Reason::Superseded);
-        if let Some(line) = self.natives.lines.get_mut(&tag) {
-            line.endpoint = None;
-            line.parked = false;
+        self.native.counts.superseded += u64::from(reason == Reason::Superseded);
+        if let Some(connection) = self.native.connections.get_mut(&tag) {
+            connection.endpoint = None;
+            connection.parked = false;
             if !complete && self.rng.bool() {
-                // Reset: what the client has not read is gone.
-                line.down.clear();
+                // A reset: the client loses what it has not read.
+                connection.down.clear();
             }
-        } else if let Some(peer) = self.natives.peers.remove(&tag) {
-            let over = peer.lease <= self.now + self.suspended;
-            assert!(reason != Reason::LeaseExpired || over, "a lease ended early");
+        } else if let Some(peer) = self.native.peers.remove(&tag) {
+            let expired = peer.lease <= self.now + self.suspended;
+            assert!(reason != Reason::LeaseExpired || expired, "a lease ended early");
             if !complete {
-                self.bid_farewell(peer.address, endpoint, reason);
+                self.send_farewell(peer.address, endpoint, reason);
             }
         }
     }
 
-    /// Sockets that were full may have room again.
-    pub(crate) fn sockets_have_room(&mut self) {
-        for line in self.natives.lines.values_mut() {
-            if line.blocked
-                && line.down.len() < line.capacity
-                && let Some(id) = line.endpoint
+    /// Tells the engine which sockets have room again. A datagram socket gets room at random.
+    pub(crate) fn report_writable_sockets(&mut self) {
+        for connection in self.native.connections.values_mut() {
+            if connection.blocked
+                && connection.down.len() < connection.capacity
+                && let Some(id) = connection.endpoint
             {
-                line.blocked = false;
+                connection.blocked = false;
                 self.engine.writable(id);
             }
         }
-        for peer in self.natives.peers.values_mut() {
-            if peer.blocked && (self.everybody_reads || self.rng.u8(..4) == 0) {
+        for peer in self.native.peers.values_mut() {
+            if peer.blocked && (self.all_read || self.rng.u8(..4) == 0) {
                 peer.blocked = false;
                 self.engine.writable(peer.endpoint);
             }

@@ -1,5 +1,7 @@
 //! Text clients: what they do, and what must hold for each of them at the end.
 
+mod check;
+mod client;
 mod traffic;
 
-pub(crate) use traffic::{Client, Packet, rendered};
+pub(crate) use client::{TextClient, TextDatagram};

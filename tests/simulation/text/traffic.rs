@@ -1,50 +1,17 @@
-//! Text clients: what they say and read, and what must be true of them in the end.
+//! What text clients send and read, and how the daemon reads and writes their sockets.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
-use upcall_engine::{EndpointId, ExpectedProtocol, InputTurn, Intake, Progress, Registration, Time};
+use upcall_engine::{EndpointId, ExpectedProtocol, InputTurn, Intake, Progress, Registration};
 use upcall_wire::address::{Peer, Transport};
-use upcall_wire::reason::{Reason, farewell};
 
-use crate::simulation::{Input, LEASE, World};
+use super::client::{TextClient, TextDatagram};
+use crate::input::{LoggedInput, rendered};
+use crate::simulation::{LEASE, Simulation};
 
-/// What a datagram client sends.
-#[derive(Debug, Clone)]
-pub(crate) enum Packet {
-    /// It renews its lease.
-    Renewal,
-    /// It says something.
-    Input(Vec<u8>),
-}
-
-/// The far end of an endpoint: a socket's buffer, and what was read from it.
-pub(crate) struct Client {
-    pub(crate) id: EndpointId,
-    pub(crate) receives: bool,
-    /// The sequence that was next when it was registered.
-    pub(crate) joined: u64,
-    pub(crate) buffer: Vec<u8>,
-    pub(crate) capacity: usize,
-    pub(crate) blocked: bool,
-    /// Whether it reads everything at once, always: nobody may ever cut it off.
-    pub(crate) prompt: bool,
-    pub(crate) stalled: bool,
-    pub(crate) ever_stalled: bool,
-    pub(crate) read: Vec<u8>,
-    /// Datagrams that were sent to it, where it is a datagram endpoint.
-    pub(crate) datagrams: Option<Vec<Vec<u8>>>,
-    /// When its lease ends, on the clock that counts suspend.
-    pub(crate) lease: Time,
-    /// The sequence that was next when it left, or was told to; and how it ended.
-    pub(crate) until: Option<u64>,
-    pub(crate) ended: Option<(Reason, bool)>,
-}
-
-impl World {
+impl Simulation {
     pub(crate) fn connect_text(&mut self) {
         let receives = self.rng.u8(..8) != 0;
         let datagram = self.rng.u8(..3) == 0;
-        let who = Registration {
+        let registration = Registration {
             protocol: ExpectedProtocol::Text,
             tag: 0,
             listener: 0,
@@ -54,9 +21,9 @@ impl World {
             max_per_listener: None,
             max_per_source: None,
         };
-        if let Ok(id) = self.engine.register(self.now(), who) {
+        if let Ok(id) = self.engine.register(self.now(), registration) {
             let number = self.engine.endpoint(id).unwrap().number;
-            let client = Client {
+            let client = TextClient {
                 id,
                 receives,
                 joined: self.engine.next_sequence(),
@@ -76,9 +43,9 @@ impl World {
         }
     }
 
-    /// One client sends a burst, as far as it is let.
+    /// One client sends a burst, until its inputs are held.
     pub(crate) fn send_text(&mut self) {
-        let Some(number) = self.somebody() else { return };
+        let Some(number) = self.any_text_client() else { return };
         let id = self.clients[&number].id;
         let datagrams = self.clients[&number].datagrams.is_some();
         let largest = if self.rng.u8(..4) == 0 { 30_000 } else { 200 };
@@ -92,7 +59,7 @@ impl World {
         }
         for data in messages {
             if datagrams {
-                self.network.send(&mut self.rng, self.now, number, &Packet::Input(data));
+                self.network.send(&mut self.rng, self.now, number, &TextDatagram::Input(data));
             } else if self.engine.request_input(self.now(), id) != InputTurn::Granted || !self.text_input(number, &data)
             {
                 return;
@@ -100,48 +67,49 @@ impl World {
         }
     }
 
-    /// Hands an input to the engine; says whether it was taken.
+    /// Hands an input to the engine. Returns whether it was accepted.
     fn text_input(&mut self, number: u64, data: &[u8]) -> bool {
         let expected = self.inputs.len() as u64 + 1;
         let Some(accepted) = self.engine.input(self.now(), self.clients[&number].id, data) else { return false };
         assert_eq!(accepted.sequence, expected);
-        self.note_text(number, data);
+        self.record_text(number, data);
         true
     }
 
-    /// Hands a run of inputs to the engine, which takes as many as it would have taken one by one.
+    /// Hands a run of inputs to the engine, which must accept as many as it would have accepted one by one.
     fn text_inputs(&mut self, number: u64, messages: Vec<Vec<u8>>) {
         let (now, id) = (self.now(), self.clients[&number].id);
         let mut left = messages.iter().map(Vec::as_slice);
-        let taken = self.engine.input_lines(now, id, &mut left) as usize;
+        let accepted = self.engine.input_lines(now, id, &mut left) as usize;
         let left = left.len();
         if self.engine.endpoint(id).is_some_and(|endpoint| endpoint.leaving().is_none()) {
-            assert_eq!(taken + left, messages.len());
+            assert_eq!(accepted + left, messages.len());
             assert!(left == 0 || self.engine.request_input(now, id) != InputTurn::Granted);
         }
-        for data in &messages[..taken] {
-            self.note_text(number, data);
+        for data in &messages[..accepted] {
+            self.record_text(number, data);
         }
         assert_eq!(self.engine.next_sequence(), self.inputs.len() as u64 + 1);
     }
 
-    fn note_text(&mut self, number: u64, data: &[u8]) {
+    fn record_text(&mut self, number: u64, data: &[u8]) {
         let rendered = rendered(self.inputs.len() as u64 + 1, data);
         let (audience, topic, data) = (self.settings.audience, String::new(), data.to_vec());
-        self.inputs.push(Input { source: number, audience, topic, data, rendered });
+        self.inputs.push(LoggedInput { source: number, audience, topic, data, rendered });
     }
 
-    /// What has come through the network reaches the engine, as far as it takes it. Every datagram renews.
+    /// Hands datagrams that have arrived to the engine. Every datagram renews the lease; inputs are dropped unless the
+    /// intake is open.
     pub(crate) fn deliver_text(&mut self) {
         let now = self.now();
-        for (number, packet) in self.network.arrived(self.now) {
+        for (number, packet) in self.network.take_arrived(self.now) {
             let client = self.clients.get_mut(&number).unwrap();
             if client.until.is_some() || client.ended.is_some() {
                 continue;
             }
             self.engine.renew(now, client.id);
             client.lease = now.boot + LEASE;
-            if let Packet::Input(data) = packet
+            if let TextDatagram::Input(data) = packet
                 && self.engine.intake() == Intake::Open
             {
                 self.text_input(number, &data);
@@ -180,7 +148,7 @@ impl World {
         }
     }
 
-    /// Sends datagrams, in runs of any length; one that is stalled takes none.
+    /// Sends datagrams in runs of random length. The socket of a stalled client accepts none.
     fn flush_datagrams(&mut self, id: EndpointId, number: u64) {
         let now = self.now();
         let client = self.clients.get_mut(&number).unwrap();
@@ -192,7 +160,7 @@ impl World {
                 return;
             };
             assert!(run.count == 1 || run.bytes.len() <= max_bytes);
-            if client.stalled && !client.prompt && !self.everybody_reads {
+            if client.stalled && !client.prompt && !self.all_read {
                 self.engine.blocked(now, id);
                 client.blocked = true;
                 return;
@@ -208,74 +176,17 @@ impl World {
 
     pub(crate) fn read_text(&mut self) {
         for client in self.clients.values_mut() {
-            let bytes = match (client.prompt || self.everybody_reads, client.stalled) {
+            let bytes = match (client.prompt || self.all_read, client.stalled) {
                 (true, _) => client.buffer.len(),
                 (false, true) => 0,
                 (false, false) => self.rng.usize(0..=client.buffer.len()),
             };
             client.read.extend(client.buffer.drain(..bytes));
-            // A datagram socket does not say when there is room: a timer tries again.
-            let retry = client.datagrams.is_some() && (self.everybody_reads || self.rng.bool());
+            // Epoll does not report room in a datagram socket reliably: a timer retries.
+            let retry = client.datagrams.is_some() && (self.all_read || self.rng.bool());
             if (bytes > 0 || retry) && std::mem::take(&mut client.blocked) {
                 self.engine.writable(client.id);
             }
         }
     }
-
-    /// Received, and the named reason for what is missing, make what was due.
-    pub(crate) fn check_text(&self) -> u64 {
-        let mut trace = DefaultHasher::new();
-        for (number, client) in &self.clients {
-            let (reason, complete) = client.ended.expect("everybody has left");
-            let until = client.until.unwrap_or(u64::MAX);
-            let due = self.inputs.iter().zip(1u64..).filter(|(input, sequence)| {
-                client.receives && input.is_for(*number) && (client.joined..until).contains(sequence)
-            });
-            if let Some(sent) = &client.datagrams {
-                let farewell = reason.is_announced().then(|| farewell(reason.name()).into_bytes());
-                let mut expected = due.map(|(input, _)| &input.rendered).chain(farewell.as_ref());
-                let in_order = sent.iter().all(|datagram| expected.any(|due| due == datagram));
-                assert!(in_order, "#{number} was sent something that was not due, or not in order");
-                let all = complete && (client.prompt || !client.ever_stalled);
-                assert!(!all || expected.next().is_none(), "#{number} was not sent everything");
-                (number, reason, complete, sent).hash(&mut trace);
-                continue;
-            }
-            let due = plain(&due.flat_map(|(input, _)| input.rendered.iter().copied()).collect::<Vec<_>>());
-            let last_line = if reason.is_announced() { farewell(reason.name()) } else { String::new() };
-            let (read, last_line) = (plain(&client.read), last_line.trim_end());
-            match (complete, reason) {
-                (true, Reason::SlowConsumer) => {
-                    let upcalls = read.strip_suffix(last_line.as_bytes()).expect("the reason is the last line");
-                    assert!(due.starts_with(upcalls), "#{number} got something else than what was due");
-                    assert!(upcalls.is_empty() || upcalls.ends_with(b">"), "#{number} was cut off inside a record");
-                }
-                (true, _) => assert_eq!(read, [&due, last_line.as_bytes()].concat(), "#{number}"),
-                (false, _) => {
-                    // One that was cut off may be lost before it has read the whole farewell.
-                    let cut = farewell(Reason::SlowConsumer.name());
-                    let got_less = [last_line, cut.trim_end()].iter().any(|line| {
-                        (0..=line.len()).any(|part| {
-                            let upcalls = read.strip_suffix(&line.as_bytes()[..part]);
-                            upcalls.is_some_and(|upcalls| due.starts_with(upcalls))
-                        })
-                    });
-                    assert!(got_less, "#{number} got something else than what was due");
-                }
-            }
-            (number, reason, complete, &client.read).hash(&mut trace);
-        }
-        trace.finish()
-    }
-}
-
-/// As text endpoints get it.
-pub(crate) fn rendered(sequence: u64, data: &[u8]) -> Vec<u8> {
-    [format!("<{sequence} ").as_bytes(), data, b">"].concat()
-}
-
-/// Without newlines: the last line begins with one of its own, unless the upcall before ended in one, as those of native
-/// inputs do. Datagrams are compared with them.
-fn plain(text: &[u8]) -> Vec<u8> {
-    text.iter().copied().filter(|byte| *byte != b'\n').collect()
 }
