@@ -1,8 +1,9 @@
-//! Any file is a configuration or a list of mistakes; what is a configuration reads the same once it is printed.
+//! Any file is either a configuration or a list of mistakes, and a configuration stays the same when it is printed and
+//! parsed again.
 
 use upcalld::config::parse;
 
-/// The file.
+/// Parses `bytes` as a configuration file.
 pub(crate) fn run(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match parse("f", text) {
@@ -11,7 +12,7 @@ pub(crate) fn run(bytes: &[u8]) {
             assert_eq!(parse("printed", &printed).as_ref(), Ok(&config), "{printed}");
         }
         Err(mistakes) => {
-            assert!(!mistakes.list().is_empty(), "a reason for a refusal");
+            assert!(!mistakes.list().is_empty(), "refused without a mistake");
             for line in mistakes.to_string().lines() {
                 assert!(!line.contains(|character: char| character.is_control()), "{line:?}");
             }

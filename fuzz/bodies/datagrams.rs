@@ -1,4 +1,4 @@
-//! The datagram handler as the daemon has it, without sockets: the gate, the engine, and peers that say anything at any time.
+//! The datagram handler of the daemon without sockets: the gate, the engine, and peers that send anything at any time.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher};
@@ -13,52 +13,55 @@ use upcall_wire::address::{Peer, Transport};
 use upcall_wire::format::Format;
 use upcall_wire::reason::Reason;
 
+/// How many peers send datagrams.
 const PEERS: u8 = 8;
-/// These are trusted.
+/// The first peers, this many, are trusted.
 const TRUSTED: u8 = 3;
 const MAX_ENDPOINTS: usize = 6;
 const LEASE: Duration = Duration::from_secs(30);
+/// Bytes of the IP and UDP headers of a datagram.
 const HEADERS: usize = 28;
 
-struct World {
+/// The handler, and what must be true of it.
+struct DatagramModel {
     engine: Engine,
     gate: Gate<BuildHasherDefault<DefaultHasher>>,
     now: Time,
-    /// Who is registered, and until when.
+    /// The registered peers, each with the end of its lease.
     registered: HashMap<u8, (EndpointId, Time)>,
-    /// The lines that each has been sent, and when.
+    /// The challenges that were sent: to which peer, when, and the line.
     challenges: Vec<(u8, Time, Vec<u8>)>,
-    /// Bytes as IP packets, while a peer is not registered: in and out.
+    /// Bytes that came from each peer, and bytes of challenges to it, counted as IP packets.
     traffic: [(usize, usize); PEERS as usize],
-    /// How often a stranger has registered by a cookie.
+    /// How many times an untrusted peer has registered with a cookie.
     proved: usize,
 }
 
-/// The bytes are read as commands: whose datagram, or how much time passes, and what a datagram holds.
-/// Returns how often a stranger has registered.
+/// Reads the bytes as commands: a datagram of some peer with some payload, or time that passes.
+/// Returns how many times an untrusted peer has registered with a cookie.
 pub(crate) fn run(bytes: &[u8]) -> usize {
-    let mut world = World::new();
+    let mut model = DatagramModel::new();
     let mut rest = bytes.iter().copied();
     while let Some(command) = rest.next() {
         let mut next = || rest.next().unwrap_or(0);
         match command {
-            0..=31 => world.pass_time(u64::from(next()) << (command / 2)),
+            0..=31 => model.pass_time(u64::from(next()) << (command / 2)),
             _ => {
-                let payload = world.payload(command, &mut next);
-                world.datagram(command % PEERS, &payload);
+                let payload = model.payload(command, &mut next);
+                model.datagram(command % PEERS, &payload);
             }
         }
-        world.turn(command & 64 != 0);
+        model.turn(command & 64 != 0);
     }
-    world.proved
+    model.proved
 }
 
-impl World {
-    fn new() -> World {
+impl DatagramModel {
+    fn new() -> DatagramModel {
         let settings = Settings {
             max_message: 60 << 10,
             session_ttl: Duration::from_secs(300),
-            format: Format::parse("<{seq} {data}>").expect("it is a format"),
+            format: Format::parse("<{seq} {data}>").expect("a valid format"),
             audience: Audience::All,
             max_endpoints: MAX_ENDPOINTS,
             lease: LEASE,
@@ -68,7 +71,7 @@ impl World {
             policy: Policy::Disconnect,
             farewell: Duration::from_secs(1),
         };
-        World {
+        DatagramModel {
             engine: Engine::new(settings, 16 << 10, Entropy::seeded(1)),
             gate: Gate::with_key(BuildHasherDefault::default()),
             now: Time(0),
@@ -87,7 +90,8 @@ impl World {
         self.now = self.now + Duration::from_millis(milliseconds);
     }
 
-    /// What is likely to matter: its own challenge, another's, an altered one, commands; or any bytes.
+    /// A payload that is likely to matter (the peer's own challenge, that of another, an altered one, a command), or
+    /// any bytes.
     fn payload(&self, command: u8, next: &mut impl FnMut() -> u8) -> Vec<u8> {
         let (kind, choice) = (next(), usize::from(next()));
         let line = |offset: usize| {
@@ -119,7 +123,7 @@ impl World {
         }
     }
 
-    /// As Server::handle_datagram.
+    /// Handles a datagram as the daemon does.
     fn datagram(&mut self, peer: u8, payload: &[u8]) {
         if self.engine.intake() != Intake::Open {
             return;
@@ -127,15 +131,15 @@ impl World {
         let address = SocketAddr::from(([192, 0, 2, peer], 4242));
         let known = self.registered.get(&peer).map(|(id, _)| *id);
         let trusted = peer < TRUSTED;
-        let claim =
+        let source =
             DatagramSource { listener: 1, address: &address, source: &address, trusted, registered: known.is_some() };
         let traffic = &mut self.traffic[usize::from(peer)];
         traffic.0 += payload.len() + HEADERS;
-        match self.gate.judge(self.now, &claim, payload) {
+        match self.gate.judge(self.now, &source, payload) {
             Verdict::Drop(dropped) => self.engine.counters_mut().count_dropped(dropped),
             Verdict::Challenge => {
-                assert!(!trusted, "the trusted need not prove anything");
-                let line = self.gate.challenge(self.now, &claim).into_bytes();
+                assert!(!trusted, "a trusted peer was challenged");
+                let line = self.gate.challenge(self.now, &source).into_bytes();
                 assert!(line.len() + HEADERS <= 3 * (payload.len() + HEADERS), "answer to {}", payload.escape_ascii());
                 traffic.1 += line.len() + HEADERS;
                 self.challenges.push((peer, self.now, line));
@@ -146,12 +150,12 @@ impl World {
                 self.join(peer);
             }
             Verdict::Bye => {
-                let id = known.expect("only the registered leave");
+                let id = known.expect("only a registered peer can leave");
                 assert!(trusted || self.has_proved(peer, payload, b"bye "), "{}", payload.escape_ascii());
                 self.engine.leave(self.now(), id, Reason::Closed);
             }
             Verdict::Input => {
-                assert!(trusted || known.is_some(), "a stranger is not heard: {}", payload.escape_ascii());
+                assert!(trusted || known.is_some(), "an input of an unregistered peer: {}", payload.escape_ascii());
                 assert!(!payload.is_empty());
                 let id = if trusted { self.join(peer) } else { known };
                 if let Some(id) = id {
@@ -161,7 +165,7 @@ impl World {
         }
     }
 
-    /// Whether the payload is a line that was sent to this very peer, not too long ago.
+    /// Whether the payload returns a cookie that was sent to this peer within the last two minutes.
     fn has_proved(&self, peer: u8, payload: &[u8], word: &[u8]) -> bool {
         let cookie = payload.trim_ascii().strip_prefix(word);
         self.challenges.iter().any(|(to, at, line)| {
@@ -178,7 +182,7 @@ impl World {
             self.engine.renew(now, *id);
             return Some(*id);
         }
-        let who = Registration {
+        let registration = Registration {
             protocol: ExpectedProtocol::Text,
             tag: peer.into(),
             listener: 1,
@@ -188,26 +192,26 @@ impl World {
             max_per_listener: None,
             max_per_source: None,
         };
-        match self.engine.register(now, who) {
+        match self.engine.register(now, registration) {
             Ok(id) => {
                 self.registered.insert(peer, (id, until));
                 Some(id)
             }
             Err(_) => {
-                assert_eq!(self.engine.len(), MAX_ENDPOINTS, "refused only where it is full");
+                assert_eq!(self.engine.len(), MAX_ENDPOINTS, "refused, but the registry is not full");
                 None
             }
         }
     }
 
-    /// The rest of a turn: deadlines, and what is due is sent, unless nobody's socket takes anything.
+    /// Ends a turn: deadlines pass, and what is due is sent, unless all sockets are full.
     fn turn(&mut self, full: bool) {
         let now = self.now();
         self.engine.expire(now);
         let mut ready = Vec::new();
         self.engine.take_ready(&mut ready);
         for id in ready {
-            // Who has nothing to send finds nothing full.
+            // An endpoint with nothing to send does not notice a full socket.
             if full && self.engine.datagram_run(id, 1, 1).is_some() {
                 self.engine.blocked(now, id);
                 continue;
@@ -221,19 +225,19 @@ impl World {
         }
         self.engine.end_turn(now);
         if !full {
-            let everyone: Vec<EndpointId> = self.engine.endpoints().map(|(id, _)| id).collect();
-            everyone.into_iter().for_each(|id| self.engine.writable(id));
+            let all: Vec<EndpointId> = self.engine.endpoints().map(|(id, _)| id).collect();
+            all.into_iter().for_each(|id| self.engine.writable(id));
         }
         while let Some(event) = self.engine.next_event() {
             if let Event::Left { endpoint, reason, .. } = event {
                 let (_, until) = self.registered.remove(&(endpoint.tag as u8)).expect("it was registered");
-                assert!(reason == Reason::Closed || until <= self.now, "its lease was not over");
+                assert!(reason == Reason::Closed || until <= self.now, "its lease had not ended");
             }
         }
         self.engine.check_invariants();
         assert_eq!(self.engine.len(), self.registered.len());
         for (peer, (id, until)) in &self.registered {
-            assert!(*until > self.now, "the lease of {peer} is over");
+            assert!(*until > self.now, "the lease of {peer} has ended");
             assert!(self.engine.endpoint(*id).is_some());
         }
         for (into, out) in self.traffic {

@@ -1,4 +1,4 @@
-//! The frame decoder takes any bytes, cut anywhere; and the engine takes whatever frames they make.
+//! The frame decoder accepts any bytes, split anywhere, and the engine accepts any frames that result.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,9 +9,11 @@ use upcall_wire::address::{Peer, Transport};
 use upcall_wire::format::Format;
 use upcall_wire::frame::{Frame, FrameDecoder, Violation};
 
+/// The largest message, in bytes.
 const MAX: usize = 256;
 
-/// What comes of a stream that comes in these pieces, each frame as it is written again, up to a mistake that ends it.
+/// Decodes a stream that arrives in these pieces, up to a violation that ends it. Each frame is returned as it is
+/// encoded again.
 fn decode(pieces: &[&[u8]], mut each: impl FnMut(Result<&Frame<'_>, &Violation>)) -> Vec<Result<Vec<u8>, Violation>> {
     let (mut decoder, mut frames) = (FrameDecoder::default(), Vec::new());
     for piece in pieces {
@@ -32,37 +34,37 @@ fn decode(pieces: &[&[u8]], mut each: impl FnMut(Result<&Frame<'_>, &Violation>)
                 }
             }
         }
-        assert!(rest.is_empty(), "all of a piece is taken");
+        assert!(rest.is_empty(), "a whole piece is decoded");
     }
     frames
 }
 
-/// The first two bytes say how the rest is cut. Returns how many inputs were made of it.
+/// The first two bytes tell where the rest is split. Returns how many inputs the engine appended.
 pub(crate) fn run(bytes: &[u8]) -> u64 {
     let [first, second, stream @ ..] = bytes else { return 0 };
     let mut cuts = [usize::from(*first), usize::from(*second)].map(|cut| cut.min(stream.len()));
     cuts.sort_unstable();
-    let mut listener = Listener::new();
-    let whole = decode(&[stream], |frame| listener.take(frame));
+    let mut session = FrameSession::new();
+    let whole = decode(&[stream], |frame| session.handle(frame));
     let pieces = [&stream[..cuts[0]], &stream[cuts[0]..cuts[1]], &stream[cuts[1]..]];
-    assert_eq!(whole, decode(&pieces, |_| {}), "wherever it is cut");
+    assert_eq!(whole, decode(&pieces, |_| {}), "wherever it is split");
     for frame in whole.iter().flatten() {
         let mut bytes = &frame[..];
         let again = Frame::take(&mut bytes).map(|frame| frame.to_vec());
-        assert_eq!(again.as_ref(), Ok(frame), "what is written is what is read");
+        assert_eq!(again.as_ref(), Ok(frame), "a frame changed when it was encoded and decoded");
     }
-    listener.engine.next_sequence() - 1
+    session.engine.next_sequence() - 1
 }
 
-/// An engine, and a stream that has just begun to speak native.
-struct Listener {
+/// An engine with one stream that has just begun to speak native.
+struct FrameSession {
     engine: Engine,
     id: Option<EndpointId>,
     now: Now,
 }
 
-impl Listener {
-    fn new() -> Listener {
+impl FrameSession {
+    fn new() -> FrameSession {
         let settings = Settings {
             format: Format::default(),
             audience: Audience::All,
@@ -78,7 +80,7 @@ impl Listener {
         };
         let now = Now { time: Time(0), boot: Time(0), wall: SystemTime::UNIX_EPOCH };
         let mut engine = Engine::new(settings, 16 << 10, Entropy::seeded(1));
-        let who = Registration {
+        let registration = Registration {
             protocol: ExpectedProtocol::Auto,
             tag: 1,
             listener: 0,
@@ -88,18 +90,18 @@ impl Listener {
             max_per_listener: None,
             max_per_source: None,
         };
-        let id = engine.register(now, who).ok();
+        let id = engine.register(now, registration).ok();
         if let Some(id) = id {
             engine.detected_native(now, id);
         }
-        Listener { engine, id, now }
+        FrameSession { engine, id, now }
     }
 
-    fn take(&mut self, frame: Result<&Frame<'_>, &Violation>) {
+    fn handle(&mut self, frame: Result<&Frame<'_>, &Violation>) {
         let Some(id) = self.id.filter(|id| self.engine.endpoint(*id).is_some()) else { return };
         match frame {
             Ok(Frame::Hello(hello)) => {
-                // What it is told is in what it is sent.
+                // The engine queues the answer itself, also a refusal.
                 let terms = Terms { sends: true, receives: true, history: true, max_sessions: None };
                 let _ = self.engine.handle_hello(self.now, id, hello, terms);
             }

@@ -1,11 +1,12 @@
-//! The text decoder takes any bytes, cut anywhere.
+//! The text decoder accepts any bytes, split anywhere.
 
 use upcall_wire::reason::Reason;
 use upcall_wire::text::{End, Framing, TextDecoder};
 
+/// The largest message, in bytes.
 const MAX: usize = 64;
 
-/// All messages, until the end or an error.
+/// Decodes all messages up to the end of the stream or an error. `between` is the end of every piece but the last.
 fn decode(framing: Framing, pieces: &[&[u8]], between: End) -> (Vec<Vec<u8>>, Option<Reason>) {
     let (mut decoder, mut messages) = (TextDecoder::new(framing), Vec::new());
     for (index, piece) in pieces.iter().enumerate() {
@@ -18,13 +19,13 @@ fn decode(framing: Framing, pieces: &[&[u8]], between: End) -> (Vec<Vec<u8>>, Op
                 Err(reason) => return (messages, Some(reason)),
             }
         }
-        assert!(rest.is_empty(), "all of a piece is taken");
+        assert!(rest.is_empty(), "a whole piece is decoded");
     }
-    assert!(!decoder.is_unfinished(), "nothing is left behind the end");
+    assert!(!decoder.is_unfinished(), "nothing is unfinished after the end of the stream");
     (messages, None)
 }
 
-/// The first bytes say how the rest is cut.
+/// The first byte selects the framing, the next two tell where the rest is split.
 pub(crate) fn run(bytes: &[u8]) {
     let [framing, first, second, stream @ ..] = bytes else { return };
     let framing = [Framing::Auto, Framing::Line, Framing::Chunk][usize::from(*framing) % 3];
@@ -35,13 +36,13 @@ pub(crate) fn run(bytes: &[u8]) {
         let (messages, error) = decode(framing, &pieces, between);
         for message in &messages {
             assert!((1..=MAX).contains(&message.len()), "{} bytes", message.len());
-            assert!(!message[..message.len() - 1].contains(&b'\n'), "no newline but at the end");
+            assert!(!message[..message.len() - 1].contains(&b'\n'), "a newline inside a message");
         }
         let joined = messages.concat();
-        assert!(stream.starts_with(&joined), "nothing is added or changed");
-        assert!(error.is_some() || joined == stream, "nothing is lost");
+        assert!(stream.starts_with(&joined), "something was added or changed");
+        assert!(error.is_some() || joined == stream, "something was lost");
         if between == End::More || framing == Framing::Line {
-            assert_eq!((messages, error), decode(framing, &[stream], End::More), "wherever it is cut");
+            assert_eq!((messages, error), decode(framing, &[stream], End::More), "wherever it is split");
         }
     }
 }

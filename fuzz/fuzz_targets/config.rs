@@ -1,4 +1,4 @@
-//! `cargo fuzz run config`: see the body, which the ordinary tests run, too.
+//! `cargo fuzz run config`: the body, which `cargo test` runs as well.
 #![no_main]
 
 #[path = "../bodies/config.rs"]

@@ -1,4 +1,4 @@
-//! `cargo fuzz run datagrams`: see the body, which the ordinary tests run, too.
+//! `cargo fuzz run datagrams`: the body, which `cargo test` runs as well.
 #![no_main]
 
 #[path = "../bodies/datagrams.rs"]

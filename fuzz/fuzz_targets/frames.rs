@@ -1,4 +1,4 @@
-//! `cargo fuzz run frames`: see the body, which the ordinary tests run, too.
+//! `cargo fuzz run frames`: the body, which `cargo test` runs as well.
 #![no_main]
 
 #[path = "../bodies/frames.rs"]

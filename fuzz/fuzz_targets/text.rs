@@ -1,4 +1,4 @@
-//! `cargo fuzz run text`: see the body, which the ordinary tests run, too.
+//! `cargo fuzz run text`: the body, which `cargo test` runs as well.
 #![no_main]
 
 #[path = "../bodies/text.rs"]
