@@ -15,7 +15,7 @@ use crate::report;
 use crate::rounds;
 use crate::servers::Host;
 use crate::sys;
-use crate::works;
+use crate::workloads;
 
 /// Measures upcalld beside bare loops and the programs that people use for the same
 #[derive(Parser)]
@@ -86,7 +86,7 @@ pub(crate) fn run() -> io::Result<ExitCode> {
         floor::run(place)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut works = works::all();
+    let mut works = workloads::all();
     let wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|part| name.contains(part));
     works.retain(|work| wanted(&work.name()) && !(arguments.quick && work.endpoints > 100));
     if arguments.list {

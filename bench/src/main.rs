@@ -4,7 +4,6 @@
 //! `servers` starts the program, `load` with the `drivers` is its clients, `account` asks the system what it used. `results`,
 //! `marks` and `report` say what came out.
 
-mod account;
 mod cli;
 mod contestants;
 mod drivers;
@@ -13,12 +12,13 @@ mod load;
 mod marks;
 mod measure;
 mod message;
+mod process;
 mod report;
 mod results;
 mod rounds;
 mod servers;
 mod sys;
-mod works;
+mod workloads;
 
 use std::process::ExitCode;
 

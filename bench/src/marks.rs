@@ -167,6 +167,6 @@ pub(crate) fn number(value: f64) -> String {
         size if size < 0.1 => format!("{value:.3}"),
         size if size < 10.0 => format!("{value:.2}"),
         size if size < 100.0 => format!("{value:.1}"),
-        _ => crate::works::thousands(value.round() as usize),
+        _ => crate::workloads::thousands(value.round() as usize),
     }
 }

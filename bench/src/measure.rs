@@ -12,7 +12,7 @@ use crate::load::streams::{self, Streams};
 use crate::load::text_datagrams::TextDatagrams;
 use crate::load::{Run, Sample, Swarm, datagrams};
 use crate::servers::{Host, Place, Server};
-use crate::works::{Kind, Work};
+use crate::workloads::{Kind, Work};
 
 /// What was measured, by the name of the figure.
 pub(crate) type Figures = BTreeMap<&'static str, f64>;

@@ -2,7 +2,7 @@
 
 use crate::contestants::{Contestant, Protocol};
 use crate::measure::Figures;
-use crate::works::Work;
+use crate::workloads::Work;
 
 /// Everything of one run.
 #[derive(Debug, Default)]

@@ -7,7 +7,7 @@ use crate::marks::{number, short};
 use crate::measure::{Pace, measure};
 use crate::results::{Done, Results, Row};
 use crate::servers::Host;
-use crate::works::{Kind, Work, thousands};
+use crate::workloads::{Kind, Work, thousands};
 
 /// Does every work, saying what it does on standard error.
 pub(crate) fn run(host: &Host, pace: &Pace, works: Vec<Work>, rounds: usize, only: &[String]) -> Results {

@@ -9,8 +9,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::account::Process;
 use crate::contestants::{Contestant, Transport};
+use crate::process::Process;
 use crate::sys::tame;
 
 /// How long a server may take to be ready.

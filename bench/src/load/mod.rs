@@ -2,16 +2,16 @@
 
 pub(crate) mod datagrams;
 pub(crate) mod native_datagrams;
-pub(crate) mod progress;
 pub(crate) mod streams;
 pub(crate) mod text_datagrams;
+pub(crate) mod tracker;
 
 use std::io;
 use std::time::{Duration, Instant};
 
-use progress::Progress;
+use tracker::Progress;
 
-use crate::account::Process;
+use crate::process::Process;
 
 /// How long nothing may arrive while something is outstanding.
 const STALL: Duration = Duration::from_secs(10);

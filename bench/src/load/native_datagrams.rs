@@ -6,7 +6,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::datagrams::{Place, Socket, Watch};
-use super::progress::Progress;
+use super::tracker::Progress;
 use super::{Swarm, wrong};
 use crate::drivers::native::{Frame, WANT_RECEIPT, frame, hello, kind, u64_at};
 use crate::message::Message;

@@ -13,7 +13,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::progress::Progress;
+use super::tracker::Progress;
 use super::{Swarm, wrong};
 use crate::drivers::{Driver, Part, Step};
 use crate::sys::{Ready, epoll_wait};
@@ -167,9 +167,9 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::account::Process;
     use crate::drivers::text::Text;
     use crate::load::Run;
+    use crate::process::Process;
 
     /// What a run says when a server does that to the bytes of one message, the tenth.
     fn run_with(spoil: fn(&[u8]) -> Vec<u8>) -> io::Result<u64> {

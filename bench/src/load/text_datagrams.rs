@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::datagrams::{Place, Socket, Watch};
-use super::progress::Progress;
+use super::tracker::Progress;
 use super::{Swarm, wrong};
 use crate::floor::datagram::JOIN;
 use crate::message::Message;
@@ -71,8 +71,8 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::account::Process;
     use crate::load::Run;
+    use crate::process::Process;
 
     #[test]
     fn a_datagram_that_is_lost_is_an_error() {

@@ -8,7 +8,7 @@ use crate::marks::{self, number};
 use crate::measure::{BINARY, CPU, IDLE, LOAD, MESSAGES, P50, Pace, READY, RESIDENT, SERVED, SILENT, WAKEUPS};
 use crate::results::{Results, Row};
 use crate::servers::Host;
-use crate::works::Kind;
+use crate::workloads::Kind;
 
 /// How a figure is shown.
 #[derive(Clone, Copy)]

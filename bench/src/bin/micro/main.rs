@@ -3,22 +3,19 @@
 //! `cases` is what is counted, in the `world` of an engine without sockets; `callgrind` counts; `stored` keeps the counts
 //! that `verdict` compares with.
 
+mod baseline;
 mod callgrind;
 mod cases;
-mod decoding;
-mod delivering;
-mod growing;
-mod stored;
-mod verdict;
-mod world;
+mod comparison;
+mod harness;
 
 use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use stored::Stored;
-use verdict::Verdict;
+use baseline::Stored;
+use comparison::Verdict;
 
 /// Counts the instructions of upcalld's engine and decoders under valgrind, and compares with bench/micro.json
 #[derive(Parser)]
@@ -85,12 +82,12 @@ fn work(arguments: &Arguments) -> io::Result<bool> {
     if cfg!(debug_assertions) {
         return Err(io::Error::other("only a release build counts: cargo run --release --bin micro"));
     }
-    let Some(valgrind) = callgrind::version() else { return Ok(verdict::without_valgrind(cases.len())) };
+    let Some(valgrind) = callgrind::version() else { return Ok(comparison::without_valgrind(cases.len())) };
     let machine = callgrind::machine(&valgrind);
     let counts = callgrind::count(&cases)?;
     if arguments.update {
         Stored::new(machine, &cases, &counts).write()?;
-        println!("{} counts are stored in {}", counts.len(), stored::FILE);
+        println!("{} counts are stored in {}", counts.len(), baseline::FILE);
         return Ok(true);
     }
     let stored = Stored::read()?;

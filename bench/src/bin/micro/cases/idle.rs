@@ -8,7 +8,7 @@ use upcall_wire::frame::{Frame, Send};
 use upcall_wire::reason::Reason;
 
 use crate::cases::{check, counted};
-use crate::world::{MESSAGE, World};
+use crate::harness::{MESSAGE, World};
 
 /// How often what is counted is done.
 const TIMES: u64 = 200;

@@ -7,7 +7,7 @@ use upcall_wire::frame::{self, Frame, Send};
 use upcall_wire::text::{self, End, Framing};
 
 use crate::cases::{check, counted};
-use crate::world::{MAX_MESSAGE, MESSAGE};
+use crate::harness::{MAX_MESSAGE, MESSAGE};
 
 const MESSAGES: u64 = 4_000;
 

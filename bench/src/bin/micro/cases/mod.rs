@@ -1,10 +1,12 @@
 //! What is counted: the cases, and what of each.
 
+mod decoding;
+mod delivery;
+mod idle;
+
 use std::hint::black_box;
 use std::io;
 use std::thread;
-
-use crate::{decoding, delivering, growing};
 
 /// Something whose instructions are counted.
 #[derive(Debug, Clone, Copy)]
@@ -40,12 +42,12 @@ impl Case {
 pub(crate) fn all() -> Vec<Case> {
     type Work = fn(usize) -> io::Result<u64>;
     let plain: [(_, _, Work); 11] = [
-        ("append, nobody reads text", "input", |_| delivering::append(None)),
-        ("append, text as it is", "input", |_| delivering::append(Some("{data}"))),
-        ("append, text in the default format", "input", |_| delivering::append(Some(delivering::DEFAULT))),
-        ("native sends by themselves", "input", |_| delivering::frames_by_themselves()),
-        ("native sends in runs", "input", |_| delivering::sends()),
-        ("text lines in runs", "input", |_| delivering::lines()),
+        ("append, nobody reads text", "input", |_| delivery::append(None)),
+        ("append, text as it is", "input", |_| delivery::append(Some("{data}"))),
+        ("append, text in the default format", "input", |_| delivery::append(Some(delivery::DEFAULT))),
+        ("native sends by themselves", "input", |_| delivery::frames_by_themselves()),
+        ("native sends in runs", "input", |_| delivery::sends()),
+        ("text lines in runs", "input", |_| delivery::lines()),
         ("decode frames, 64 KiB a read", "frame", |_| decoding::frames(64 << 10)),
         ("decode frames, 100 B a read", "frame", |_| decoding::frames(100)),
         ("decode lines, 64 KiB a read", "message", |_| decoding::lines(64 << 10)),
@@ -53,17 +55,17 @@ pub(crate) fn all() -> Vec<Case> {
         ("decode chunks, one a read", "message", |_| decoding::chunks()),
     ];
     let with_endpoints: [(_, _, [usize; 2], Work); 11] = [
-        ("flush 1 input to text", "endpoint", [100, 1_000], |n| delivering::text(n, 1)),
-        ("flush 1 input to native", "endpoint", [100, 1_000], |n| delivering::native(n, 1)),
-        ("flush 1 input to text datagrams", "endpoint", [100, 1_000], |n| delivering::datagrams(n, 1)),
-        ("flush 256 inputs to text", "endpoint", [100, 1_000], |n| delivering::text(n, 256)),
-        ("flush 256 inputs to native", "endpoint", [100, 1_000], |n| delivering::native(n, 256)),
-        ("an input, idle topics", "input", [1_000, 10_000], growing::topics),
-        ("an input, all others are behind", "endpoint", [1_000, 10_000], growing::behind),
-        ("a turn, nothing happens", "turn", [1_000, 10_000], growing::silence),
-        ("a turn, unfinished messages", "turn", [1_000, 10_000], growing::unfinished),
-        ("a turn and a renewal, leases", "turn", [1_000, 10_000], growing::leases),
-        ("come and go", "endpoint", [1_000, 10_000], growing::come_and_go),
+        ("flush 1 input to text", "endpoint", [100, 1_000], |n| delivery::text(n, 1)),
+        ("flush 1 input to native", "endpoint", [100, 1_000], |n| delivery::native(n, 1)),
+        ("flush 1 input to text datagrams", "endpoint", [100, 1_000], |n| delivery::datagrams(n, 1)),
+        ("flush 256 inputs to text", "endpoint", [100, 1_000], |n| delivery::text(n, 256)),
+        ("flush 256 inputs to native", "endpoint", [100, 1_000], |n| delivery::native(n, 256)),
+        ("an input, idle topics", "input", [1_000, 10_000], idle::topics),
+        ("an input, all others are behind", "endpoint", [1_000, 10_000], idle::behind),
+        ("a turn, nothing happens", "turn", [1_000, 10_000], idle::silence),
+        ("a turn, unfinished messages", "turn", [1_000, 10_000], idle::unfinished),
+        ("a turn and a renewal, leases", "turn", [1_000, 10_000], idle::leases),
+        ("come and go", "endpoint", [1_000, 10_000], idle::come_and_go),
     ];
     let sized = with_endpoints.into_iter().flat_map(|(what, unit, sizes, work)| {
         sizes.map(|endpoints| Case { what, unit, endpoints: Some(endpoints), work })

@@ -8,7 +8,7 @@ use upcall_wire::frame::{self, Frame, Send};
 use upcall_wire::text::{self, End, Framing};
 
 use crate::cases::{check, counted};
-use crate::world::{MAX_MESSAGE, MESSAGE, World, peer};
+use crate::harness::{MAX_MESSAGE, MESSAGE, World, peer};
 
 /// How upcalls are rendered by default.
 pub(crate) const DEFAULT: &str = "Upcall event: Processing {data}";

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use crate::baseline::Stored;
 use crate::callgrind::Counts;
 use crate::cases::Case;
-use crate::stored::Stored;
 
 /// A case may cost so much more than what is stored for it; less, too, before it is said that the store wants renewing. Two
 /// runs of one build differ by a thousandth, if at all, by the seeds of hash tables.
@@ -48,7 +48,7 @@ impl Verdict {
             };
             match stored.instructions.get(&name) {
                 Some(&before) => verdict.compare(case, count, before, same),
-                None => verdict.fail(format_args!("{name}: nothing is stored for it in {}", crate::stored::FILE)),
+                None => verdict.fail(format_args!("{name}: nothing is stored for it in {}", crate::baseline::FILE)),
             }
             if let Some((few, of_few)) = fewer.filter(|(few, _)| few.what == case.what) {
                 verdict.compare_growth(few, of_few, case, count);
@@ -63,7 +63,7 @@ impl Verdict {
         self.line(format_args!("{count:10.1} {:22} {name} ({change:+.1} %)", format!("instructions/{unit}")));
         let limit = if same { TOLERANCE } else { ELSEWHERE };
         if count > before * limit {
-            let file = crate::stored::FILE;
+            let file = crate::baseline::FILE;
             let text = "instructions for each";
             self.fail(format_args!(
                 "{name}: {count:.1} {text} {unit}, {change:+.1} % over the {before:.1} in {file}; it may be {:.0} %",
