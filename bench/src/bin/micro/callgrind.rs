@@ -1,4 +1,4 @@
-//! Instructions, as valgrind's callgrind counts them: the same for the same program on the same machine.
+//! Counts instructions with callgrind, a tool of valgrind: the same for the same program on the same machine.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,18 +9,17 @@ use std::thread;
 
 use crate::cases::Case;
 
-/// Instructions for one unit of each case, by its name.
+/// Instructions for one unit of each case, by name of the case.
 pub(crate) type Counts = BTreeMap<String, f64>;
 
-/// What valgrind calls itself; none where there is none.
+/// The version of valgrind; `None` if it is not installed.
 pub(crate) fn version() -> Option<String> {
-    said("valgrind", &["--version"])
+    output_of("valgrind", &["--version"])
 }
 
-/// What counts depend on, beside the code: the compiler, the C library (malloc, memcpy) and what valgrind makes of the
-/// processor.
+/// What counts depend on besides the code: the compiler, the C library (malloc, memcpy), the processor and valgrind.
 pub(crate) fn machine(valgrind: &str) -> String {
-    let libc = said("getconf", &["GNU_LIBC_VERSION"]).unwrap_or_else(|| "another libc".to_owned());
+    let libc = output_of("getconf", &["GNU_LIBC_VERSION"]).unwrap_or_else(|| "another libc".to_owned());
     let vectors = if has_avx2() { ", avx2" } else { "" };
     format!("{}, {}{vectors}, {libc}, {valgrind}", env!("BUILT_WITH"), std::env::consts::ARCH)
 }
@@ -35,12 +34,12 @@ fn has_avx2() -> bool {
     false
 }
 
-fn said(program: &str, arguments: &[&str]) -> Option<String> {
+fn output_of(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Counts all of them, as many at a time as there are cores.
+/// Counts all cases, one at a time on each core.
 pub(crate) fn count(cases: &[Case]) -> io::Result<Counts> {
     let (next, counts) = (AtomicUsize::new(0), Mutex::new(Counts::new()));
     let work = || -> io::Result<()> {
@@ -69,13 +68,13 @@ fn count_one(name: &str) -> io::Result<f64> {
     let output = valgrind.arg(std::env::current_exe()?).args(["run", name]).output()?;
     let units: Option<u64> = String::from_utf8_lossy(&output.stdout).trim().parse().ok();
     let Some(units) = units.filter(|units| *units > 0 && output.status.success()) else {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(io::Error::other(format!("{}: {}", output.status, said.trim())));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        return Err(io::Error::other(format!("{}: {}", output.status, stderr.trim())));
     };
     let text = std::fs::read_to_string(file)?;
     let total = text.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse::<u64>().ok());
     match total.filter(|total| *total > 0) {
         Some(total) => Ok(total as f64 / units as f64),
-        None => Err(io::Error::other("valgrind has not seen the function that it is to count")),
+        None => Err(io::Error::other("valgrind has not found the function to count")),
     }
 }

@@ -1,29 +1,31 @@
-//! What the counts say: which case costs more than it did, and which cost grows with what is idle.
+//! Compares counts with the baseline: which case costs more than before, and which cost grows with the number of
+//! endpoints.
 
 use std::fmt;
 
-use crate::baseline::Stored;
+use crate::baseline::Baseline;
 use crate::callgrind::Counts;
 use crate::cases::Case;
 
-/// A case may cost so much more than what is stored for it; less, too, before it is said that the store wants renewing. Two
-/// runs of one build differ by a thousandth, if at all, by the seeds of hash tables.
+/// A case fails if it costs more than the baseline by this factor. If it costs less by it, an update is suggested.
+/// Two runs of one build differ by at most a thousandth, because of the seeds of hash tables.
 const TOLERANCE: f64 = 1.03;
 
-/// The same where the counts that are stored come from another compiler, C library or processor, which may well cost
-/// something; what does twice the work is found all the same.
-const ELSEWHERE: f64 = 2.0;
+/// The factor where the baseline was made with another compiler, C library or processor, which may change the counts.
+/// Work that is done twice is still found.
+const TOLERANCE_ELSEWHERE: f64 = 2.0;
 
-/// One unit may cost so much more with ten times as many endpoints: a tree of deadlines is a level or two higher.
-const GROWTH: f64 = 1.25;
+/// One unit may cost more by this factor with ten times as many endpoints: a tree of deadlines is a level or two
+/// higher.
+const MAX_GROWTH: f64 = 1.25;
 
-/// What to do about a finding.
-const RENEW: &str = "if these counts are as they have to be: \
+/// The hint that follows failures.
+const UPDATE_HINT: &str = "to accept these counts: \
                      cargo run --release --locked --manifest-path bench/Cargo.toml --bin micro -- --update";
 
-/// Everything that is found of one run.
+/// The result of one run.
 #[derive(Debug, Default)]
-pub(crate) struct Verdict {
+pub(crate) struct Comparison {
     lines: Vec<String>,
     findings: Vec<String>,
     passed: usize,
@@ -31,37 +33,37 @@ pub(crate) struct Verdict {
     skipped: usize,
 }
 
-impl Verdict {
-    /// Compares what was counted with what is stored.
-    pub(crate) fn of(stored: &Stored, machine: &str, cases: &[Case], counts: &Counts) -> Verdict {
-        let mut verdict = Verdict::default();
-        let same = stored.machine == machine;
+impl Comparison {
+    /// Compares counts with the baseline.
+    pub(crate) fn of(baseline: &Baseline, machine: &str, cases: &[Case], counts: &Counts) -> Comparison {
+        let mut comparison = Comparison::default();
+        let same = baseline.machine == machine;
         if !same {
-            verdict.line(format_args!("stored: {}\nhere:   {machine}", stored.machine));
+            comparison.line(format_args!("stored: {}\nhere:   {machine}", baseline.machine));
         }
-        let mut fewer: Option<(&Case, f64)> = None;
+        let mut previous: Option<(&Case, f64)> = None;
         for case in cases {
             let name = case.name();
             let Some(&count) = counts.get(&name) else {
-                verdict.fail(format_args!("{name}: it was not counted"));
+                comparison.fail(format_args!("{name}: not counted"));
                 continue;
             };
-            match stored.instructions.get(&name) {
-                Some(&before) => verdict.compare(case, count, before, same),
-                None => verdict.fail(format_args!("{name}: nothing is stored for it in {}", crate::baseline::FILE)),
+            match baseline.instructions.get(&name) {
+                Some(&before) => comparison.compare(case, count, before, same),
+                None => comparison.fail(format_args!("{name}: no count for it in {}", crate::baseline::FILE)),
             }
-            if let Some((few, of_few)) = fewer.filter(|(few, _)| few.what == case.what) {
-                verdict.compare_growth(few, of_few, case, count);
+            if let Some((few, of_few)) = previous.filter(|(few, _)| few.what == case.what) {
+                comparison.compare_growth(few, of_few, case, count);
             }
-            fewer = Some((case, count));
+            previous = Some((case, count));
         }
-        verdict
+        comparison
     }
 
     fn compare(&mut self, case: &Case, count: f64, before: f64, same: bool) {
         let (name, unit, change) = (case.name(), case.unit, (count / before - 1.0) * 100.0);
         self.line(format_args!("{count:10.1} {:22} {name} ({change:+.1} %)", format!("instructions/{unit}")));
-        let limit = if same { TOLERANCE } else { ELSEWHERE };
+        let limit = if same { TOLERANCE } else { TOLERANCE_ELSEWHERE };
         if count > before * limit {
             let file = crate::baseline::FILE;
             let text = "instructions for each";
@@ -71,22 +73,24 @@ impl Verdict {
             ));
         } else if !same {
             self.skipped += 1;
-            self.findings.push(format!("SKIPPED {name}: stored elsewhere, so it was only seen that it is not doubled"));
+            self.findings.push(format!(
+                "SKIPPED {name}: stored on another machine, so it was only checked that the count is not doubled"
+            ));
         } else {
             self.passed += 1;
             if count * TOLERANCE < before {
-                self.findings.push(format!("LESS {name}: {change:+.1} %; --update keeps what was gained"));
+                self.findings.push(format!("LESS {name}: {change:+.1} %; --update stores the lower count"));
             }
         }
     }
 
-    /// The same with more endpoints.
+    /// Compares a case with the same case with fewer endpoints.
     fn compare_growth(&mut self, few: &Case, of_few: f64, case: &Case, of_many: f64) {
         let (growth, unit) = (of_many / of_few, case.unit);
-        if growth > GROWTH {
+        if growth > MAX_GROWTH {
             let (few, many) = (few.endpoints.unwrap_or(0), case.endpoints.unwrap_or(0));
             self.fail(format_args!(
-                "{}: each {unit} costs {growth:.2} times as much with {many} endpoints as with {few}, more than {GROWTH}",
+                "{}: each {unit} costs {growth:.2} times as much with {many} endpoints as with {few}, more than {MAX_GROWTH}",
                 case.what
             ));
         } else {
@@ -103,78 +107,78 @@ impl Verdict {
         self.findings.push(format!("FAILED {finding}"));
     }
 
-    /// Prints it, the sums last; says whether all is well.
+    /// Prints the result, the sums last. Returns whether no case has failed.
     pub(crate) fn print(&self) -> bool {
         self.lines.iter().chain(&self.findings).for_each(|line| println!("{line}"));
         if self.failed > 0 {
-            println!("{RENEW}");
+            println!("{UPDATE_HINT}");
         }
         println!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped);
         self.failed == 0
     }
 }
 
-/// Without valgrind nothing is counted: that is a failure where everything has to be there.
+/// Prints the result without valgrind, which counts nothing: a failure under CI, where everything must be installed.
 pub(crate) fn without_valgrind(cases: usize) -> bool {
-    let must = std::env::var_os("CI").is_some_and(|ci| ci == "true");
+    let required = std::env::var_os("CI").is_some_and(|ci| ci == "true");
     println!(
         "{} micro-benchmarks: valgrind is not installed (apt install valgrind)",
-        if must { "FAILED" } else { "SKIPPED" }
+        if required { "FAILED" } else { "SKIPPED" }
     );
-    let (failed, skipped) = if must { (cases, 0) } else { (0, cases) };
+    let (failed, skipped) = if required { (cases, 0) } else { (0, cases) };
     println!("0 passed, {failed} failed, {skipped} skipped");
-    !must
+    !required
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What is found where `stored` and `counted` are the counts of the first two cases that differ in endpoints only.
-    fn verdict(stored: [f64; 2], counted: [f64; 2], machine: &str) -> Verdict {
+    /// The result where `stored` and `counted` are the counts of the first two cases that differ only in endpoints.
+    fn compare(stored: [f64; 2], counted: [f64; 2], machine: &str) -> Comparison {
         let cases: Vec<Case> =
             crate::cases::all().into_iter().filter(|case| case.endpoints.is_some()).take(2).collect();
         let counts = |of: [f64; 2]| cases.iter().map(Case::name).zip(of).collect();
-        let stored = Stored { machine: "here".into(), instructions: counts(stored) };
-        Verdict::of(&stored, machine, &cases, &counts(counted))
+        let baseline = Baseline { machine: "here".into(), instructions: counts(stored) };
+        Comparison::of(&baseline, machine, &cases, &counts(counted))
     }
 
-    fn sums(verdict: &Verdict) -> [usize; 3] {
-        [verdict.passed, verdict.failed, verdict.skipped]
+    fn sums(comparison: &Comparison) -> [usize; 3] {
+        [comparison.passed, comparison.failed, comparison.skipped]
     }
 
     #[test]
-    fn what_costs_a_little_more_passes_and_what_costs_more_fails() {
-        assert_eq!(sums(&verdict([100.0, 100.0], [102.0, 98.0], "here")), [3, 0, 0]);
-        let worse = verdict([100.0, 100.0], [104.0, 100.0], "here");
+    fn a_little_more_passes_and_more_than_that_fails() {
+        assert_eq!(sums(&compare([100.0, 100.0], [102.0, 98.0], "here")), [3, 0, 0]);
+        let worse = compare([100.0, 100.0], [104.0, 100.0], "here");
         assert_eq!(sums(&worse), [2, 1, 0]);
         assert!(worse.findings[0].contains("+4.0 %"), "{:?}", worse.findings);
     }
 
     #[test]
-    fn what_was_gained_is_said() {
-        let better = verdict([100.0, 100.0], [90.0, 90.0], "here");
+    fn less_is_reported() {
+        let better = compare([100.0, 100.0], [90.0, 90.0], "here");
         assert_eq!(sums(&better), [3, 0, 0]);
         assert_eq!(better.findings.len(), 2);
     }
 
     #[test]
-    fn counts_from_elsewhere_fail_only_where_they_are_doubled() {
-        assert_eq!(sums(&verdict([100.0, 100.0], [150.0, 150.0], "elsewhere")), [1, 0, 2]);
-        assert_eq!(sums(&verdict([100.0, 100.0], [201.0, 190.0], "elsewhere")), [1, 1, 1]);
+    fn counts_of_another_machine_fail_only_if_doubled() {
+        assert_eq!(sums(&compare([100.0, 100.0], [150.0, 150.0], "elsewhere")), [1, 0, 2]);
+        assert_eq!(sums(&compare([100.0, 100.0], [201.0, 190.0], "elsewhere")), [1, 1, 1]);
     }
 
     #[test]
-    fn what_grows_with_the_endpoints_fails_everywhere() {
-        assert_eq!(sums(&verdict([100.0, 130.0], [100.0, 130.0], "here")), [2, 1, 0]);
-        assert_eq!(sums(&verdict([100.0, 130.0], [100.0, 130.0], "elsewhere")), [0, 1, 2]);
+    fn growth_with_the_endpoints_fails_on_every_machine() {
+        assert_eq!(sums(&compare([100.0, 130.0], [100.0, 130.0], "here")), [2, 1, 0]);
+        assert_eq!(sums(&compare([100.0, 130.0], [100.0, 130.0], "elsewhere")), [0, 1, 2]);
     }
 
     #[test]
-    fn every_case_has_a_name_of_its_own_and_a_count_that_is_stored() {
+    fn every_case_has_a_name_of_its_own_and_a_stored_count() {
         let mut names: Vec<String> = crate::cases::all().iter().map(Case::name).collect();
         names.sort();
-        let stored: Vec<String> = Stored::read().unwrap().instructions.into_keys().collect();
+        let stored: Vec<String> = Baseline::read().unwrap().instructions.into_keys().collect();
         assert_eq!(names, stored);
     }
 }

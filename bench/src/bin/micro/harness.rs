@@ -1,4 +1,4 @@
-//! An engine with endpoints that always read, and the turns that the daemon would make of it, without sockets.
+//! An engine without sockets, driven in turns as the daemon drives it. Its endpoints accept all that is written.
 
 use std::hint::black_box;
 use std::io;
@@ -15,24 +15,24 @@ use upcall_wire::frame::Hello;
 /// 64 bytes.
 pub(crate) const MESSAGE: &[u8; 64] = b"a message of 64 bytes, that a line feed ends like most of them.\n";
 
-/// The largest message, in bytes: what the daemon has as its default.
+/// The largest message, in bytes: the default of the daemon.
 pub(crate) const MAX_MESSAGE: usize = 60 << 10;
 
-/// So many datagrams, and bytes, are sent at once.
-const RUN: (usize, usize) = (64, 65_000);
+/// The most datagrams, and bytes, that are sent at once.
+const MAX_RUN: (usize, usize) = (64, 65_000);
 
 /// An engine and its endpoints.
-pub(crate) struct World {
+pub(crate) struct EngineHarness {
     pub(crate) engine: Engine,
     pub(crate) now: Now,
     ready: Vec<EndpointId>,
-    /// Endpoints that have left.
+    /// How many endpoints have left.
     pub(crate) left: u64,
 }
 
-impl World {
-    /// Nobody is there yet. The log is small, so that it is soon full and pages are used again.
-    pub(crate) fn new(format: &str) -> io::Result<World> {
+impl EngineHarness {
+    /// An engine without endpoints. Its log is small, so that it is soon full and its pages are reused.
+    pub(crate) fn new(format: &str) -> io::Result<EngineHarness> {
         let settings = Settings {
             format: Format::parse(format).map_err(|error| io::Error::other(error.to_string()))?,
             audience: Audience::All,
@@ -46,7 +46,7 @@ impl World {
             policy: Policy::Disconnect,
             farewell: Duration::from_secs(5),
         };
-        Ok(World {
+        Ok(EngineHarness {
             engine: Engine::new(settings, 2 << 20, Entropy::seeded(1)),
             now: Now { time: Time(0), boot: Time(0), wall: SystemTime::UNIX_EPOCH },
             ready: Vec::new(),
@@ -54,24 +54,24 @@ impl World {
         })
     }
 
-    /// Registers somebody who speaks text.
-    pub(crate) fn text(&mut self, transport: Transport, receives: bool) -> io::Result<EndpointId> {
+    /// Registers a text endpoint.
+    pub(crate) fn register_text(&mut self, transport: Transport, receives: bool) -> io::Result<EndpointId> {
         self.register(ExpectedProtocol::Text, transport, receives)
     }
 
-    /// Registers somebody on a stream who speaks native and gets what passes these filters, or everything.
-    pub(crate) fn native(&mut self, filters: &[&str]) -> io::Result<EndpointId> {
+    /// Registers a native stream that receives what passes these filters, or everything if there are none.
+    pub(crate) fn register_native(&mut self, filters: &[&str]) -> io::Result<EndpointId> {
         let id = self.register(ExpectedProtocol::Auto, Transport::Tcp, true)?;
         self.engine.detected_native(self.now, id);
         let hello = Hello { filters: filters.to_vec(), ..Hello::new(1) };
         let terms = Terms { sends: true, receives: true, history: false, max_sessions: None };
-        let refused = |error| io::Error::other(format!("not welcome: {error:?}"));
+        let refused = |error| io::Error::other(format!("HELLO was refused: {error:?}"));
         self.engine.handle_hello(self.now, id, &hello, terms).map_err(refused)?;
         Ok(id)
     }
 
     fn register(&mut self, protocol: ExpectedProtocol, transport: Transport, receives: bool) -> io::Result<EndpointId> {
-        let who = Registration {
+        let registration = Registration {
             protocol,
             tag: 1,
             listener: 1,
@@ -82,11 +82,11 @@ impl World {
             max_per_source: None,
         };
         let refused = |refusal| io::Error::other(format!("not registered: {refusal:?}"));
-        self.engine.register(self.now, who).map_err(refused)
+        self.engine.register(self.now, registration).map_err(refused)
     }
 
-    /// The end of a turn: what is due by now, all writes, and what has happened.
-    pub(crate) fn turn(&mut self) {
+    /// Ends a turn: handles deadlines, writes everything, and takes the events.
+    pub(crate) fn end_turn(&mut self) {
         self.engine.expire(self.now);
         loop {
             let mut ready = std::mem::take(&mut self.ready);
@@ -107,9 +107,9 @@ impl World {
         black_box((self.engine.deadline(), self.engine.lease_deadline(), self.engine.intake()));
     }
 
-    /// Writes all that is due to an endpoint, as the daemon's `flush` and `post` do.
+    /// Writes all that is due to an endpoint, as the daemon does.
     fn write(&mut self, id: EndpointId) {
-        let (now, (count, bytes)) = (self.now, RUN);
+        let (now, (count, bytes)) = (self.now, MAX_RUN);
         let Some(endpoint) = self.engine.endpoint(id) else { return };
         if endpoint.transport.is_datagram() {
             while let Some(run) = self.engine.datagram_run(id, bytes, count) {
@@ -132,8 +132,8 @@ impl World {
         }
     }
 
-    /// The sockets of all who have something to write are full.
-    pub(crate) fn block(&mut self) {
+    /// Reports a full socket for all endpoints that are ready.
+    pub(crate) fn block_ready(&mut self) {
         let mut ready = std::mem::take(&mut self.ready);
         self.engine.take_ready(&mut ready);
         ready.drain(..).for_each(|id| self.engine.blocked(self.now, id));
@@ -141,14 +141,14 @@ impl World {
         self.engine.end_turn(self.now);
     }
 
-    /// Time passes.
-    pub(crate) fn pass(&mut self, time: Duration) {
+    /// Advances all clocks.
+    pub(crate) fn advance_time(&mut self, time: Duration) {
         let Now { time: monotonic, boot, wall } = self.now;
         self.now = Now { time: monotonic + time, boot: boot + time, wall: wall + time };
     }
 }
 
-/// Where everybody comes from.
+/// The address of all endpoints.
 pub(crate) fn peer() -> Peer {
     Peer::inet(([127, 0, 0, 1], 1).into())
 }

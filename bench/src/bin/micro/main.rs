@@ -1,12 +1,13 @@
-//! Counts the instructions of the engine and the decoders, and says where they have become more.
+//! Counts the instructions of the engine and the decoders, and reports where they have increased.
 //!
-//! `cases` is what is counted, in the `world` of an engine without sockets; `callgrind` counts; `stored` keeps the counts
-//! that `verdict` compares with.
+//! `cases` lists what is counted, on an engine without sockets (`harness`). `callgrind` counts, and `comparison`
+//! compares with the stored `baseline`.
 
 mod baseline;
 mod callgrind;
 mod cases;
 mod comparison;
+mod counting;
 mod harness;
 
 use std::io;
@@ -14,18 +15,18 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use baseline::Stored;
-use comparison::Verdict;
+use baseline::Baseline;
+use comparison::Comparison;
 
 /// Counts the instructions of upcalld's engine and decoders under valgrind, and compares with bench/micro.json
 #[derive(Parser)]
 #[command(
     name = "micro",
-    after_help = "Exit status: 0 if nothing costs more than what is stored for it, and no cost grows with what is idle; else 1."
+    after_help = "Exit status: 0 if no case costs more than its stored count, and no cost grows with the number of endpoints; else 1."
 )]
-struct Arguments {
+struct MicroArguments {
     #[command(subcommand)]
-    command: Option<Internal>,
+    command: Option<MicroCommand>,
 
     /// Store the counts instead of comparing them
     #[arg(long, conflicts_with = "only")]
@@ -41,16 +42,16 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-enum Internal {
-    /// Do one case, by its name as --list shows it; `valgrind --tool=callgrind` shows what it spends its time with
+enum MicroCommand {
+    /// Run one case, by its name as --list shows it; `valgrind --tool=callgrind` shows where its instructions go
     Run {
-        /// Which
+        /// Name of the case
         name: String,
     },
 }
 
 fn main() -> ExitCode {
-    match work(&Arguments::parse()) {
+    match run(&MicroArguments::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -60,10 +61,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Does what the command line says; says whether all is well.
-fn work(arguments: &Arguments) -> io::Result<bool> {
+/// Does what the command line says. Returns whether no case has failed.
+fn run(arguments: &MicroArguments) -> io::Result<bool> {
     let mut cases = cases::all();
-    if let Some(Internal::Run { name }) = &arguments.command {
+    if let Some(MicroCommand::Run { name }) = &arguments.command {
         let Some(case) = cases.iter().find(|case| case.name() == *name) else {
             return Err(io::Error::other(format!("there is no case \"{name}\"; --list shows their names")));
         };
@@ -80,16 +81,16 @@ fn work(arguments: &Arguments) -> io::Result<bool> {
         return Err(io::Error::other("--only leaves no case; --list shows their names"));
     }
     if cfg!(debug_assertions) {
-        return Err(io::Error::other("only a release build counts: cargo run --release --bin micro"));
+        return Err(io::Error::other("only a release build can be counted: cargo run --release --bin micro"));
     }
     let Some(valgrind) = callgrind::version() else { return Ok(comparison::without_valgrind(cases.len())) };
     let machine = callgrind::machine(&valgrind);
     let counts = callgrind::count(&cases)?;
     if arguments.update {
-        Stored::new(machine, &cases, &counts).write()?;
+        Baseline::new(machine, &cases, &counts).write()?;
         println!("{} counts are stored in {}", counts.len(), baseline::FILE);
         return Ok(true);
     }
-    let stored = Stored::read()?;
-    Ok(Verdict::of(&stored, &machine, &cases, &counts).print())
+    let baseline = Baseline::read()?;
+    Ok(Comparison::of(&baseline, &machine, &cases, &counts).print())
 }

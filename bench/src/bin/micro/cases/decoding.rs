@@ -1,4 +1,4 @@
-//! Bytes to messages.
+//! Cases of the decoders: bytes in, messages out.
 
 use std::hint::black_box;
 use std::io;
@@ -6,12 +6,13 @@ use std::io;
 use upcall_wire::frame::{self, Frame, Send};
 use upcall_wire::text::{self, End, Framing};
 
-use crate::cases::{check, counted};
+use crate::counting::{check, counted};
 use crate::harness::{MAX_MESSAGE, MESSAGE};
 
+/// Messages in a stream.
 const MESSAGES: u64 = 4_000;
 
-/// A stream of SENDs that comes in reads of so many bytes.
+/// A stream of SEND frames in reads of `read` bytes.
 pub(crate) fn frames(read: usize) -> io::Result<u64> {
     let send = |id| Frame::Send(Send { id, receipt: false, topic: "", payload: MESSAGE }).to_vec();
     let stream: Vec<u8> = (1..=MESSAGES).flat_map(send).collect();
@@ -29,7 +30,7 @@ pub(crate) fn frames(read: usize) -> io::Result<u64> {
     Ok(MESSAGES)
 }
 
-/// A stream of lines that comes in reads of so many bytes.
+/// A stream of lines in reads of `read` bytes.
 pub(crate) fn lines(read: usize) -> io::Result<u64> {
     text(Framing::Auto, &MESSAGE.repeat(MESSAGES as usize), read)
 }

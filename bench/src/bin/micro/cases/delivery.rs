@@ -1,4 +1,4 @@
-//! From an input to the bytes that are to be written.
+//! Cases of delivery: from an input to the bytes to write.
 
 use std::io;
 
@@ -7,136 +7,138 @@ use upcall_wire::address::Transport;
 use upcall_wire::frame::{self, Frame, Send};
 use upcall_wire::text::{self, End, Framing};
 
-use crate::cases::{check, counted};
-use crate::harness::{MAX_MESSAGE, MESSAGE, World, peer};
+use crate::counting::{check, counted};
+use crate::harness::{EngineHarness, MAX_MESSAGE, MESSAGE, peer};
 
-/// How upcalls are rendered by default.
+/// The default of `upcall.format`.
 pub(crate) const DEFAULT: &str = "Upcall event: Processing {data}";
 
-/// Inputs of somebody who is not registered, which are due to nobody; the format, if somebody reads text.
+/// Inputs from a source that is not registered, due to no endpoint. With a format, a text endpoint is registered, so
+/// that inputs are rendered.
 pub(crate) fn append(format: Option<&str>) -> io::Result<u64> {
     const TURNS: u64 = 80;
     const INPUTS: u64 = 256;
-    let mut world = World::new(format.unwrap_or(DEFAULT))?;
+    let mut harness = EngineHarness::new(format.unwrap_or(DEFAULT))?;
     if format.is_some() {
-        world.text(Transport::Tcp, false)?;
+        harness.register_text(Transport::Tcp, false)?;
     }
     counted(TURNS, |_| {
         for _ in 0..INPUTS {
-            world.engine.input_from(world.now, Transport::Tcp, peer(), MESSAGE);
+            harness.engine.input_from(harness.now, Transport::Tcp, peer(), MESSAGE);
         }
-        world.turn();
+        harness.end_turn();
     });
-    check("appended", world.engine.counters().inputs, 2 * TURNS * INPUTS)?;
-    check("in the log", u64::from(world.engine.log_memory().0 > 0), 1)?;
+    check("appended", harness.engine.counters().inputs, 2 * TURNS * INPUTS)?;
+    check("in the log", u64::from(harness.engine.log_memory().0 > 0), 1)?;
     Ok(TURNS * INPUTS)
 }
 
-/// Inputs of an endpoint that nobody else reads, as frames and in runs: from the bytes that were read to the log.
+/// Native inputs of the only endpoint, in runs: from the bytes read to the log.
 pub(crate) fn sends() -> io::Result<u64> {
     let mut decoder = frame::FrameDecoder::default();
     in_runs(
-        |world| world.native(&[]),
+        |harness| harness.register_native(&[]),
         sends_of,
-        |world, id, mut bytes| {
-            let next = world.engine.next_message(id).unwrap_or(0);
-            world.engine.input_sends(world.now, id, decoder.sends(&mut bytes, next, MAX_MESSAGE))
+        |harness, id, mut bytes| {
+            let next = harness.engine.next_message(id).unwrap_or(0);
+            harness.engine.input_sends(harness.now, id, decoder.sends(&mut bytes, next, MAX_MESSAGE))
         },
     )
 }
 
-/// The same frame by frame.
+/// As `sends`, frame by frame.
 pub(crate) fn frames_by_themselves() -> io::Result<u64> {
     let mut decoder = frame::FrameDecoder::default();
     in_runs(
-        |world| world.native(&[]),
+        |harness| harness.register_native(&[]),
         sends_of,
-        |world, id, mut bytes| {
-            let mut taken = 0;
-            while world.engine.request_input(world.now, id) == InputTurn::Granted
+        |harness, id, mut bytes| {
+            let mut accepted = 0;
+            while harness.engine.request_input(harness.now, id) == InputTurn::Granted
                 && let Ok(Some(frame)) = decoder.next(&mut bytes, MAX_MESSAGE)
             {
-                taken += u64::from(world.engine.handle_frame(world.now, id, &frame).is_some());
+                accepted += u64::from(harness.engine.handle_frame(harness.now, id, &frame).is_some());
             }
-            taken
+            accepted
         },
     )
 }
 
-/// The same as lines of text.
+/// As `sends`, in lines of text.
 pub(crate) fn lines() -> io::Result<u64> {
     let mut decoder = text::TextDecoder::new(Framing::Line);
-    let begins = decoder.next(&mut &b"\n"[..], End::Drained, MAX_MESSAGE).is_ok();
-    check("begun", u64::from(begins), 1)?;
+    let line_mode = decoder.next(&mut &b"\n"[..], End::Drained, MAX_MESSAGE).is_ok();
+    check("in line mode", u64::from(line_mode), 1)?;
     in_runs(
-        |world| world.text(Transport::Tcp, true),
+        |harness| harness.register_text(Transport::Tcp, true),
         |_| MESSAGE.repeat(RUN as usize),
-        |world, id, mut bytes| world.engine.input_lines(world.now, id, decoder.lines(&mut bytes, MAX_MESSAGE)),
+        |harness, id, mut bytes| harness.engine.input_lines(harness.now, id, decoder.lines(&mut bytes, MAX_MESSAGE)),
     )
 }
 
-/// How many inputs come in one read.
+/// Inputs in one read.
 const RUN: u64 = 256;
 
-/// So many SENDs, from the one with that id on.
+/// A run of SEND frames, with ids from `first` on.
 fn sends_of(first: u64) -> Vec<u8> {
     let send = |id| Frame::Send(Send { id, receipt: false, topic: "", payload: MESSAGE }).to_vec();
     (first..first + RUN).flat_map(send).collect()
 }
 
-/// Inputs that come from one endpoint in reads of many, and go back to it.
+/// Inputs that one endpoint sends in runs and receives itself. `bytes` encodes the run that begins with an id,
+/// `input` hands it to the engine.
 fn in_runs(
-    join: impl FnOnce(&mut World) -> io::Result<EndpointId>,
+    join: impl FnOnce(&mut EngineHarness) -> io::Result<EndpointId>,
     bytes: impl Fn(u64) -> Vec<u8>,
-    mut take: impl FnMut(&mut World, EndpointId, &[u8]) -> u64,
+    mut input: impl FnMut(&mut EngineHarness, EndpointId, &[u8]) -> u64,
 ) -> io::Result<u64> {
     const TURNS: u64 = 40;
-    let mut world = World::new("{data}")?;
-    let id = join(&mut world)?;
-    world.turn();
+    let mut harness = EngineHarness::new("{data}")?;
+    let id = join(&mut harness)?;
+    harness.end_turn();
     let reads: Vec<Vec<u8>> = (0..2 * TURNS).map(|turn| bytes(turn * RUN + 1)).collect();
-    let mut taken = 0;
+    let mut accepted = 0;
     counted(TURNS, |turn| {
-        taken += take(&mut world, id, &reads[turn as usize]);
-        world.turn();
+        accepted += input(&mut harness, id, &reads[turn as usize]);
+        harness.end_turn();
     });
-    check("taken", taken, 2 * TURNS * RUN)?;
-    check("delivered", world.engine.counters().upcalls, 2 * TURNS * RUN)?;
+    check("accepted", accepted, 2 * TURNS * RUN)?;
+    check("delivered", harness.engine.counters().upcalls, 2 * TURNS * RUN)?;
     Ok(TURNS * RUN)
 }
 
-/// To so many text streams.
+/// A fan-out to text streams.
 pub(crate) fn text(endpoints: usize, inputs: u64) -> io::Result<u64> {
-    fan_out(endpoints, inputs, |world| world.text(Transport::Tcp, true))
+    fan_out(endpoints, inputs, |harness| harness.register_text(Transport::Tcp, true))
 }
 
-/// To so many native streams.
+/// A fan-out to native streams.
 pub(crate) fn native(endpoints: usize, inputs: u64) -> io::Result<u64> {
-    fan_out(endpoints, inputs, |world| world.native(&[]))
+    fan_out(endpoints, inputs, |harness| harness.register_native(&[]))
 }
 
-/// To so many text endpoints over datagrams.
+/// A fan-out to text datagram endpoints.
 pub(crate) fn datagrams(endpoints: usize, inputs: u64) -> io::Result<u64> {
-    fan_out(endpoints, inputs, |world| world.text(Transport::Udp, true))
+    fan_out(endpoints, inputs, |harness| harness.register_text(Transport::Udp, true))
 }
 
-/// One of the endpoints sends, all of them get it.
-fn fan_out(endpoints: usize, inputs: u64, join: fn(&mut World) -> io::Result<EndpointId>) -> io::Result<u64> {
+/// One of the endpoints sends, all receive.
+fn fan_out(endpoints: usize, inputs: u64, join: fn(&mut EngineHarness) -> io::Result<EndpointId>) -> io::Result<u64> {
     let turns = if inputs == 1 { 20 } else { 4 };
-    let mut world = World::new("{data}")?;
-    let all = (0..endpoints).map(|_| join(&mut world)).collect::<io::Result<Vec<_>>>()?;
-    world.turn();
+    let mut harness = EngineHarness::new("{data}")?;
+    let all = (0..endpoints).map(|_| join(&mut harness)).collect::<io::Result<Vec<_>>>()?;
+    harness.end_turn();
     let sender = all[0];
     counted(turns, |_| {
         for _ in 0..inputs {
-            if world.engine.request_input(world.now, sender) == InputTurn::Granted {
-                world.engine.input(world.now, sender, MESSAGE);
+            if harness.engine.request_input(harness.now, sender) == InputTurn::Granted {
+                harness.engine.input(harness.now, sender, MESSAGE);
             }
         }
-        world.engine.note_received(world.now, sender, false);
-        world.turn();
+        harness.engine.note_received(harness.now, sender, false);
+        harness.end_turn();
     });
     let flushes = turns * endpoints as u64;
-    check("delivered", world.engine.counters().upcalls, 2 * flushes * inputs)?;
+    check("delivered", harness.engine.counters().upcalls, 2 * flushes * inputs)?;
     Ok(flushes)
 }

@@ -1,27 +1,27 @@
-//! What is counted: the cases, and what of each.
+//! The list of cases. Each registers endpoints with an engine, or feeds a decoder, and counts the instructions of one
+//! unit.
 
 mod decoding;
 mod delivery;
 mod idle;
 
-use std::hint::black_box;
 use std::io;
 use std::thread;
 
-/// Something whose instructions are counted.
+/// A piece of work whose instructions are counted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Case {
-    /// What it does.
+    /// What it does: the name without the number of endpoints.
     pub(crate) what: &'static str,
-    /// What its count is for: one of these.
+    /// What the count is divided by.
     pub(crate) unit: &'static str,
-    /// How many endpoints take part; none where that means nothing.
+    /// How many endpoints take part, where that matters.
     pub(crate) endpoints: Option<usize>,
     work: fn(usize) -> io::Result<u64>,
 }
 
 impl Case {
-    /// What it is called.
+    /// Its name: the key in micro.json.
     pub(crate) fn name(&self) -> String {
         match self.endpoints {
             Some(endpoints) => format!("{}, {endpoints} endpoints", self.what),
@@ -29,16 +29,16 @@ impl Case {
         }
     }
 
-    /// Does it; returns how many units of it are counted. On a thread of its own: where the stack of the first one begins
-    /// depends on the environment, and what copying costs depends on that.
+    /// Runs the case and returns how many units were counted. It runs on a thread of its own: the stack of the main
+    /// thread begins at an address that depends on the environment, and what a copy costs depends on that.
     pub(crate) fn run(&self) -> io::Result<u64> {
         let (work, endpoints) = (self.work, self.endpoints.unwrap_or(0));
-        thread::spawn(move || work(endpoints)).join().unwrap_or_else(|_| Err(io::Error::other("it panicked")))
+        thread::spawn(move || work(endpoints)).join().unwrap_or_else(|_| Err(io::Error::other("the case panicked")))
     }
 }
 
-/// All cases. Those that differ in the number of endpoints only follow each other, the fewest first: what a unit costs must
-/// not grow with them.
+/// All cases. Cases that differ only in the number of endpoints follow each other, the smallest first: the cost of a
+/// unit must not grow with that number.
 pub(crate) fn all() -> Vec<Case> {
     type Work = fn(usize) -> io::Result<u64>;
     let plain: [(_, _, Work); 11] = [
@@ -71,26 +71,4 @@ pub(crate) fn all() -> Vec<Case> {
         sizes.map(|endpoints| Case { what, unit, endpoints: Some(endpoints), work })
     });
     plain.map(|(what, unit, work)| Case { what, unit, endpoints: None, work }).into_iter().chain(sized).collect()
-}
-
-/// Valgrind counts what happens in here, and nothing else: it knows this function by its name, which no other may contain.
-#[inline(never)]
-pub(crate) fn upcall_micro_counted(work: &mut dyn FnMut()) {
-    work();
-    // Lest the call of the work becomes a jump, and its return is not seen.
-    black_box(());
-}
-
-/// Counts the second half of what is done: the first one brings memory to where it stays.
-pub(crate) fn counted(times: u64, mut work: impl FnMut(u64)) {
-    (0..times).for_each(&mut work);
-    upcall_micro_counted(&mut || (times..2 * times).for_each(&mut work));
-}
-
-/// What was counted is worth nothing unless it did what it should.
-pub(crate) fn check(did: &str, times: u64, wanted: u64) -> io::Result<()> {
-    match times == wanted {
-        true => Ok(()),
-        false => Err(io::Error::other(format!("{did}: {times}, not {wanted}"))),
-    }
 }
