@@ -1,12 +1,12 @@
-//! Tells `micro` what compiles it: counts of instructions hold for one compiler.
+//! Records the compiler for `micro`: counts of instructions hold for one compiler only.
 
 use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    let said = |name: &str| std::env::var(name).unwrap_or_default();
-    let asked = Command::new(said("RUSTC")).arg("--version").output();
-    let version = asked.map(|answer| String::from_utf8_lossy(&answer.stdout).trim().to_owned()).unwrap_or_default();
-    let flags = said("CARGO_ENCODED_RUSTFLAGS").replace('\x1f', " ");
+    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    let output = Command::new(variable("RUSTC")).arg("--version").output();
+    let version = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    let flags = variable("CARGO_ENCODED_RUSTFLAGS").replace('\x1f', " ");
     println!("cargo:rustc-env=BUILT_WITH={}", format!("{version} {flags}").trim());
 }

@@ -1,46 +1,23 @@
-//! Who is measured, and over what.
+//! The contestants: the programs that are measured, and the protocols of their clients.
 
-use crate::drivers::{Driver, mqtt::Mqtt, native, native::Native, nats::Nats, redis::Redis, text::Text};
+use upcall_wire::address::Transport;
+
+use crate::drivers::ProtocolDriver;
+use crate::drivers::mqtt::MqttDriver;
+use crate::drivers::native::{self, NativeDriver};
+use crate::drivers::nats::NatsDriver;
+use crate::drivers::redis::RedisDriver;
+use crate::drivers::text::TextDriver;
 use crate::message::LENGTH;
-use crate::servers::on_path;
+use crate::programs::on_path;
 
-/// What a native upcall has beside its payload, in bytes.
+/// Bytes of a native upcall besides its payload.
 const OVERHEAD: usize = native::HEADER + native::UPCALL;
 
-/// How bytes travel.
+/// The protocol of upcalld's clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Transport {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-    /// Unix stream sockets.
-    Unix,
-    /// Unix datagram sockets.
-    UnixDatagram,
-}
-
-impl Transport {
-    /// Its name, as upcalld has it.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Transport::Tcp => "tcp",
-            Transport::Udp => "udp",
-            Transport::Unix => "unix",
-            Transport::UnixDatagram => "unix-datagram",
-        }
-    }
-
-    /// Connections, not datagrams.
-    pub(crate) fn is_stream(self) -> bool {
-        matches!(self, Transport::Tcp | Transport::Unix)
-    }
-}
-
-/// What is spoken to upcalld.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    /// Lines, or a datagram a message.
+pub(crate) enum ClientProtocol {
+    /// Lines, or one message in each datagram.
     Text,
     /// Frames.
     Native,
@@ -51,14 +28,14 @@ pub(crate) enum Protocol {
 pub(crate) enum Contestant {
     /// The bare loop for the transport.
     Floor,
-    /// The same with as many bytes for each message as a native upcall has: what these bytes cost whoever sends them.
+    /// The floor with as many bytes for each message as a native upcall: shows what the bytes alone cost.
     FloorAsNative,
     /// One of the builds of upcalld.
     Upcalld {
-        /// Which.
+        /// The index of the build.
         build: usize,
-        /// How its clients speak.
-        protocol: Protocol,
+        /// The protocol of its clients.
+        protocol: ClientProtocol,
     },
     /// `ncat --broker`.
     Ncat,
@@ -75,13 +52,13 @@ impl Contestant {
     pub(crate) const PEERS: [Contestant; 4] =
         [Contestant::Ncat, Contestant::Redis, Contestant::Nats, Contestant::Mosquitto];
 
-    /// Its name in the report; `builds` is how many of upcalld there are.
+    /// Its name in the report. `builds` is the number of builds of upcalld.
     pub(crate) fn label(self, builds: usize) -> String {
         match self {
             Contestant::Floor => "floor".into(),
             Contestant::FloorAsNative => format!("floor, {} bytes", LENGTH + OVERHEAD),
             Contestant::Upcalld { build, protocol } => {
-                let protocol = if protocol == Protocol::Text { "text" } else { "native" };
+                let protocol = if protocol == ClientProtocol::Text { "text" } else { "native" };
                 let letter = char::from(b'A' + build as u8);
                 if builds > 1 { format!("upcalld {letter} {protocol}") } else { format!("upcalld {protocol}") }
             }
@@ -92,12 +69,12 @@ impl Contestant {
         }
     }
 
-    /// One of the builds of upcalld.
+    /// Whether it is a build of upcalld.
     pub(crate) fn is_upcalld(self) -> bool {
         matches!(self, Contestant::Upcalld { .. })
     }
 
-    /// The program that has to be installed, if it is none of ours.
+    /// The program that must be installed; `None` for upcalld and the floors.
     pub(crate) fn program(self) -> Option<&'static str> {
         match self {
             Contestant::Floor | Contestant::FloorAsNative | Contestant::Upcalld { .. } => None,
@@ -108,7 +85,7 @@ impl Contestant {
         }
     }
 
-    /// How it is configured, in a few words.
+    /// Its settings, for the report.
     pub(crate) fn setting(self) -> &'static str {
         match self {
             Contestant::Floor | Contestant::FloorAsNative => "a bare loop",
@@ -120,10 +97,10 @@ impl Contestant {
         }
     }
 
-    /// Why it cannot do a work with so many endpoints, if it cannot.
-    pub(crate) fn obstacle(self, transport: Transport, endpoints: usize) -> Option<String> {
+    /// Why it is left out of a workload with this transport and number of endpoints; `None` if it takes part.
+    pub(crate) fn left_out_reason(self, transport: Transport, endpoints: usize) -> Option<String> {
         if let Some(program) = self.program() {
-            if !transport.is_stream() {
+            if transport.is_datagram() {
                 return Some("speaks over streams only".into());
             }
             if on_path(program).is_none() {
@@ -138,16 +115,18 @@ impl Contestant {
         }
     }
 
-    /// What its clients say over a stream.
-    pub(crate) fn driver(self) -> Box<dyn Driver> {
+    /// The protocol of its clients over a stream.
+    pub(crate) fn driver(self) -> Box<dyn ProtocolDriver> {
         match self {
-            Contestant::Floor | Contestant::Upcalld { protocol: Protocol::Text, .. } => Box::new(Text::ECHOES),
-            Contestant::FloorAsNative => Box::new(Text { padding: OVERHEAD, ..Text::ECHOES }),
-            Contestant::Upcalld { protocol: Protocol::Native, .. } => Box::new(Native::default()),
-            Contestant::Ncat => Box::new(Text { echoes: false, ..Text::ECHOES }),
-            Contestant::Redis => Box::new(Redis),
-            Contestant::Nats => Box::new(Nats),
-            Contestant::Mosquitto => Box::new(Mqtt),
+            Contestant::Floor | Contestant::Upcalld { protocol: ClientProtocol::Text, .. } => {
+                Box::new(TextDriver::ECHOES)
+            }
+            Contestant::FloorAsNative => Box::new(TextDriver { padding: OVERHEAD, ..TextDriver::ECHOES }),
+            Contestant::Upcalld { protocol: ClientProtocol::Native, .. } => Box::new(NativeDriver::default()),
+            Contestant::Ncat => Box::new(TextDriver { echoes: false, ..TextDriver::ECHOES }),
+            Contestant::Redis => Box::new(RedisDriver),
+            Contestant::Nats => Box::new(NatsDriver),
+            Contestant::Mosquitto => Box::new(MqttDriver),
         }
     }
 }

@@ -1,18 +1,22 @@
-//! Measures upcalld beside bare loops and the programs that people use for the same, on one machine, in one run.
+//! Measures upcalld, bare loops, and other programs for the same purpose, on one machine in one run.
 //!
-//! `works` says what is measured and `contestants` who takes part; `rounds` lets them take turns; `measure` does it once:
-//! `servers` starts the program, `load` with the `drivers` is its clients, `account` asks the system what it used. `results`,
-//! `marks` and `report` say what came out.
+//! `workloads` lists what is measured and `contestants` which programs take part. `rounds` lets them take turns.
+//! `measure` makes one measurement: `servers` starts the program, `load` and `drivers` are its clients, and `process`
+//! asks the system what it used. `results` computes medians and ratios, `marks` compares them with what upcalld must
+//! reach, and `report` prints them.
 
 mod cli;
 mod contestants;
 mod drivers;
+mod figures;
 mod floor;
 mod load;
 mod marks;
 mod measure;
 mod message;
+mod numbers;
 mod process;
+mod programs;
 mod report;
 mod results;
 mod rounds;

@@ -1,13 +1,14 @@
 //! The marks: what upcalld must reach, and whether it does.
 
-use crate::contestants::{Contestant, Protocol};
-use crate::measure::{BINARY, CPU, IDLE, P50, READY, RESIDENT, SERVED, SILENT, TOTAL, WAKEUPS};
-use crate::results::{Done, Results, Row};
+use crate::contestants::{ClientProtocol, Contestant};
+use crate::figures::{BINARY, CPU, IDLE, P50, READY, RESIDENT, SERVED, SILENT, TOTAL, WAKEUPS, label};
+use crate::numbers::number;
+use crate::results::{ContestantRow, Results, WorkloadResult};
 
-/// What a figure is held against.
+/// What a figure is compared with.
 #[derive(Debug, Clone, Copy)]
 enum Limit {
-    /// A multiple of the floor.
+    /// A multiple of the figure of the floor.
     Floor(f64),
     /// A number.
     Number(f64),
@@ -17,69 +18,72 @@ enum Limit {
     Peers,
 }
 
-/// One mark.
+/// A limit that upcalld must meet in a workload, with one protocol or with all.
 struct Mark {
-    work: &'static str,
+    workload: &'static str,
     figure: &'static str,
-    protocol: Option<Protocol>,
+    protocol: Option<ClientProtocol>,
     limit: Limit,
 }
 
-/// A mark and what was measured.
+/// A mark and the measurements for it.
 #[derive(Debug, serde::Serialize)]
-pub(crate) struct Judgement {
-    /// The work.
-    pub(crate) work: String,
-    /// What is wanted.
+pub(crate) struct MarkResult {
+    /// The name of the workload.
+    #[serde(rename = "work")]
+    pub(crate) workload: String,
+    /// The limit.
     pub(crate) wanted: String,
-    /// What there is.
-    pub(crate) measured: Vec<Measured>,
+    /// What was measured.
+    pub(crate) measured: Vec<MarkMeasurement>,
 }
 
-/// What one way of using upcalld has reached.
+/// What one contestant has reached.
 #[derive(Debug, serde::Serialize)]
-pub(crate) struct Measured {
-    /// The contestant.
-    pub(crate) who: String,
+pub(crate) struct MarkMeasurement {
+    /// The name of the contestant.
+    #[serde(rename = "who")]
+    pub(crate) contestant: String,
     /// The figure, as the mark has it.
     pub(crate) figure: String,
-    /// Whether that is enough.
+    /// Whether it is within the limit.
     pub(crate) met: bool,
 }
 
-impl Judgement {
-    /// Whether all of them have reached it.
+impl MarkResult {
+    /// Whether all measurements are within the limit.
     pub(crate) fn met(&self) -> bool {
         self.measured.iter().all(|measured| measured.met)
     }
 }
 
-fn marks() -> Vec<Mark> {
+/// Every mark, in the order of the report.
+fn all_marks() -> Vec<Mark> {
     use Limit::{Floor, Ncat, Number, Peers};
     let mut marks = Vec::new();
-    let mut add = |work, figure, protocol, limit| marks.push(Mark { work, figure, protocol, limit });
-    for work in ["fan-out tcp 1→10", "fan-out tcp 1→100", "fan-out tcp 1→1,000"] {
-        add(work, CPU, None, Floor(1.3));
-        add(work, CPU, None, Ncat);
+    let mut add = |workload, figure, protocol, limit| marks.push(Mark { workload, figure, protocol, limit });
+    for workload in ["fan-out tcp 1→10", "fan-out tcp 1→100", "fan-out tcp 1→1,000"] {
+        add(workload, CPU, None, Floor(1.3));
+        add(workload, CPU, None, Ncat);
     }
     add("fan-out tcp 1→10,000", CPU, None, Floor(1.3));
-    for work in ["fan-out unix 1→10", "fan-out unix 1→100", "fan-out unix 1→1,000"] {
-        add(work, CPU, None, Floor(2.0));
+    for workload in ["fan-out unix 1→10", "fan-out unix 1→100", "fan-out unix 1→1,000"] {
+        add(workload, CPU, None, Floor(2.0));
     }
-    add("fan-out udp 1→100", CPU, Some(Protocol::Native), Floor(0.35));
-    add("fan-out udp 1→100", CPU, Some(Protocol::Text), Floor(1.15));
-    add("fan-out unix-datagram 1→100", CPU, Some(Protocol::Text), Floor(1.15));
-    for work in ["round trip tcp", "round trip unix", "round trip udp", "round trip unix-datagram"] {
-        add(work, P50, None, Floor(1.1));
-        add(work, P50, None, Peers);
+    add("fan-out udp 1→100", CPU, Some(ClientProtocol::Native), Floor(0.35));
+    add("fan-out udp 1→100", CPU, Some(ClientProtocol::Text), Floor(1.15));
+    add("fan-out unix-datagram 1→100", CPU, Some(ClientProtocol::Text), Floor(1.15));
+    for workload in ["round trip tcp", "round trip unix", "round trip udp", "round trip unix-datagram"] {
+        add(workload, P50, None, Floor(1.1));
+        add(workload, P50, None, Peers);
     }
-    for (work, limit) in [("lone tcp 1→100", 1.05), ("lone unix 1→100", 1.2)] {
-        add(work, CPU, None, Floor(limit));
-        add(work, P50, None, Peers);
+    for (workload, limit) in [("lone tcp 1→100", 1.05), ("lone unix 1→100", 1.2)] {
+        add(workload, CPU, None, Floor(limit));
+        add(workload, P50, None, Peers);
     }
-    // What a session of a native client takes has no mark.
+    // There is no mark for the memory of a native session.
     for figure in [SILENT, SERVED] {
-        add("idle tcp 10,000", figure, Some(Protocol::Text), Number(256.0));
+        add("idle tcp 10,000", figure, Some(ClientProtocol::Text), Number(256.0));
     }
     add("idle tcp 10,000", IDLE, None, Number(0.05));
     add("idle tcp 10,000", WAKEUPS, None, Number(1.0));
@@ -89,24 +93,24 @@ fn marks() -> Vec<Mark> {
     marks
 }
 
-/// Judges what was measured, as far as it was.
-pub(crate) fn judge(results: &Results) -> Vec<Judgement> {
-    let mut judgements = Vec::new();
-    for mark in marks() {
-        let Some(done) = results.work(mark.work) else { continue };
-        let wanted = |row: &&Row| mark.protocol.is_none_or(|protocol| row.protocol() == Some(protocol));
-        let rows = done.rows.iter().filter(|row| row.who.is_upcalld()).filter(wanted);
-        let measured: Vec<Measured> = rows.filter_map(|row| measured(results, &mark, done, row)).collect();
+/// Compares the results with the marks, as far as they were measured.
+pub(crate) fn evaluate(results: &Results) -> Vec<MarkResult> {
+    let mut evaluated = Vec::new();
+    for mark in all_marks() {
+        let Some(done) = results.workload(mark.workload) else { continue };
+        let wanted = |row: &&ContestantRow| mark.protocol.is_none_or(|protocol| row.protocol() == Some(protocol));
+        let rows = done.rows.iter().filter(|row| row.contestant.is_upcalld()).filter(wanted);
+        let measured: Vec<MarkMeasurement> = rows.filter_map(|row| measured(results, &mark, done, row)).collect();
         if !measured.is_empty() {
-            judgements.push(Judgement { work: done.work.name(), wanted: mark.wanted(), measured });
+            evaluated.push(MarkResult { workload: done.workload.name(), wanted: mark.wanted(), measured });
         }
     }
-    judgements
+    evaluated
 }
 
 impl Mark {
     fn wanted(&self) -> String {
-        let figure = short(self.figure);
+        let figure = label(self.figure);
         match self.limit {
             Limit::Floor(limit) => format!("{figure} ≤ {limit} × floor"),
             Limit::Number(limit) => format!("{figure} ≤ {limit}"),
@@ -116,7 +120,7 @@ impl Mark {
     }
 }
 
-fn measured(results: &Results, mark: &Mark, done: &Done, row: &Row) -> Option<Measured> {
+fn measured(results: &Results, mark: &Mark, done: &WorkloadResult, row: &ContestantRow) -> Option<MarkMeasurement> {
     let (figure, met) = match mark.limit {
         Limit::Floor(limit) => {
             let ratio = done.times_floor(row, mark.figure)?;
@@ -129,44 +133,18 @@ fn measured(results: &Results, mark: &Mark, done: &Done, row: &Row) -> Option<Me
         }
         Limit::Ncat => {
             let ratio = done.ratio(row, Contestant::Ncat, mark.figure)?.median;
-            // ncat does not set TCP_NODELAY: part of its sending is done when the receivers' side acknowledges.
+            // ncat does not set TCP_NODELAY: part of its sending happens when the receiving side acknowledges.
             let total = done.ratio(row, Contestant::Ncat, TOTAL)?.median;
             (format!("{} of it ({} with the load's CPU)", number(ratio), number(total)), ratio < 1.0)
         }
         Limit::Peers => {
-            let peers = done.rows.iter().filter(|row| Contestant::PEERS.contains(&row.who));
-            let ratios = peers.filter_map(|peer| Some((done.ratio(row, peer.who, mark.figure)?.median, peer.who)));
+            let peers = done.rows.iter().filter(|row| Contestant::PEERS.contains(&row.contestant));
+            let ratios =
+                peers.filter_map(|peer| Some((done.ratio(row, peer.contestant, mark.figure)?.median, peer.contestant)));
             let (worst, peer) = ratios.max_by(|a, b| a.0.total_cmp(&b.0))?;
             (format!("{} of {}", number(worst), peer.label(results.builds)), worst <= 1.0)
         }
     };
-    let who = row.who.label(results.builds).replace("upcalld ", "");
-    Some(Measured { who, figure, met })
-}
-
-/// A figure's name for people, with its unit.
-pub(crate) fn short(figure: &str) -> &str {
-    match figure {
-        CPU => "CPU per delivery",
-        P50 => "p50",
-        SILENT => "own bytes per silent endpoint",
-        SERVED => "own bytes per endpoint after an upcall",
-        IDLE => "idle CPU in %",
-        WAKEUPS => "idle wakeups a second",
-        READY => "ms from start to READY",
-        BINARY => "MB of binary",
-        RESIDENT => "MB resident",
-        other => other,
-    }
-}
-
-/// A number with about three digits.
-pub(crate) fn number(value: f64) -> String {
-    match value.abs() {
-        0.0 => "0".into(),
-        size if size < 0.1 => format!("{value:.3}"),
-        size if size < 10.0 => format!("{value:.2}"),
-        size if size < 100.0 => format!("{value:.1}"),
-        _ => crate::workloads::thousands(value.round() as usize),
-    }
+    let contestant = row.contestant.label(results.builds).replace("upcalld ", "");
+    Some(MarkMeasurement { contestant, figure, met })
 }

@@ -1,114 +1,102 @@
-//! One measurement: a server is started, endpoints register, the work is done, and the server ends.
+//! One measurement: starts a server, registers endpoints, runs the workload, and ends the server.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::contestants::{Contestant, Protocol, Transport};
+use upcall_wire::address::Transport;
+
+use crate::contestants::{ClientProtocol, Contestant};
+use crate::figures::{
+    BINARY, CPU, DELIVERIES, IDLE, LOAD, MESSAGES, P50, RATE, READY, RESIDENT, RoundFigures, SERVED, SILENT, TOTAL,
+    WAKEUPS,
+};
+use crate::load::datagrams::DatagramAddress;
 use crate::load::native_datagrams::NativeDatagrams;
-use crate::load::streams::{self, Streams};
+use crate::load::streams::{StreamAddress, Streams};
 use crate::load::text_datagrams::TextDatagrams;
-use crate::load::{Run, Sample, Swarm, datagrams};
-use crate::servers::{Host, Place, Server};
-use crate::workloads::{Kind, Work};
+use crate::load::{LoadClients, LoadRun, Sample};
+use crate::servers::{RunningServer, ServerAddress, ServerHost};
+use crate::workloads::{Workload, WorkloadKind};
 
-/// What was measured, by the name of the figure.
-pub(crate) type Figures = BTreeMap<&'static str, f64>;
-
-/// The server's CPU time for a delivery, in microseconds.
-pub(crate) const CPU: &str = "server_cpu_us_per_delivery";
-/// The load's.
-pub(crate) const LOAD: &str = "load_cpu_us_per_delivery";
-/// Both together: a server that leaves work to its receivers' side does not gain by it.
-pub(crate) const TOTAL: &str = "total_cpu_us_per_delivery";
-/// Deliveries, all of them checked.
-pub(crate) const DELIVERIES: &str = "deliveries";
-/// Deliveries in a second.
-pub(crate) const RATE: &str = "deliveries_per_second";
-/// Messages published in a second.
-pub(crate) const MESSAGES: &str = "messages_per_second";
-/// From sending to receiving, the median, in microseconds.
-pub(crate) const P50: &str = "p50_us";
-/// Memory of an endpoint that has got nothing yet, in bytes.
-pub(crate) const SILENT: &str = "bytes_per_silent_endpoint";
-/// Memory of an endpoint that has got a message, in bytes.
-pub(crate) const SERVED: &str = "bytes_per_served_endpoint";
-/// CPU time while nothing happens, in percent of a core.
-pub(crate) const IDLE: &str = "idle_cpu_percent";
-/// Wakeups in a second while nothing happens.
-pub(crate) const WAKEUPS: &str = "idle_wakeups_per_second";
-/// From starting to READY, in milliseconds.
-pub(crate) const READY: &str = "ready_ms";
-/// Size of the program, in MB (10^6 bytes).
-pub(crate) const BINARY: &str = "binary_mb";
-/// Resident memory when ready, in MB.
-pub(crate) const RESIDENT: &str = "resident_mb";
-
-/// How a measurement is made.
+/// How measurements are made.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
-pub(crate) struct Pace {
-    /// How long a work is done before it counts.
+pub(crate) struct MeasurementSettings {
+    /// How long a workload runs before it is measured.
     pub(crate) warm_up: Duration,
-    /// How long it counts.
+    /// How long it is measured.
     pub(crate) duration: Duration,
-    /// How long idle endpoints are watched.
+    /// How long idle endpoints are measured.
     pub(crate) idle: Duration,
-    /// Messages outstanding to the slowest receiver.
+    /// The most messages that may be outstanding to the slowest receiver.
     pub(crate) window: u32,
-    /// Lone messages a second.
+    /// Messages a second for lone messages.
     pub(crate) rate: u32,
 }
 
-/// Silent clients of `protocol = "auto"` are taken for text after a second.
-const SILENCE: Duration = Duration::from_millis(1500);
+/// How long to wait until silent clients have settled: with `protocol = "auto"` they become text clients after a
+/// second.
+const SETTLING: Duration = Duration::from_millis(1500);
 
-/// Does a work once with one contestant.
-pub(crate) fn measure(host: &Host, pace: &Pace, work: &Work, who: Contestant) -> io::Result<Figures> {
-    if work.kind == Kind::Start {
-        return start(host, who);
+/// Runs a workload once with one contestant.
+pub(crate) fn measure(
+    host: &ServerHost,
+    settings: &MeasurementSettings,
+    workload: &Workload,
+    contestant: Contestant,
+) -> io::Result<RoundFigures> {
+    if workload.kind == WorkloadKind::Start {
+        return start(host, contestant);
     }
-    let server = host.start(who, work.transport)?;
+    let server = host.start(contestant, workload.transport)?;
     let (_, unused) = server.process().memory()?;
-    let mut swarm = swarm(&server, work, who)?;
-    let mut figures = Figures::new();
-    if work.kind == Kind::Idle {
-        sleep(SILENCE);
+    let mut clients = connect_clients(&server, workload, contestant)?;
+    let mut figures = RoundFigures::new();
+    if workload.kind == WorkloadKind::Idle {
+        sleep(SETTLING);
         let (_, silent) = server.process().memory()?;
-        figures.insert(SILENT, silent.saturating_sub(unused) as f64 / work.endpoints as f64);
+        figures.insert(SILENT, silent.saturating_sub(unused) as f64 / workload.endpoints as f64);
     }
-    let mut run = Run::new(swarm.as_mut(), server.process())?;
-    match work.kind {
-        Kind::FanOut => deliveries(run.fan_out(pace.window, pace.warm_up, pace.duration)?, &mut figures),
-        Kind::RoundTrip => deliveries(run.round_trips(pace.warm_up, pace.duration)?, &mut figures),
-        Kind::Lone => deliveries(run.lone(pace.rate, pace.warm_up, pace.duration)?, &mut figures),
-        Kind::Idle => idle(&server, pace, unused, work.endpoints, &mut figures)?,
-        Kind::Start => {}
+    let mut run = LoadRun::new(clients.as_mut(), server.process())?;
+    match workload.kind {
+        WorkloadKind::FanOut => {
+            deliveries(run.fan_out(settings.window, settings.warm_up, settings.duration)?, &mut figures)
+        }
+        WorkloadKind::RoundTrip => deliveries(run.round_trips(settings.warm_up, settings.duration)?, &mut figures),
+        WorkloadKind::Lone => deliveries(run.lone(settings.rate, settings.warm_up, settings.duration)?, &mut figures),
+        WorkloadKind::Idle => idle(&server, settings, unused, workload.endpoints, &mut figures)?,
+        WorkloadKind::Start => {}
     }
     Ok(figures)
 }
 
-fn swarm(server: &Server, work: &Work, who: Contestant) -> io::Result<Box<dyn Swarm>> {
-    let count = work.endpoints;
-    if work.transport.is_stream() {
-        let place = match &server.place {
-            Place::Inet(address) => streams::Place::Tcp(*address),
-            Place::Path(path) => streams::Place::Unix(path.clone()),
+fn connect_clients(
+    server: &RunningServer,
+    workload: &Workload,
+    contestant: Contestant,
+) -> io::Result<Box<dyn LoadClients>> {
+    let count = workload.endpoints;
+    if !workload.transport.is_datagram() {
+        let address = match &server.address {
+            ServerAddress::Inet(address) => StreamAddress::Tcp(*address),
+            ServerAddress::Path(path) => StreamAddress::Unix(path.clone()),
         };
-        return Ok(Box::new(Streams::connect(&place, who.driver(), count)?));
+        return Ok(Box::new(Streams::connect(&address, contestant.driver(), count)?));
     }
-    let place = match &server.place {
-        Place::Inet(address) => datagrams::Place::Udp(*address),
-        Place::Path(path) => datagrams::Place::Unix(path.clone()),
+    let address = match &server.address {
+        ServerAddress::Inet(address) => DatagramAddress::Udp(*address),
+        ServerAddress::Path(path) => DatagramAddress::Unix(path.clone()),
     };
-    Ok(match who {
-        Contestant::Upcalld { protocol: Protocol::Native, .. } => Box::new(NativeDatagrams::join(&place, count)?),
-        _ => Box::new(TextDatagrams::join(&place, count)?),
+    Ok(match contestant {
+        Contestant::Upcalld { protocol: ClientProtocol::Native, .. } => {
+            Box::new(NativeDatagrams::join(&address, count)?)
+        }
+        _ => Box::new(TextDatagrams::join(&address, count)?),
     })
 }
 
-fn deliveries(sample: Sample, figures: &mut Figures) {
+fn deliveries(sample: Sample, figures: &mut RoundFigures) {
     let each = 1e6 / sample.deliveries.max(1) as f64;
     figures.insert(CPU, sample.server_cpu * each);
     figures.insert(LOAD, sample.load_cpu * each);
@@ -121,26 +109,32 @@ fn deliveries(sample: Sample, figures: &mut Figures) {
     }
 }
 
-fn idle(server: &Server, pace: &Pace, unused: u64, endpoints: usize, figures: &mut Figures) -> io::Result<()> {
+fn idle(
+    server: &RunningServer,
+    settings: &MeasurementSettings,
+    unused: u64,
+    endpoints: usize,
+    figures: &mut RoundFigures,
+) -> io::Result<()> {
     let process = server.process();
-    sleep(SILENCE);
+    sleep(SETTLING);
     let (_, served) = process.memory()?;
     figures.insert(SERVED, served.saturating_sub(unused) as f64 / endpoints as f64);
-    let (cpu, waits, begin) = (process.cpu()?, process.waits()?, Instant::now());
-    sleep(pace.idle);
+    let (cpu, wakeups, begin) = (process.cpu()?, process.wakeups()?, Instant::now());
+    sleep(settings.idle);
     let seconds = begin.elapsed().as_secs_f64();
     figures.insert(IDLE, (process.cpu()? - cpu).as_secs_f64() / seconds * 100.0);
-    figures.insert(WAKEUPS, (process.waits()? - waits) as f64 / seconds);
+    figures.insert(WAKEUPS, (process.wakeups()? - wakeups) as f64 / seconds);
     Ok(())
 }
 
-fn start(host: &Host, who: Contestant) -> io::Result<Figures> {
-    let server = host.start(who, Transport::Tcp)?;
+fn start(host: &ServerHost, contestant: Contestant) -> io::Result<RoundFigures> {
+    let server = host.start(contestant, Transport::Tcp)?;
     let (resident, _) = server.process().memory()?;
-    let mut figures = Figures::new();
-    figures.insert(READY, server.took.as_secs_f64() * 1e3);
+    let mut figures = RoundFigures::new();
+    figures.insert(READY, server.startup.as_secs_f64() * 1e3);
     figures.insert(RESIDENT, resident as f64 / 1e6);
-    if let Contestant::Upcalld { build, .. } = who {
+    if let Contestant::Upcalld { build, .. } = contestant {
         figures.insert(BINARY, fs::metadata(&host.builds[build])?.len() as f64 / 1e6);
     }
     Ok(figures)

@@ -1,16 +1,16 @@
-//! The message that is sent: 64 bytes of text, its number in front, a newline at the end. Any other byte at its receiver is an
-//! error.
+//! The messages that are sent: 64 bytes of text that begin with the number of the message and end in a newline. A
+//! receiver checks every byte.
 
 /// Bytes of a message.
 pub(crate) const LENGTH: usize = 64;
 
-/// The bytes.
-pub(crate) type Message = [u8; LENGTH];
+/// A message.
+pub(crate) type TestMessage = [u8; LENGTH];
 
-const PATTERN: &Message = b"........ upcall-bench 0123456789abcdefghijklmnopqrstuvwxyz ABCD\n";
+const PATTERN: &TestMessage = b"........ upcall-bench 0123456789abcdefghijklmnopqrstuvwxyz ABCD\n";
 
-/// The message with that number, from 0 on.
-pub(crate) fn message(number: u32) -> Message {
+/// The message with this number; numbers begin at 0.
+pub(crate) fn message(number: u32) -> TestMessage {
     let mut message = *PATTERN;
     for (i, byte) in message[..8].iter_mut().enumerate() {
         *byte = b"0123456789abcdef"[(number >> (28 - 4 * i)) as usize & 15];
@@ -18,7 +18,7 @@ pub(crate) fn message(number: u32) -> Message {
     message
 }
 
-/// The number of a message, if it is one.
+/// The number of a message; `None` if the bytes are not a message.
 pub(crate) fn number(bytes: &[u8]) -> Option<u32> {
     if bytes.len() != LENGTH || bytes[8..] != PATTERN[8..] {
         return None;
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_comes_back() {
+    fn numbers_are_read_back() {
         for n in [0, 1, 0x1234_abcd, u32::MAX] {
             assert_eq!(number(&message(n)), Some(n));
         }

@@ -1,43 +1,43 @@
-//! What all rounds have measured, and what follows from it: medians, and ratios to the floor of the same round.
+//! The results of all rounds: medians, and ratios to the floor in the same round.
 
-use crate::contestants::{Contestant, Protocol};
-use crate::measure::Figures;
-use crate::workloads::Work;
+use crate::contestants::{ClientProtocol, Contestant};
+use crate::figures::RoundFigures;
+use crate::workloads::Workload;
 
-/// Everything of one run.
+/// The results of a whole run.
 #[derive(Debug, Default)]
 pub(crate) struct Results {
     /// How many builds of upcalld there are.
     pub(crate) builds: usize,
-    /// A work each.
-    pub(crate) works: Vec<Done>,
-    /// What was lost, out of order, or did not run.
+    /// One for each workload.
+    pub(crate) workloads: Vec<WorkloadResult>,
+    /// Errors: messages that were lost or out of order, and servers that did not start.
     pub(crate) errors: Vec<String>,
-    /// Whether one of these is not a peer's, but ours.
+    /// Whether an error concerns upcalld or a floor, not a peer.
     pub(crate) failed: bool,
 }
 
-/// A work that was done.
+/// The results of a workload.
 #[derive(Debug)]
-pub(crate) struct Done {
-    /// Which.
-    pub(crate) work: Work,
-    /// Who took part.
-    pub(crate) rows: Vec<Row>,
+pub(crate) struct WorkloadResult {
+    /// The workload.
+    pub(crate) workload: Workload,
+    /// Its contestants.
+    pub(crate) rows: Vec<ContestantRow>,
 }
 
-/// A contestant in a work.
+/// The results of a contestant in a workload.
 #[derive(Debug)]
-pub(crate) struct Row {
-    /// Who.
-    pub(crate) who: Contestant,
-    /// Why it did not take part, if it did not.
+pub(crate) struct ContestantRow {
+    /// The contestant.
+    pub(crate) contestant: Contestant,
+    /// Why it did not take part; `None` if it did.
     pub(crate) left_out: Option<String>,
-    /// What each round has measured; nothing for a round that failed.
-    pub(crate) rounds: Vec<Option<Figures>>,
+    /// The figures of each round; `None` for a round that failed.
+    pub(crate) rounds: Vec<Option<RoundFigures>>,
 }
 
-/// A median, and the smallest and largest it is of.
+/// A median with the smallest and the largest value.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub(crate) struct Spread {
     /// The median.
@@ -49,7 +49,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// Of these; nothing of nothing.
+    /// The spread of these values; `None` if none of them is finite.
     pub(crate) fn of(mut values: Vec<f64>) -> Option<Spread> {
         values.retain(|value| value.is_finite());
         values.sort_unstable_by(f64::total_cmp);
@@ -60,39 +60,39 @@ impl Spread {
     }
 }
 
-impl Row {
+impl ContestantRow {
     /// A figure over all rounds.
     pub(crate) fn spread(&self, figure: &str) -> Option<Spread> {
         Spread::of(self.rounds.iter().flatten().filter_map(|figures| figures.get(figure)).copied().collect())
     }
 
-    /// The protocol that is spoken, for upcalld.
-    pub(crate) fn protocol(&self) -> Option<Protocol> {
-        match self.who {
+    /// The protocol of the clients, for upcalld.
+    pub(crate) fn protocol(&self) -> Option<ClientProtocol> {
+        match self.contestant {
             Contestant::Upcalld { protocol, .. } => Some(protocol),
             _ => None,
         }
     }
 }
 
-impl Done {
-    /// A figure as a multiple of the other's in the same round.
-    pub(crate) fn ratio(&self, row: &Row, to: Contestant, figure: &str) -> Option<Spread> {
-        let other = self.rows.iter().find(|row| row.who == to)?;
+impl WorkloadResult {
+    /// A figure as a multiple of that of another contestant in the same round.
+    pub(crate) fn ratio(&self, row: &ContestantRow, to: Contestant, figure: &str) -> Option<Spread> {
+        let other = self.rows.iter().find(|row| row.contestant == to)?;
         let pairs = row.rounds.iter().zip(&other.rounds);
         Spread::of(pairs.filter_map(|(a, b)| Some(a.as_ref()?.get(figure)? / b.as_ref()?.get(figure)?)).collect())
     }
 
-    /// A figure as a multiple of the floor's in the same round.
-    pub(crate) fn times_floor(&self, row: &Row, figure: &str) -> Option<Spread> {
+    /// A figure as a multiple of that of the floor in the same round.
+    pub(crate) fn times_floor(&self, row: &ContestantRow, figure: &str) -> Option<Spread> {
         self.ratio(row, Contestant::Floor, figure)
     }
 }
 
 impl Results {
-    /// A work by its name.
-    pub(crate) fn work(&self, name: &str) -> Option<&Done> {
-        self.works.iter().find(|done| done.work.name() == name)
+    /// The results of a workload, by its name.
+    pub(crate) fn workload(&self, name: &str) -> Option<&WorkloadResult> {
+        self.workloads.iter().find(|done| done.workload.name() == name)
     }
 }
 

@@ -1,74 +1,96 @@
-//! The rounds of a work: everybody once, then everybody again, so that what disturbs the machine disturbs all alike.
+//! The rounds of a workload: in each round every contestant takes one turn, so that a disturbance of the machine
+//! affects all of them alike.
 
 use std::io::{IsTerminal, Write};
 
 use crate::contestants::Contestant;
-use crate::marks::{number, short};
-use crate::measure::{Pace, measure};
-use crate::results::{Done, Results, Row};
-use crate::servers::Host;
-use crate::workloads::{Kind, Work, thousands};
+use crate::figures::label;
+use crate::measure::{MeasurementSettings, measure};
+use crate::numbers::{number, thousands};
+use crate::results::{ContestantRow, Results, WorkloadResult};
+use crate::servers::ServerHost;
+use crate::workloads::{Workload, WorkloadKind};
 
-/// Does every work, saying what it does on standard error.
-pub(crate) fn run(host: &Host, pace: &Pace, works: Vec<Work>, rounds: usize, only: &[String]) -> Results {
+/// Runs all workloads and reports progress on standard error. `contestants` are parts of the names of those to measure.
+pub(crate) fn run(
+    host: &ServerHost,
+    settings: &MeasurementSettings,
+    workloads: Vec<Workload>,
+    rounds: usize,
+    contestants: &[String],
+) -> Results {
     let mut results = Results { builds: host.builds.len(), ..Results::default() };
-    for work in works {
-        let done = rounds_of(host, pace, work, rounds, only, &mut results);
-        results.works.push(done);
+    for workload in workloads {
+        let done = rounds_of(host, settings, workload, rounds, contestants, &mut results);
+        results.workloads.push(done);
     }
     results
 }
 
-fn rounds_of(host: &Host, pace: &Pace, work: Work, rounds: usize, who: &[String], results: &mut Results) -> Done {
+fn rounds_of(
+    host: &ServerHost,
+    settings: &MeasurementSettings,
+    workload: Workload,
+    rounds: usize,
+    contestants: &[String],
+    results: &mut Results,
+) -> WorkloadResult {
     let builds = host.builds.len();
-    let limit = files();
-    let mut rows: Vec<Row> = Vec::new();
-    for contestant in work.contestants(builds) {
+    let limit = open_file_limit();
+    let mut rows: Vec<ContestantRow> = Vec::new();
+    for contestant in workload.contestants(builds) {
         let label = contestant.label(builds);
-        let wanted = who.is_empty() || contestant == Contestant::Floor || who.iter().any(|part| label.contains(part));
+        let wanted = contestants.is_empty()
+            || contestant == Contestant::Floor
+            || contestants.iter().any(|part| label.contains(part));
         if wanted {
-            let left_out = contestant.obstacle(work.transport, work.endpoints).or_else(|| {
-                let needed = work.endpoints + 100;
+            let left_out = contestant.left_out_reason(workload.transport, workload.endpoints).or_else(|| {
+                let needed = workload.endpoints + 100;
                 (needed > limit).then(|| format!("needs {} open files, {limit} are allowed", thousands(needed)))
             });
-            rows.push(Row { who: contestant, left_out, rounds: Vec::new() });
+            rows.push(ContestantRow { contestant, left_out, rounds: Vec::new() });
         }
     }
-    // What idle endpoints cost hardly varies, and takes long to watch.
-    let rounds = if work.kind == Kind::Idle { 1 } else { rounds };
+    // The cost of idle endpoints hardly varies, and takes long to measure.
+    let rounds = if workload.kind == WorkloadKind::Idle { 1 } else { rounds };
     for round in 0..rounds {
         for row in rows.iter_mut().filter(|row| row.left_out.is_none()) {
-            say(&format!("{}, round {} of {rounds}: {}", work.name(), round + 1, row.who.label(builds)));
-            let figures = measure(host, pace, &work, row.who);
+            show_progress(&format!(
+                "{}, round {} of {rounds}: {}",
+                workload.name(),
+                round + 1,
+                row.contestant.label(builds)
+            ));
+            let figures = measure(host, settings, &workload, row.contestant);
             if let Err(error) = &figures {
-                results.failed |= !Contestant::PEERS.contains(&row.who);
-                results.errors.push(format!("{}, {}: {error}", work.name(), row.who.label(builds)));
+                results.failed |= !Contestant::PEERS.contains(&row.contestant);
+                results.errors.push(format!("{}, {}: {error}", workload.name(), row.contestant.label(builds)));
             }
             row.rounds.push(figures.ok());
         }
     }
-    let done = Done { work, rows };
-    say("");
+    let done = WorkloadResult { workload, rows };
+    show_progress("");
     eprintln!("{}", summary(&done, builds));
     done
 }
 
-/// One line that each work ends with.
-fn summary(done: &Done, builds: usize) -> String {
-    let figure = done.work.kind.figure();
-    let of = |row: &Row| {
+/// The line that is printed at the end of a workload.
+fn summary(done: &WorkloadResult, builds: usize) -> String {
+    let figure = done.workload.kind.figure();
+    let of = |row: &ContestantRow| {
         let shown = match done.times_floor(row, figure) {
-            Some(ratio) if row.who != Contestant::Floor => format!("{} × floor", number(ratio.median)),
+            Some(ratio) if row.contestant != Contestant::Floor => format!("{} × floor", number(ratio.median)),
             _ => number(row.spread(figure)?.median),
         };
-        Some(format!("{} {shown}", row.who.label(builds)))
+        Some(format!("{} {shown}", row.contestant.label(builds)))
     };
     let figures: Vec<String> = done.rows.iter().filter_map(of).collect();
-    format!("{}: {}: {}", done.work.name(), short(figure), figures.join(", "))
+    format!("{}: {}: {}", done.workload.name(), label(figure), figures.join(", "))
 }
 
-/// A line on a terminal that takes the place of the one before: what is being done.
-fn say(line: &str) {
+/// Shows what is being measured: one line, which replaces the one before. Nothing where standard error is no terminal.
+fn show_progress(line: &str) {
     let mut err = std::io::stderr().lock();
     if err.is_terminal() {
         let _ = write!(err, "\r\x1b[K{line}");
@@ -76,8 +98,8 @@ fn say(line: &str) {
     }
 }
 
-/// How many files may be open, after asking for as many as possible.
-fn files() -> usize {
+/// Raises the limit of open files as far as permitted, and returns it.
+fn open_file_limit() -> usize {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 1024 };
     let limit = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };

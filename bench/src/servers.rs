@@ -1,90 +1,93 @@
-//! The programs that are measured: how each is started for one measurement, fairly and alone, on the core that all share.
+//! Starts the programs to measure, one for each measurement, on the core that servers and load share.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::contestants::{Contestant, Transport};
-use crate::process::Process;
-use crate::sys::tame;
+use upcall_wire::address::Transport;
 
-/// How long a server may take to be ready.
-const START: Duration = Duration::from_secs(10);
+use crate::contestants::Contestant;
+use crate::process::MeasuredProcess;
+use crate::programs::on_path;
+use crate::sys::prepare_child;
+
+/// How long a server may take until it is ready.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where servers run.
-pub(crate) struct Host {
+pub(crate) struct ServerHost {
     /// The core that servers and load share.
     pub(crate) core: usize,
-    /// For configuration, sockets and what servers say. Removed at the end.
+    /// For configuration, sockets and the output of servers. Removed at the end.
     directory: tempfile::TempDir,
-    /// The daemons to measure.
+    /// The builds of upcalld to measure.
     pub(crate) builds: Vec<PathBuf>,
-    /// A copy of each: whoever builds another one meanwhile does not change what is measured.
+    /// A copy of each build, so that a build during the run does not change what is measured.
     copies: Vec<PathBuf>,
 }
 
-/// A place where a server can be reached.
+/// The address of a server.
 #[derive(Debug, Clone)]
-pub(crate) enum Place {
+pub(crate) enum ServerAddress {
     /// TCP or UDP.
     Inet(SocketAddr),
     /// A Unix socket.
     Path(PathBuf),
 }
 
-/// A server that runs. It ends when this is dropped.
-pub(crate) struct Server {
+/// A running server. Dropping this ends it.
+pub(crate) struct RunningServer {
     child: Child,
-    /// Where it is.
-    pub(crate) place: Place,
-    /// From starting it until it was ready.
-    pub(crate) took: Duration,
+    /// Its address.
+    pub(crate) address: ServerAddress,
+    /// The time from the start of the process until it was ready.
+    pub(crate) startup: Duration,
 }
 
-impl Server {
+impl RunningServer {
     /// Its process.
-    pub(crate) fn process(&self) -> Process {
-        Process::new(self.child.id())
+    pub(crate) fn process(&self) -> MeasuredProcess {
+        MeasuredProcess::new(self.child.id())
     }
 }
 
-impl Drop for Server {
+impl Drop for RunningServer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-impl Host {
-    /// For these builds, on that core.
-    pub(crate) fn new(core: usize, builds: Vec<PathBuf>) -> io::Result<Host> {
+impl ServerHost {
+    /// For these builds, on this core.
+    pub(crate) fn new(core: usize, builds: Vec<PathBuf>) -> io::Result<ServerHost> {
         let directory = tempfile::Builder::new().prefix("upcall-bench").tempdir()?;
         let mut copies = Vec::new();
-        for (place, build) in builds.iter().enumerate() {
-            let copy = directory.path().join(format!("upcalld-{place}"));
+        for (index, build) in builds.iter().enumerate() {
+            let copy = directory.path().join(format!("upcalld-{index}"));
             let copied = fs::copy(build, &copy);
             copied.map_err(|error| io::Error::new(error.kind(), format!("--upcalld {}: {error}", build.display())))?;
             copies.push(copy);
         }
-        Ok(Host { core, directory, builds, copies })
+        Ok(ServerHost { core, directory, builds, copies })
     }
 
-    /// Starts a server for that transport, and waits until it is ready.
-    pub(crate) fn start(&self, who: Contestant, transport: Transport) -> io::Result<Server> {
-        // Somebody else may take the port between our looking for one and the server's binding it.
+    /// Starts a server for this transport and waits until it is ready.
+    pub(crate) fn start(&self, contestant: Contestant, transport: Transport) -> io::Result<RunningServer> {
+        // Another program may take the free port before the server binds it.
         let mut tries = 3;
         loop {
             tries -= 1;
-            match self.attempt(who, transport) {
+            match self.try_start(contestant, transport) {
                 Err(error) if tries == 0 => {
-                    let said = fs::read(self.said()).unwrap_or_default();
-                    let said = String::from_utf8_lossy(&said[said.len().saturating_sub(1000)..]).into_owned();
-                    return Err(io::Error::other(format!("{error}; it said: {said}")));
+                    let output = fs::read(self.output_file()).unwrap_or_default();
+                    let output = String::from_utf8_lossy(&output[output.len().saturating_sub(1000)..]).into_owned();
+                    return Err(io::Error::other(format!("{error}; its output: {output}")));
                 }
                 Err(_) => {}
                 done => return done,
@@ -92,61 +95,62 @@ impl Host {
         }
     }
 
-    fn said(&self) -> PathBuf {
-        self.directory.path().join("said")
+    fn output_file(&self) -> PathBuf {
+        self.directory.path().join("output")
     }
 
-    fn attempt(&self, who: Contestant, transport: Transport) -> io::Result<Server> {
-        let place = self.place(transport)?;
+    fn try_start(&self, contestant: Contestant, transport: Transport) -> io::Result<RunningServer> {
+        let address = self.free_address(transport)?;
         let notify = self.directory.path().join("notify");
         let _ = fs::remove_file(&notify);
         let notify = UnixDatagram::bind(&notify)?;
-        notify.set_read_timeout(Some(START))?;
-        let mut command = self.command(who, transport, &place)?;
-        let said = File::create(self.said())?;
-        command.stdin(Stdio::null()).stderr(said.try_clone()?).stdout(said);
-        if matches!(who, Contestant::Floor | Contestant::FloorAsNative) {
+        notify.set_read_timeout(Some(START_TIMEOUT))?;
+        let mut command = self.command(contestant, transport, &address)?;
+        let output = File::create(self.output_file())?;
+        command.stdin(Stdio::null()).stderr(output.try_clone()?).stdout(output);
+        if matches!(contestant, Contestant::Floor | Contestant::FloorAsNative) {
             command.stdout(Stdio::piped());
         }
-        tame(&mut command, self.core);
+        prepare_child(&mut command, self.core);
         let begin = Instant::now();
-        let child = command.spawn().map_err(|error| io::Error::new(error.kind(), format!("{who:?}: {error}")))?;
-        let mut server = Server { child, place, took: Duration::ZERO };
-        match who {
+        let child =
+            command.spawn().map_err(|error| io::Error::new(error.kind(), format!("{contestant:?}: {error}")))?;
+        let mut server = RunningServer { child, address, startup: Duration::ZERO };
+        match contestant {
             Contestant::Floor | Contestant::FloorAsNative => {
                 let Some(output) = server.child.stdout.take() else { return Err(io::Error::other("no output")) };
                 if BufReader::new(output).read_line(&mut String::new())? == 0 {
                     return Err(io::Error::other("the floor has ended"));
                 }
             }
-            Contestant::Upcalld { .. } => until_ready(&notify, &mut server.child)?,
-            _ => until_connected(&server.place, &mut server.child)?,
+            Contestant::Upcalld { .. } => wait_until_ready(&notify, &mut server.child)?,
+            _ => wait_until_connected(&server.address, &mut server.child)?,
         }
-        server.took = begin.elapsed();
+        server.startup = begin.elapsed();
         Ok(server)
     }
 
-    fn place(&self, transport: Transport) -> io::Result<Place> {
+    fn free_address(&self, transport: Transport) -> io::Result<ServerAddress> {
         let any = (Ipv4Addr::LOCALHOST, 0);
         Ok(match transport {
-            Transport::Tcp => Place::Inet(TcpListener::bind(any)?.local_addr()?),
-            Transport::Udp => Place::Inet(UdpSocket::bind(any)?.local_addr()?),
+            Transport::Tcp => ServerAddress::Inet(TcpListener::bind(any)?.local_addr()?),
+            Transport::Udp => ServerAddress::Inet(UdpSocket::bind(any)?.local_addr()?),
             Transport::Unix | Transport::UnixDatagram => {
                 let path = self.directory.path().join("socket");
                 let _ = fs::remove_file(&path);
-                Place::Path(path)
+                ServerAddress::Path(path)
             }
         })
     }
 
-    fn command(&self, who: Contestant, transport: Transport, place: &Place) -> io::Result<Command> {
+    fn command(&self, contestant: Contestant, transport: Transport, address: &ServerAddress) -> io::Result<Command> {
         let directory = self.directory.path();
-        let (port, address) = match place {
-            Place::Inet(address) => (address.port().to_string(), address.to_string()),
-            Place::Path(path) => (String::new(), path.display().to_string()),
+        let (port, address) = match address {
+            ServerAddress::Inet(address) => (address.port().to_string(), address.to_string()),
+            ServerAddress::Path(path) => (String::new(), path.display().to_string()),
         };
         let mut command;
-        match who {
+        match contestant {
             Contestant::Floor | Contestant::FloorAsNative => {
                 command = Command::new("/proc/self/exe");
                 command.args(["floor", &format!("--{}", transport.name()), &address]);
@@ -186,7 +190,7 @@ impl Host {
     }
 }
 
-/// The configuration of upcalld: everything at its default, but what makes both sides write the same bytes.
+/// The configuration of upcalld: all defaults, except the format, so that upcalld sends the same bytes as the others.
 fn upcalld(transport: Transport, address: &str) -> String {
     let transport = transport.name();
     format!(
@@ -204,8 +208,8 @@ fn mosquitto(transport: Transport, port: &str, address: &str) -> String {
     format!("{user}{listener}\nallow_anonymous true\nset_tcp_nodelay true\npersistence false\nlog_type error\n")
 }
 
-/// Until systemd would be told that it is ready (sd_notify(3)).
-fn until_ready(notify: &UnixDatagram, child: &mut Child) -> io::Result<()> {
+/// Waits until the server reports that it is ready, as it does to systemd (sd_notify(3)).
+fn wait_until_ready(notify: &UnixDatagram, child: &mut Child) -> io::Result<()> {
     notify.set_read_timeout(Some(Duration::from_millis(200)))?;
     let begin = Instant::now();
     let mut bytes = [0; 4096];
@@ -213,41 +217,30 @@ fn until_ready(notify: &UnixDatagram, child: &mut Child) -> io::Result<()> {
         match notify.recv(&mut bytes) {
             Ok(length) if bytes[..length].starts_with(b"READY=1") => return Ok(()),
             Ok(_) => {}
-            Err(_) => still_there(child, begin)?,
+            Err(_) => check_running(child, begin)?,
         }
     }
 }
 
-fn until_connected(place: &Place, child: &mut Child) -> io::Result<()> {
+fn wait_until_connected(address: &ServerAddress, child: &mut Child) -> io::Result<()> {
     let begin = Instant::now();
     loop {
-        let connected = match place {
-            Place::Inet(address) => TcpStream::connect(address).map(drop),
-            Place::Path(path) => UnixStream::connect(path).map(drop),
+        let connected = match address {
+            ServerAddress::Inet(address) => TcpStream::connect(address).map(drop),
+            ServerAddress::Path(path) => UnixStream::connect(path).map(drop),
         };
         if connected.is_ok() {
             return Ok(());
         }
-        still_there(child, begin)?;
+        check_running(child, begin)?;
         sleep(Duration::from_millis(2));
     }
 }
 
-fn still_there(child: &mut Child, begin: Instant) -> io::Result<()> {
+fn check_running(child: &mut Child, begin: Instant) -> io::Result<()> {
     match child.try_wait()? {
-        Some(status) => Err(io::Error::other(format!("it has ended at once, with {status}"))),
-        None if begin.elapsed() > START => Err(io::Error::other("it is not ready in time")),
+        Some(status) => Err(io::Error::other(format!("it ended at once with {status}"))),
+        None if begin.elapsed() > START_TIMEOUT => Err(io::Error::other("it was not ready in time")),
         None => Ok(()),
     }
-}
-
-/// Where a program is: daemons may be where only root looks for programs.
-pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let sbin = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(sbin).map(|place| place.join(program)).find(|file| is_program(file))
-}
-
-fn is_program(file: &Path) -> bool {
-    nix::unistd::access(file, nix::unistd::AccessFlags::X_OK).is_ok() && file.is_file()
 }

@@ -1,27 +1,28 @@
-//! System calls that std and nix do not have, or not without a price: several datagrams at a time, and a wait that is exact to
-//! the microsecond. The only module with unsafe code.
+//! System calls that std and nix lack or make expensive: several datagrams in one call, and a wait with a timeout
+//! finer than a millisecond. This is the only module with unsafe code.
 #![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-/// The address of a datagram's sender or receiver, as the kernel has it.
+/// The address of the sender or receiver of a datagram, as the kernel stores it.
 #[derive(Clone, Copy)]
-pub(crate) struct Peer {
+pub(crate) struct SocketAddress {
     address: libc::sockaddr_storage,
     length: libc::socklen_t,
 }
 
-impl Peer {
-    const fn none() -> Peer {
+impl SocketAddress {
+    const fn none() -> SocketAddress {
         // SAFETY: every field of sockaddr_storage may be zero.
-        Peer { address: unsafe { std::mem::zeroed() }, length: 0 }
+        SocketAddress { address: unsafe { std::mem::zeroed() }, length: 0 }
     }
 
-    /// The bytes of the address: two are the same peer if these are.
+    /// The bytes of the address. Two addresses are the same if these are.
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: the structure is larger than any address that the kernel writes, and `length` bytes of it were written.
+        // SAFETY: the structure is larger than any address that the kernel writes, and `length` bytes of it were
+        // written.
         unsafe {
             std::slice::from_raw_parts(
                 (&raw const self.address).cast(),
@@ -31,24 +32,24 @@ impl Peer {
     }
 }
 
-/// The most datagrams that one call takes.
+/// The most datagrams in one call.
 pub(crate) const BATCH: usize = 64;
 
 /// Datagrams received by one call.
-pub(crate) struct Inbox {
+pub(crate) struct DatagramBatch {
     room: usize,
     bytes: Vec<u8>,
     lengths: [usize; BATCH],
-    peers: [Peer; BATCH],
+    peers: [SocketAddress; BATCH],
 }
 
-impl Inbox {
+impl DatagramBatch {
     /// Room for `BATCH` datagrams of at most `room` bytes.
-    pub(crate) fn new(room: usize) -> Inbox {
-        Inbox { room, bytes: vec![0; room * BATCH], lengths: [0; BATCH], peers: [Peer::none(); BATCH] }
+    pub(crate) fn new(room: usize) -> DatagramBatch {
+        DatagramBatch { room, bytes: vec![0; room * BATCH], lengths: [0; BATCH], peers: [SocketAddress::none(); BATCH] }
     }
 
-    /// Receives what there is without waiting: the number of datagrams, 0 for none (recvmmsg(2)).
+    /// Receives without blocking (recvmmsg(2)). Returns the number of datagrams, 0 if there are none.
     pub(crate) fn receive(&mut self, socket: BorrowedFd) -> io::Result<usize> {
         // SAFETY: every field of these structures may be zero.
         let mut headers: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
@@ -83,19 +84,20 @@ impl Inbox {
         Ok(count as usize)
     }
 
-    /// The bytes of a datagram of the last call.
+    /// The payload of a datagram of the last call.
     pub(crate) fn datagram(&self, i: usize) -> &[u8] {
         &self.bytes[i * self.room..][..self.lengths[i]]
     }
 
-    /// Who sent it.
-    pub(crate) fn peer(&self, i: usize) -> &Peer {
+    /// The sender of a datagram of the last call.
+    pub(crate) fn peer(&self, i: usize) -> &SocketAddress {
         &self.peers[i]
     }
 }
 
-/// Sends the same bytes to each of `peers`, waiting for room (sendmmsg(2)). One that is gone is left out.
-pub(crate) fn send_to_all(socket: BorrowedFd, bytes: &[u8], peers: &mut [Peer], headers: &mut Headers) {
+/// Sends the same bytes to each of `peers`, blocking until there is room (sendmmsg(2)). Peers that are gone are
+/// skipped.
+pub(crate) fn send_to_all(socket: BorrowedFd, bytes: &[u8], peers: &mut [SocketAddress], headers: &mut SendHeaders) {
     let mut vector = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     headers.0.resize_with(peers.len(), || {
         // SAFETY: every field may be zero.
@@ -118,10 +120,15 @@ pub(crate) fn send_to_all(socket: BorrowedFd, bytes: &[u8], peers: &mut [Peer], 
 
 /// Memory for `send_to_all`, kept between calls.
 #[derive(Default)]
-pub(crate) struct Headers(Vec<libc::mmsghdr>);
+pub(crate) struct SendHeaders(Vec<libc::mmsghdr>);
 
-/// Sends datagrams over a connected socket, or to `peer`, waiting for room: how many were taken, up to `BATCH`.
-pub(crate) fn send_many(socket: BorrowedFd, peer: Option<&mut Peer>, datagrams: &[&[u8]]) -> io::Result<usize> {
+/// Sends datagrams over a connected socket, or to `peer`, blocking until there is room. Returns how many were sent,
+/// at most `BATCH`.
+pub(crate) fn send_many(
+    socket: BorrowedFd,
+    peer: Option<&mut SocketAddress>,
+    datagrams: &[&[u8]],
+) -> io::Result<usize> {
     // SAFETY: every field of these structures may be zero.
     let mut headers: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
     // SAFETY: as above.
@@ -142,9 +149,9 @@ pub(crate) fn send_many(socket: BorrowedFd, peer: Option<&mut Peer>, datagrams: 
 }
 
 /// The address of a Unix socket at a path.
-pub(crate) fn unix_peer(path: &std::path::Path) -> Peer {
+pub(crate) fn unix_peer(path: &std::path::Path) -> SocketAddress {
     use std::os::unix::ffi::OsStrExt;
-    let mut peer = Peer::none();
+    let mut peer = SocketAddress::none();
     let bytes = path.as_os_str().as_bytes();
     let start = std::mem::offset_of!(libc::sockaddr_un, sun_path);
     let room = size_of::<libc::sockaddr_un>() - start - 1;
@@ -159,26 +166,27 @@ pub(crate) fn unix_peer(path: &std::path::Path) -> Peer {
     peer
 }
 
-/// One that is ready: the token that it was added with.
+/// An event of epoll.
 #[derive(Clone, Copy)]
-pub(crate) struct Ready(libc::epoll_event);
+pub(crate) struct ReadyEvent(libc::epoll_event);
 
-impl Ready {
-    /// Room for events.
-    pub(crate) const NONE: Ready = Ready(libc::epoll_event { events: 0, u64: 0 });
+impl ReadyEvent {
+    /// An empty event, to make room for events.
+    pub(crate) const NONE: ReadyEvent = ReadyEvent(libc::epoll_event { events: 0, u64: 0 });
 
-    /// Which one.
+    /// The token that the file was added with.
     pub(crate) fn token(&self) -> u64 {
         self.0.u64
     }
 }
 
-/// Waits for events (epoll_pwait2(2)), for ever without a timeout: how many.
-pub(crate) fn epoll_wait(epoll: BorrowedFd, events: &mut [Ready], timeout: Option<Duration>) -> io::Result<usize> {
+/// Waits for events (epoll_pwait2(2)), without a timeout for ever. Returns how many there are.
+pub(crate) fn epoll_wait(epoll: BorrowedFd, events: &mut [ReadyEvent], timeout: Option<Duration>) -> io::Result<usize> {
     let timeout =
         timeout.map(|timeout| libc::timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos() as _ });
     let pointer = timeout.as_ref().map_or(std::ptr::null(), |timeout| &raw const *timeout);
-    // SAFETY: `Ready` is an epoll_event and nothing else, there is room for as many as said, and the timeout outlives the call.
+    // SAFETY: `ReadyEvent` is an epoll_event and nothing else, there is room for `events.len()` of them, and the
+    // timeout outlives the call.
     let count = unsafe {
         libc::syscall(
             libc::SYS_epoll_pwait2,
@@ -197,14 +205,14 @@ pub(crate) fn epoll_wait(epoll: BorrowedFd, events: &mut [Ready], timeout: Optio
     if error.kind() == io::ErrorKind::Interrupted { Ok(0) } else { Err(error) }
 }
 
-/// Takes the highest priority of ordinary processes, if permitted (setpriority(2)).
+/// Raises our priority to the highest of ordinary processes, if permitted (setpriority(2)).
 pub(crate) fn raise_priority() {
     // SAFETY: the call takes numbers only.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
 }
 
-/// Makes a child end with us, and pins it to a core, between fork and exec.
-pub(crate) fn tame(command: &mut std::process::Command, core: usize) {
+/// Pins a child to a core, and makes it end when we end. Both happen between fork and exec.
+pub(crate) fn prepare_child(command: &mut std::process::Command, core: usize) {
     use std::os::unix::process::CommandExt;
     // SAFETY: between fork and exec there are only system calls that are async-signal-safe, and no allocation.
     unsafe {

@@ -1,73 +1,77 @@
-//! What is measured: every work of the table of marks, with who takes part.
+//! What is measured: all workloads, and which contestants take part in each.
 
-use crate::contestants::{Contestant, Protocol, Transport};
+use upcall_wire::address::Transport;
 
-/// What is done.
+use crate::contestants::{ClientProtocol, Contestant};
+use crate::figures::{CPU, P50, READY, SERVED};
+use crate::numbers::thousands;
+
+/// What a workload does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// One publisher, as fast as the window admits.
+pub(crate) enum WorkloadKind {
+    /// One publisher sends as fast as the window admits.
     FanOut,
     /// One message at a time, to one endpoint.
     RoundTrip,
-    /// A thousand messages a second.
+    /// At most a thousand messages a second, each on its own.
     Lone,
     /// Endpoints on which nothing happens.
     Idle,
-    /// Starting.
+    /// The start of the program.
     Start,
 }
 
-impl Kind {
-    /// The figure that counts most.
+impl WorkloadKind {
+    /// The figure for the summary.
     pub(crate) fn figure(self) -> &'static str {
         match self {
-            Kind::FanOut | Kind::Lone => crate::measure::CPU,
-            Kind::RoundTrip => crate::measure::P50,
-            Kind::Idle => crate::measure::SERVED,
-            Kind::Start => crate::measure::READY,
+            WorkloadKind::FanOut | WorkloadKind::Lone => CPU,
+            WorkloadKind::RoundTrip => P50,
+            WorkloadKind::Idle => SERVED,
+            WorkloadKind::Start => READY,
         }
     }
 }
 
-/// A work.
+/// A workload.
 #[derive(Debug, Clone)]
-pub(crate) struct Work {
-    /// What is done.
-    pub(crate) kind: Kind,
-    /// Over what.
+pub(crate) struct Workload {
+    /// What it does.
+    pub(crate) kind: WorkloadKind,
+    /// The transport.
     pub(crate) transport: Transport,
-    /// How many endpoints get each message.
+    /// How many endpoints receive each message.
     pub(crate) endpoints: usize,
-    /// Whether the other programs take part.
+    /// Whether the peers of upcalld take part.
     pub(crate) peers: bool,
 }
 
-impl Work {
+impl Workload {
     /// Its name, for `--only`.
     pub(crate) fn name(&self) -> String {
         let transport = self.transport.name();
         match self.kind {
-            Kind::FanOut => format!("fan-out {transport} 1→{}", thousands(self.endpoints)),
-            Kind::RoundTrip => format!("round trip {transport}"),
-            Kind::Lone => format!("lone {transport} 1→{}", thousands(self.endpoints)),
-            Kind::Idle => format!("idle {transport} {}", thousands(self.endpoints)),
-            Kind::Start => "start".into(),
+            WorkloadKind::FanOut => format!("fan-out {transport} 1→{}", thousands(self.endpoints)),
+            WorkloadKind::RoundTrip => format!("round trip {transport}"),
+            WorkloadKind::Lone => format!("lone {transport} 1→{}", thousands(self.endpoints)),
+            WorkloadKind::Idle => format!("idle {transport} {}", thousands(self.endpoints)),
+            WorkloadKind::Start => "start".into(),
         }
     }
 
-    /// Who could take part, with so many builds of upcalld.
+    /// The contestants, with this number of builds of upcalld.
     pub(crate) fn contestants(&self, builds: usize) -> Vec<Contestant> {
         let mut all = Vec::new();
-        if self.kind != Kind::Start {
+        if self.kind != WorkloadKind::Start {
             all.push(Contestant::Floor);
         }
-        if self.kind == Kind::FanOut && self.transport.is_stream() {
+        if self.kind == WorkloadKind::FanOut && !self.transport.is_datagram() {
             all.push(Contestant::FloorAsNative);
         }
         for build in 0..builds {
-            all.push(Contestant::Upcalld { build, protocol: Protocol::Text });
-            if !matches!(self.kind, Kind::Start) {
-                all.push(Contestant::Upcalld { build, protocol: Protocol::Native });
+            all.push(Contestant::Upcalld { build, protocol: ClientProtocol::Text });
+            if !matches!(self.kind, WorkloadKind::Start) {
+                all.push(Contestant::Upcalld { build, protocol: ClientProtocol::Native });
             }
         }
         if self.peers {
@@ -77,34 +81,29 @@ impl Work {
     }
 }
 
-/// Every work, in the order of the report.
-pub(crate) fn all() -> Vec<Work> {
+/// All workloads, in the order of the report.
+pub(crate) fn all() -> Vec<Workload> {
     use Transport::{Tcp, Udp, Unix, UnixDatagram};
-    let mut works = Vec::new();
+    let mut workloads = Vec::new();
     let mut add = |kind, transport: Transport, endpoints, peers| {
-        works.push(Work { kind, transport, endpoints, peers: peers && transport.is_stream() });
+        workloads.push(Workload { kind, transport, endpoints, peers: peers && !transport.is_datagram() });
     };
     for endpoints in [10, 100, 1000, 10_000] {
-        add(Kind::FanOut, Tcp, endpoints, endpoints < 10_000);
+        add(WorkloadKind::FanOut, Tcp, endpoints, endpoints < 10_000);
     }
     for endpoints in [10, 100, 1000] {
-        add(Kind::FanOut, Unix, endpoints, endpoints == 100);
+        add(WorkloadKind::FanOut, Unix, endpoints, endpoints == 100);
     }
     for transport in [Udp, UnixDatagram] {
-        add(Kind::FanOut, transport, 100, false);
+        add(WorkloadKind::FanOut, transport, 100, false);
     }
     for transport in [Tcp, Unix, Udp, UnixDatagram] {
-        add(Kind::RoundTrip, transport, 1, true);
+        add(WorkloadKind::RoundTrip, transport, 1, true);
     }
     for transport in [Tcp, Unix] {
-        add(Kind::Lone, transport, 100, true);
+        add(WorkloadKind::Lone, transport, 100, true);
     }
-    add(Kind::Idle, Tcp, 10_000, true);
-    add(Kind::Start, Tcp, 0, false);
-    works
-}
-
-/// A number for people: 10,000.
-pub(crate) fn thousands(number: usize) -> String {
-    if number < 1000 { number.to_string() } else { format!("{},{:03}", number / 1000, number % 1000) }
+    add(WorkloadKind::Idle, Tcp, 10_000, true);
+    add(WorkloadKind::Start, Tcp, 0, false);
+    workloads
 }

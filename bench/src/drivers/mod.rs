@@ -1,4 +1,4 @@
-//! What the load says to each server, and how it understands the answers: a driver for every protocol over streams.
+//! The protocols of the load over streams: what it sends to each server, and how it decodes the answers.
 
 pub(crate) mod mqtt;
 pub(crate) mod native;
@@ -9,68 +9,69 @@ pub(crate) mod text;
 use std::fs::File;
 use std::io::{self, Read};
 
-use crate::message::Message;
+use crate::message::TestMessage;
 
-/// What a connection is for.
+/// What a connection does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum ClientRole {
     /// Sends, and receives where the server echoes.
     Publisher,
     /// Receives only.
     Receiver,
 }
 
-/// One protocol over a stream.
-pub(crate) trait Driver {
-    /// Whether the server sends a message to who sent it, too.
+/// A protocol over a stream.
+pub(crate) trait ProtocolDriver {
+    /// Whether the server sends a message also to its sender.
     fn echoes(&self) -> bool;
 
-    /// Connections to be made without a pause: more than the server's backlog would wait for a second.
-    fn at_once(&self) -> usize {
+    /// How many connections are made without a pause. A connection beyond the backlog of the server would wait for a
+    /// second.
+    fn connect_burst(&self) -> usize {
         256
     }
 
-    /// Registers on a new connection, waiting for what the server answers. `index` differs between connections.
-    fn join(&self, connection: &mut File, part: Part, index: usize) -> io::Result<()>;
+    /// Registers on a new connection and waits for the answer. `index` differs between connections.
+    fn register(&self, connection: &mut File, role: ClientRole, index: usize) -> io::Result<()>;
 
-    /// Appends what publishes a message.
-    fn encode(&mut self, message: &Message, out: &mut Vec<u8>);
+    /// Appends the bytes that publish a message.
+    fn encode(&mut self, message: &TestMessage, out: &mut Vec<u8>);
 
-    /// Understands the beginning of what was received.
-    fn decode<'a>(&self, bytes: &'a [u8]) -> Step<'a>;
+    /// Decodes the beginning of what was received.
+    fn decode<'a>(&self, bytes: &'a [u8]) -> Decoded<'a>;
 }
 
-/// What stands at the beginning of what was received.
+/// What the beginning of the received bytes is.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Step<'a> {
+pub(crate) enum Decoded<'a> {
     /// Nothing complete yet.
     Partial,
-    /// A message, which with all around it is `used` bytes long.
+    /// A message.
     Message {
-        /// The message.
+        /// The message itself.
         payload: &'a [u8],
-        /// Bytes that are dealt with.
+        /// Bytes to consume.
         used: usize,
     },
-    /// Something that is no message.
+    /// Something other than a message.
     Other {
-        /// Bytes that are dealt with.
+        /// Bytes to consume.
         used: usize,
-        /// What to answer; as a rule nothing.
+        /// The answer to send, usually empty.
         reply: &'static [u8],
     },
-    /// What must not come.
-    Broken(String),
+    /// Something that the server must not send.
+    Unexpected(String),
 }
 
-impl Step<'_> {
-    /// What stands there is not to be expected.
-    fn broken(bytes: &[u8]) -> Step<'static> {
-        Step::Broken(format!("unexpected: \"{}\"", bytes[..bytes.len().min(80)].escape_ascii()))
+impl Decoded<'_> {
+    /// `Unexpected`, with the beginning of the bytes.
+    fn unexpected(bytes: &[u8]) -> Decoded<'static> {
+        Decoded::Unexpected(format!("unexpected: \"{}\"", bytes[..bytes.len().min(80)].escape_ascii()))
     }
 }
 
-/// Reads until `end` has come.
+/// Reads up to and including `end`.
 fn read_until(connection: &mut File, end: &[u8]) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut byte = [0];
@@ -78,7 +79,7 @@ fn read_until(connection: &mut File, end: &[u8]) -> io::Result<Vec<u8>> {
         connection.read_exact(&mut byte)?;
         bytes.push(byte[0]);
         if bytes.len() > 64 * 1024 {
-            return Err(io::Error::other("the server's answer has no end"));
+            return Err(io::Error::other("the answer of the server is too long"));
         }
     }
     Ok(bytes)

@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 
-use super::{Driver, Part, Step};
-use crate::message::Message;
+use super::{ClientRole, Decoded, ProtocolDriver};
+use crate::message::TestMessage;
 
 /// Kinds of frames.
 pub(crate) mod kind {
@@ -26,10 +26,10 @@ pub(crate) const HEADER: usize = 8;
 /// Bytes of an UPCALL's body before topic and payload.
 pub(crate) const UPCALL: usize = 24;
 
-/// The flag of a SEND that wants a RECEIPT.
+/// The flag of a SEND that requests a RECEIPT.
 pub(crate) const WANT_RECEIPT: u8 = 0x01;
 
-/// The big-endian number at the beginning.
+/// The big-endian number at this offset.
 pub(crate) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_be_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
 }
@@ -44,7 +44,7 @@ pub(crate) fn frame(kind: u8, flags: u8, body: &[&[u8]], out: &mut Vec<u8>) {
     }
 }
 
-/// A HELLO of version 1 without a role of its own, padded to what UDP wants.
+/// A HELLO of version 1 with the default role, padded as UDP requires.
 pub(crate) fn hello(nonce: u64) -> Vec<u8> {
     let mut out = Vec::new();
     let padding = [7, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -52,25 +52,25 @@ pub(crate) fn hello(nonce: u64) -> Vec<u8> {
     out
 }
 
-/// A frame that was received.
-pub(crate) struct Frame<'a> {
+/// A received frame.
+pub(crate) struct RawFrame<'a> {
     /// Its kind.
     pub(crate) kind: u8,
-    /// Its topic, and behind it the rest of the body, as its kind has it.
+    /// Bytes of its topic.
     pub(crate) topic: usize,
     /// The body.
     pub(crate) body: &'a [u8],
-    /// Bytes of all of it.
+    /// Bytes of the whole frame.
     pub(crate) used: usize,
 }
 
-impl<'a> Frame<'a> {
-    /// The frame at the beginning; nothing if it is not complete.
-    pub(crate) fn read(bytes: &'a [u8]) -> Option<Frame<'a>> {
+impl<'a> RawFrame<'a> {
+    /// The frame at the beginning; `None` if it is not complete.
+    pub(crate) fn read(bytes: &'a [u8]) -> Option<RawFrame<'a>> {
         let header = bytes.get(..HEADER)?;
         let length = u32::from_be_bytes(header[4..8].try_into().ok()?) as usize;
         let body = bytes.get(HEADER..HEADER + length)?;
-        Some(Frame { kind: header[1], topic: header[3] as usize, body, used: HEADER + length })
+        Some(RawFrame { kind: header[1], topic: header[3] as usize, body, used: HEADER + length })
     }
 
     /// The payload of an UPCALL.
@@ -79,40 +79,40 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Native clients; the publisher wants no receipts.
+/// Native clients. The publisher requests no receipts.
 #[derive(Default)]
-pub(crate) struct Native {
+pub(crate) struct NativeDriver {
     /// The id of the last SEND.
     last: u64,
 }
 
-impl Driver for Native {
+impl ProtocolDriver for NativeDriver {
     fn echoes(&self) -> bool {
         true
     }
 
-    fn join(&self, connection: &mut File, _: Part, index: usize) -> io::Result<()> {
+    fn register(&self, connection: &mut File, _: ClientRole, index: usize) -> io::Result<()> {
         connection.write_all(&hello(index as u64 + 1))?;
         let mut welcome = [0; HEADER + 88];
         connection.read_exact(&mut welcome)?;
         match welcome[1] {
             kind::WELCOME => Ok(()),
-            _ => Err(io::Error::other(format!("no WELCOME came, but \"{}\"", welcome.escape_ascii()))),
+            _ => Err(io::Error::other(format!("expected WELCOME, received \"{}\"", welcome.escape_ascii()))),
         }
     }
 
-    fn encode(&mut self, message: &Message, out: &mut Vec<u8>) {
+    fn encode(&mut self, message: &TestMessage, out: &mut Vec<u8>) {
         self.last += 1;
         frame(kind::SEND, 0, &[&self.last.to_be_bytes(), message], out);
     }
 
-    fn decode<'a>(&self, bytes: &'a [u8]) -> Step<'a> {
-        let Some(frame) = Frame::read(bytes) else { return Step::Partial };
+    fn decode<'a>(&self, bytes: &'a [u8]) -> Decoded<'a> {
+        let Some(frame) = RawFrame::read(bytes) else { return Decoded::Partial };
         match frame.kind {
-            kind::UPCALL => Step::Message { payload: frame.payload(), used: frame.used },
-            kind::GAP | kind::ERROR | kind::BYE => Step::broken(bytes),
-            // A PING may be left without an answer in version 1.
-            _ => Step::Other { used: frame.used, reply: b"" },
+            kind::UPCALL => Decoded::Message { payload: frame.payload(), used: frame.used },
+            kind::GAP | kind::ERROR | kind::BYE => Decoded::unexpected(bytes),
+            // Version 1 does not require an answer to PING.
+            _ => Decoded::Other { used: frame.used, reply: b"" },
         }
     }
 }

@@ -3,50 +3,50 @@
 use std::fs::File;
 use std::io;
 
-use super::{Driver, Part, Step};
-use crate::message::{self, Message};
+use super::{ClientRole, Decoded, ProtocolDriver};
+use crate::message::{self, TestMessage};
 
-/// What more goes with a message.
+/// Bytes that may follow a message.
 const PADDING: &[u8] = &[b'.'; 64];
 
-/// Lines, and whether the server sends them to who sent them, too.
-pub(crate) struct Text {
-    /// upcalld and the floor do, ncat does not.
+/// Clients that send and receive lines.
+pub(crate) struct TextDriver {
+    /// Whether the server echoes: upcalld and the floor do, ncat does not.
     pub(crate) echoes: bool,
-    /// So many bytes more go with each message, at most 64.
+    /// How many bytes of padding follow each message, at most 64.
     pub(crate) padding: usize,
 }
 
-impl Text {
-    /// To a server that sends messages to who sent them, too.
-    pub(crate) const ECHOES: Text = Text { echoes: true, padding: 0 };
+impl TextDriver {
+    /// For a server that echoes, without padding.
+    pub(crate) const ECHOES: TextDriver = TextDriver { echoes: true, padding: 0 };
 }
 
-impl Driver for Text {
+impl ProtocolDriver for TextDriver {
     fn echoes(&self) -> bool {
         self.echoes
     }
 
-    fn at_once(&self) -> usize {
+    fn connect_burst(&self) -> usize {
         // ncat listens with a backlog of 10.
         if self.echoes { 256 } else { 5 }
     }
 
-    fn join(&self, _: &mut File, _: Part, _: usize) -> io::Result<()> {
+    fn register(&self, _: &mut File, _: ClientRole, _: usize) -> io::Result<()> {
         Ok(())
     }
 
-    fn encode(&mut self, message: &Message, out: &mut Vec<u8>) {
+    fn encode(&mut self, message: &TestMessage, out: &mut Vec<u8>) {
         out.extend_from_slice(message);
         out.extend_from_slice(&PADDING[..self.padding]);
     }
 
-    fn decode<'a>(&self, bytes: &'a [u8]) -> Step<'a> {
+    fn decode<'a>(&self, bytes: &'a [u8]) -> Decoded<'a> {
         let used = message::LENGTH + self.padding;
         match bytes.get(..used).map(|bytes| bytes.split_at(message::LENGTH)) {
-            Some((_, padding)) if *padding != PADDING[..self.padding] => Step::broken(bytes),
-            Some((payload, _)) => Step::Message { payload, used },
-            None => Step::Partial,
+            Some((_, padding)) if *padding != PADDING[..self.padding] => Decoded::unexpected(bytes),
+            Some((payload, _)) => Decoded::Message { payload, used },
+            None => Decoded::Partial,
         }
     }
 }

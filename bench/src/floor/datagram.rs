@@ -1,4 +1,5 @@
-//! A bare loop over one datagram socket: whoever ever sent is a peer, and each datagram is sent to all peers by one `sendmmsg`.
+//! A bare loop over one datagram socket: every source of a datagram is a peer, and each datagram is sent to all peers
+//! by one `sendmmsg`.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -9,12 +10,13 @@ use std::path::Path;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::sys::{Headers, Inbox, Peer, Ready, epoll_wait, send_to_all};
+use super::ready::announce_ready;
+use crate::sys::{DatagramBatch, ReadyEvent, SendHeaders, SocketAddress, epoll_wait, send_to_all};
 
-/// What registers a peer, and is not sent on.
+/// The datagram that registers a peer. It is not sent on.
 pub(crate) const JOIN: &[u8] = b"join";
 
-/// Bytes of the socket's buffers, as far as the system allows.
+/// Bytes to request for the socket's buffers. The system may grant less.
 pub(crate) const BUFFER: usize = 1 << 20;
 
 /// Serves UDP.
@@ -32,22 +34,22 @@ fn serve(socket: &impl AsFd) -> io::Result<()> {
     setsockopt(socket, sockopt::SndBuf, &BUFFER)?;
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-    let mut inbox = Inbox::new(2048);
-    let mut headers = Headers::default();
-    let mut peers: Vec<Peer> = Vec::new();
-    let mut events = [Ready::NONE; 8];
-    super::ready()?;
+    let mut batch = DatagramBatch::new(2048);
+    let mut headers = SendHeaders::default();
+    let mut peers: Vec<SocketAddress> = Vec::new();
+    let mut events = [ReadyEvent::NONE; 8];
+    announce_ready()?;
     loop {
         epoll_wait(epoll.0.as_fd(), &mut events, None)?;
-        let count = inbox.receive(socket.as_fd())?;
+        let count = batch.receive(socket.as_fd())?;
         for i in 0..count {
-            let peer = inbox.peer(i);
-            // The publisher came last: it is found at once.
+            let peer = batch.peer(i);
+            // The publisher registered last: a search from the end finds it at once.
             if !peers.iter().rev().any(|known| known.bytes() == peer.bytes()) {
                 peers.push(*peer);
             }
-            if inbox.datagram(i) != JOIN {
-                send_to_all(socket.as_fd(), inbox.datagram(i), &mut peers, &mut headers);
+            if batch.datagram(i) != JOIN {
+                send_to_all(socket.as_fd(), batch.datagram(i), &mut peers, &mut headers);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A bare epoll loop over connections: what one of them sent, up to 64 KiB at a time, is written to each of them.
+//! A bare epoll loop over connections: what it reads from one, up to 64 KiB at a time, it writes to each of them.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -10,9 +10,10 @@ use std::path::Path;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::socket::{Backlog, listen};
 
-use crate::sys::{Ready, epoll_wait};
+use super::ready::announce_ready;
+use crate::sys::{ReadyEvent, epoll_wait};
 
-/// The token of the listener; those of connections are their places in the table.
+/// The token of the listener. That of a connection is its index in the table.
 const LISTENER: u64 = u64::MAX;
 
 /// Bytes read at a time.
@@ -39,11 +40,11 @@ pub(crate) fn unix(path: &Path) -> io::Result<()> {
 fn serve(listener: OwnedFd, mut accept: impl FnMut() -> io::Result<OwnedFd>) -> io::Result<()> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
-    // A place that was given up stays empty: a token is never used twice.
+    // The entry of a closed connection stays empty, so that a token is never reused.
     let mut connections: Vec<Option<File>> = Vec::new();
     let mut buffer = vec![0; CHUNK];
-    let mut events = [Ready::NONE; 1024];
-    super::ready()?;
+    let mut events = [ReadyEvent::NONE; 1024];
+    announce_ready()?;
     loop {
         let count = epoll_wait(epoll.0.as_fd(), &mut events, None)?;
         for event in &events[..count] {
@@ -53,13 +54,13 @@ fn serve(listener: OwnedFd, mut accept: impl FnMut() -> io::Result<OwnedFd>) -> 
                 connections.push(Some(connection));
                 continue;
             }
-            let place = event.token() as usize;
-            let Some(connection) = &mut connections[place] else { continue };
+            let index = event.token() as usize;
+            let Some(connection) = &mut connections[index] else { continue };
             match connection.read(&mut buffer) {
-                Ok(0) | Err(_) => connections[place] = None,
+                Ok(0) | Err(_) => connections[index] = None,
                 Ok(length) => {
                     for mut connection in connections.iter().flatten() {
-                        // One that is gone says so when it is read.
+                        // An error shows again when this connection is read.
                         let _ = connection.write_all(&buffer[..length]);
                     }
                 }

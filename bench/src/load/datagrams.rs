@@ -1,4 +1,4 @@
-//! The sockets of the load over UDP and Unix datagrams, for text and native clients alike.
+//! The datagram sockets of the load, over UDP and Unix, for text and native clients.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -12,59 +12,59 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::floor::datagram::BUFFER;
-use crate::sys::{Inbox, Peer, Ready, epoll_wait, send_many, unix_peer};
+use crate::sys::{DatagramBatch, ReadyEvent, SocketAddress, epoll_wait, send_many, unix_peer};
 
-/// Where a server takes datagrams.
+/// Where a server receives datagrams.
 #[derive(Debug, Clone)]
-pub(crate) enum Place {
-    /// Over UDP.
+pub(crate) enum DatagramAddress {
+    /// On UDP.
     Udp(SocketAddr),
-    /// At the path of a Unix socket.
+    /// On a Unix socket at this path.
     Unix(PathBuf),
 }
 
-impl Place {
-    /// Messages that may be outstanding: the kernel holds eleven datagrams for a Unix socket (net.unix.max_dgram_qlen), and who
-    /// sends one more has to wait.
+impl DatagramAddress {
+    /// How many messages may be outstanding. The kernel queues eleven datagrams for a Unix socket
+    /// (net.unix.max_dgram_qlen), and blocks a sender of more.
     pub(crate) fn window(&self) -> u32 {
         match self {
-            Place::Udp(_) => 256,
-            Place::Unix(_) => 8,
+            DatagramAddress::Udp(_) => 256,
+            DatagramAddress::Unix(_) => 8,
         }
     }
 }
 
-/// A socket, and where its datagrams go.
-pub(crate) struct Socket {
+/// A socket, and the destination of its datagrams.
+pub(crate) struct DatagramSocket {
     fd: OwnedFd,
-    /// The server, for one that is not connected: those that are share a buffer.
-    server: Option<Peer>,
+    /// The server, for a Unix socket: it is not connected, because connected sockets share a buffer.
+    server: Option<SocketAddress>,
 }
 
-impl Socket {
-    /// One of its own address for each `index`.
-    pub(crate) fn open(place: &Place, index: usize) -> io::Result<Socket> {
-        let patience = Some(Duration::from_secs(10));
-        let socket = match place {
-            Place::Udp(server) => {
+impl DatagramSocket {
+    /// Opens a socket. Its address differs for each `index`.
+    pub(crate) fn open(address: &DatagramAddress, index: usize) -> io::Result<DatagramSocket> {
+        let timeout = Some(Duration::from_secs(10));
+        let socket = match address {
+            DatagramAddress::Udp(server) => {
                 let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
                 socket.connect(server)?;
-                socket.set_write_timeout(patience)?;
-                Socket { fd: socket.into(), server: None }
+                socket.set_write_timeout(timeout)?;
+                DatagramSocket { fd: socket.into(), server: None }
             }
-            Place::Unix(path) => {
+            DatagramAddress::Unix(path) => {
                 let name = format!("upcall-bench-{}-{index}", std::process::id());
                 let name = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
                 let socket = UnixDatagram::bind_addr(&name)?;
-                socket.set_write_timeout(patience)?;
-                Socket { fd: socket.into(), server: Some(unix_peer(path)) }
+                socket.set_write_timeout(timeout)?;
+                DatagramSocket { fd: socket.into(), server: Some(unix_peer(path)) }
             }
         };
         setsockopt(&socket.fd, sockopt::RcvBuf, &BUFFER)?;
         Ok(socket)
     }
 
-    /// Sends all of them, waiting for room.
+    /// Sends all datagrams, blocking until there is room.
     pub(crate) fn send(&mut self, mut datagrams: &[&[u8]]) -> io::Result<()> {
         while !datagrams.is_empty() {
             let sent = send_many(self.fd.as_fd(), self.server.as_mut(), datagrams)?;
@@ -73,35 +73,35 @@ impl Socket {
         Ok(())
     }
 
-    /// Receives what there is, without waiting: how many.
-    pub(crate) fn receive(&self, inbox: &mut Inbox) -> io::Result<usize> {
-        inbox.receive(self.fd.as_fd())
+    /// Receives without blocking. Returns the number of datagrams.
+    pub(crate) fn receive(&self, batch: &mut DatagramBatch) -> io::Result<usize> {
+        batch.receive(self.fd.as_fd())
     }
 }
 
-/// Waits for sockets, by their index.
-pub(crate) struct Watch {
+/// Waits for sockets, which it knows by their index.
+pub(crate) struct SocketPoll {
     epoll: Epoll,
-    events: Vec<Ready>,
+    events: Vec<ReadyEvent>,
 }
 
-impl Watch {
-    /// For nobody yet.
-    pub(crate) fn new() -> io::Result<Watch> {
-        Ok(Watch { epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?, events: vec![Ready::NONE; 1024] })
+impl SocketPoll {
+    /// Without sockets.
+    pub(crate) fn new() -> io::Result<SocketPoll> {
+        Ok(SocketPoll { epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?, events: vec![ReadyEvent::NONE; 1024] })
     }
 
-    /// For one more.
-    pub(crate) fn add(&mut self, socket: &Socket, index: usize) -> io::Result<()> {
+    /// Adds a socket.
+    pub(crate) fn add(&mut self, socket: &DatagramSocket, index: usize) -> io::Result<()> {
         Ok(self.epoll.add(&socket.fd, EpollEvent::new(EpollFlags::EPOLLIN, index as u64))?)
     }
 
-    /// Waits: how many have something.
+    /// Waits until a socket is readable. Returns how many are.
     pub(crate) fn wait(&mut self, timeout: Duration) -> io::Result<usize> {
         epoll_wait(self.epoll.0.as_fd(), &mut self.events, Some(timeout))
     }
 
-    /// Which one that was.
+    /// The index of a socket that the last wait returned.
     pub(crate) fn index(&self, event: usize) -> usize {
         self.events[event].token() as usize
     }

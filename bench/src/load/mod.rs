@@ -1,4 +1,4 @@
-//! The load: one publisher and many receivers in one thread, and what they are made to do.
+//! The load: one publisher and many receivers in one thread, and what they do.
 
 pub(crate) mod datagrams;
 pub(crate) mod native_datagrams;
@@ -9,176 +9,176 @@ pub(crate) mod tracker;
 use std::io;
 use std::time::{Duration, Instant};
 
-use tracker::Progress;
+use tracker::DeliveryTracker;
 
-use crate::process::Process;
+use crate::process::MeasuredProcess;
 
-/// How long nothing may arrive while something is outstanding.
-const STALL: Duration = Duration::from_secs(10);
+/// How long no message may arrive while some are outstanding.
+const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Publisher and receivers, connected and registered.
-pub(crate) trait Swarm {
-    /// How many get each message.
+/// A publisher and receivers, connected and registered.
+pub(crate) trait LoadClients {
+    /// How many clients receive each message.
     fn receivers(&self) -> usize;
 
-    /// The most messages that may be outstanding over this transport, beside what the work says.
+    /// The most messages that may be outstanding over this transport, whatever the workload asks for.
     fn window(&self) -> u32 {
         256
     }
 
-    /// Sends this many messages, or remembers what could not be sent yet.
-    fn publish(&mut self, count: u32, progress: &mut Progress) -> io::Result<()>;
+    /// Sends this many messages. What cannot be sent yet is kept for the next turn.
+    fn publish(&mut self, count: u32, tracker: &mut DeliveryTracker) -> io::Result<()>;
 
-    /// Handles what arrives, waiting for it no longer than `timeout`.
-    fn turn(&mut self, timeout: Duration, progress: &mut Progress) -> io::Result<()>;
+    /// Waits at most `timeout` for messages, and handles them.
+    fn turn(&mut self, timeout: Duration, tracker: &mut DeliveryTracker) -> io::Result<()>;
 }
 
-/// What a run used.
+/// What a run measured.
 #[derive(Debug, Clone, Default, serde::Serialize)]
 pub(crate) struct Sample {
     /// Messages published.
     pub(crate) messages: u64,
     /// Messages received, by all receivers together.
     pub(crate) deliveries: u64,
-    /// Seconds that it took.
+    /// Duration in seconds.
     pub(crate) seconds: f64,
     /// CPU seconds of the server.
     pub(crate) server_cpu: f64,
     /// CPU seconds of the load.
     pub(crate) load_cpu: f64,
-    /// Seconds from sending to receiving, the median, where that was measured.
+    /// Median time from sending to receiving in seconds, where latencies were recorded.
     pub(crate) p50: Option<f64>,
 }
 
-/// A swarm, and the server whose CPU time is counted.
-pub(crate) struct Run<'a> {
-    swarm: &'a mut dyn Swarm,
-    progress: Progress,
-    server: Process,
+/// The clients, and the server whose CPU time is measured.
+pub(crate) struct LoadRun<'a> {
+    clients: &'a mut dyn LoadClients,
+    tracker: DeliveryTracker,
+    server: MeasuredProcess,
 }
 
-impl<'a> Run<'a> {
-    /// Sends one message, and waits until everyone has it.
-    pub(crate) fn new(swarm: &'a mut dyn Swarm, server: Process) -> io::Result<Run<'a>> {
-        let progress = Progress::new(swarm.receivers());
-        let mut run = Run { swarm, progress, server };
-        run.swarm.publish(1, &mut run.progress)?;
-        run.settle()?;
+impl<'a> LoadRun<'a> {
+    /// Sends one message and waits until all receivers have it.
+    pub(crate) fn new(clients: &'a mut dyn LoadClients, server: MeasuredProcess) -> io::Result<LoadRun<'a>> {
+        let tracker = DeliveryTracker::new(clients.receivers());
+        let mut run = LoadRun { clients, tracker, server };
+        run.clients.publish(1, &mut run.tracker)?;
+        run.wait_for_deliveries()?;
         Ok(run)
     }
 
-    /// As many messages as the window admits, for this long, and then until all have arrived.
+    /// Keeps the window full for `duration`, then waits until everything has arrived.
     pub(crate) fn fan_out(&mut self, window: u32, warm_up: Duration, duration: Duration) -> io::Result<Sample> {
-        // A small window, since a slow server takes seconds for a large one.
-        self.flood(window.div_ceil(16), warm_up)?;
-        self.measured(|run| run.flood(window, duration))
+        // Warm up with a small window: a slow server needs seconds for a large one.
+        self.keep_window_full(window.div_ceil(16), warm_up)?;
+        self.measured(|run| run.keep_window_full(window, duration))
     }
 
-    /// One message at a time.
+    /// Sends one message at a time.
     pub(crate) fn round_trips(&mut self, warm_up: Duration, duration: Duration) -> io::Result<Sample> {
-        self.flood(1, warm_up)?;
-        self.with_latencies(|run| run.flood(1, duration))
+        self.keep_window_full(1, warm_up)?;
+        self.with_latencies(|run| run.keep_window_full(1, duration))
     }
 
-    /// Messages at a steady rate, a second, each on its own.
+    /// Sends at most `rate` messages a second, each on its own.
     pub(crate) fn lone(&mut self, rate: u32, warm_up: Duration, duration: Duration) -> io::Result<Sample> {
-        self.steady(rate, warm_up)?;
-        self.with_latencies(|run| run.steady(rate, duration))
+        self.send_at_rate(rate, warm_up)?;
+        self.with_latencies(|run| run.send_at_rate(rate, duration))
     }
 
-    fn with_latencies(&mut self, work: impl FnOnce(&mut Run<'a>) -> io::Result<()>) -> io::Result<Sample> {
-        self.progress.keep_latencies();
+    fn with_latencies(&mut self, work: impl FnOnce(&mut LoadRun<'a>) -> io::Result<()>) -> io::Result<Sample> {
+        self.tracker.keep_latencies();
         let mut sample = self.measured(work)?;
-        let mut latencies = self.progress.take_latencies();
+        let mut latencies = self.tracker.take_latencies();
         latencies.sort_unstable();
         sample.p50 = latencies.get(latencies.len() / 2).map(Duration::as_secs_f64);
         Ok(sample)
     }
 
-    fn measured(&mut self, work: impl FnOnce(&mut Run<'a>) -> io::Result<()>) -> io::Result<Sample> {
-        let (messages, deliveries) = (self.progress.sent(), self.progress.deliveries());
-        let load = Process::ours();
+    fn measured(&mut self, work: impl FnOnce(&mut LoadRun<'a>) -> io::Result<()>) -> io::Result<Sample> {
+        let (messages, deliveries) = (self.tracker.sent(), self.tracker.deliveries());
+        let load = MeasuredProcess::current();
         let (server_before, load_before, start) = (self.server.cpu()?, load.cpu()?, Instant::now());
         work(self)?;
         Ok(Sample {
             seconds: start.elapsed().as_secs_f64(),
             server_cpu: (self.server.cpu()? - server_before).as_secs_f64(),
             load_cpu: (load.cpu()? - load_before).as_secs_f64(),
-            messages: u64::from(self.progress.sent() - messages),
-            deliveries: self.progress.deliveries() - deliveries,
+            messages: u64::from(self.tracker.sent() - messages),
+            deliveries: self.tracker.deliveries() - deliveries,
             p50: None,
         })
     }
 
-    fn flood(&mut self, window: u32, duration: Duration) -> io::Result<()> {
-        let window = window.min(self.swarm.window());
+    fn keep_window_full(&mut self, window: u32, duration: Duration) -> io::Result<()> {
+        let window = window.min(self.clients.window());
         let start = Instant::now();
-        let mut stall = Stall::new(&self.progress);
+        let mut stall = StallDetector::new(&self.tracker);
         while start.elapsed() < duration {
-            let free = (self.progress.complete() + window).saturating_sub(self.progress.sent());
+            let free = (self.tracker.complete() + window).saturating_sub(self.tracker.sent());
             if free > 0 {
-                self.swarm.publish(free, &mut self.progress)?;
+                self.clients.publish(free, &mut self.tracker)?;
             }
-            self.swarm.turn(Duration::from_millis(100), &mut self.progress)?;
-            stall.check(&self.progress)?;
+            self.clients.turn(Duration::from_millis(100), &mut self.tracker)?;
+            stall.check(&self.tracker)?;
         }
-        self.settle()
+        self.wait_for_deliveries()
     }
 
-    fn steady(&mut self, rate: u32, duration: Duration) -> io::Result<()> {
+    fn send_at_rate(&mut self, rate: u32, duration: Duration) -> io::Result<()> {
         let start = Instant::now();
         let mut due = start;
-        let mut stall = Stall::new(&self.progress);
+        let mut stall = StallDetector::new(&self.tracker);
         while start.elapsed() < duration {
             let now = Instant::now();
-            // One that would catch up with the one before is left out, or they were not lone: a server that has two to send
-            // sends them together.
+            // Skip a message while the one before is outstanding: a server that has two to send would send them
+            // together.
             if due <= now {
-                if self.progress.complete() == self.progress.sent() {
-                    self.swarm.publish(1, &mut self.progress)?;
+                if self.tracker.complete() == self.tracker.sent() {
+                    self.clients.publish(1, &mut self.tracker)?;
                 }
                 due = (due + Duration::from_secs(1) / rate).max(now);
                 continue;
             }
-            self.swarm.turn(due - now, &mut self.progress)?;
-            stall.check(&self.progress)?;
+            self.clients.turn(due - now, &mut self.tracker)?;
+            stall.check(&self.tracker)?;
         }
-        self.settle()
+        self.wait_for_deliveries()
     }
 
-    /// Until everything has arrived.
-    fn settle(&mut self) -> io::Result<()> {
-        let mut stall = Stall::new(&self.progress);
-        while self.progress.complete() < self.progress.sent() {
-            self.swarm.turn(Duration::from_millis(100), &mut self.progress)?;
-            stall.check(&self.progress)?;
+    /// Waits until everything has arrived.
+    fn wait_for_deliveries(&mut self) -> io::Result<()> {
+        let mut stall = StallDetector::new(&self.tracker);
+        while self.tracker.complete() < self.tracker.sent() {
+            self.clients.turn(Duration::from_millis(100), &mut self.tracker)?;
+            stall.check(&self.tracker)?;
         }
         Ok(())
     }
 }
 
-/// Notices that nothing arrives any more.
-struct Stall {
+/// Detects that nothing arrives any more.
+struct StallDetector {
     deliveries: u64,
     since: Instant,
 }
 
-impl Stall {
-    fn new(progress: &Progress) -> Stall {
-        Stall { deliveries: progress.deliveries(), since: Instant::now() }
+impl StallDetector {
+    fn new(tracker: &DeliveryTracker) -> StallDetector {
+        StallDetector { deliveries: tracker.deliveries(), since: Instant::now() }
     }
 
-    fn check(&mut self, progress: &Progress) -> io::Result<()> {
-        if progress.deliveries() != self.deliveries || progress.complete() == progress.sent() {
-            *self = Stall::new(progress);
-        } else if self.since.elapsed() > STALL {
-            return Err(io::Error::other(progress.missing()));
+    fn check(&mut self, tracker: &DeliveryTracker) -> io::Result<()> {
+        if tracker.deliveries() != self.deliveries || tracker.complete() == tracker.sent() {
+            *self = StallDetector::new(tracker);
+        } else if self.since.elapsed() > STALL_TIMEOUT {
+            return Err(io::Error::other(tracker.missing()));
         }
         Ok(())
     }
 }
 
 /// An error about what a server sent.
-pub(crate) fn wrong(what: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what.into())
+pub(crate) fn invalid_data(text: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text.into())
 }

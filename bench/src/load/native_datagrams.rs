@@ -1,69 +1,69 @@
-//! The load in upcalld's native protocol over datagrams, written from upcall-protocol(7): every datagram is acknowledged, every
-//! input has its receipt, and upcalls are taken in order.
+//! The load in upcalld's native protocol over datagrams, written from upcall-protocol(7): datagrams are acknowledged,
+//! inputs get receipts, and upcalls are accepted in order.
 
 use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::datagrams::{Place, Socket, Watch};
-use super::tracker::Progress;
-use super::{Swarm, wrong};
-use crate::drivers::native::{Frame, WANT_RECEIPT, frame, hello, kind, u64_at};
-use crate::message::Message;
-use crate::sys::Inbox;
+use super::datagrams::{DatagramAddress, DatagramSocket, SocketPoll};
+use super::tracker::DeliveryTracker;
+use super::{LoadClients, invalid_data};
+use crate::drivers::native::{RawFrame, WANT_RECEIPT, frame, hello, kind, u64_at};
+use crate::message::TestMessage;
+use crate::sys::DatagramBatch;
 
-/// The most SENDs without a receipt.
-const UNANSWERED: u32 = 64;
+/// The most SEND frames without a receipt.
+const MAX_UNANSWERED: u32 = 64;
 
 /// Bytes of a datagram's header.
 const DATAGRAM: usize = 20;
 
-/// SENDs in a datagram of at most 1,200 bytes, beside an ACK.
-const TOGETHER: usize = 14;
+/// How many SEND frames fit into a datagram of 1,200 bytes, beside an ACK.
+const SENDS_PER_DATAGRAM: usize = 14;
 
-/// When a SEND without an answer is repeated.
-const PATIENCE: Duration = Duration::from_millis(300);
+/// How long to wait for a receipt before SEND frames are repeated.
+const RETRY_AFTER: Duration = Duration::from_millis(300);
 
-/// The code of ERROR that says that inputs have to wait.
+/// The code of an ERROR that reports that inputs are held.
 const BUSY: u16 = 11;
 
-/// Receivers, the last of which is the publisher.
+/// The receivers; the last of them is also the publisher.
 pub(crate) struct NativeDatagrams {
     window: u32,
-    clients: Vec<Client>,
-    watch: Watch,
-    inbox: Inbox,
+    clients: Vec<NativeDatagramClient>,
+    poll: SocketPoll,
+    batch: DatagramBatch,
     /// The id of the last SEND.
     last: u64,
-    unanswered: VecDeque<(u64, Message)>,
-    /// When something was sent or answered.
+    unanswered: VecDeque<(u64, TestMessage)>,
+    /// When the last SEND or the last RECEIPT was handled.
     active: Instant,
 }
 
-struct Client {
-    socket: Socket,
+struct NativeDatagramClient {
+    socket: DatagramSocket,
     key: u64,
-    /// The last sequence that was dealt with.
+    /// The last sequence that was accepted.
     position: u64,
-    arrived: Arrived,
-    /// What has arrived is still to be acknowledged.
-    owes: bool,
+    received: ReceivedNumbers,
+    /// Datagrams were received that are not acknowledged yet.
+    ack_pending: bool,
 }
 
-/// The numbers of the datagrams that have arrived, as ACK says them.
+/// The numbers of the datagrams that were received, as an ACK carries them.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Arrived {
+struct ReceivedNumbers {
     largest: u64,
     bitmap: u64,
 }
 
-impl Arrived {
+impl ReceivedNumbers {
     fn note(&mut self, number: u64) {
         if number > self.largest {
             let by = number - self.largest;
             let bitmap = u64::try_from(u128::from(self.bitmap) << by.min(64) & u128::from(u64::MAX)).unwrap_or(0);
             let before = if (1..=64).contains(&by) && self.largest > 0 { 1 << (by - 1) } else { 0 };
-            *self = Arrived { largest: number, bitmap: bitmap | before };
+            *self = ReceivedNumbers { largest: number, bitmap: bitmap | before };
         } else if (1..=64).contains(&(self.largest - number)) {
             self.bitmap |= 1 << (self.largest - number - 1);
         }
@@ -71,29 +71,29 @@ impl Arrived {
 }
 
 impl NativeDatagrams {
-    /// Registers so many that each message is delivered `deliveries` times.
-    pub(crate) fn join(place: &Place, deliveries: usize) -> io::Result<NativeDatagrams> {
-        let mut watch = Watch::new()?;
-        let mut inbox = Inbox::new(2048);
+    /// Registers clients, so that each message has this number of deliveries.
+    pub(crate) fn join(address: &DatagramAddress, deliveries: usize) -> io::Result<NativeDatagrams> {
+        let mut poll = SocketPoll::new()?;
+        let mut batch = DatagramBatch::new(2048);
         let mut clients = Vec::new();
         for index in 0..deliveries {
-            let client = Client::join(place, index, &mut inbox)?;
-            watch.add(&client.socket, index)?;
+            let client = NativeDatagramClient::join(address, index, &mut batch)?;
+            poll.add(&client.socket, index)?;
             clients.push(client);
         }
-        let window = place.window().min(UNANSWERED);
+        let window = address.window().min(MAX_UNANSWERED);
         let active = Instant::now();
-        Ok(NativeDatagrams { window, clients, watch, inbox, last: 0, unanswered: VecDeque::new(), active })
+        Ok(NativeDatagrams { window, clients, poll, batch, last: 0, unanswered: VecDeque::new(), active })
     }
 
-    /// Sends, or sends again, all that is unanswered from this place on.
+    /// Sends the inputs without a receipt from this index on, some perhaps again.
     fn send(&mut self, from: usize) -> io::Result<()> {
         self.active = Instant::now();
         let publisher = self.clients.len() - 1;
         let publisher = &mut self.clients[publisher];
         let unanswered = self.unanswered.make_contiguous();
         let datagrams: Vec<Vec<u8>> = unanswered[from..]
-            .chunks(TOGETHER)
+            .chunks(SENDS_PER_DATAGRAM)
             .map(|sends| {
                 let mut out = datagram(publisher.key);
                 publisher.acknowledge_in(&mut out);
@@ -107,20 +107,20 @@ impl NativeDatagrams {
         publisher.socket.send(&datagrams)
     }
 
-    fn read(&mut self, index: usize, progress: &mut Progress) -> io::Result<()> {
+    fn read(&mut self, index: usize, tracker: &mut DeliveryTracker) -> io::Result<()> {
         let client = &mut self.clients[index];
-        for i in 0..client.socket.receive(&mut self.inbox)? {
-            let bytes = self.inbox.datagram(i);
+        for i in 0..client.socket.receive(&mut self.batch)? {
+            let bytes = self.batch.datagram(i);
             if !bytes.starts_with(&[0, kind::DATAGRAM]) || u64_at(bytes, 4) != Some(client.key) {
                 continue;
             }
             let number = u64_at(bytes, 12).unwrap_or(0);
             let mut early = false;
             let mut rest = &bytes[DATAGRAM..];
-            while let Some(frame) = Frame::read(rest) {
+            while let Some(frame) = RawFrame::read(rest) {
                 rest = &rest[frame.used..];
                 match frame.kind {
-                    kind::UPCALL => early |= !client.upcall(index, &frame, progress)?,
+                    kind::UPCALL => early |= !client.upcall(index, &frame, tracker)?,
                     kind::RECEIPT => {
                         self.active = Instant::now();
                         let id = u64_at(frame.body, 0);
@@ -128,7 +128,7 @@ impl NativeDatagrams {
                     }
                     kind::ERROR if frame.body.starts_with(&BUSY.to_be_bytes()) => {}
                     kind::GAP | kind::ERROR | kind::BYE => {
-                        return Err(wrong(format!(
+                        return Err(invalid_data(format!(
                             "client {index}: a frame of kind {:#x}: {:?}",
                             frame.kind, frame.body
                         )));
@@ -136,17 +136,17 @@ impl NativeDatagrams {
                     _ => {}
                 }
             }
-            // One that is early is not kept, and so must not be acknowledged: it will come again.
+            // A datagram with an early upcall is dropped. It must not be acknowledged, so that it is sent again.
             if number > 0 && !early {
-                client.arrived.note(number);
-                client.owes = true;
+                client.received.note(number);
+                client.ack_pending = true;
             }
         }
-        // The publisher sends something first, if it has anything: as upcall-client does, it acknowledges with that.
+        // The publisher sends its inputs first and acknowledges in the same datagram, as upcall-client does.
         if index + 1 == self.clients.len() { Ok(()) } else { self.acknowledge(index) }
     }
 
-    /// Acknowledges what has arrived at a client, if that was not done yet.
+    /// Acknowledges what a client has received, unless that is already done.
     fn acknowledge(&mut self, index: usize) -> io::Result<()> {
         let client = &mut self.clients[index];
         let mut out = datagram(client.key);
@@ -154,36 +154,36 @@ impl NativeDatagrams {
     }
 }
 
-impl Client {
-    fn join(place: &Place, index: usize, inbox: &mut Inbox) -> io::Result<Client> {
-        let mut socket = Socket::open(place, index)?;
+impl NativeDatagramClient {
+    fn join(address: &DatagramAddress, index: usize, batch: &mut DatagramBatch) -> io::Result<NativeDatagramClient> {
+        let mut socket = DatagramSocket::open(address, index)?;
         let nonce = index as u64 + 1;
         let begin = Instant::now();
         socket.send(&[&hello(nonce)])?;
         while begin.elapsed() < Duration::from_secs(5) {
-            if socket.receive(inbox)? == 0 {
+            if socket.receive(batch)? == 0 {
                 std::thread::sleep(Duration::from_micros(50));
                 continue;
             }
-            let welcome = Frame::read(inbox.datagram(0)).filter(|frame| frame.kind == kind::WELCOME);
+            let welcome = RawFrame::read(batch.datagram(0)).filter(|frame| frame.kind == kind::WELCOME);
             let Some(welcome) = welcome else {
-                let said = inbox.datagram(0).escape_ascii();
-                return Err(wrong(format!("no WELCOME came, but \"{said}\"")));
+                let answer = batch.datagram(0).escape_ascii();
+                return Err(invalid_data(format!("expected WELCOME, received \"{answer}\"")));
             };
             let field = |at| u64_at(welcome.body, at).unwrap_or(0);
-            return Ok(Client {
+            return Ok(NativeDatagramClient {
                 socket,
                 key: field(32),
                 position: field(48) - 1,
-                arrived: Arrived::default(),
-                owes: false,
+                received: ReceivedNumbers::default(),
+                ack_pending: false,
             });
         }
-        Err(wrong("no WELCOME came"))
+        Err(invalid_data("no WELCOME was received in time"))
     }
 
-    /// Takes an upcall if it is its turn, or was: false for one that is early.
-    fn upcall(&mut self, index: usize, frame: &Frame, progress: &mut Progress) -> io::Result<bool> {
+    /// Accepts an upcall that is next in order or was received before. Returns false for one that is early.
+    fn upcall(&mut self, index: usize, frame: &RawFrame, tracker: &mut DeliveryTracker) -> io::Result<bool> {
         let sequence = u64_at(frame.body, 0).unwrap_or(0);
         if sequence <= self.position {
             return Ok(true);
@@ -192,18 +192,18 @@ impl Client {
             return Ok(false);
         }
         self.position = sequence;
-        progress.arrived(index, frame.payload()).map_err(wrong)?;
+        tracker.received(index, frame.payload()).map_err(invalid_data)?;
         Ok(true)
     }
 
-    /// Adds an ACK to a datagram, if one is owed; says whether it was.
+    /// Adds an ACK to a datagram if one is pending. Returns whether it did.
     fn acknowledge_in(&mut self, out: &mut Vec<u8>) -> bool {
-        let owes = std::mem::take(&mut self.owes);
-        if owes {
-            let Arrived { largest, bitmap } = self.arrived;
+        let ack_pending = std::mem::take(&mut self.ack_pending);
+        if ack_pending {
+            let ReceivedNumbers { largest, bitmap } = self.received;
             frame(kind::ACK, 0, &[&largest.to_be_bytes(), &bitmap.to_be_bytes()], out);
         }
-        owes
+        ack_pending
     }
 }
 
@@ -216,7 +216,7 @@ fn datagram(key: u64) -> Vec<u8> {
     out
 }
 
-impl Swarm for NativeDatagrams {
+impl LoadClients for NativeDatagrams {
     fn receivers(&self) -> usize {
         self.clients.len()
     }
@@ -225,21 +225,21 @@ impl Swarm for NativeDatagrams {
         self.window
     }
 
-    fn publish(&mut self, count: u32, progress: &mut Progress) -> io::Result<()> {
+    fn publish(&mut self, count: u32, tracker: &mut DeliveryTracker) -> io::Result<()> {
         let from = self.unanswered.len();
         for _ in 0..count {
             self.last += 1;
-            self.unanswered.push_back((self.last, progress.send()));
+            self.unanswered.push_back((self.last, tracker.send()));
         }
         self.send(from)
     }
 
-    fn turn(&mut self, timeout: Duration, progress: &mut Progress) -> io::Result<()> {
+    fn turn(&mut self, timeout: Duration, tracker: &mut DeliveryTracker) -> io::Result<()> {
         self.acknowledge(self.clients.len() - 1)?;
-        for event in 0..self.watch.wait(timeout)? {
-            self.read(self.watch.index(event), progress)?;
+        for event in 0..self.poll.wait(timeout)? {
+            self.read(self.poll.index(event), tracker)?;
         }
-        if !self.unanswered.is_empty() && self.active.elapsed() > PATIENCE { self.send(0) } else { Ok(()) }
+        if !self.unanswered.is_empty() && self.active.elapsed() > RETRY_AFTER { self.send(0) } else { Ok(()) }
     }
 }
 
@@ -248,17 +248,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_arrived() {
-        let mut arrived = Arrived::default();
+    fn received_numbers_become_a_bitmap() {
+        let mut received = ReceivedNumbers::default();
         for number in [1, 2, 4] {
-            arrived.note(number);
+            received.note(number);
         }
-        assert_eq!(arrived, Arrived { largest: 4, bitmap: 0b110 });
-        arrived.note(3);
-        assert_eq!(arrived, Arrived { largest: 4, bitmap: 0b111 });
-        arrived.note(68);
-        assert_eq!(arrived, Arrived { largest: 68, bitmap: 1 << 63 });
-        arrived.note(200);
-        assert_eq!(arrived, Arrived { largest: 200, bitmap: 0 });
+        assert_eq!(received, ReceivedNumbers { largest: 4, bitmap: 0b110 });
+        received.note(3);
+        assert_eq!(received, ReceivedNumbers { largest: 4, bitmap: 0b111 });
+        received.note(68);
+        assert_eq!(received, ReceivedNumbers { largest: 68, bitmap: 1 << 63 });
+        received.note(200);
+        assert_eq!(received, ReceivedNumbers { largest: 200, bitmap: 0 });
     }
 }

@@ -1,4 +1,4 @@
-//! The load over TCP and Unix stream sockets, for whatever protocol a driver speaks.
+//! The load over TCP and Unix stream sockets, for every protocol that has a driver.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -13,56 +13,60 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::tracker::Progress;
-use super::{Swarm, wrong};
-use crate::drivers::{Driver, Part, Step};
-use crate::sys::{Ready, epoll_wait};
+use super::tracker::DeliveryTracker;
+use super::{LoadClients, invalid_data};
+use crate::drivers::{ClientRole, Decoded, ProtocolDriver};
+use crate::sys::{ReadyEvent, epoll_wait};
 
-/// Where a server takes connections.
+/// Where a server accepts connections.
 #[derive(Debug, Clone)]
-pub(crate) enum Place {
-    /// Over TCP.
+pub(crate) enum StreamAddress {
+    /// On TCP.
     Tcp(SocketAddr),
-    /// At the path of a Unix socket.
+    /// On a Unix socket at this path.
     Unix(PathBuf),
 }
 
-/// The publisher, and those who only receive.
+/// The publisher and the receivers.
 pub(crate) struct Streams {
-    driver: Box<dyn Driver>,
-    /// The receivers; the publisher behind them, which is one of them where the server echoes.
-    connections: Vec<Connection>,
+    driver: Box<dyn ProtocolDriver>,
+    /// The receivers, and the publisher at the end. Where the server echoes, the publisher is a receiver, too.
+    connections: Vec<LoadConnection>,
     epoll: Epoll,
     buffer: Vec<u8>,
-    events: Vec<Ready>,
+    events: Vec<ReadyEvent>,
     /// Encoded, but not written yet.
     unsent: Vec<u8>,
 }
 
-struct Connection {
+struct LoadConnection {
     file: File,
     /// The beginning of something that is not complete yet.
     rest: Vec<u8>,
 }
 
 impl Streams {
-    /// Connects so many that each message is delivered `deliveries` times.
-    pub(crate) fn connect(place: &Place, driver: Box<dyn Driver>, deliveries: usize) -> io::Result<Streams> {
-        let silent = if driver.echoes() { deliveries - 1 } else { deliveries };
+    /// Connects clients, so that each message has this number of deliveries.
+    pub(crate) fn connect(
+        address: &StreamAddress,
+        driver: Box<dyn ProtocolDriver>,
+        deliveries: usize,
+    ) -> io::Result<Streams> {
+        let receivers_only = if driver.echoes() { deliveries - 1 } else { deliveries };
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let mut connections = Vec::new();
-        for index in 0..=silent {
-            if index % driver.at_once() == driver.at_once() - 1 {
+        for index in 0..=receivers_only {
+            if index % driver.connect_burst() == driver.connect_burst() - 1 {
                 sleep(Duration::from_millis(1));
             }
-            let mut file = open(place)?;
-            let part = if index == silent { Part::Publisher } else { Part::Receiver };
-            driver.join(&mut file, part, index)?;
+            let mut file = open(address)?;
+            let role = if index == receivers_only { ClientRole::Publisher } else { ClientRole::Receiver };
+            driver.register(&mut file, role, index)?;
             fcntl(&file, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
             epoll.add(&file, EpollEvent::new(EpollFlags::EPOLLIN, index as u64))?;
-            connections.push(Connection { file, rest: Vec::new() });
+            connections.push(LoadConnection { file, rest: Vec::new() });
         }
-        let (buffer, events) = (vec![0; 256 * 1024], vec![Ready::NONE; 1024]);
+        let (buffer, events) = (vec![0; 256 * 1024], vec![ReadyEvent::NONE; 1024]);
         Ok(Streams { driver, connections, epoll, buffer, events, unsent: Vec::new() })
     }
 
@@ -77,25 +81,25 @@ impl Streams {
                 Err(error) => return Err(error),
             }
         }
-        let waited = !self.unsent.is_empty() && done == 0;
+        let was_blocked = !self.unsent.is_empty() && done == 0;
         self.unsent.drain(..done);
         let mut wanted = EpollFlags::EPOLLIN;
         wanted.set(EpollFlags::EPOLLOUT, !self.unsent.is_empty());
-        if waited || !self.unsent.is_empty() {
+        if was_blocked || !self.unsent.is_empty() {
             self.epoll.modify(&*file, &mut EpollEvent::new(wanted, publisher as u64))?;
         }
         Ok(())
     }
 
-    fn read(&mut self, index: usize, progress: &mut Progress) -> io::Result<()> {
+    fn read(&mut self, index: usize, tracker: &mut DeliveryTracker) -> io::Result<()> {
         let connection = &mut self.connections[index];
         let held = connection.rest.len();
         self.buffer[..held].copy_from_slice(&connection.rest);
         connection.rest.clear();
         let length = match connection.file.read(&mut self.buffer[held..]) {
             Ok(0) => {
-                let said = self.buffer[..held].escape_ascii();
-                return Err(wrong(format!("the server has closed connection {index}, saying \"{said}\"")));
+                let rest = self.buffer[..held].escape_ascii();
+                return Err(invalid_data(format!("the server has closed connection {index}, after \"{rest}\"")));
             }
             Ok(length) => held + length,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => held,
@@ -104,16 +108,16 @@ impl Streams {
         let mut done = 0;
         while done < length {
             match self.driver.decode(&self.buffer[done..length]) {
-                Step::Partial => break,
-                Step::Message { payload, used } => {
-                    progress.arrived(index, payload).map_err(wrong)?;
+                Decoded::Partial => break,
+                Decoded::Message { payload, used } => {
+                    tracker.received(index, payload).map_err(invalid_data)?;
                     done += used;
                 }
-                Step::Other { used, reply } => {
+                Decoded::Other { used, reply } => {
                     connection.file.write_all(reply)?;
                     done += used;
                 }
-                Step::Broken(what) => return Err(wrong(format!("connection {index}: {what}"))),
+                Decoded::Unexpected(what) => return Err(invalid_data(format!("connection {index}: {what}"))),
             }
         }
         connection.rest.extend_from_slice(&self.buffer[done..length]);
@@ -121,41 +125,41 @@ impl Streams {
     }
 }
 
-impl Swarm for Streams {
+impl LoadClients for Streams {
     fn receivers(&self) -> usize {
         self.connections.len() - usize::from(!self.driver.echoes())
     }
 
-    fn publish(&mut self, count: u32, progress: &mut Progress) -> io::Result<()> {
+    fn publish(&mut self, count: u32, tracker: &mut DeliveryTracker) -> io::Result<()> {
         for _ in 0..count {
-            self.driver.encode(&progress.send(), &mut self.unsent);
+            self.driver.encode(&tracker.send(), &mut self.unsent);
         }
         self.write()
     }
 
-    fn turn(&mut self, timeout: Duration, progress: &mut Progress) -> io::Result<()> {
+    fn turn(&mut self, timeout: Duration, tracker: &mut DeliveryTracker) -> io::Result<()> {
         let count = epoll_wait(self.epoll.0.as_fd(), &mut self.events, Some(timeout))?;
         for i in 0..count {
-            self.read(self.events[i].token() as usize, progress)?;
+            self.read(self.events[i].token() as usize, tracker)?;
         }
         if self.unsent.is_empty() { Ok(()) } else { self.write() }
     }
 }
 
-fn open(place: &Place) -> io::Result<File> {
-    let patience = Some(Duration::from_secs(10));
-    match place {
-        Place::Tcp(address) => {
+fn open(address: &StreamAddress) -> io::Result<File> {
+    let timeout = Some(Duration::from_secs(10));
+    match address {
+        StreamAddress::Tcp(address) => {
             let connection = TcpStream::connect(address)?;
             connection.set_nodelay(true)?;
-            connection.set_read_timeout(patience)?;
-            // Closed by a reset: tens of thousands of connections that wait to be forgotten would use up the ports.
+            connection.set_read_timeout(timeout)?;
+            // Close with a reset: tens of thousands of connections in TIME_WAIT would use up the ports.
             setsockopt(&connection, sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 })?;
             Ok(std::os::fd::OwnedFd::from(connection).into())
         }
-        Place::Unix(path) => {
+        StreamAddress::Unix(path) => {
             let connection = UnixStream::connect(path)?;
-            connection.set_read_timeout(patience)?;
+            connection.set_read_timeout(timeout)?;
             Ok(std::os::fd::OwnedFd::from(connection).into())
         }
     }
@@ -167,11 +171,11 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::drivers::text::Text;
-    use crate::load::Run;
-    use crate::process::Process;
+    use crate::drivers::text::TextDriver;
+    use crate::load::LoadRun;
+    use crate::process::MeasuredProcess;
 
-    /// What a run says when a server does that to the bytes of one message, the tenth.
+    /// The deliveries of a run, or its error, where the server applies `spoil` to the tenth message.
     fn run_with(spoil: fn(&[u8]) -> Vec<u8>) -> io::Result<u64> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
@@ -189,27 +193,27 @@ mod tests {
                 }
             }
         });
-        let place = Place::Unix(path);
-        let mut swarm = Streams::connect(&place, Box::new(Text::ECHOES), 1).unwrap();
-        let run = Run::new(&mut swarm, Process::ours());
+        let address = StreamAddress::Unix(path);
+        let mut clients = Streams::connect(&address, Box::new(TextDriver::ECHOES), 1).unwrap();
+        let run = LoadRun::new(&mut clients, MeasuredProcess::current());
         let sample = run.and_then(|mut run| run.fan_out(64, Duration::ZERO, Duration::from_millis(50)));
-        drop(swarm);
+        drop(clients);
         server.join().unwrap();
         sample.map(|sample| sample.deliveries)
     }
 
     #[test]
-    fn an_honest_server_is_believed() {
+    fn a_correct_server_passes() {
         assert!(run_with(<[u8]>::to_vec).unwrap() > 0);
     }
 
     #[test]
-    fn a_message_that_is_lost_doubled_or_changed_is_an_error() {
+    fn a_lost_doubled_or_changed_message_is_an_error() {
         let lost = run_with(|_| Vec::new()).unwrap_err().to_string();
-        assert_eq!(lost, "receiver 0: message 10 came where 9 was next");
+        assert_eq!(lost, "receiver 0: received message 10 where 9 was next");
         let doubled = run_with(|message| [message, message].concat()).unwrap_err().to_string();
-        assert_eq!(doubled, "receiver 0: message 9 came twice");
+        assert_eq!(doubled, "receiver 0: message 9 was received twice");
         let changed = run_with(|message| message.to_ascii_uppercase()).unwrap_err().to_string();
-        assert!(changed.starts_with("receiver 0: where message 9 was next came"), "{changed}");
+        assert!(changed.starts_with("receiver 0: received \""), "{changed}");
     }
 }

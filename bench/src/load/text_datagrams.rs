@@ -1,43 +1,43 @@
-//! The load in text over datagrams, for upcalld and the floor: a datagram is a message, both ways.
+//! The load in text over datagrams, for upcalld and the floor: a datagram is a message in both directions.
 
 use std::io;
 use std::time::Duration;
 
-use super::datagrams::{Place, Socket, Watch};
-use super::tracker::Progress;
-use super::{Swarm, wrong};
+use super::datagrams::{DatagramAddress, DatagramSocket, SocketPoll};
+use super::tracker::DeliveryTracker;
+use super::{LoadClients, invalid_data};
 use crate::floor::datagram::JOIN;
-use crate::message::Message;
-use crate::sys::{BATCH, Inbox};
+use crate::message::TestMessage;
+use crate::sys::{BATCH, DatagramBatch};
 
-/// Receivers, the last of which is the publisher.
+/// The receivers; the last of them is also the publisher.
 pub(crate) struct TextDatagrams {
     window: u32,
-    sockets: Vec<Socket>,
-    watch: Watch,
-    inbox: Inbox,
+    sockets: Vec<DatagramSocket>,
+    poll: SocketPoll,
+    batch: DatagramBatch,
 }
 
 impl TextDatagrams {
-    /// Registers so many that each message is delivered `deliveries` times.
-    pub(crate) fn join(place: &Place, deliveries: usize) -> io::Result<TextDatagrams> {
-        let mut watch = Watch::new()?;
+    /// Registers clients, so that each message has this number of deliveries.
+    pub(crate) fn join(address: &DatagramAddress, deliveries: usize) -> io::Result<TextDatagrams> {
+        let mut poll = SocketPoll::new()?;
         let mut sockets = Vec::new();
         for index in 0..deliveries {
-            let mut socket = Socket::open(place, index)?;
-            watch.add(&socket, index)?;
+            let mut socket = DatagramSocket::open(address, index)?;
+            poll.add(&socket, index)?;
             socket.send(&[JOIN])?;
             sockets.push(socket);
             if index % BATCH == BATCH - 1 {
-                // More than the server's buffer holds would be dropped.
+                // The server drops what its buffer does not hold: let it catch up.
                 std::thread::sleep(Duration::from_millis(2));
             }
         }
-        Ok(TextDatagrams { window: place.window(), sockets, watch, inbox: Inbox::new(2048) })
+        Ok(TextDatagrams { window: address.window(), sockets, poll, batch: DatagramBatch::new(2048) })
     }
 }
 
-impl Swarm for TextDatagrams {
+impl LoadClients for TextDatagrams {
     fn receivers(&self) -> usize {
         self.sockets.len()
     }
@@ -46,19 +46,19 @@ impl Swarm for TextDatagrams {
         self.window
     }
 
-    fn publish(&mut self, count: u32, progress: &mut Progress) -> io::Result<()> {
+    fn publish(&mut self, count: u32, tracker: &mut DeliveryTracker) -> io::Result<()> {
         let Some(publisher) = self.sockets.last_mut() else { return Ok(()) };
-        let messages: Vec<Message> = (0..count).map(|_| progress.send()).collect();
+        let messages: Vec<TestMessage> = (0..count).map(|_| tracker.send()).collect();
         let datagrams: Vec<&[u8]> = messages.iter().map(|message| &message[..]).collect();
         publisher.send(&datagrams)
     }
 
-    fn turn(&mut self, timeout: Duration, progress: &mut Progress) -> io::Result<()> {
-        for event in 0..self.watch.wait(timeout)? {
-            let index = self.watch.index(event);
-            let count = self.sockets[index].receive(&mut self.inbox)?;
+    fn turn(&mut self, timeout: Duration, tracker: &mut DeliveryTracker) -> io::Result<()> {
+        for event in 0..self.poll.wait(timeout)? {
+            let index = self.poll.index(event);
+            let count = self.sockets[index].receive(&mut self.batch)?;
             for i in 0..count {
-                progress.arrived(index, self.inbox.datagram(i)).map_err(wrong)?;
+                tracker.received(index, self.batch.datagram(i)).map_err(invalid_data)?;
             }
         }
         Ok(())
@@ -71,13 +71,13 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::load::Run;
-    use crate::process::Process;
+    use crate::load::LoadRun;
+    use crate::process::MeasuredProcess;
 
     #[test]
-    fn a_datagram_that_is_lost_is_an_error() {
+    fn a_lost_datagram_is_an_error() {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let place = Place::Udp(server.local_addr().unwrap());
+        let address = DatagramAddress::Udp(server.local_addr().unwrap());
         server.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
         let server = thread::spawn(move || {
             let mut bytes = [0; 100];
@@ -91,11 +91,11 @@ mod tests {
                 }
             }
         });
-        let mut swarm = TextDatagrams::join(&place, 1).unwrap();
-        let error = Run::new(&mut swarm, Process::ours())
+        let mut clients = TextDatagrams::join(&address, 1).unwrap();
+        let error = LoadRun::new(&mut clients, MeasuredProcess::current())
             .and_then(|mut run| run.fan_out(64, Duration::ZERO, Duration::from_millis(50)))
             .unwrap_err();
-        assert_eq!(error.to_string(), "receiver 0: message 10 came where 9 was next");
+        assert_eq!(error.to_string(), "receiver 0: received message 10 where 9 was next");
         server.join().unwrap();
     }
 }

@@ -1,35 +1,36 @@
-//! What has been sent and what every receiver has got: count, order and content are checked here, and the window is kept.
+//! Tracks what was sent and what every receiver has received: checks number, order and content, and tells how far the
+//! slowest receiver is.
 
 use std::time::{Duration, Instant};
 
-use crate::message::{self, Message};
+use crate::message::{self, TestMessage};
 
-/// Messages of which the content and the time of sending are remembered: more than any window.
+/// For how many messages the content and the time of sending are kept: more than any window.
 const RING: usize = 512;
 
-/// The state of one run.
-pub(crate) struct Progress {
-    /// The number of the message that each receiver is to get next.
+/// The messages of one run.
+pub(crate) struct DeliveryTracker {
+    /// The number of the next message for each receiver.
     next: Vec<u32>,
-    /// How many receivers wait for a message, by its place in the ring.
-    waiting: [u32; RING],
-    /// The next message of the slowest receiver.
+    /// For each slot of the ring: how many receivers have its message next.
+    waiting_at: [u32; RING],
+    /// The next message for the slowest receiver.
     slowest: u32,
     sent: u32,
-    messages: Box<[Message; RING]>,
+    messages: Box<[TestMessage; RING]>,
     sent_at: Vec<Instant>,
     deliveries: u64,
     latencies: Option<Vec<Duration>>,
 }
 
-impl Progress {
-    /// Nothing sent yet to this many receivers.
-    pub(crate) fn new(receivers: usize) -> Progress {
-        let mut waiting = [0; RING];
-        waiting[0] = receivers as u32;
-        Progress {
+impl DeliveryTracker {
+    /// For this many receivers; nothing is sent yet.
+    pub(crate) fn new(receivers: usize) -> DeliveryTracker {
+        let mut waiting_at = [0; RING];
+        waiting_at[0] = receivers as u32;
+        DeliveryTracker {
             next: vec![0; receivers],
-            waiting,
+            waiting_at,
             slowest: 0,
             sent: 0,
             messages: Box::new([[0; message::LENGTH]; RING]),
@@ -39,80 +40,80 @@ impl Progress {
         }
     }
 
-    /// Messages sent.
+    /// How many messages were sent.
     pub(crate) fn sent(&self) -> u32 {
         self.sent
     }
 
-    /// Messages that every receiver has got.
+    /// How many messages every receiver has received.
     pub(crate) fn complete(&self) -> u32 {
         self.slowest
     }
 
-    /// Messages that receivers have got, all together.
+    /// How many messages all receivers together have received.
     pub(crate) fn deliveries(&self) -> u64 {
         self.deliveries
     }
 
-    /// From now on, how long each delivery took is remembered.
+    /// Records the latency of each delivery from now on.
     pub(crate) fn keep_latencies(&mut self) {
         self.latencies = Some(Vec::new());
     }
 
-    /// The latencies that were remembered.
+    /// The latencies that were recorded. Ends the recording.
     pub(crate) fn take_latencies(&mut self) -> Vec<Duration> {
         self.latencies.take().unwrap_or_default()
     }
 
-    /// The next message to send, which counts as sent.
-    pub(crate) fn send(&mut self) -> Message {
+    /// Returns the next message to send and counts it as sent.
+    pub(crate) fn send(&mut self) -> TestMessage {
         let message = message::message(self.sent);
-        let place = self.sent as usize % RING;
-        self.messages[place] = message;
+        let slot = self.sent as usize % RING;
+        self.messages[slot] = message;
         if self.latencies.is_some() {
-            self.sent_at[place] = Instant::now();
+            self.sent_at[slot] = Instant::now();
         }
         self.sent += 1;
         message
     }
 
-    /// A receiver has got a message.
+    /// Notes that a receiver has received a message.
     ///
     /// # Errors
-    /// What is wrong with it: not the next one for this receiver.
-    pub(crate) fn arrived(&mut self, receiver: usize, bytes: &[u8]) -> Result<(), String> {
+    /// A description, if it is not the next message for this receiver.
+    pub(crate) fn received(&mut self, receiver: usize, bytes: &[u8]) -> Result<(), String> {
         let expected = self.next[receiver];
-        let place = expected as usize % RING;
-        if expected == self.sent || bytes != self.messages[place] {
-            return Err(self.wrong(receiver, bytes));
+        let slot = expected as usize % RING;
+        if expected == self.sent || bytes != self.messages[slot] {
+            return Err(self.describe_error(receiver, bytes));
         }
         self.next[receiver] += 1;
         self.deliveries += 1;
-        self.waiting[place] -= 1;
-        self.waiting[(place + 1) % RING] += 1;
-        while self.slowest < self.sent && self.waiting[self.slowest as usize % RING] == 0 {
+        self.waiting_at[slot] -= 1;
+        self.waiting_at[(slot + 1) % RING] += 1;
+        while self.slowest < self.sent && self.waiting_at[self.slowest as usize % RING] == 0 {
             self.slowest += 1;
         }
         if let Some(latencies) = &mut self.latencies {
-            latencies.push(self.sent_at[place].elapsed());
+            latencies.push(self.sent_at[slot].elapsed());
         }
         Ok(())
     }
 
-    /// What is missing, for the message of an error.
+    /// Describes what is missing, for an error message.
     pub(crate) fn missing(&self) -> String {
         let behind = self.next.iter().filter(|&&next| next < self.sent).count();
         let lost: u64 = self.next.iter().map(|&next| u64::from(self.sent - next)).sum();
         format!("{lost} of {} deliveries are missing, at {behind} receivers", self.deliveries + lost)
     }
 
-    fn wrong(&self, receiver: usize, bytes: &[u8]) -> String {
+    fn describe_error(&self, receiver: usize, bytes: &[u8]) -> String {
         let expected = self.next[receiver];
         match message::number(bytes) {
-            Some(number) if number < expected => format!("receiver {receiver}: message {number} came twice"),
-            Some(number) => format!("receiver {receiver}: message {number} came where {expected} was next"),
+            Some(number) if number < expected => format!("receiver {receiver}: message {number} was received twice"),
+            Some(number) => format!("receiver {receiver}: received message {number} where {expected} was next"),
             None => format!(
-                "receiver {receiver}: where message {expected} was next came {:?}",
+                "receiver {receiver}: received {:?} where message {expected} was next",
                 bytes.escape_ascii().to_string()
             ),
         }
@@ -124,25 +125,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_slowest_counts() {
-        let mut progress = Progress::new(2);
-        let messages: Vec<Message> = (0..3).map(|_| progress.send()).collect();
+    fn the_slowest_receiver_counts() {
+        let mut tracker = DeliveryTracker::new(2);
+        let messages: Vec<TestMessage> = (0..3).map(|_| tracker.send()).collect();
         for message in &messages {
-            progress.arrived(0, message).unwrap();
+            tracker.received(0, message).unwrap();
         }
-        assert_eq!(progress.complete(), 0);
-        progress.arrived(1, &messages[0]).unwrap();
-        assert_eq!((progress.complete(), progress.deliveries()), (1, 4));
-        assert!(progress.missing().starts_with("2 of 6 "));
+        assert_eq!(tracker.complete(), 0);
+        tracker.received(1, &messages[0]).unwrap();
+        assert_eq!((tracker.complete(), tracker.deliveries()), (1, 4));
+        assert!(tracker.missing().starts_with("2 of 6 "));
     }
 
     #[test]
     fn gaps_repeats_and_other_bytes_are_errors() {
-        let mut progress = Progress::new(1);
-        let messages: Vec<Message> = (0..3).map(|_| progress.send()).collect();
-        assert!(progress.arrived(0, &messages[1]).unwrap_err().contains("1 came where 0"));
-        progress.arrived(0, &messages[0]).unwrap();
-        assert!(progress.arrived(0, &messages[0]).unwrap_err().contains("twice"));
-        assert!(progress.arrived(0, b"what").is_err());
+        let mut tracker = DeliveryTracker::new(1);
+        let messages: Vec<TestMessage> = (0..3).map(|_| tracker.send()).collect();
+        assert!(tracker.received(0, &messages[1]).unwrap_err().contains("message 1 where 0"));
+        tracker.received(0, &messages[0]).unwrap();
+        assert!(tracker.received(0, &messages[0]).unwrap_err().contains("twice"));
+        assert!(tracker.received(0, b"what").is_err());
     }
 }

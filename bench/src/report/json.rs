@@ -6,31 +6,31 @@ use serde_json::{Map, Value, json};
 
 use super::machine;
 use crate::marks;
-use crate::measure::Pace;
-use crate::results::{Done, Results, Row};
-use crate::servers::Host;
+use crate::measure::MeasurementSettings;
+use crate::results::{ContestantRow, Results, WorkloadResult};
+use crate::servers::ServerHost;
 
-/// All of it.
-pub(crate) fn write(results: &Results, host: &Host, pace: &Pace) -> io::Result<String> {
-    let works: Vec<Value> = results.works.iter().map(|done| work(done, results.builds)).collect();
+/// Writes the whole report.
+pub(crate) fn write(results: &Results, host: &ServerHost, settings: &MeasurementSettings) -> io::Result<String> {
+    let workloads: Vec<Value> = results.workloads.iter().map(|done| workload(done, results.builds)).collect();
     let document = json!({
         "machine": machine::machine(),
         "core": host.core,
         "upcalld": host.builds,
-        "pace": pace,
-        "works": works,
-        "marks": marks::judge(results),
+        "pace": settings,
+        "works": workloads,
+        "marks": marks::evaluate(results),
         "errors": results.errors,
     });
     Ok(serde_json::to_string_pretty(&document)? + "\n")
 }
 
-fn work(done: &Done, builds: usize) -> Value {
+fn workload(done: &WorkloadResult, builds: usize) -> Value {
     let rows: Vec<Value> = done.rows.iter().map(|row| contestant(done, row, builds)).collect();
-    json!({ "name": done.work.name(), "contestants": rows })
+    json!({ "name": done.workload.name(), "contestants": rows })
 }
 
-fn contestant(done: &Done, row: &Row, builds: usize) -> Value {
+fn contestant(done: &WorkloadResult, row: &ContestantRow, builds: usize) -> Value {
     let mut median = Map::new();
     let mut times_floor = Map::new();
     for name in row.rounds.iter().flatten().next().into_iter().flat_map(|figures| figures.keys()) {
@@ -38,7 +38,7 @@ fn contestant(done: &Done, row: &Row, builds: usize) -> Value {
         times_floor.insert((*name).into(), json!(done.times_floor(row, name)));
     }
     json!({
-        "name": row.who.label(builds),
+        "name": row.contestant.label(builds),
         "left_out": row.left_out,
         "figures": median,
         "times_floor": times_floor,

@@ -1,4 +1,4 @@
-//! What is said at the end: Markdown for people, JSON for programs, and the block of README.
+//! The report: Markdown for people, JSON for programs, and the block of README.
 
 pub(crate) mod json;
 pub(crate) mod machine;
