@@ -35,29 +35,29 @@ impl DatagramAddress {
 }
 
 /// A socket, and the destination of its datagrams.
-pub(crate) struct DatagramSocket {
+pub(crate) struct LoadSocket {
     fd: OwnedFd,
     /// The server, for a Unix socket: it is not connected, because connected sockets share a buffer.
     server: Option<SocketAddress>,
 }
 
-impl DatagramSocket {
+impl LoadSocket {
     /// Opens a socket. Its address differs for each `index`.
-    pub(crate) fn open(address: &DatagramAddress, index: usize) -> io::Result<DatagramSocket> {
+    pub(crate) fn open(address: &DatagramAddress, index: usize) -> io::Result<LoadSocket> {
         let timeout = Some(Duration::from_secs(10));
         let socket = match address {
             DatagramAddress::Udp(server) => {
                 let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
                 socket.connect(server)?;
                 socket.set_write_timeout(timeout)?;
-                DatagramSocket { fd: socket.into(), server: None }
+                LoadSocket { fd: socket.into(), server: None }
             }
             DatagramAddress::Unix(path) => {
                 let name = format!("upcall-bench-{}-{index}", std::process::id());
                 let name = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
                 let socket = UnixDatagram::bind_addr(&name)?;
                 socket.set_write_timeout(timeout)?;
-                DatagramSocket { fd: socket.into(), server: Some(unix_peer(path)) }
+                LoadSocket { fd: socket.into(), server: Some(unix_peer(path)) }
             }
         };
         setsockopt(&socket.fd, sockopt::RcvBuf, &BUFFER)?;
@@ -92,7 +92,7 @@ impl SocketPoll {
     }
 
     /// Adds a socket.
-    pub(crate) fn add(&mut self, socket: &DatagramSocket, index: usize) -> io::Result<()> {
+    pub(crate) fn add(&mut self, socket: &LoadSocket, index: usize) -> io::Result<()> {
         Ok(self.epoll.add(&socket.fd, EpollEvent::new(EpollFlags::EPOLLIN, index as u64))?)
     }
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::datagrams::{DatagramAddress, DatagramSocket, SocketPoll};
+use super::datagrams::{DatagramAddress, LoadSocket, SocketPoll};
 use super::tracker::DeliveryTracker;
 use super::{LoadClients, invalid_data};
 use crate::drivers::native::{RawFrame, WANT_RECEIPT, frame, hello, kind, u64_at};
@@ -41,7 +41,7 @@ pub(crate) struct NativeDatagrams {
 }
 
 struct NativeDatagramClient {
-    socket: DatagramSocket,
+    socket: LoadSocket,
     key: u64,
     /// The last sequence that was accepted.
     position: u64,
@@ -156,7 +156,7 @@ impl NativeDatagrams {
 
 impl NativeDatagramClient {
     fn join(address: &DatagramAddress, index: usize, batch: &mut DatagramBatch) -> io::Result<NativeDatagramClient> {
-        let mut socket = DatagramSocket::open(address, index)?;
+        let mut socket = LoadSocket::open(address, index)?;
         let nonce = index as u64 + 1;
         let begin = Instant::now();
         socket.send(&[&hello(nonce)])?;

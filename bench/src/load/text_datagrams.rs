@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use super::datagrams::{DatagramAddress, DatagramSocket, SocketPoll};
+use super::datagrams::{DatagramAddress, LoadSocket, SocketPoll};
 use super::tracker::DeliveryTracker;
 use super::{LoadClients, invalid_data};
 use crate::floor::datagram::JOIN;
@@ -13,7 +13,7 @@ use crate::sys::{BATCH, DatagramBatch};
 /// The receivers; the last of them is also the publisher.
 pub(crate) struct TextDatagrams {
     window: u32,
-    sockets: Vec<DatagramSocket>,
+    sockets: Vec<LoadSocket>,
     poll: SocketPoll,
     batch: DatagramBatch,
 }
@@ -24,7 +24,7 @@ impl TextDatagrams {
         let mut poll = SocketPoll::new()?;
         let mut sockets = Vec::new();
         for index in 0..deliveries {
-            let mut socket = DatagramSocket::open(address, index)?;
+            let mut socket = LoadSocket::open(address, index)?;
             poll.add(&socket, index)?;
             socket.send(&[JOIN])?;
             sockets.push(socket);

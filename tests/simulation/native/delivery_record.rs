@@ -8,7 +8,7 @@ use crate::input::LoggedInput;
 
 /// What was delivered for a range of sequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Delivery {
+enum Delivered {
     Upcall,
     Gap,
 }
@@ -20,7 +20,7 @@ struct LogSection {
     /// The numbers of the sessions that received, each with the sequence from which on it did.
     sessions: Vec<(u64, u64)>,
     /// First and last sequence, in order.
-    delivered: Vec<(u64, u64, Delivery)>,
+    delivered: Vec<(u64, u64, Delivered)>,
     /// The last sequence that was delivered.
     last: u64,
 }
@@ -51,15 +51,15 @@ impl DeliveryRecord {
 
     /// An upcall was received.
     pub(crate) fn upcall(&mut self, sequence: u64) {
-        self.add(sequence, sequence, Delivery::Upcall);
+        self.add(sequence, sequence, Delivered::Upcall);
     }
 
     /// A gap was announced.
     pub(crate) fn gap(&mut self, first: u64, last: u64) {
-        self.add(first, last, Delivery::Gap);
+        self.add(first, last, Delivered::Gap);
     }
 
-    fn add(&mut self, first: u64, last: u64, delivery: Delivery) {
+    fn add(&mut self, first: u64, last: u64, delivery: Delivered) {
         let section = self.sections.last_mut().expect("nothing comes before WELCOME");
         assert!(first <= last && first > section.last, "{delivery:?} {first}–{last} after {}", section.last);
         section.delivered.push((first, last, delivery));
@@ -84,7 +84,7 @@ impl DeliveryRecord {
                 let session = section.sessions.iter().rev().find(|(from, _)| *from <= sequence);
                 let due = session.is_some_and(|(_, number)| reference.is_due(section.log, *number, sequence, input));
                 match delivery {
-                    Some(Delivery::Upcall) if !due => {
+                    Some(Delivered::Upcall) if !due => {
                         let why = reference.describe(section.log, &section.sessions, input);
                         panic!("{sequence} was received and not due: {why} {section:?}")
                     }
