@@ -110,7 +110,7 @@ impl Contestant {
         match (self, transport) {
             (Contestant::Nats, Transport::Unix) => Some("has no Unix sockets".into()),
             (Contestant::Ncat, Transport::Unix) => Some("is not compared over Unix sockets".into()),
-            (Contestant::Ncat, _) if endpoints > 1000 => Some("takes about 1,000 connections (select)".into()),
+            (Contestant::Ncat, _) if endpoints > 1000 => Some("accepts about 1,000 connections (select)".into()),
             _ => None,
         }
     }

@@ -194,7 +194,8 @@ impl ServerHost {
 fn upcalld(transport: Transport, address: &str) -> String {
     let transport = transport.name();
     format!(
-        "[[listener]]\nname = \"bench\"\ntransport = \"{transport}\"\naddress = \"{address}\"\n\n[upcall]\nformat = \"{{data}}\"\n"
+        "[[listener]]\nname = \"bench\"\ntransport = \"{transport}\"\naddress = \"{address}\"\n\n\
+         [upcall]\nformat = \"{{data}}\"\n"
     )
 }
 

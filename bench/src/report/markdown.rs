@@ -64,9 +64,9 @@ pub(crate) fn write(results: &Results, host: &ServerHost, settings: &Measurement
 fn introduction(out: &mut String, settings: &MeasurementSettings, rounds: usize) {
     let _ = writeln!(
         out,
-        "{}; load average at the end {}. Median of {rounds} rounds (least–most) in which all take turns, {} ms each after {} ms \
-         to warm up; server and load on one core, at \
-         the highest priority that is permitted; messages of 64 bytes, at most {} outstanding to the slowest receiver.",
+        "{}; load average at the end {}. Median of {rounds} rounds (least–most); in each round all take a turn, \
+         {} ms after {} ms of warm-up. Server and load share one core, at the highest priority that is permitted. \
+         Messages have 64 bytes, and at most {} are outstanding to the slowest receiver.",
         machine::machine(),
         machine::load_average(),
         settings.duration.as_millis(),
@@ -80,10 +80,10 @@ fn introduction(out: &mut String, settings: &MeasurementSettings, rounds: usize)
     let peers = peers.collect::<Vec<_>>().join(", ");
     let _ = writeln!(
         out,
-        "\nupcalld: everything at its default but `format = \"{{data}}\"` and the log of inputs, which is off. {peers}{} \
-         An upcall to a native client has 32 bytes more than its message: the floor with as many has a row of its own. \
-         Native clients over datagrams acknowledge, and have at most 64 inputs without a receipt; over Unix datagrams at most 8 \
-         messages are outstanding, since the kernel queues no more than eleven.",
+        "\nupcalld: all defaults, except `format = \"{{data}}\"` and the log of inputs, which is off. {peers}{} \
+         An upcall to a native client has 32 bytes more than its message: a floor that sends as many has a row of its \
+         own. Native clients over datagrams acknowledge, and have at most 64 inputs without a receipt. Over Unix \
+         datagrams at most 8 messages are outstanding, since the kernel queues no more than eleven.",
         if peers.is_empty() { "" } else { "." },
     );
 }

@@ -68,7 +68,7 @@ impl Comparison {
             let file = crate::baseline::FILE;
             let text = "instructions for each";
             self.fail(format_args!(
-                "{name}: {count:.1} {text} {unit}, {change:+.1} % over the {before:.1} in {file}; it may be {:.0} %",
+                "{name}: {count:.1} {text} {unit}, {change:+.1} % over the {before:.1} in {file}; the limit is {:.0} %",
                 (limit - 1.0) * 100.0
             ));
         } else if !same {
@@ -90,7 +90,8 @@ impl Comparison {
         if growth > MAX_GROWTH {
             let (few, many) = (few.endpoints.unwrap_or(0), case.endpoints.unwrap_or(0));
             self.fail(format_args!(
-                "{}: each {unit} costs {growth:.2} times as much with {many} endpoints as with {few}, more than {MAX_GROWTH}",
+                "{}: each {unit} costs {growth:.2} times as much with {many} endpoints as with {few}; \
+                 the limit is {MAX_GROWTH}",
                 case.what
             ));
         } else {

@@ -22,7 +22,8 @@ use comparison::Comparison;
 #[derive(Parser)]
 #[command(
     name = "micro",
-    after_help = "Exit status: 0 if no case costs more than its stored count, and no cost grows with the number of endpoints; else 1."
+    after_help = "Exit status: 0 if no case costs more than its stored count, and no cost grows with the number of \
+                  endpoints; else 1."
 )]
 struct MicroArguments {
     #[command(subcommand)]
