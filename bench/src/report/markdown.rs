@@ -78,13 +78,13 @@ fn introduction(out: &mut String, settings: &MeasurementSettings, rounds: usize)
         Some(format!("{} {version} ({})", peer.label(1), peer.setting()))
     });
     let peers = peers.collect::<Vec<_>>().join(", ");
+    let peers = if peers.is_empty() { peers } else { format!(" {peers}.") };
     let _ = writeln!(
         out,
-        "\nupcalld: all defaults, except `format = \"{{data}}\"` and the log of inputs, which is off. {peers}{} \
+        "\nupcalld: all defaults, except `format = \"{{data}}\"` and the log of inputs, which is off.{peers} \
          An upcall to a native client has 32 bytes more than its message: a floor that sends as many has a row of its \
          own. Native clients over datagrams acknowledge, and have at most 64 inputs without a receipt. Over Unix \
          datagrams at most 8 messages are outstanding, since the kernel queues no more than eleven.",
-        if peers.is_empty() { "" } else { "." },
     );
 }
 
