@@ -133,3 +133,71 @@ fn the_readme_is_short() {
     let lines = read("README.md").lines().count();
     assert!(lines < 250, "{lines} lines");
 }
+
+/// Every file below a folder of the source tree, by its path there; without what is built.
+fn files_below(folder: &str, found: &mut Vec<String>) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for entry in fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap()) {
+        let path = format!("{folder}/{}", entry.file_name().to_str().unwrap());
+        match entry.file_type().unwrap().is_dir() {
+            true if path.ends_with("/target") => {}
+            true => files_below(&path, found),
+            false => found.push(path),
+        }
+    }
+}
+
+/// The words of a document in backquotes, without blocks of code.
+fn quoted(text: &str) -> Vec<&str> {
+    let prose = text.split("\n```").step_by(2);
+    prose.flat_map(|part| part.split('`').skip(1).step_by(2)).collect()
+}
+
+/// Documents name files, folders and modules by the end of their path: `log/ring` is `crates/upcall-engine/src/log/ring`.
+#[test]
+fn every_file_that_is_named_is_there() {
+    let mut files = vec!["Cargo.toml".to_owned(), "README.md".to_owned(), "Makefile".to_owned()];
+    for folder in [".ci", "bench", "compose", "config", "crates", "docs", "fuzz", "man", "src", "systemd", "tests"] {
+        files_below(folder, &mut files);
+    }
+    let is_there = |name: &str| {
+        let endings = ["", ".rs", "/mod.rs"].map(|ending| format!("/{name}{ending}"));
+        let within = format!("/{name}/");
+        files
+            .iter()
+            .map(|file| format!("/{file}"))
+            .any(|file| endings.iter().any(|ending| file.ends_with(ending)) || file.contains(&within))
+    };
+    let is_path = |word: &&str| {
+        let is_letter = |c: char| c.is_ascii_alphanumeric() || ['/', '.', '-', '_'].contains(&c);
+        word.contains('/') && !word.starts_with('/') && word.chars().all(is_letter)
+    };
+    let mut found = 0;
+    for document in ["docs/architecture.md", "CONTRIBUTING.md"] {
+        let text = read(document);
+        let missing: Vec<&str> = quoted(&text).into_iter().filter(is_path).inspect(|_| found += 1).collect();
+        let missing: Vec<&str> = missing.into_iter().filter(|word| !is_there(word.trim_end_matches('/'))).collect();
+        assert!(missing.is_empty(), "{document} names {missing:?}");
+    }
+    assert!(found > 60, "{found} files are named");
+}
+
+/// Documents name functions as `Type::function`.
+#[test]
+fn every_function_that_is_named_is_there() {
+    let mut files = Vec::new();
+    for folder in ["crates", "src"] {
+        files_below(folder, &mut files);
+    }
+    let sources: Vec<String> = files.iter().filter(|file| file.ends_with(".rs")).map(|file| read(file)).collect();
+    let is_defined = |owner: &str, name: &str| {
+        let definitions = [format!("fn {name}("), format!("fn {name}<")];
+        sources.iter().any(|source| source.contains(owner) && definitions.iter().any(|fun| source.contains(fun)))
+    };
+    let text = read("docs/architecture.md");
+    let names: Vec<(&str, &str)> = quoted(&text).into_iter().filter_map(|word| word.split_once("::")).collect();
+    assert!(names.len() > 40, "{} functions are named", names.len());
+    let is_function = |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    let missing: Vec<_> = names.iter().filter(|(owner, name)| is_function(name) && !is_defined(owner, name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
