@@ -46,6 +46,7 @@ install:
 	    $(COMPLETIONS)/upcalld.fish $(COMPLETIONS)/upcall-client.fish
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/upcalld/wireshark compose/wireshark/upcall.lua
 	install -m 644 -t $(DOC) README.md LICENSE-MIT LICENSE-APACHE
+	install -D -m 644 -t $(DOC)/docs docs/*.md
 	install -m 644 config/upcalld.toml $(DOC)/examples/upcalld.toml
 	for unit in $(UNITS); do \
 	    $(PLACE) systemd/$$unit >$(DESTDIR)$(UNITDIR)/$$unit && \

@@ -14,7 +14,6 @@ const DAEMON: &str = include_str!("../man/upcalld.8");
 const CLIENT: &str = include_str!("../man/upcall-client.1");
 const CONFIGURATION: &str = include_str!("../man/upcalld.toml.5");
 const SHIPPED: &str = include_str!("../config/upcalld.toml");
-const README: &str = include_str!("../README.md");
 const STATUSES: &str = include_str!("../src/exit.rs");
 
 /// What a line of roff prints: without its macro, fonts, quotes around arguments, and escapes.
@@ -170,12 +169,4 @@ fn every_variable_that_is_read_is_on_a_page() {
         }
     }
     assert!(read >= 10, "{read} are read");
-}
-
-#[test]
-fn the_readme_has_every_exit_status() {
-    let pages = [DAEMON, CLIENT].into_iter().flat_map(|page| tags(section(page, ".SH EXIT STATUS")));
-    for status in pages {
-        assert!(README.contains(&format!("\n| {status} |")), "{status}");
-    }
 }

@@ -68,9 +68,9 @@ struct BenchArguments {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
-    /// Put the report between the two markers of this file, as in README.md
+    /// Put the report between the two markers of this file, as docs/benchmark.md has them
     #[arg(long, value_name = "FILE")]
-    update_readme: Option<PathBuf>,
+    update: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -111,8 +111,8 @@ pub(crate) fn run() -> io::Result<ExitCode> {
     if let Some(file) = &arguments.json {
         std::fs::write(file, report::json::write(&results, &host, &settings)?)?;
     }
-    if let Some(file) = &arguments.update_readme {
-        report::readme::update(file, &text)?;
+    if let Some(file) = &arguments.update {
+        report::document::update(file, &text)?;
     }
     for error in &results.errors {
         eprintln!("upcall-bench: {error}");

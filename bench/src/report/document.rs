@@ -1,4 +1,4 @@
-//! Puts the report between two markers of a file.
+//! Puts the report between the two markers of a Markdown document.
 
 use std::fs;
 use std::io;
@@ -7,7 +7,7 @@ use std::path::Path;
 const BEGIN: &str = "<!-- benchmark: begin -->\n";
 const END: &str = "<!-- benchmark: end -->";
 
-/// Replaces what stands between the markers.
+/// Replaces the text between the markers. An error if the file lacks one of them.
 pub(crate) fn update(file: &Path, text: &str) -> io::Result<()> {
     let old = fs::read_to_string(file)?;
     match replaced(&old, text) {
