@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::TempDir;
 
-use crate::common::{Daemon, Datagram, Setup, Stream, figure, listener};
+use crate::support::{Daemon, Datagram, Setup, Stream, figure, listener};
 
 /// Everybody sees an own line only, so that tests with several clients stay simple.
 const OWN: &str = "[upcall]\nformat = \"{data}\"\ndeliver_to = \"sender\"\n";

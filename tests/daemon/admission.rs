@@ -1,6 +1,6 @@
 //! Who may come in.
 
-use crate::common::{Daemon, Place, Setup, Stream, listener, skip};
+use crate::support::{Daemon, Place, Setup, Stream, listener, skip};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 const CONFIGURATION: i32 = 78;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 
-use crate::common::{Daemon, Place, Setup, Stream, listener};
+use crate::support::{Daemon, Place, Setup, Stream, listener};
 
 const USAGE: i32 = 64;
 const CANNOT_CREATE: i32 = 73;

@@ -6,8 +6,8 @@ use std::time::Instant;
 use nix::sys::socket::sockopt::{SndBuf, SndBufForce};
 use nix::sys::socket::{getsockopt, setsockopt};
 
-use crate::common::swarm::allow_files;
-use crate::common::{Daemon, Datagram, Place, Stream, Swarm, figure, over_datagrams, percentile, skip};
+use crate::support::swarm::allow_files;
+use crate::support::{Daemon, Datagram, Place, Stream, Swarm, figure, over_datagrams, percentile, skip};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use nix::unistd::geteuid;
 
-use crate::common::{DEADLINE, Daemon, Datagram, Place, Program, listener, skip, skip_without};
+use crate::support::{DEADLINE, Daemon, Datagram, Place, Program, listener, skip, skip_without};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 

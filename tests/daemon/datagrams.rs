@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::common::{DEADLINE, Daemon, Datagram, Place, over_datagrams};
+use crate::support::{DEADLINE, Daemon, Datagram, Place, over_datagrams};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 

@@ -8,9 +8,9 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::common::{Daemon, Place, Stream, figure, over_transports};
 use crate::load::config;
 use crate::slow_consumer::lines;
+use crate::support::{Daemon, Place, Stream, figure, over_transports};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 const FAREWELL: &[u8] = b"upcalld: shutdown\n";

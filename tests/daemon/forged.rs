@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use nix::unistd::geteuid;
 
-use crate::common::{DEADLINE, Daemon, Place, Setup, figure, listener, skip, skip_without};
+use crate::support::{DEADLINE, Daemon, Place, Setup, figure, listener, skip, skip_without};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 pub(crate) const FORGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/forge.py");

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::swarm::allow_files;
-use crate::common::{Daemon, Place, Setup, Stream, Swarm, figure, over_transports};
+use crate::support::swarm::allow_files;
+use crate::support::{Daemon, Place, Setup, Stream, Swarm, figure, over_transports};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{Daemon, Place, Stream, Swarm, figure, over_transports, percentile};
+use crate::support::{Daemon, Place, Stream, Swarm, figure, over_transports, percentile};
 
 /// Senders are on a listener of their own, so that they need not read.
 pub(crate) fn config(place: Place, rest: &str) -> String {
@@ -36,7 +36,7 @@ fn burst(endpoints: usize, inputs: usize) {
 #[test]
 fn l3_a_thousand_connects_at_once() {
     let daemon = Daemon::start(&config(Place::Tcp, ""));
-    assert!(crate::common::swarm::allow_files(2_000), "this test needs 2,000 descriptors");
+    assert!(crate::support::swarm::allow_files(2_000), "this test needs 2,000 descriptors");
     let url = daemon.url("lab");
     let start = Instant::now();
     let connecting: Vec<_> = (0..4)

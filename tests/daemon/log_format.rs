@@ -6,7 +6,7 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::common::{DEADLINE, Place, Setup, Stream, skip};
+use crate::support::{DEADLINE, Place, Setup, Stream, skip};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 

@@ -2,8 +2,8 @@
 //!
 //! A test that proves a promise of the design's test table is named by its row: `cargo test l2_`, `cargo test f13_`.
 
-#[path = "../common/mod.rs"]
-mod common;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod activation;
 mod admission;

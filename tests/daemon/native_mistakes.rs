@@ -5,7 +5,7 @@ use std::time::Duration;
 use upcall_wire::frame::datagram::Envelope;
 use upcall_wire::frame::{Code, ErrorFrame, Frame, Hello};
 
-use crate::common::{Daemon, Datagram, Place, Setup, listener};
+use crate::support::{Daemon, Datagram, Place, Setup, listener};
 
 const AUTO: &str = "protocol = \"auto\"";
 

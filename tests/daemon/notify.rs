@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
 
-use crate::common::{DEADLINE, Place, Setup};
+use crate::support::{DEADLINE, Place, Setup};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::thread;
 
-use crate::common::{Daemon, Place, Stream, Swarm};
+use crate::support::{Daemon, Place, Stream, Swarm};
 
 /// Listeners on every transport that this machine has, and their names.
 fn everywhere() -> (String, Vec<String>) {

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::thread;
 use std::time::Instant;
 
-use crate::common::{Daemon, Place, Program, Stream, Swarm, figure, over_transports, skip_without};
 use crate::slow_consumer::lines;
+use crate::support::{Daemon, Place, Program, Stream, Swarm, figure, over_transports, skip_without};
 
 const CLIENT: &str = env!("CARGO_BIN_EXE_upcall-client");
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
@@ -91,7 +91,7 @@ fn messages_nearly_as_large_as_max_behind(place: Place) {
 fn send_all(stream: &Stream, mut bytes: &[u8]) {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::os::fd::AsFd;
-    let deadline = PollTimeout::try_from(crate::common::DEADLINE).expect("it is not that long");
+    let deadline = PollTimeout::try_from(crate::support::DEADLINE).expect("it is not that long");
     let mut writer = stream;
     while !bytes.is_empty() {
         match writer.write(bytes) {

@@ -1,6 +1,6 @@
 //! The practicum's own client, ten lines of Python, unchanged.
 
-use crate::common::{Daemon, Place, Program, listener, skip_without};
+use crate::support::{Daemon, Place, Program, listener, skip_without};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/compose/clientcall.py");
 
@@ -80,7 +80,7 @@ fn a_class_of_students_hears_one_order() {
 #[test]
 fn the_console_tells_the_story() {
     let config = listener("lab", "tcp", "127.0.0.1:0", "");
-    let daemon = crate::common::Setup::new(&config).args(&["--log-inputs", "always"]).start();
+    let daemon = crate::support::Setup::new(&config).args(&["--log-inputs", "always"]).start();
     let Some(mut student) = script(&daemon, "practicum") else { return };
     student.type_in("haii\nbye\n");
     assert!(student.wait_exit().success());

@@ -2,8 +2,8 @@
 
 use nix::sys::signal::Signal;
 
-use crate::common::{Daemon, Place, Program, Stream, listener, skip_without};
 use crate::practicum::script;
+use crate::support::{Daemon, Place, Program, Stream, listener, skip_without};
 
 const CLIENT: &str = env!("CARGO_BIN_EXE_upcall-client");
 

@@ -6,8 +6,8 @@ use std::thread;
 use nix::sys::signal::Signal;
 use socket2::{Domain, Socket, Type};
 
-use crate::common::{Daemon, Place, Stream, Swarm, listener, over_transports};
 use crate::slow_consumer::lines;
+use crate::support::{Daemon, Place, Stream, Swarm, listener, over_transports};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 const RELOADED: &str = " reloaded";

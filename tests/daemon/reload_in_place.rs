@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::common::{Daemon, Datagram, Place, Stream, listener};
+use crate::support::{Daemon, Datagram, Place, Stream, listener};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 const GONE: &str = "upcalld: listener_removed\n";

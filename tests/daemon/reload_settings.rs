@@ -3,7 +3,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::common::{Daemon, Place};
+use crate::support::{Daemon, Place};
 
 const RELOADED: &str = " reloaded";
 

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
-use crate::common::{Daemon, Place, Setup, Stream, figure};
 use crate::load::config;
+use crate::support::{Daemon, Place, Setup, Stream, figure};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 
@@ -134,7 +134,7 @@ fn a_broken_log_harms_nothing() {
     let ways = ["exec 2>&-", "exec 2>/dev/full", "exec 2>SCRATCH/fifo"];
     for (way, shell) in ways.into_iter().enumerate() {
         let socket = format!("@upcalld-test-{}-broken-{way}", std::process::id());
-        let setup = Setup::new(&(crate::common::listener("lab", "unix", &socket, "") + DATA));
+        let setup = Setup::new(&(crate::support::listener("lab", "unix", &socket, "") + DATA));
         let fifo = setup.scratch().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
         // Open for reading and writing: the daemon's open does not wait. Closed below, and then nobody reads.
@@ -158,7 +158,7 @@ fn a_broken_log_harms_nothing() {
 
 /// There is no log to wait on, so ask until somebody listens.
 fn connect_when_ready(url: &str) -> Stream {
-    let until = Instant::now() + crate::common::DEADLINE;
+    let until = Instant::now() + crate::support::DEADLINE;
     loop {
         match Stream::try_connect(url) {
             Ok(stream) => return stream,
@@ -172,7 +172,7 @@ fn connect_when_ready(url: &str) -> Stream {
 #[test]
 fn a_full_log_pipe_does_not_stop_the_daemon() {
     let socket = format!("@upcalld-test-{}-full", std::process::id());
-    let setup = Setup::new(&(crate::common::listener("lab", "unix", &socket, "") + DATA));
+    let setup = Setup::new(&(crate::support::listener("lab", "unix", &socket, "") + DATA));
     let fifo = setup.scratch().join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
     let unread = File::options().read(true).write(true).open(&fifo).expect("the fifo");

@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
-use crate::common::swarm::allow_files;
-use crate::common::{Daemon, Place, Stream, Swarm, figure, over_transports};
 use crate::load::config;
+use crate::support::swarm::allow_files;
+use crate::support::{Daemon, Place, Stream, Swarm, figure, over_transports};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 

@@ -4,9 +4,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::swarm::allow_files;
-use crate::common::{DEADLINE, Daemon, Place, Setup, Stream, Swarm, figure, listener, skip, skip_without};
 use crate::load::steady;
+use crate::support::swarm::allow_files;
+use crate::support::{DEADLINE, Daemon, Place, Setup, Stream, Swarm, figure, listener, skip, skip_without};
 
 #[test]
 #[ignore = "slow: a minute of load"]

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::common::{Daemon, Datagram, Place, over};
+use crate::support::{Daemon, Datagram, Place, over};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 const STRANGERS: &str = "trusted = []\n";

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use crate::common::{Daemon, Place, Setup, Stream, over_transports};
+use crate::support::{Daemon, Place, Setup, Stream, over_transports};
 
 /// All that a client sends comes back to itself, and to nobody else: what others send does not disturb it.
 const ECHO: &str = "[upcall]\nformat = \"{data}\"\ndeliver_to = \"sender\"\n";

@@ -3,7 +3,7 @@
 use upcall_wire::frame::{Code, Filters, Frame, Hello, Role, kind};
 
 use super::{NAMES, auto, broken, everywhere, is_datagram, lab, over_each};
-use crate::common::{Daemon, Native, Place, Said};
+use crate::support::{Daemon, Native, Place, Said};
 
 over_each!(
     an_input_has_a_receipt_and_goes_to_all,

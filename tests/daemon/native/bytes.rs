@@ -3,7 +3,7 @@
 use upcall_wire::frame::{Frame, Hello, Send};
 
 use super::{DATA, NAMES, everywhere, lab};
-use crate::common::{Native, Place, Said};
+use crate::support::{Native, Place, Said};
 
 /// Every value, and none of them a newline at the end.
 fn all_bytes() -> Vec<u8> {
@@ -61,7 +61,7 @@ fn b7_text_to_native() {
         + &Place::Udp.listener("datagrams", "")
         + &Place::DatagramAbstract.listener("unix-datagrams", "")
         + &NAMES.iter().zip(Place::EACH).map(|(name, place)| super::auto(place, name, "")).collect::<String>();
-    let daemon = crate::common::Daemon::start(&config);
+    let daemon = crate::support::Daemon::start(&config);
     let mut all: Vec<Native> = NAMES.iter().map(|name| Native::join(&daemon, name)).collect();
     let bytes = all_bytes();
     for name in ["chunk", "unix-chunk"] {

@@ -9,8 +9,8 @@ use nix::unistd::Pid;
 use upcall_wire::frame::{Frame, Hello, Resume};
 
 use super::{auto, lab, over_each};
-use crate::common::{DEADLINE, Daemon, Native, Place, Said, Stream, figure};
 use crate::slow_consumer::lines;
+use crate::support::{DEADLINE, Daemon, Native, Place, Said, Stream, figure};
 
 over_each!(a_resume_over_a_live_connection_needs_no_room);
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use upcall_wire::frame::{Code, Filters, Frame, Hello, Resume, Send, flag, kind};
 
 use super::{auto, broken, is_datagram, lab, over_each};
-use crate::common::{Daemon, Native, Place, Said, figure};
+use crate::support::{Daemon, Native, Place, Said, figure};
 
 over_each!(
     mistakes_of_the_registered,
@@ -204,7 +204,7 @@ fn b12_everything_due_still_arrives(place: Place) {
             continue;
         }
         match &native.way {
-            crate::common::Way::Stream(stream) if !by_bye => stream.finish(),
+            crate::support::Way::Stream(stream) if !by_bye => stream.finish(),
             _ => native.say(&Frame::Bye("")),
         }
         let rest = native.rest();

@@ -10,8 +10,8 @@ use upcall_wire::frame::datagram::Envelope;
 use upcall_wire::frame::{Ack, Filters, Frame, Hello, Send};
 
 use super::{auto, lab};
-use crate::common::{DEADLINE, Daemon, Datagram, Native, Place, Said, Way, figure, skip, skip_without};
 use crate::forged::{FORGE, forge, in_a_network};
+use crate::support::{DEADLINE, Daemon, Datagram, Native, Place, Said, Way, figure, skip, skip_without};
 
 /// S1, S2: 10,000 HELLOs of forged sources, of 1 to 1,200 bytes: nobody is registered, and no more goes out than came in.
 #[test]

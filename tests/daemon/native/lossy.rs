@@ -6,7 +6,7 @@ use upcall_wire::frame::{Frame, Hello, Role};
 
 use super::relay::Relay;
 use super::{auto, lab};
-use crate::common::{DEADLINE, Daemon, Native, Place, Said, figure};
+use crate::support::{DEADLINE, Daemon, Native, Place, Said, figure};
 
 /// F10: nothing lost, nothing twice, in order.
 fn f10(place: Place, count: u64) {

@@ -14,13 +14,13 @@ mod slow;
 mod swarm;
 mod tokens;
 
-use crate::common::{Daemon, Place, Said};
+use crate::support::{Daemon, Place, Said};
 
 /// One test body, four tests: `body::tcp`, `body::unix`, `body::udp`, `body::unix_datagram`.
 macro_rules! over_each {
     ($($body:ident),+ $(,)?) => {$(
         mod $body {
-            use crate::common::Place;
+            use crate::support::Place;
             #[test]
             fn tcp() {
                 super::$body(Place::Tcp);

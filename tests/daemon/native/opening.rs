@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use upcall_wire::frame::{Frame, Hello};
 
 use super::{DATA, auto, lab};
-use crate::common::{Daemon, Native, Place, Said, Stream, Way};
+use crate::support::{Daemon, Native, Place, Said, Stream, Way};
 
 /// Nothing is sent to a connection before it has said something or a second has passed; then it is text, for good, and
 /// nothing since it was accepted is lost.

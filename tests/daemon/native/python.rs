@@ -10,11 +10,11 @@ use nix::unistd::geteuid;
 use upcall_wire::frame::{Hello, Role};
 
 use super::{auto, over_each};
-use crate::common::{Daemon, Native, Place, skip, skip_without};
+use crate::support::{Daemon, Native, Place, skip, skip_without};
 
 over_each!(it_registers_sends_resumes_and_sees_a_gap, s18_another_user_does_not_resume);
 
-const SCRIPT: &str = include_str!("../../native_client.py");
+const SCRIPT: &str = include_str!("../../client/native_client.py");
 
 /// Runs it to its end, as this user; its lines behind the first, the welcome. `None` where there is no Python.
 fn client(user: Option<u32>, arguments: &[&str]) -> Option<(bool, Vec<String>)> {

@@ -4,7 +4,7 @@ use nix::sys::signal::Signal;
 use upcall_wire::frame::{Code, Filters, Frame, Gap, GapReason, Hello, Resume, Role, kind};
 
 use super::{auto, is_datagram, lab, over_each};
-use crate::common::{Daemon, Native, Place, Said};
+use crate::support::{Daemon, Native, Place, Said};
 
 over_each!(
     f18_what_was_missed_is_replayed,
@@ -34,7 +34,7 @@ struct Gone {
 fn vanish(daemon: &Daemon, native: Native) -> Gone {
     let ended = daemon.log().count(" left: ");
     let gone = Gone { session: native.session(), message: native.message, request: native.request };
-    let is_stream = matches!(native.way, crate::common::Way::Stream(_));
+    let is_stream = matches!(native.way, crate::support::Way::Stream(_));
     drop(native);
     if is_stream {
         daemon.wait_log_count(" left: ", ended + 1);
@@ -225,7 +225,7 @@ fn a_session_ends_in_time(place: Place) {
     drop(native);
     daemon.wait_log(" left: ");
     // Whether it is there still is asked with the right secret and a position that cannot be.
-    let until = std::time::Instant::now() + crate::common::DEADLINE;
+    let until = std::time::Instant::now() + crate::support::DEADLINE;
     loop {
         let resume = Some(Resume { last: u64::MAX, ..session });
         match Native::connect(&daemon.url("lab")).greet(&Hello { resume, ..Hello::new(0) }) {

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use upcall_wire::frame::{Code, GapReason, Hello, Role, kind};
 
 use super::{auto, is_datagram, lab, over_each};
-use crate::common::{DEADLINE, Daemon, Native, Place, Said, Way};
+use crate::support::{DEADLINE, Daemon, Native, Place, Said, Way};
 
 over_each!(
     f3_what_is_skipped_is_announced,
@@ -34,7 +34,7 @@ fn f3_what_is_skipped_is_announced(place: Place) {
     let daemon = lab(place, "", &format!("{LIMITS}policy = \"skip\"\n"));
     let mut slow = match place {
         Place::Tcp => {
-            let narrow = crate::common::Stream::connect_narrow(&daemon.url("lab"));
+            let narrow = crate::support::Stream::connect_narrow(&daemon.url("lab"));
             let mut slow = Native::over(Way::Stream(narrow));
             slow.register(&Hello::new(0));
             slow

@@ -6,8 +6,8 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use upcall_wire::frame::{Frame, Hello, Role};
 
 use super::{NAMES, auto, everywhere, lab};
-use crate::common::swarm::allow_files;
-use crate::common::{DEADLINE, Daemon, Native, Place, Said, Stream, Way, figure, skip};
+use crate::support::swarm::allow_files;
+use crate::support::{DEADLINE, Daemon, Native, Place, Said, Stream, Way, figure, skip};
 
 /// Clients that are read by one thread.
 struct Crowd {

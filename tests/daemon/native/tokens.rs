@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use upcall_wire::frame::{Code, Frame, Hello, Resume};
 
 use super::{NAMES, auto, broken, is_datagram, over_each};
-use crate::common::{Daemon, Native, Place, Said, Setup, Stream};
+use crate::support::{Daemon, Native, Place, Said, Setup, Stream};
 
 over_each!(s15_only_the_token_lets_in, a_resume_wants_the_token_of_where_it_comes, a_reload_changes_the_token);
 

@@ -1,0 +1,3 @@
+//! Daemons that a test plays itself.
+
+pub(crate) mod datagram;
