@@ -4,7 +4,8 @@ use std::fs;
 use std::net::UdpSocket;
 
 use crate::support::client::*;
-use crate::support::scripted::datagram::{Peer, Puppet};
+use crate::support::scripted::datagram::{Peer, ScriptedDatagrams};
+use crate::support::{DEADLINE, within};
 
 const COOKIES: [&str; 2] = ["0123456789abcdef", "fedcba9876543210"];
 
@@ -12,16 +13,16 @@ const COOKIES: [&str; 2] = ["0123456789abcdef", "fedcba9876543210"];
 fn listen_prints_each_datagram_and_leaves() {
     within(DEADLINE, || {
         let directory = tempfile::tempdir().unwrap();
-        for daemon in Puppet::everywhere(directory.path()) {
+        for daemon in ScriptedDatagrams::everywhere(directory.path()) {
             let running = Running::start(&mut client(&daemon.url, &["listen", "-n", "4"]));
             let peer = daemon.joined();
             for upcall in ["a\n", "no newline", "", "b\x1b\r\nc\n", "upcalld: from_the_future\n", "one too many\n"] {
-                daemon.say(&peer, upcall);
+                daemon.send(&peer, upcall);
             }
             let done = running.finish();
             let expected = "a\nno newline\nb\x1b\r\nc\nupcalld: from_the_future\n";
             assert_eq!((done.status, done.stdout.as_str(), done.stderr.as_str()), (Some(0), expected, ""));
-            assert_eq!(daemon.hear(), "bye\n");
+            assert_eq!(daemon.receive_input(), "bye\n");
         }
     });
 }
@@ -29,11 +30,11 @@ fn listen_prints_each_datagram_and_leaves() {
 #[test]
 fn json_is_an_object_a_datagram() {
     within(DEADLINE, || {
-        let daemon = Puppet::udp();
+        let daemon = ScriptedDatagrams::udp();
         let running = Running::start(&mut client(&daemon.url, &["listen", "-n2", "--json"]));
         let peer = daemon.joined();
-        daemon.say(&peer, "a\nb\n");
-        daemon.say(&peer, b"\xff");
+        daemon.send(&peer, "a\nb\n");
+        daemon.send(&peer, b"\xff");
         let done = running.finish();
         let records: Vec<serde_json::Value> =
             done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -45,12 +46,12 @@ fn json_is_an_object_a_datagram() {
 #[test]
 fn time_over_is_told_apart_and_leaves() {
     within(DEADLINE, || {
-        let daemon = Puppet::udp();
+        let daemon = ScriptedDatagrams::udp();
         for (arguments, status) in
             [(&["listen", "--timeout", "200ms"][..], 0), (&["listen", "--timeout", "200ms", "-n1"], 75)]
         {
             assert_eq!(run(&daemon.url, arguments, b"").status, Some(status));
-            assert_eq!(daemon.hear(), "bye\n");
+            assert_eq!(daemon.receive_input(), "bye\n");
         }
     });
 }
@@ -58,17 +59,17 @@ fn time_over_is_told_apart_and_leaves() {
 #[test]
 fn renewals_are_proved_with_fresh_cookies() {
     within(DEADLINE, || {
-        let daemon = Puppet::udp();
+        let daemon = ScriptedDatagrams::udp();
         let running = Running::start(&mut client(&daemon.url, &["listen", "-n1"]));
         let mut peer = daemon.joined();
         for cookie in COOKIES {
             let challenge = format!("join {cookie}\n");
-            daemon.say(&peer, &challenge);
+            daemon.send(&peer, &challenge);
             assert_eq!(daemon.receive().0, challenge);
             peer = daemon.joined();
         }
-        daemon.say(&peer, "haii\n");
-        assert_eq!(daemon.hear(), format!("bye {}\n", COOKIES[1]));
+        daemon.send(&peer, "haii\n");
+        assert_eq!(daemon.receive_input(), format!("bye {}\n", COOKIES[1]));
         let done = running.finish();
         assert_eq!((done.status, done.stdout.as_str()), (Some(0), "haii\n"));
     });
@@ -78,22 +79,22 @@ fn renewals_are_proved_with_fresh_cookies() {
 fn a_farewell_ends_or_is_followed_by_joining_again() {
     within(DEADLINE, || {
         let directory = tempfile::tempdir().unwrap();
-        for daemon in Puppet::everywhere(directory.path()) {
+        for daemon in ScriptedDatagrams::everywhere(directory.path()) {
             let running = Running::start(&mut client(&daemon.url, &["listen", "--no-reconnect"]));
-            daemon.say(&daemon.joined(), "upcalld: shutdown\n");
+            daemon.send(&daemon.joined(), "upcalld: shutdown\n");
             let done = running.finish();
             assert_eq!((done.status, done.stdout.as_str()), (Some(69), ""), "{done:?}");
             assert!(done.stderr.contains("shutdown"), "{done:?}");
 
             let mut running = Running::start(&mut client(&daemon.url, &["listen", "-n1"]));
-            let complaints = running.complaints();
-            daemon.say(&daemon.joined(), "upcalld: listener_removed\n");
-            daemon.say(&daemon.joined(), "haii\n");
+            let complaints = running.error_lines();
+            daemon.send(&daemon.joined(), "upcalld: listener_removed\n");
+            daemon.send(&daemon.joined(), "haii\n");
             assert_eq!(running.lines().next().unwrap(), "haii");
             let told: Vec<String> = complaints.collect();
             assert!(told[0].contains("listener_removed") && told[0].contains("trying again"), "{told:?}");
             assert_eq!(told[1..], [format!("upcall-client: joined {} again", daemon.url)]);
-            assert_eq!((daemon.hear(), running.wait().code()), ("bye\n".into(), Some(0)));
+            assert_eq!((daemon.receive_input(), running.wait().code()), ("bye\n".into(), Some(0)));
         }
     });
 }
@@ -102,17 +103,17 @@ fn a_farewell_ends_or_is_followed_by_joining_again() {
 fn listen_waits_for_a_daemon_that_comes_back() {
     within(DEADLINE, || {
         let (_directory, path) = socket_path();
-        let first = Puppet::unix(&path);
+        let first = ScriptedDatagrams::unix(&path);
         let mut running = Running::start(&mut client(&first.url, &["listen", "-n1"]));
-        let mut complaints = running.complaints();
+        let mut complaints = running.error_lines();
         first.joined();
         drop(first);
         let complaint = complaints.next().unwrap();
         assert!(complaint.contains("any more") && complaint.contains("trying again"), "{complaint}");
         fs::remove_file(&path).unwrap();
-        let second = Puppet::unix(&path);
-        second.say(&second.joined(), "haii\n");
-        assert_eq!((second.hear(), running.finish().status), ("bye\n".into(), Some(0)));
+        let second = ScriptedDatagrams::unix(&path);
+        second.send(&second.joined(), "haii\n");
+        assert_eq!((second.receive_input(), running.finish().status), ("bye\n".into(), Some(0)));
     });
 }
 
@@ -120,13 +121,13 @@ fn listen_waits_for_a_daemon_that_comes_back() {
 fn a_restart_between_two_renewals_goes_unnoticed() {
     within(DEADLINE, || {
         let (_directory, path) = socket_path();
-        let first = Puppet::unix(&path);
+        let first = ScriptedDatagrams::unix(&path);
         let running = Running::start(&mut client(&first.url, &["listen", "-n1"]));
         first.joined();
         fs::remove_file(&path).unwrap();
-        let second = Puppet::unix(&path);
+        let second = ScriptedDatagrams::unix(&path);
         drop(first);
-        second.say(&second.joined(), "haii\n");
+        second.send(&second.joined(), "haii\n");
         let done = running.finish();
         assert_eq!((done.status, done.stdout.as_str(), done.stderr.as_str()), (Some(0), "haii\n", ""));
     });
@@ -135,12 +136,12 @@ fn a_restart_between_two_renewals_goes_unnoticed() {
 #[test]
 fn strangers_are_not_heard_over_udp() {
     within(DEADLINE, || {
-        let daemon = Puppet::udp();
+        let daemon = ScriptedDatagrams::udp();
         let running = Running::start(&mut client(&daemon.url, &["listen", "-n1"]));
         let peer = daemon.joined();
         let Peer::Udp(address) = peer else { panic!("{peer:?}") };
         UdpSocket::bind("127.0.0.1:0").unwrap().send_to(b"forged\n", address).unwrap();
-        daemon.say(&peer, "haii\n");
+        daemon.send(&peer, "haii\n");
         assert_eq!(running.finish().stdout, "haii\n");
     });
 }

@@ -6,10 +6,13 @@ use std::net::UdpSocket;
 use std::os::unix::process::ExitStatusExt;
 use std::thread;
 
-use crate::support::client::*;
-use crate::support::scripted::datagram::Puppet;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use crate::support::client::*;
+use crate::support::scripted::datagram::ScriptedDatagrams;
+use crate::support::scripted::*;
+use crate::support::{DEADLINE, within};
 
 const CHALLENGE: &str = "join 0123456789abcdef\n";
 
@@ -17,7 +20,7 @@ const CHALLENGE: &str = "join 0123456789abcdef\n";
 fn send_joins_sends_and_leaves() {
     within(DEADLINE, || {
         let directory = tempfile::tempdir().unwrap();
-        for daemon in Puppet::everywhere(directory.path()) {
+        for daemon in ScriptedDatagrams::everywhere(directory.path()) {
             let running = Running::start(&mut client(&daemon.url, &["send", "haii", "apa \u{1b} kabar?", "bye bye"]));
             daemon.joined();
             // At once: before the first renewal.
@@ -33,15 +36,18 @@ fn send_joins_sends_and_leaves() {
 fn a_challenge_is_answered_before_anything_is_sent() {
     within(DEADLINE, || {
         let directory = tempfile::tempdir().unwrap();
-        for daemon in [Puppet::udp(), Puppet::unix(&directory.path().join("s"))] {
+        for daemon in [ScriptedDatagrams::udp(), ScriptedDatagrams::unix(&directory.path().join("s"))] {
             let (input, mut lines) = std::io::pipe().unwrap();
             let running = Running::start(client(&daemon.url, &["send", "-"]).stdin(input));
             let peer = daemon.joined();
-            daemon.say(&peer, CHALLENGE);
-            assert_eq!(daemon.hear(), CHALLENGE);
+            daemon.send(&peer, CHALLENGE);
+            assert_eq!(daemon.receive_input(), CHALLENGE);
             lines.write_all(b"haii\n").unwrap();
             drop(lines);
-            assert_eq!((daemon.hear(), daemon.hear()), ("haii\n".into(), CHALLENGE.replace("join", "bye")));
+            assert_eq!(
+                (daemon.receive_input(), daemon.receive_input()),
+                ("haii\n".into(), CHALLENGE.replace("join", "bye"))
+            );
             let done = running.finish();
             assert_eq!((done.status, done.stderr.as_str()), (Some(0), ""));
         }
@@ -51,14 +57,14 @@ fn a_challenge_is_answered_before_anything_is_sent() {
 #[test]
 fn send_says_what_was_not_taken() {
     within(DEADLINE, || {
-        let daemon = Puppet::udp();
+        let daemon = ScriptedDatagrams::udp();
         let (input, mut lines) = std::io::pipe().unwrap();
         let running = Running::start(client(&daemon.url, &["send", "-"]).stdin(input));
         lines.write_all(b"too early\n").unwrap();
         let peer = daemon.joined();
-        assert_eq!(daemon.hear(), "too early\n");
-        daemon.say(&peer, CHALLENGE);
-        assert_eq!(daemon.hear(), CHALLENGE);
+        assert_eq!(daemon.receive_input(), "too early\n");
+        daemon.send(&peer, CHALLENGE);
+        assert_eq!(daemon.receive_input(), CHALLENGE);
         lines.write_all(b"haii\n").unwrap();
         drop(lines);
         let done = running.finish();
@@ -79,11 +85,11 @@ fn commands_are_not_sent_as_messages() {
         assert_eq!(run(nowhere, &["send", "bye bye"], b"").status, Some(65), "it may want proof");
         assert_eq!(run(nowhere, &["send", "a", ""], b"").status, Some(65));
 
-        let daemon = Puppet::udp();
+        let daemon = ScriptedDatagrams::udp();
         for arguments in [&["send", "-"][..], &[]] {
             let done = run(&daemon.url, arguments, b"fine\njoin us\n");
             assert_eq!(done.status, Some(65), "{done:?}");
-            assert_eq!((daemon.hear(), daemon.hear()), ("fine\n".into(), "bye\n".into()));
+            assert_eq!((daemon.receive_input(), daemon.receive_input()), ("fine\n".into(), "bye\n".into()));
         }
     });
 }
@@ -92,7 +98,7 @@ fn commands_are_not_sent_as_messages() {
 fn what_no_datagram_holds_is_refused() {
     within(DEADLINE, || {
         let directory = tempfile::tempdir().unwrap();
-        let [udp, unix, _] = Puppet::everywhere(directory.path());
+        let [udp, unix, _] = ScriptedDatagrams::everywhere(directory.path());
         for (daemon, length) in [(&udp, 65_520), (&udp, 1 << 20), (&unix, 1 << 20)] {
             let line = [vec![b'x'; length], b"\n".to_vec()].concat();
             let done = run(&daemon.url, &["send", "-"], &line);
@@ -106,7 +112,7 @@ fn what_no_datagram_holds_is_refused() {
 fn on_a_pipe_inputs_and_upcalls_pass() {
     within(DEADLINE, || {
         let directory = tempfile::tempdir().unwrap();
-        for daemon in Puppet::everywhere(directory.path()) {
+        for daemon in ScriptedDatagrams::everywhere(directory.path()) {
             let url = daemon.url.clone();
             let inputs = thread::spawn(move || daemon.echo());
             let done = run(&url, &[], b"haii\n\x1b[2J\\\r\n Bye\t\nnever\n");
@@ -141,7 +147,7 @@ fn whoever_is_not_there_is_named() {
 fn a_daemon_that_goes_is_missed() {
     within(DEADLINE, || {
         let directory = tempfile::tempdir().unwrap();
-        for daemon in Puppet::everywhere(directory.path()) {
+        for daemon in ScriptedDatagrams::everywhere(directory.path()) {
             // The other end of this pipe stays open: input never ends.
             let (input, _hold) = pipe();
             let mut running = Vec::new();
@@ -164,7 +170,7 @@ fn a_daemon_that_goes_is_missed() {
 fn signals_leave_before_they_end() {
     within(DEADLINE, || {
         let directory = tempfile::tempdir().unwrap();
-        for daemon in Puppet::everywhere(directory.path()) {
+        for daemon in ScriptedDatagrams::everywhere(directory.path()) {
             let (input, _hold) = pipe();
             for (arguments, signal) in
                 [(&["listen"][..], Signal::SIGTERM), (&["listen"], Signal::SIGINT), (&["send", "-"], Signal::SIGINT)]
@@ -176,7 +182,7 @@ fn signals_leave_before_they_end() {
                 let mut lines = running.lines();
                 if arguments == ["listen"] {
                     // From here on it listens, and no longer looks whether somebody is there.
-                    daemon.say(&peer, "haii\n");
+                    daemon.send(&peer, "haii\n");
                     assert_eq!(lines.next().unwrap(), "haii");
                 } else {
                     // The first renewal: likewise.
@@ -184,7 +190,7 @@ fn signals_leave_before_they_end() {
                 }
                 kill(Pid::from_raw(running.child.id().try_into().unwrap()), signal).unwrap();
                 assert_eq!(running.wait().signal(), Some(signal as i32));
-                assert_eq!(daemon.hear(), "bye\n");
+                assert_eq!(daemon.receive_input(), "bye\n");
             }
         }
     });
@@ -197,13 +203,13 @@ fn many_lines_arrive_in_order() {
         let file = directory.path().join("lines");
         let lines: Vec<String> = (0..300).map(|i| format!("{i}\n")).collect();
         fs::write(&file, lines.concat()).unwrap();
-        for daemon in Puppet::everywhere(directory.path()) {
+        for daemon in ScriptedDatagrams::everywhere(directory.path()) {
             let running = Running::start(&mut client(&daemon.url, &["send", "-f", file.to_str().unwrap()]));
             daemon.joined();
             for line in &lines {
-                assert_eq!(daemon.hear(), *line, "{}", daemon.url);
+                assert_eq!(daemon.receive_input(), *line, "{}", daemon.url);
             }
-            assert_eq!((daemon.hear(), running.finish().status), ("bye\n".into(), Some(0)));
+            assert_eq!((daemon.receive_input(), running.finish().status), ("bye\n".into(), Some(0)));
         }
     });
 }
@@ -215,7 +221,7 @@ fn send_waits_no_longer_than_it_should() {
         let file = directory.path().join("lines");
         fs::write(&file, "haii\n".repeat(5_000)).unwrap();
         // Takes nothing.
-        let daemon = Puppet::abstract_name();
+        let daemon = ScriptedDatagrams::abstract_name();
         let arguments = ["send", "--linger", "100ms", "-f", file.to_str().unwrap()];
         let done = run(&daemon.url, &arguments, b"");
         assert_eq!(done.status, Some(75), "{done:?}");

@@ -7,11 +7,14 @@ use std::sync::Mutex;
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
-use crate::support::client::*;
-use crate::support::scripted::datagram::Puppet;
-use crate::support::terminal::Terminal;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use crate::support::client::*;
+use crate::support::scripted::datagram::ScriptedDatagrams;
+use crate::support::scripted::*;
+use crate::support::terminal::Terminal;
+use crate::support::{DEADLINE, within};
 
 const PROMPT: &str = "> ";
 const CTRL_C: &str = "\x03";
@@ -26,10 +29,10 @@ fn at_prompt(url: &str) -> Terminal {
 }
 
 /// A daemon that says what it is told to, and closes: when the teller is gone, or, told nothing (`""`), after the client.
-fn puppet() -> (Daemon, Sender<&'static str>) {
+fn puppet() -> (ScriptedDaemon, Sender<&'static str>) {
     let (say, lines) = mpsc::channel::<&str>();
     let lines = Mutex::new(lines);
-    let daemon = Daemon::tcp(move |socket| {
+    let daemon = ScriptedDaemon::tcp(move |socket| {
         for line in lines.lock().unwrap().iter() {
             if line.is_empty() {
                 return read_to_end(&socket);
@@ -46,7 +49,7 @@ fn puppet() -> (Daemon, Sender<&'static str>) {
 fn a_conversation() {
     within(DEADLINE, || {
         let directory = tempfile::tempdir().unwrap();
-        for daemon in Daemon::everywhere(directory.path(), echo) {
+        for daemon in ScriptedDaemon::everywhere(directory.path(), echo) {
             let mut terminal = at_prompt(&daemon.url);
             for message in ["haii", "apa kabar? ✓"] {
                 terminal.type_in(message);
@@ -60,7 +63,7 @@ fn a_conversation() {
             terminal.expect(PROMPT);
             terminal.type_in(" BYE \r");
             assert_eq!(terminal.end().code(), Some(0));
-            assert_eq!(daemon.next_heard(), "haii\napa kabar? ✓\n");
+            assert_eq!(daemon.next_received(), "haii\napa kabar? ✓\n");
         }
     });
 }
@@ -69,7 +72,7 @@ fn a_conversation() {
 fn a_conversation_by_datagrams() {
     within(DEADLINE, || {
         let directory = tempfile::tempdir().unwrap();
-        for daemon in Puppet::everywhere(directory.path()) {
+        for daemon in ScriptedDatagrams::everywhere(directory.path()) {
             let url = daemon.url.clone();
             let inputs = thread::spawn(move || daemon.echo());
             let mut terminal = Terminal::start(client(&url, &[]), None);
@@ -91,11 +94,11 @@ fn a_conversation_by_datagrams() {
 fn ctrl_d_and_ctrl_c_end() {
     within(DEADLINE, || {
         for key in [CTRL_D, CTRL_C] {
-            let daemon = Daemon::tcp(echo);
+            let daemon = ScriptedDaemon::tcp(echo);
             let mut terminal = at_prompt(&daemon.url);
             terminal.type_in(key);
             assert_eq!(terminal.end().code(), Some(0));
-            assert_eq!(daemon.next_heard(), "");
+            assert_eq!(daemon.next_received(), "");
         }
     });
 }
@@ -119,14 +122,14 @@ fn an_upcall_leaves_a_half_typed_line_intact() {
         say.send("").unwrap();
         terminal.type_in("bye\r");
         assert_eq!(terminal.end().code(), Some(0));
-        assert_eq!(daemon.next_heard(), "half typed\n");
+        assert_eq!(daemon.next_received(), "half typed\n");
     });
 }
 
 #[test]
 fn no_upcall_is_lost_where_lines_begin_and_end() {
     within(DEADLINE, || {
-        let daemon = Daemon::tcp(echo);
+        let daemon = ScriptedDaemon::tcp(echo);
         let mut terminal = at_prompt(&daemon.url);
         // Typed ahead all at once, so that upcalls come while prompts come and go.
         let typed: String = (0..200).map(|i| format!("message {i}\r")).collect();
@@ -149,13 +152,13 @@ fn no_upcall_is_lost_where_lines_begin_and_end() {
 #[test]
 fn pasted_lines_are_sent_one_by_one() {
     within(DEADLINE, || {
-        let daemon = Daemon::tcp(echo);
+        let daemon = ScriptedDaemon::tcp(echo);
         let mut terminal = at_prompt(&daemon.url);
         terminal.type_in("\x1b[200~one\rtwo\r\rthree\x1b[201~\r");
         terminal.expect(&format!("{EVENT}three\r\n"));
         terminal.type_in(CTRL_D);
         assert_eq!(terminal.end().code(), Some(0));
-        assert_eq!(daemon.next_heard(), "one\ntwo\nthree\n");
+        assert_eq!(daemon.next_received(), "one\ntwo\nthree\n");
     });
 }
 
@@ -201,7 +204,7 @@ fn the_daemon_closing_ends_the_prompt() {
 fn signals_restore_the_terminal() {
     within(DEADLINE, || {
         for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT] {
-            let daemon = Daemon::tcp(echo);
+            let daemon = ScriptedDaemon::tcp(echo);
             let mut terminal = at_prompt(&daemon.url);
             terminal.type_in("half");
             terminal.expect("half");
@@ -220,7 +223,7 @@ fn signals_restore_the_terminal() {
 #[test]
 fn upcalls_that_are_redirected_are_left_as_they_are() {
     within(DEADLINE, || {
-        let daemon = Daemon::tcp(echo);
+        let daemon = ScriptedDaemon::tcp(echo);
         let (reader, writer) = pipe();
         let mut terminal = Terminal::start(client(&daemon.url, &[]), Some(File::from(writer)));
         let mut upcalls = BufReader::new(File::from(reader));
@@ -238,7 +241,7 @@ fn upcalls_that_are_redirected_are_left_as_they_are() {
 #[test]
 fn a_terminal_that_cannot_edit_is_enough() {
     within(DEADLINE, || {
-        let daemon = Daemon::tcp(echo);
+        let daemon = ScriptedDaemon::tcp(echo);
         let mut terminal = Terminal::start_as(client(&daemon.url, &[]), "dumb", None);
         terminal.type_in("a\tb\n");
         terminal.expect(&format!("{EVENT}a\\tb\r\n"));

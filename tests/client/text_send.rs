@@ -6,17 +6,20 @@ use std::net::TcpListener;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::support::client::*;
 use socket2::Socket;
+
+use crate::support::client::*;
+use crate::support::scripted::*;
+use crate::support::{DEADLINE, within};
 
 #[test]
 fn send_sends_arguments_on_every_transport() {
     within(DEADLINE, || {
         let directory = tempfile::tempdir().unwrap();
-        for daemon in Daemon::everywhere(directory.path(), echo) {
+        for daemon in ScriptedDaemon::everywhere(directory.path(), echo) {
             let done = run(&daemon.url, &["send", "haii", "apa kabar?"], b"");
             assert_eq!((done.status, done.stdout.as_str(), done.stderr.as_str()), (Some(0), "", ""), "{}", daemon.url);
-            assert_eq!(daemon.next_heard(), "haii\napa kabar?\n");
+            assert_eq!(daemon.next_received(), "haii\napa kabar?\n");
         }
     });
 }
@@ -27,10 +30,10 @@ fn send_keeps_the_order_of_arguments_stdin_and_file() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("lines");
         fs::write(&file, "d\ne").unwrap();
-        let daemon = Daemon::tcp(echo);
+        let daemon = ScriptedDaemon::tcp(echo);
         let done = run(&daemon.url, &["send", "a", "-", "c", "--file", file.to_str().unwrap()], b"b\nbye");
         assert_eq!(done.status, Some(0), "{done:?}");
-        assert_eq!(daemon.next_heard(), "a\nb\nbye\nc\nd\ne\n");
+        assert_eq!(daemon.next_received(), "a\nb\nbye\nc\nd\ne\n");
     });
 }
 
@@ -38,7 +41,7 @@ fn send_keeps_the_order_of_arguments_stdin_and_file() {
 fn send_sends_lines_as_they_come() {
     within(DEADLINE, || {
         let (tell, heard) = mpsc::channel();
-        let daemon = Daemon::tcp(move |socket| {
+        let daemon = ScriptedDaemon::tcp(move |socket| {
             let mut byte = [0; 2];
             (&socket).read_exact(&mut byte).unwrap();
             tell.send(byte).unwrap();
@@ -51,7 +54,7 @@ fn send_sends_lines_as_they_come() {
         writer.write_all(b"2").unwrap();
         drop(writer);
         assert_eq!(running.finish().status, Some(0));
-        assert_eq!(daemon.next_heard(), "2\n");
+        assert_eq!(daemon.next_received(), "2\n");
     });
 }
 
@@ -76,10 +79,10 @@ fn a_big_send_is_not_blocked_by_its_own_upcalls() {
         let file = directory.path().join("lines");
         let text: String = (0..100_000).map(|i| format!("{i} {}\n", "x".repeat(80))).collect();
         fs::write(&file, &text).unwrap();
-        for daemon in Daemon::everywhere(directory.path(), echo) {
+        for daemon in ScriptedDaemon::everywhere(directory.path(), echo) {
             let done = run(&daemon.url, &["send", "--linger", "30s", "-f", file.to_str().unwrap()], b"");
             assert_eq!(done.status, Some(0), "{done:?}");
-            assert!(daemon.next_heard() == text, "not all of it arrived");
+            assert!(daemon.next_received() == text, "not all of it arrived");
         }
     });
 }
@@ -89,7 +92,7 @@ fn send_waits_no_longer_than_it_should() {
     within(DEADLINE, || {
         let (end, wait) = mpsc::channel::<()>();
         let wait = std::sync::Mutex::new(wait);
-        let daemon = Daemon::tcp(move |socket| {
+        let daemon = ScriptedDaemon::tcp(move |socket| {
             // Takes nothing, and does not close.
             let _ = wait.lock().unwrap().recv();
             read_to_end(&socket)
@@ -114,7 +117,7 @@ fn reasons_are_exit_statuses() {
             ("upcalld: from_the_future\n", 69, "from_the_future"),
             ("", 69, "did not say why"),
         ] {
-            let daemon = Daemon::tcp(say(line));
+            let daemon = ScriptedDaemon::tcp(send_and_close(line));
             // The other end of this pipe stays open: input never ends.
             let (input, _hold) = pipe();
             for arguments in [&["send", "-"][..], &["listen", "--no-reconnect"], &[]] {
@@ -131,7 +134,7 @@ fn reasons_are_exit_statuses() {
 #[test]
 fn a_reason_is_read_though_the_daemon_stopped_reading() {
     within(DEADLINE, || {
-        let daemon = Daemon::tcp(|socket| {
+        let daemon = ScriptedDaemon::tcp(|socket| {
             let mut some = [0; 1000];
             (&socket).read_exact(&mut some).unwrap();
             (&socket).write_all(b"upcalld: message_too_large\n").unwrap();
@@ -151,7 +154,7 @@ fn a_reset_is_an_io_error() {
             socket.set_linger(Some(Duration::ZERO)).unwrap();
             Vec::new()
         };
-        let daemon = Daemon::tcp(reset);
+        let daemon = ScriptedDaemon::tcp(reset);
         let (input, _hold) = pipe();
         for arguments in [&["send", "-"][..], &["listen", "--no-reconnect"], &[]] {
             let input = input.try_clone().unwrap();
@@ -185,12 +188,12 @@ fn who_cannot_be_reached_is_named() {
 fn on_a_pipe_everything_passes_byte_for_byte() {
     within(DEADLINE, || {
         let directory = tempfile::tempdir().unwrap();
-        for daemon in Daemon::everywhere(directory.path(), echo) {
+        for daemon in ScriptedDaemon::everywhere(directory.path(), echo) {
             let done = run(&daemon.url, &[], b"haii\n\x1b[2J\\\r\n Bye\t\nnever\n");
             assert_eq!(done.status, Some(0), "{done:?}");
             assert_eq!(done.stdout, format!("{EVENT}haii\n{EVENT}\x1b[2J\\\r\n"));
             assert_eq!(done.stderr, "");
-            assert_eq!(daemon.next_heard(), "haii\n\x1b[2J\\\r\n");
+            assert_eq!(daemon.next_received(), "haii\n\x1b[2J\\\r\n");
         }
     });
 }
@@ -204,7 +207,7 @@ fn b12_what_is_due_after_a_half_close_still_arrives() {
             (&socket).write_all(b"no newline").unwrap();
             heard
         };
-        let daemon = Daemon::tcp(late);
+        let daemon = ScriptedDaemon::tcp(late);
         let done = run(&daemon.url, &[], b"one\ntwo");
         assert_eq!((done.status, done.stdout.as_str()), (Some(0), "one\ntwo\nno newline"), "{done:?}");
     });
@@ -213,7 +216,7 @@ fn b12_what_is_due_after_a_half_close_still_arrives() {
 #[test]
 fn on_a_pipe_upcalls_are_printed_as_they_come() {
     within(DEADLINE, || {
-        let daemon = Daemon::tcp(echo);
+        let daemon = ScriptedDaemon::tcp(echo);
         let (reader, mut writer) = std::io::pipe().unwrap();
         let mut running = Running::start(client(&daemon.url, &[]).stdin(reader));
         let mut lines = running.lines();
@@ -229,7 +232,7 @@ fn on_a_pipe_upcalls_are_printed_as_they_come() {
 #[test]
 fn input_is_sent_though_nobody_reads_the_upcalls() {
     within(DEADLINE, || {
-        let daemon = Daemon::tcp(echo);
+        let daemon = ScriptedDaemon::tcp(echo);
         let (reader, writer) = pipe();
         drop(reader);
         let (input, mut lines) = std::io::pipe().unwrap();
@@ -238,6 +241,6 @@ fn input_is_sent_though_nobody_reads_the_upcalls() {
         lines.write_all(text.as_bytes()).unwrap();
         drop(lines);
         assert_eq!(running.finish().status, Some(0));
-        assert_eq!(daemon.next_heard(), text);
+        assert_eq!(daemon.next_received(), text);
     });
 }

@@ -10,12 +10,12 @@ use nix::unistd::Pid;
 
 use crate::load::config;
 use crate::slow_consumer::lines;
-use crate::support::{Daemon, Place, Stream, figure, over_transports};
+use crate::support::{Daemon, Event, Place, Stream, figure, over};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 const FAREWELL: &[u8] = b"upcalld: shutdown\n";
 
-over_transports!(whoever_waits_to_be_accepted_is_told);
+over!(streams: whoever_waits_to_be_accepted_is_told);
 
 /// Soon everything is in the kernel's hands, and is read seconds later: what is said meanwhile must not become a reset.
 #[test]
@@ -66,12 +66,12 @@ fn a_half_close_while_inputs_wait_does_not_spin() {
         let mut buffer = vec![0; 1 << 16];
         while (&reader).read(&mut buffer).is_ok_and(|count| count > 0) {}
     });
-    daemon.wait_log("inputs wait for #1,");
+    daemon.wait(Event::InputsHeld.endpoint(1));
     daemon.signal(Signal::SIGTERM);
-    daemon.wait_log(" draining: ");
+    daemon.wait(Event::Draining);
     stalled.finish();
     let (start, before) = (Instant::now(), daemon.processor_time());
-    daemon.wait_log(" ended");
+    daemon.wait(Event::Ended);
     // It may be gone already, but not its figures: nobody has waited for it yet.
     let (elapsed, used) = (start.elapsed(), daemon.processor_time() - before);
     figure("half_close", &format!("{used:.2?} of a processor in a drain of {elapsed:.1?}"));

@@ -8,7 +8,7 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 
 use crate::load::config;
-use crate::support::{Daemon, Place, Setup, Stream, figure};
+use crate::support::{Daemon, Event, Place, Setup, Stream, figure};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 
@@ -29,7 +29,7 @@ fn term_and_int_drain_and_end() {
         }
         drop((tcp, unix));
         assert_eq!(daemon.wait_exit().code(), Some(0));
-        daemon.wait_log(" ended");
+        daemon.wait(Event::Ended);
         assert!(Stream::try_connect(&tcp_url).is_err() && Stream::try_connect(&unix_url).is_err());
     }
 }
@@ -103,16 +103,8 @@ fn usr1_logs_a_summary() {
     let (tcp, _unix) = (daemon.join("lab"), daemon.join("local"));
     tcp.send("hi\n");
     tcp.expect("hi\n");
-    let before = daemon.log().text().lines().count();
-    daemon.signal(Signal::SIGUSR1);
-    daemon.wait_log(" summary: ");
-    // One event later, the summary is complete.
-    daemon.join("lab");
-    let text = daemon.log().text();
-    let summary: Vec<&str> = text.lines().skip(before).filter(|line| !line.contains(" connected from ")).collect();
-    let summary = summary.join("\n");
-    for word in ["lab", "local", "2"] {
-        assert!(summary.contains(word), "no {word} in the summary:\n{summary}");
+    for words in ["2 endpoints, 2 of them registered", "lab on tcp://", "local on unix://"] {
+        daemon.summary(words);
     }
 }
 

@@ -8,18 +8,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::Signal;
+use nix::poll::PollFlags;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::TempDir;
 
-use super::{DEADLINE, Daemon};
+use super::retry::ready_within;
+use super::{DEADLINE, Daemon, Event, retry};
 
-/// A bound socket, not connected: it would see who else sends to it.
+/// A bound socket. It is not connected, so that datagrams from elsewhere arrive, too, and fail the test.
 #[derive(Debug)]
 pub(crate) struct Datagram {
     socket: Socket,
-    /// The same, if it is one: only this says who sends.
+    /// The same socket, if it is a UDP socket: only this type reports the sender.
     udp: Option<UdpSocket>,
     /// The daemon.
     to: SockAddr,
@@ -75,14 +75,14 @@ impl Datagram {
         self.directory.as_ref().expect("it is at a path").path().join("peer")
     }
 
-    /// Takes datagrams from the daemon's socket only from now on, and from no other of its sockets.
+    /// From now on, takes datagrams only from the address that it sends to.
     pub(crate) fn connect(&self) {
         self.socket.connect(&self.to).expect("the daemon is there");
     }
 
     pub(crate) fn send(&self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
-        assert_eq!(self.socket.send_to(bytes, &self.to).expect("the daemon is there"), bytes.len());
+        assert_eq!(retry(|| self.socket.send_to(bytes, &self.to)).expect("the daemon is there"), bytes.len());
     }
 
     /// The next datagram; over UDP, from where it has sent to.
@@ -98,11 +98,11 @@ impl Datagram {
         let mut buffer = vec![0; 1 << 16];
         let length = match &self.udp {
             Some(udp) => {
-                let (length, from) = udp.recv_from(&mut buffer)?;
+                let (length, from) = retry(|| udp.recv_from(&mut buffer))?;
                 assert_eq!(Some(from), self.to.as_socket(), "it comes from somewhere else");
                 length
             }
-            None => (&self.socket).read(&mut buffer)?,
+            None => retry(|| (&self.socket).read(&mut buffer))?,
         };
         buffer.truncate(length);
         Ok(buffer)
@@ -110,11 +110,7 @@ impl Datagram {
 
     /// A datagram that is there already.
     pub(crate) fn receive_now(&self) -> Option<Vec<u8>> {
-        let mut sockets = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut sockets, PollTimeout::ZERO) {
-            Ok(1) => self.try_receive().ok(),
-            _ => None,
-        }
+        ready_within(self, PollFlags::POLLIN, Duration::ZERO).then(|| self.try_receive().ok()).flatten()
     }
 
     /// The next datagram is this one.
@@ -124,7 +120,7 @@ impl Datagram {
         assert_eq!(came.escape_ascii().to_string(), bytes.as_ref().escape_ascii().to_string());
     }
 
-    /// Nothing has come. What the daemon has sent is here at once, so that there must be another sign that it is done.
+    /// Nothing has come. The test must know by other means that the daemon is done: what it has sent arrives at once.
     #[track_caller]
     pub(crate) fn expect_nothing(&self) {
         self.socket.set_nonblocking(true).expect("the option exists");
@@ -139,9 +135,7 @@ impl Datagram {
     /// Nothing comes for this long.
     #[track_caller]
     pub(crate) fn expect_nothing_for(&self, time: Duration) {
-        let mut sockets = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
-        let timeout = PollTimeout::try_from(time).expect("short");
-        assert_eq!(poll(&mut sockets, timeout), Ok(0), "something has come");
+        assert!(!ready_within(self, PollFlags::POLLIN, time), "something has come");
     }
 }
 
@@ -157,36 +151,13 @@ impl Daemon {
         Datagram::open(&self.url(listener))
     }
 
-    /// The same, registered as those are whom the listener trusts.
+    /// The same, registered. The listener must trust its address.
+    #[track_caller]
     pub(crate) fn join_datagram(&self, listener: &str) -> Datagram {
-        let before = self.log().count(" joined from ");
+        let before = self.count(Event::Joined);
         let datagram = self.datagram(listener);
         datagram.send("join\n");
-        self.wait_log_count(" joined from ", before + 1);
+        self.wait_count(Event::Joined, before + 1);
         datagram
-    }
-
-    /// Has it log a summary; the line that contains `needle`.
-    pub(crate) fn summary(&self, needle: &str) -> String {
-        let before = self.log().count("summary: left: ");
-        self.signal(Signal::SIGUSR1);
-        self.wait_log_count("summary: left: ", before + 1);
-        // The lines are written at once; the newest one with these words is of this summary.
-        self.wait_log_count(needle, 1);
-        self.log().lines_with(needle).pop().expect("it is there")
-    }
-
-    /// How many lines with these words the daemon has logged by now, other than summaries.
-    pub(crate) fn so_far(&self, needle: &str) -> usize {
-        // What it did before it takes a signal is in the log before what it says to that.
-        self.summary("summary: left: ");
-        self.log().lines_with(needle).iter().filter(|line| !line.contains(" summary: ")).count()
-    }
-
-    /// How often the word stands in the summary with a number behind it: `too_large 1`.
-    pub(crate) fn counted(&self, word: &str) -> usize {
-        let line = self.summary("summary: left: ");
-        let mut words = line.split([' ', ',', ';']);
-        words.find(|found| *found == word).and_then(|_| words.next()?.parse().ok()).unwrap_or(0)
     }
 }

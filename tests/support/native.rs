@@ -6,11 +6,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 use upcall_wire::frame::datagram::Envelope;
 use upcall_wire::frame::{Code, Filters, Frame, Hello, Resume, Send, Welcome, kind};
 
-use super::native_inbox::{Inbox, Said, Upcall};
+use super::inbox::{Inbox, Received, Upcall};
+use super::retry::ready_within;
 use super::{Daemon, Datagram, Stream};
 
 /// How long an answer takes at most where nothing is lost; where something is, the question is repeated then.
@@ -21,7 +22,7 @@ const ANSWER: Duration = Duration::from_secs(20);
 
 /// How a client reaches the daemon.
 #[derive(Debug)]
-pub(crate) enum Way {
+pub(crate) enum Link {
     Stream(Stream),
     Datagrams(Datagram),
 }
@@ -29,7 +30,7 @@ pub(crate) enum Way {
 /// A client.
 #[derive(Debug)]
 pub(crate) struct Native {
-    pub(crate) way: Way,
+    pub(crate) link: Link,
     pub(crate) inbox: Inbox,
     pub(crate) welcome: Option<Welcome>,
     /// The id of the last SEND.
@@ -45,13 +46,13 @@ impl Native {
     /// Connects to a URL of the daemon's log, and says nothing yet.
     pub(crate) fn connect(url: &str) -> Native {
         let is_datagram = url.starts_with("udp:") || url.starts_with("unix-datagram:");
-        let way = if is_datagram { Way::Datagrams(Datagram::open(url)) } else { Way::Stream(Stream::connect(url)) };
-        Native::over(way)
+        let link = if is_datagram { Link::Datagrams(Datagram::open(url)) } else { Link::Stream(Stream::connect(url)) };
+        Native::over(link)
     }
 
-    pub(crate) fn over(way: Way) -> Native {
-        let inbox = Inbox::new(matches!(way, Way::Datagrams(_)));
-        Native { way, inbox, welcome: None, message: 0, request: 0, acknowledges: true, nonce: 0 }
+    pub(crate) fn over(link: Link) -> Native {
+        let inbox = Inbox::new(matches!(link, Link::Datagrams(_)));
+        Native { link, inbox, welcome: None, message: 0, request: 0, acknowledges: true, nonce: 0 }
     }
 
     /// Registers, for everything.
@@ -69,14 +70,14 @@ impl Native {
     /// Says HELLO and is welcome.
     #[track_caller]
     pub(crate) fn register(&mut self, hello: &Hello<'_>) -> Welcome {
-        match self.greet(hello) {
-            Said::Welcome(welcome) => welcome,
+        match self.hello(hello) {
+            Received::Welcome(welcome) => welcome,
             other => panic!("not welcome: {other:?}"),
         }
     }
 
     /// Says HELLO, as often as it takes; the answer is a WELCOME, an ERROR, or the end.
-    pub(crate) fn greet(&mut self, hello: &Hello<'_>) -> Said {
+    pub(crate) fn hello(&mut self, hello: &Hello<'_>) -> Received {
         static NONCES: AtomicU64 = AtomicU64::new(0x1122_3344_5566_7788);
         self.nonce = NONCES.fetch_add(1, Ordering::Relaxed);
         let mut hello = Hello { nonce: self.nonce, ..hello.clone() };
@@ -86,20 +87,20 @@ impl Native {
             assert!(Instant::now() < end, "HELLO is not answered");
             hello.padding = 16;
             self.raw(&Frame::Hello(hello.clone()).to_vec());
-            let is_answer = |said: &Said| {
-                matches!(said, Said::Welcome(_) | Said::Retry(_) | Said::End(_) | Said::Bye(_))
-                    || matches!(said, Said::Error { about: kind::HELLO, .. })
+            let is_answer = |item: &Received| {
+                matches!(item, Received::Welcome(_) | Received::Retry(_) | Received::End(_) | Received::Bye(_))
+                    || matches!(item, Received::Error { about: kind::HELLO, .. })
             };
-            let patience = if matches!(self.way, Way::Stream(_)) { ANSWER } else { PATIENCE };
+            let patience = if matches!(self.link, Link::Stream(_)) { ANSWER } else { PATIENCE };
             match self.take_within(patience, is_answer) {
-                Some(Said::Retry(cookie)) => hello.cookie = Some(cookie),
-                Some(Said::Welcome(welcome)) => {
+                Some(Received::Retry(cookie)) => hello.cookie = Some(cookie),
+                Some(Received::Welcome(welcome)) => {
                     self.welcome = Some(welcome);
                     self.message = welcome.last_message;
                     if !welcome.resumed {
                         self.request = 0;
                     }
-                    return Said::Welcome(welcome);
+                    return Received::Welcome(welcome);
                 }
                 Some(other) => return other,
                 None => {}
@@ -127,9 +128,9 @@ impl Native {
 
     /// Sends bytes as they are: on a stream, or as a datagram.
     pub(crate) fn raw(&self, bytes: &[u8]) {
-        match &self.way {
-            Way::Stream(stream) => stream.send(bytes),
-            Way::Datagrams(socket) => socket.send(bytes),
+        match &self.link {
+            Link::Stream(stream) => stream.send(bytes),
+            Link::Datagrams(socket) => socket.send(bytes),
         }
     }
 
@@ -137,8 +138,8 @@ impl Native {
     pub(crate) fn wrap(&self, frames: &[u8]) -> Vec<u8> {
         // The key is there before the WELCOME is looked at: what came with it is to be acknowledged.
         let key = self.inbox.key().or(self.welcome.map(|welcome| welcome.key));
-        match (&self.way, key) {
-            (Way::Datagrams(_), Some(key)) => {
+        match (&self.link, key) {
+            (Link::Datagrams(_), Some(key)) => {
                 let mut bytes = Vec::new();
                 Envelope { key, number: 0 }.write(&mut bytes);
                 [&bytes, frames].concat()
@@ -152,7 +153,7 @@ impl Native {
         self.raw(&self.wrap(bytes));
     }
 
-    pub(crate) fn say(&self, frame: &Frame<'_>) {
+    pub(crate) fn send_frame(&self, frame: &Frame<'_>) {
         self.frames(&frame.to_vec());
     }
 
@@ -164,26 +165,26 @@ impl Native {
     }
 
     pub(crate) fn send_again(&self, id: u64, topic: &str, payload: &[u8]) {
-        self.say(&Frame::Send(Send { id, receipt: true, topic, payload }));
+        self.send_frame(&Frame::Send(Send { id, receipt: true, topic, payload }));
     }
 
     /// Sends an input until there is a receipt; its sequence and the number of others it is due to.
     #[track_caller]
-    pub(crate) fn tell(&mut self, topic: &str, payload: impl AsRef<[u8]>) -> (u64, u32) {
+    pub(crate) fn send_confirmed(&mut self, topic: &str, payload: impl AsRef<[u8]>) -> (u64, u32) {
         let id = self.send(topic, payload.as_ref());
         let end = Instant::now() + ANSWER;
         loop {
-            assert!(Instant::now() < end, "SEND {id} is not answered; {:?} is there", self.inbox.said);
-            let is_answer = |said: &Said| match said {
-                Said::Receipt(receipt) => receipt.id == id,
-                Said::Error { about, reference, .. } => *about == kind::SEND && *reference == id,
-                Said::End(_) => true,
+            assert!(Instant::now() < end, "SEND {id} is not answered; {:?} is there", self.inbox.received);
+            let is_answer = |item: &Received| match item {
+                Received::Receipt(receipt) => receipt.id == id,
+                Received::Error { about, reference, .. } => *about == kind::SEND && *reference == id,
+                Received::End(_) => true,
                 _ => false,
             };
-            let patience = if matches!(self.way, Way::Stream(_)) { ANSWER } else { PATIENCE };
+            let patience = if matches!(self.link, Link::Stream(_)) { ANSWER } else { PATIENCE };
             match self.take_within(patience, is_answer) {
-                Some(Said::Receipt(receipt)) => return (receipt.sequence, receipt.due),
-                None | Some(Said::Error { code: Code::Busy, .. }) => self.send_again(id, topic, payload.as_ref()),
+                Some(Received::Receipt(receipt)) => return (receipt.sequence, receipt.due),
+                None | Some(Received::Error { code: Code::Busy, .. }) => self.send_again(id, topic, payload.as_ref()),
                 Some(other) => panic!("SEND {id} is answered by {other:?}"),
             }
         }
@@ -194,27 +195,26 @@ impl Native {
     pub(crate) fn subscribe(&mut self, add: bool, filters: &[&str]) -> (u64, Vec<String>) {
         self.request += 1;
         let change = Filters { request: self.request, filters: filters.to_vec() };
-        self.say(&if add { Frame::Subscribe(change) } else { Frame::Unsubscribe(change) });
+        self.send_frame(&if add { Frame::Subscribe(change) } else { Frame::Unsubscribe(change) });
         let request = self.request;
-        match self.take(|said| matches!(said, Said::Subscribed { .. } | Said::Error { .. } | Said::End(_))) {
-            Said::Subscribed { request: same, from, filters, .. } if same == request => (from, filters),
+        match self.take(|item| matches!(item, Received::Subscribed { .. } | Received::Error { .. } | Received::End(_)))
+        {
+            Received::Subscribed { request: same, from, filters, .. } if same == request => (from, filters),
             other => panic!("SUBSCRIBE {request} is answered by {other:?}"),
         }
     }
 
     /// Reads what there is, waiting at most so long for it; says whether there was anything.
     pub(crate) fn pump(&mut self, timeout: Duration) -> bool {
-        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
-        let mut sockets = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
-        if self.inbox.ended || poll(&mut sockets, timeout).unwrap_or(0) == 0 {
+        if self.inbox.ended || !ready_within(self, PollFlags::POLLIN, timeout) {
             return false;
         }
-        match &self.way {
-            Way::Stream(stream) => self.inbox.read(stream),
-            Way::Datagrams(socket) => {
+        match &self.link {
+            Link::Stream(stream) => self.inbox.read(stream),
+            Link::Datagrams(socket) => {
                 let ack = self.inbox.receive(socket);
                 if let Some(ack) = ack.filter(|_| self.acknowledges) {
-                    self.say(&Frame::Ack(ack));
+                    self.send_frame(&Frame::Ack(ack));
                 }
             }
         }
@@ -222,14 +222,14 @@ impl Native {
     }
 
     /// The first that came and is wanted, within this time; what else has come is kept.
-    pub(crate) fn take_within(&mut self, time: Duration, wanted: impl Fn(&Said) -> bool) -> Option<Said> {
+    pub(crate) fn take_within(&mut self, time: Duration, wanted: impl Fn(&Received) -> bool) -> Option<Received> {
         let end = Instant::now() + time;
         let mut seen = 0;
         loop {
-            if let Some(index) = (seen..self.inbox.said.len()).find(|index| wanted(&self.inbox.said[*index])) {
-                return self.inbox.said.remove(index);
+            if let Some(index) = (seen..self.inbox.received.len()).find(|index| wanted(&self.inbox.received[*index])) {
+                return self.inbox.received.remove(index);
             }
-            seen = self.inbox.said.len();
+            seen = self.inbox.received.len();
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() || (!self.pump(left) && self.inbox.ended) {
                 return None;
@@ -238,22 +238,22 @@ impl Native {
     }
 
     #[track_caller]
-    pub(crate) fn take(&mut self, wanted: impl Fn(&Said) -> bool) -> Said {
+    pub(crate) fn take(&mut self, wanted: impl Fn(&Received) -> bool) -> Received {
         let found = self.take_within(ANSWER, wanted);
-        found.unwrap_or_else(|| panic!("it has not come; there is {:?}", self.inbox.said))
+        found.unwrap_or_else(|| panic!("it has not come; there is {:?}", self.inbox.received))
     }
 
     /// Whatever comes next.
     #[track_caller]
-    pub(crate) fn next(&mut self) -> Said {
+    pub(crate) fn next(&mut self) -> Received {
         self.take(|_| true)
     }
 
     /// The next upcall.
     #[track_caller]
     pub(crate) fn upcall(&mut self) -> Upcall {
-        match self.take(|said| matches!(said, Said::Upcall(_) | Said::Gap(_) | Said::End(_))) {
-            Said::Upcall(upcall) => upcall,
+        match self.take(|item| matches!(item, Received::Upcall(_) | Received::Gap(_) | Received::End(_))) {
+            Received::Upcall(upcall) => upcall,
             other => panic!("instead of an upcall, {other:?} came"),
         }
     }
@@ -261,36 +261,36 @@ impl Native {
     /// The next ERROR: its code, and the kind and reference it is about.
     #[track_caller]
     pub(crate) fn error(&mut self) -> (Code, u8, u64) {
-        match self.take(|said| matches!(said, Said::Error { .. } | Said::End(_))) {
-            Said::Error { code, about, reference, .. } => (code, about, reference),
+        match self.take(|item| matches!(item, Received::Error { .. } | Received::End(_))) {
+            Received::Error { code, about, reference, .. } => (code, about, reference),
             other => panic!("instead of an error, {other:?} came"),
         }
     }
 
     /// All that the daemon has sent before it answers a PING.
     #[track_caller]
-    pub(crate) fn so_far(&mut self) -> VecDeque<Said> {
+    pub(crate) fn so_far(&mut self) -> VecDeque<Received> {
         let end = Instant::now() + ANSWER;
         loop {
-            self.say(&Frame::Ping { nonce: 4711, cookie: None });
-            if self.take_within(PATIENCE, |said| matches!(said, Said::Pong(4711))).is_some() {
+            self.send_frame(&Frame::Ping { nonce: 4711, cookie: None });
+            if self.take_within(PATIENCE, |item| matches!(item, Received::Pong(4711))).is_some() {
                 break;
             }
-            assert!(Instant::now() < end && !self.inbox.ended, "no answer; there is {:?}", self.inbox.said);
+            assert!(Instant::now() < end && !self.inbox.ended, "no answer; there is {:?}", self.inbox.received);
         }
         // Over a stream it may have been slow, and asked more than once.
-        self.inbox.said.retain(|said| *said != Said::Pong(4711));
-        std::mem::take(&mut self.inbox.said)
+        self.inbox.received.retain(|item| *item != Received::Pong(4711));
+        std::mem::take(&mut self.inbox.received)
     }
 
     /// What comes until the end of the stream, or until the daemon says BYE in a datagram.
     #[track_caller]
-    pub(crate) fn rest(&mut self) -> Vec<Said> {
+    pub(crate) fn rest(&mut self) -> Vec<Received> {
         let mut all = Vec::new();
         loop {
-            let said = self.next();
-            let is_last = matches!((&said, &self.way), (Said::End(_), _) | (Said::Bye(_), Way::Datagrams(_)));
-            all.push(said);
+            let item = self.next();
+            let is_last = matches!((&item, &self.link), (Received::End(_), _) | (Received::Bye(_), Link::Datagrams(_)));
+            all.push(item);
             if is_last {
                 return all;
             }
@@ -300,9 +300,9 @@ impl Native {
 
 impl AsFd for Native {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.way {
-            Way::Stream(stream) => stream.as_fd(),
-            Way::Datagrams(socket) => socket.as_fd(),
+        match &self.link {
+            Link::Stream(stream) => stream.as_fd(),
+            Link::Datagrams(socket) => socket.as_fd(),
         }
     }
 }

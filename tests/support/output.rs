@@ -1,6 +1,7 @@
 //! What a process writes, read by a thread, so that a test can wait for it.
 
 use std::io::Read;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::Instant;
@@ -46,6 +47,26 @@ impl Output {
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
         self.lock().bytes.clone()
+    }
+
+    /// What was written behind the first `from` bytes.
+    pub(super) fn bytes_from(&self, from: usize) -> Vec<u8> {
+        self.lock().bytes[from..].to_vec()
+    }
+
+    /// Waits until there is a whole line behind the first `from` bytes. Breaks at `end`, or when no line will come.
+    pub(super) fn wait_line(&self, from: usize, end: Instant) -> ControlFlow<()> {
+        let mut written = self.lock();
+        loop {
+            if memchr::memchr(b'\n', &written.bytes[from..]).is_some() {
+                return ControlFlow::Continue(());
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if written.ended || left.is_zero() {
+                return ControlFlow::Break(());
+            }
+            written = self.shared.1.wait_timeout(written, left).expect("the lock is sound").0;
+        }
     }
 
     pub(crate) fn text(&self) -> String {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::DEADLINE;
+use super::{DEADLINE, retry};
 
 /// A connected stream.
 #[derive(Debug)]
@@ -32,8 +32,11 @@ impl Stream {
                 stream.set_nodelay(true)?;
                 Stream::Tcp(stream)
             }
-            (_, Some(name)) => Stream::Unix(UnixStream::connect_addr(&UnixAddr::from_abstract_name(name)?)?),
-            (_, None) => Stream::Unix(UnixStream::connect(place)?),
+            (_, Some(name)) => {
+                let address = UnixAddr::from_abstract_name(name)?;
+                Stream::Unix(retry(|| UnixStream::connect_addr(&address))?)
+            }
+            (_, None) => Stream::Unix(retry(|| UnixStream::connect(place))?),
         };
         stream.with_deadlines()
     }
@@ -44,7 +47,7 @@ impl Stream {
         Stream::connect_with(url, |socket| socket.bind(&SocketAddr::new(source, 0).into()))
     }
 
-    /// Connects over TCP with a small receive buffer: one that fills soon when nobody reads.
+    /// Connects over TCP with a small receive buffer, which fills soon if the test does not read.
     pub(crate) fn connect_narrow(url: &str) -> Stream {
         Stream::connect_with(url, |socket| socket.set_recv_buffer_size(4096))
     }
@@ -63,7 +66,7 @@ impl Stream {
         Ok(self)
     }
 
-    /// The same connection once more, for another thread.
+    /// Another handle of the same connection, for another thread.
     pub(crate) fn again(&self) -> Stream {
         match self {
             Stream::Tcp(stream) => Stream::Tcp(stream.try_clone().expect("a descriptor")),
@@ -88,7 +91,7 @@ impl Stream {
         stream.write_all(bytes.as_ref()).expect("the daemon reads");
     }
 
-    /// Says that no more will come.
+    /// Shuts the sending side down.
     pub(crate) fn finish(&self) {
         self.socket().shutdown(Shutdown::Write).expect("the connection is open");
     }
@@ -107,7 +110,7 @@ impl Stream {
             match stream.read(&mut bytes[filled..]) {
                 Ok(0) => panic!("the stream ended behind \"{}\"", bytes[..filled].escape_ascii()),
                 Ok(read) => filled += read,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => panic!("{error} behind \"{}\"", bytes[..filled].escape_ascii()),
             }
         }
@@ -123,6 +126,7 @@ impl Stream {
             match stream.read(&mut buffer) {
                 Ok(0) => return bytes,
                 Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => panic!("{error} behind {} bytes", bytes.len()),
             }
         }

@@ -14,7 +14,7 @@ pub(crate) struct Swarm {
 }
 
 impl Swarm {
-    /// Connects `count` endpoints, by turns to each of the listeners, and waits until the daemon has registered them.
+    /// Connects `count` endpoints, to each of the listeners in turn, and waits until the daemon has registered them.
     pub(crate) fn join(daemon: &Daemon, listeners: &[&str], count: usize) -> Swarm {
         let before = daemon.connected();
         let urls: Vec<String> = listeners.iter().map(|listener| daemon.url(listener)).collect();
@@ -31,8 +31,8 @@ impl Swarm {
         &self.streams
     }
 
-    /// Reads until every endpoint has got `expected`, and nothing else; on the way, `progress` learns which endpoint has
-    /// how many bytes now.
+    /// Reads until every endpoint has got `expected`, and nothing else. `progress` is called with an endpoint and the
+    /// number of bytes that it has so far.
     pub(crate) fn expect_each(&mut self, expected: &[u8], mut progress: impl FnMut(usize, usize)) {
         let mut got = vec![0; self.streams.len()];
         self.read(|index, bytes| {
@@ -49,7 +49,7 @@ impl Swarm {
         });
     }
 
-    /// Reads until every endpoint has got `length` bytes or more, and hands over what each got.
+    /// Reads until every endpoint has got `length` bytes or more; what each got.
     pub(crate) fn collect(&mut self, length: usize) -> Vec<Vec<u8>> {
         let mut got = vec![Vec::with_capacity(length); self.streams.len()];
         self.read(|index, bytes| {
@@ -59,9 +59,9 @@ impl Swarm {
         got
     }
 
-    /// Hands over what comes, with the endpoint it came to, until that has been said to be all for every endpoint. Gives
-    /// up when nothing at all comes for the length of the deadline.
-    pub(crate) fn read(&mut self, mut enough: impl FnMut(usize, &[u8]) -> bool) {
+    /// Calls `is_done` with an endpoint and what it has received, until it has returned true for every endpoint. Gives up
+    /// when nothing at all arrives for the length of the deadline.
+    pub(crate) fn read(&mut self, mut is_done: impl FnMut(usize, &[u8]) -> bool) {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("a descriptor");
         for (index, stream) in self.streams.iter().enumerate() {
             stream.socket().set_nonblocking(true).expect("the option exists");
@@ -71,8 +71,8 @@ impl Swarm {
         let mut events = [EpollEvent::empty(); 256];
         let (mut left, mut last) = (self.streams.len(), Instant::now());
         while left > 0 {
-            assert!(last.elapsed() < DEADLINE, "{left} of {} endpoints are still waiting", self.streams.len());
-            // Interrupted, by being stopped for a while, say: nothing has happened.
+            assert!(last.elapsed() < DEADLINE, "{left} of {} endpoints have not got everything", self.streams.len());
+            // An interrupted wait has reported nothing.
             let count = epoll.wait(&mut events, EpollTimeout::from(200u8)).unwrap_or(0);
             if count > 0 {
                 last = Instant::now();
@@ -82,7 +82,7 @@ impl Swarm {
                 let mut stream = &self.streams[index];
                 match stream.read(&mut buffer) {
                     Ok(0) => panic!("endpoint {index} was disconnected"),
-                    Ok(count) if enough(index, &buffer[..count]) => {
+                    Ok(count) if is_done(index, &buffer[..count]) => {
                         epoll.delete(&self.streams[index]).expect("it is in the epoll set");
                         left -= 1;
                     }

@@ -11,7 +11,8 @@ use std::thread;
 use nix::pty::{OpenptyResult, openpty};
 use nix::sys::termios::{Termios, tcgetattr};
 
-use crate::support::client::{DEADLINE, Running};
+use super::DEADLINE;
+use super::client::Running;
 
 /// What is typed and what is shown, with the client in between.
 pub(crate) struct Terminal {

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::upcalld::{Upcalld, run};
-use crate::support::client::within;
+use crate::support::client::*;
+use crate::support::{Daemon, within};
 
 #[test]
 fn every_mode_counts_right_on_every_transport() {
     within(Duration::from_secs(60), || {
-        let daemon = Upcalld::start();
-        for url in &daemon.urls {
+        let daemon = Daemon::everywhere("");
+        for url in &daemon.urls() {
             for (mode, deliveries) in [
                 ("fan-out --messages 1000 --receivers 5 --duration 20s", 6_000),
                 ("fan-out --messages 50 --receivers 2 --size 50000 --duration 20s --window 8", 150),
@@ -20,7 +20,7 @@ fn every_mode_counts_right_on_every_transport() {
             ] {
                 let arguments: Vec<&str> =
                     ["bench", "--json", "--protocol", "native"].into_iter().chain(mode.split(' ')).collect();
-                let done = run(url, &arguments);
+                let done = run_native(url, &arguments);
                 assert_eq!((done.status, done.stderr.as_str()), (Some(0), ""), "{url} {mode}");
                 let json: Value = serde_json::from_str(&done.stdout).unwrap();
                 assert_eq!((&json["protocol"], &json["results"][0]["correct"]), (&"native".into(), &true.into()));
@@ -33,16 +33,16 @@ fn every_mode_counts_right_on_every_transport() {
 #[test]
 fn what_is_refused_is_named() {
     within(Duration::from_secs(20), || {
-        let (_scratch, daemon) = Upcalld::configured(
+        let daemon = Daemon::start(
             "[upcall]\nmax_message = \"100B\"\n\
              [[listener]]\nname = \"a\"\ntransport = \"tcp\"\naddress = \"127.0.0.1:0\"\n\
              [[listener]]\nname = \"b\"\ntransport = \"tcp\"\naddress = \"127.0.0.1:0\"\nprotocol = \"text\"\n",
         );
         let bench = ["bench", "--protocol", "native", "--size", "101", "fan-out", "--receivers", "1"];
-        let done = run(&daemon.urls[0], &bench);
+        let done = run_native(&daemon.url("a"), &bench);
         assert_eq!(done.status, Some(65), "{done:?}");
         assert!(done.stderr.contains("too_large"), "{done:?}");
-        let done = run(&daemon.urls[1], &bench);
+        let done = run_native(&daemon.url("b"), &bench);
         assert_eq!(done.status, Some(76), "{done:?}");
         assert!(done.stderr.contains("--protocol text"), "{done:?}");
     });

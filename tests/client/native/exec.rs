@@ -8,8 +8,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use upcall_client::{Client, Role};
 
-use super::upcalld::{Upcalld, native};
-use crate::support::client::{DEADLINE, Running, within};
+use crate::support::client::*;
+use crate::support::{DEADLINE, Daemon, within};
 
 fn sender(url: &str) -> Client {
     Client::builder(url).role(Role::SendOnly).connect().unwrap()
@@ -17,7 +17,7 @@ fn sender(url: &str) -> Client {
 
 /// Starts it; it hears of one topic.
 fn executing(url: &str, arguments: &[&str], topic: &str) -> Running {
-    Running::start(&mut native(url, &[&["exec", "--topic", topic], arguments].concat()))
+    Running::start(&mut native_client(url, &[&["exec", "--topic", topic], arguments].concat()))
 }
 
 /// Sends it the moment that somebody gets it: exactly one input is heard.
@@ -55,8 +55,8 @@ fn await_gone(pid: &str) {
 #[test]
 fn a_command_gets_the_upcall_and_three_descriptors() {
     within(DEADLINE, || {
-        let daemon = Upcalld::start();
-        for url in &daemon.urls {
+        let daemon = Daemon::everywhere("");
+        for url in &daemon.urls() {
             let script = "echo \"$UPCALL_SEQUENCE|$UPCALL_TOPIC|$UPCALL_FROM|$UPCALL_TIME|$0|$(cat)\"; ls /proc/$$/fd";
             let (_keep, extra) = std::io::pipe().unwrap();
             // Not closed for programs that are started: what a careless parent leaves open.
@@ -80,9 +80,9 @@ fn a_command_gets_the_upcall_and_three_descriptors() {
 #[test]
 fn failures_are_reported_and_counted() {
     within(DEADLINE, || {
-        let daemon = Upcalld::start();
-        let running = executing(daemon.tcp(), &["-n", "3", "--", "sh", "-c", "read -r how; $how"], "t");
-        let mut sender = sender(daemon.unix());
+        let daemon = Daemon::everywhere("");
+        let running = executing(&daemon.url("tcp"), &["-n", "3", "--", "sh", "-c", "read -r how; $how"], "t");
+        let mut sender = sender(&daemon.url("unix"));
         send_when_heard(&mut sender, b"exit 3\n");
         sender.send_on("t", b"true\n").unwrap();
         sender.send_on("t", b"kill -9 0\n").unwrap();
@@ -91,7 +91,7 @@ fn failures_are_reported_and_counted() {
         for words in ["sh failed with exit status 3", "sh was killed by signal 9", "2 of 3 commands failed"] {
             assert!(done.stderr.contains(words), "{words}: {done:?}");
         }
-        let running = executing(daemon.tcp(), &["-n", "1", "--", "/nonexistent/command"], "t");
+        let running = executing(&daemon.url("tcp"), &["-n", "1", "--", "/nonexistent/command"], "t");
         send_when_heard(&mut sender, b"x");
         let done = running.finish();
         assert_eq!(done.status, Some(70), "{done:?}");
@@ -102,16 +102,16 @@ fn failures_are_reported_and_counted() {
 #[test]
 fn a_payload_that_nobody_reads_stops_nothing() {
     within(DEADLINE, || {
-        let (_scratch, daemon) = Upcalld::configured(
-            "[upcall]\nmax_message = \"1MiB\"\n[[listener]]\nname = \"a\"\ntransport = \"tcp\"\naddress = \"127.0.0.1:0\"\n\
+        let daemon = Daemon::start(
+            "[upcall]\nmax_message = \"1MiB\"\n[[listener]]\nname = \"tcp\"\ntransport = \"tcp\"\naddress = \"127.0.0.1:0\"\n\
              protocol = \"native\"\n",
         );
-        let mut sender = sender(daemon.tcp());
+        let mut sender = sender(&daemon.url("tcp"));
         let payload = vec![b'x'; 1 << 20];
         for (script, expected) in
             [("exit 0", ""), ("exec <&-; sleep 0.05", ""), ("wc -c", "1048576\n"), ("sleep 0.05", "")]
         {
-            let running = executing(daemon.tcp(), &["-n", "1", "--", "sh", "-c", script], "t");
+            let running = executing(&daemon.url("tcp"), &["-n", "1", "--", "sh", "-c", script], "t");
             send_when_heard(&mut sender, &payload);
             let done = running.finish();
             assert_eq!((done.status, done.stdout.as_str()), (Some(0), expected), "{script} {done:?}");
@@ -122,11 +122,11 @@ fn a_payload_that_nobody_reads_stops_nothing() {
 #[test]
 fn nobody_is_left_behind() {
     within(DEADLINE, || {
-        let daemon = Upcalld::start();
+        let daemon = Daemon::everywhere("");
         let directory = tempfile::tempdir().unwrap();
         let pids = directory.path().join("pids");
         let write = format!("echo $$ $! > {0}.new; mv {0}.new {0}", pids.display());
-        let mut sender = sender(daemon.unix());
+        let mut sender = sender(&daemon.url("unix"));
         for (script, how, status) in [
             // Its time is over; it does not want to end; it has ended but for what it started.
             ("sleep 1000 & WRITE; wait", "timeout", Some(70)),
@@ -136,7 +136,7 @@ fn nobody_is_left_behind() {
             let script = script.replace("WRITE", &write);
             let timeout: &[&str] = if how == "timeout" { &["--job-timeout", "300ms"] } else { &[] };
             let arguments = [timeout, &["-n", "1", "--", "sh", "-c", &script]].concat();
-            let mut running = executing(daemon.tcp(), &arguments, "t");
+            let mut running = executing(&daemon.url("tcp"), &arguments, "t");
             send_when_heard(&mut sender, b"");
             let started = await_file(&pids);
             fs::remove_file(&pids).unwrap();
@@ -152,8 +152,8 @@ fn nobody_is_left_behind() {
 #[test]
 fn commands_run_one_after_the_other_and_nothing_is_missed_meanwhile() {
     within(DEADLINE, || {
-        let daemon = Upcalld::start();
-        for url in &daemon.urls {
+        let daemon = Daemon::everywhere("");
+        for url in &daemon.urls() {
             let directory = tempfile::tempdir().unwrap();
             let lock = directory.path().join("lock");
             let script = format!("mkdir {0} && cat && echo && sleep 0.02 && rmdir {0}", lock.display());

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use upcall_client::{Client, Error, Item, Role, Session, Upcall};
 
-use super::relay::Relay;
-use super::upcalld::Upcalld;
-use crate::support::client::{DEADLINE, within};
+use crate::support::relay::Relay;
+use crate::support::{DEADLINE, Daemon, within};
 
 fn next_upcall(client: &mut Client) -> Upcall {
     match client.next_timeout(DEADLINE).unwrap() {
@@ -18,8 +17,8 @@ fn next_upcall(client: &mut Client) -> Upcall {
 #[test]
 fn filters_change_while_it_listens() {
     within(DEADLINE, || {
-        let daemon = Upcalld::start();
-        for url in &daemon.urls {
+        let daemon = Daemon::everywhere("");
+        for url in &daemon.urls() {
             let mut listener = Client::builder(url).filter("a").connect().unwrap();
             let mut sender = Client::builder(url).role(Role::SendOnly).connect().unwrap();
             let subscription = listener.subscribe(&["b/*"]).unwrap();
@@ -42,8 +41,8 @@ fn filters_change_while_it_listens() {
 #[test]
 fn a_session_is_kept_and_resumed() {
     within(DEADLINE, || {
-        let daemon = Upcalld::start();
-        for url in &daemon.urls {
+        let daemon = Daemon::everywhere("");
+        for url in &daemon.urls() {
             let mut sender = Client::builder(url).role(Role::SendOnly).connect().unwrap();
             let mut listener = Client::connect(url).unwrap();
             sender.send(b"one").unwrap();
@@ -64,13 +63,13 @@ fn a_session_is_kept_and_resumed() {
 #[test]
 fn a_crash_makes_fates_unknown_and_a_new_log() {
     within(DEADLINE, || {
-        let daemon = Upcalld::start();
+        let daemon = Daemon::everywhere("");
         let quick = Duration::from_millis(20);
-        let mut client = Client::builder(daemon.unix()).reconnect(quick, quick).connect().unwrap();
+        let mut client = Client::builder(&daemon.url("unix")).reconnect(quick, quick).connect().unwrap();
         for i in 0..5 {
             client.send(format!("{i}").as_bytes()).unwrap();
         }
-        let daemon = daemon.crash_and_start();
+        let daemon = daemon.crash_for_restart().start();
         let receipt = client.send(b"again").unwrap();
         assert_eq!(receipt.sequence, 1);
         let mut items: Vec<Item> = Vec::new();
@@ -87,8 +86,8 @@ fn a_crash_makes_fates_unknown_and_a_new_log() {
 #[test]
 fn the_end_is_told_once() {
     within(DEADLINE, || {
-        let daemon = Upcalld::start();
-        let mut client = Client::builder(daemon.tcp()).no_reconnect().connect().unwrap();
+        let daemon = Daemon::everywhere("");
+        let mut client = Client::builder(&daemon.url("tcp")).no_reconnect().connect().unwrap();
         drop(daemon);
         assert!(matches!(client.next(), Some(Err(Error::Broken(_)))));
         assert!(client.next().is_none());
@@ -101,8 +100,8 @@ fn its_descriptor_can_be_polled() {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::os::fd::AsFd;
     within(DEADLINE, || {
-        let daemon = Upcalld::start();
-        for url in &daemon.urls {
+        let daemon = Daemon::everywhere("");
+        for url in &daemon.urls() {
             let mut listener = Client::connect(url).unwrap();
             let mut sender = Client::builder(url).role(Role::SendOnly).connect().unwrap();
             while listener.try_next().unwrap().is_some() {}
@@ -119,11 +118,11 @@ fn nothing_is_lost_where_much_is() {
     // UPCALL_TEST_INPUTS=100000 for the long run.
     let count: u64 = std::env::var("UPCALL_TEST_INPUTS").map_or(2_000, |count| count.parse().unwrap());
     within(Duration::from_secs(60 + count / 20), move || {
-        let daemon = Upcalld::start();
-        let relay = Relay::start(daemon.udp(), 20, 7);
-        let mut listener = Client::builder(&relay.url).role(Role::ReceiveOnly).connect().unwrap();
-        let relay_of_sender = Relay::start(daemon.udp(), 20, 8);
-        let mut sender = Client::builder(&relay_of_sender.url).role(Role::SendOnly).connect().unwrap();
+        let daemon = Daemon::everywhere("");
+        let relay = Relay::start(&daemon.url("udp"), 7);
+        let mut listener = Client::builder(relay.url()).role(Role::ReceiveOnly).connect().unwrap();
+        let relay_of_sender = Relay::start(&daemon.url("udp"), 8);
+        let mut sender = Client::builder(relay_of_sender.url()).role(Role::SendOnly).connect().unwrap();
         let (mut posted, mut confirmed, mut next) = (0, 0, 1);
         while next <= count || confirmed < count {
             while posted < count && sender.queue("", format!("{posted}").as_bytes()).unwrap().is_some() {

@@ -7,8 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 
 use upcall_client::{Client, Item};
 
-use super::upcalld::{Upcalld, native, run};
-use crate::support::client::{DEADLINE, Daemon, Running, echo, say, within};
+use crate::support::client::*;
+use crate::support::scripted::*;
+use crate::support::{DEADLINE, Daemon, within};
 
 /// The payloads of what comes next.
 fn payloads(client: &mut Client, count: usize) -> Vec<String> {
@@ -25,10 +26,10 @@ fn payloads(client: &mut Client, count: usize) -> Vec<String> {
 #[test]
 fn what_is_sent_is_confirmed_on_every_transport() {
     within(DEADLINE, || {
-        let daemon = Upcalld::start();
-        for url in &daemon.urls {
+        let daemon = Daemon::everywhere("");
+        for url in &daemon.urls() {
             let mut listener = Client::builder(url).filter("t").connect().unwrap();
-            let done = run(url, &["send", "-v", "--topic", "t", "a", "b\nc", ""]);
+            let done = run_native(url, &["send", "-v", "--topic", "t", "a", "b\nc", ""]);
             assert_eq!((done.status, done.stderr.as_str()), (Some(0), ""), "{url}");
             assert_eq!(done.stdout.matches(": 1 receiver\n").count(), 3, "{done:?}");
             assert_eq!(payloads(&mut listener, 3), ["a", "b\nc", ""]);
@@ -40,10 +41,10 @@ fn what_is_sent_is_confirmed_on_every_transport() {
 #[test]
 fn lines_are_sent_as_they_come() {
     within(DEADLINE, || {
-        let daemon = Upcalld::start();
-        let mut listener = Client::connect(daemon.tcp()).unwrap();
+        let daemon = Daemon::everywhere("");
+        let mut listener = Client::connect(&daemon.url("tcp")).unwrap();
         let (reader, mut writer) = std::io::pipe().unwrap();
-        let running = Running::start(native(daemon.unix(), &["send", "-", "end"]).stdin(reader));
+        let running = Running::start(native_client(&daemon.url("unix"), &["send", "-", "end"]).stdin(reader));
         writer.write_all(b"1\n").unwrap();
         assert_eq!(payloads(&mut listener, 1), ["1"]);
         writer.write_all(b"2").unwrap();
@@ -56,14 +57,14 @@ fn lines_are_sent_as_they_come() {
 #[test]
 fn many_lines_arrive_once_and_in_order() {
     within(DEADLINE, || {
-        let daemon = Upcalld::start();
+        let daemon = Daemon::everywhere("");
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("lines");
         let lines: Vec<String> = (0..5_000).map(|i| format!("{i} {}", "x".repeat(i % 100))).collect();
         fs::write(&file, lines.join("\n")).unwrap();
-        for url in &daemon.urls {
-            let mut listener = Client::connect(daemon.unix()).unwrap();
-            let done = run(url, &["send", "--linger", "15s", "-f", file.to_str().unwrap()]);
+        for url in &daemon.urls() {
+            let mut listener = Client::connect(&daemon.url("unix")).unwrap();
+            let done = run_native(url, &["send", "--linger", "15s", "-f", file.to_str().unwrap()]);
             assert_eq!((done.status, done.stderr.as_str()), (Some(0), ""), "{url}");
             assert!(payloads(&mut listener, lines.len()) == lines, "{url}");
         }
@@ -73,12 +74,12 @@ fn many_lines_arrive_once_and_in_order() {
 #[test]
 fn too_few_receivers_are_a_failure() {
     within(DEADLINE, || {
-        let daemon = Upcalld::start();
-        let done = run(daemon.tcp(), &["send", "--require-receivers", "1", "a", "b"]);
+        let daemon = Daemon::everywhere("");
+        let done = run_native(&daemon.url("tcp"), &["send", "--require-receivers", "1", "a", "b"]);
         assert_eq!(done.status, Some(69), "{done:?}");
         assert!(done.stderr.contains("2 of 2 inputs reached fewer endpoints than the 1"), "{done:?}");
-        let _listener = Client::connect(daemon.unix()).unwrap();
-        let done = run(daemon.tcp(), &["send", "--json", "--require-receivers", "1", "a"]);
+        let _listener = Client::connect(&daemon.url("unix")).unwrap();
+        let done = run_native(&daemon.url("tcp"), &["send", "--json", "--require-receivers", "1", "a"]);
         let record: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
         assert_eq!(
             (done.status, record["sequence"].as_u64(), record["receivers"].as_u64()),
@@ -90,15 +91,15 @@ fn too_few_receivers_are_a_failure() {
 #[test]
 fn what_cannot_be_sent_is_named() {
     within(DEADLINE, || {
-        let daemon = Upcalld::start();
+        let daemon = Daemon::everywhere("");
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("line");
         fs::write(&file, "x".repeat(100_000)).unwrap();
-        for url in &daemon.urls {
-            let done = run(url, &["send", "-f", file.to_str().unwrap()]);
+        for url in &daemon.urls() {
+            let done = run_native(url, &["send", "-f", file.to_str().unwrap()]);
             assert_eq!(done.status, Some(65), "{url} {done:?}");
             assert!(done.stderr.contains("too_large"), "{done:?}");
-            let done = run(url, &["send", "--topic", "a*", "x"]);
+            let done = run_native(url, &["send", "--topic", "a*", "x"]);
             assert_eq!(done.status, Some(64), "{done:?}");
         }
     });
@@ -114,14 +115,14 @@ fn a_daemon_that_speaks_text_is_told_from_one_that_refuses() {
             ("upcalld: not_allowed\n", 77, "not_allowed"),
         ] {
             for arguments in [&["send", "x"][..], &["listen"], &["ping"], &["exec", "--", "true"]] {
-                let daemon = Daemon::tcp(say(line));
-                let done = run(&daemon.url, arguments);
+                let daemon = ScriptedDaemon::tcp(send_and_close(line));
+                let done = run_native(&daemon.url, arguments);
                 assert_eq!(done.status, Some(status), "{line} {arguments:?} {done:?}");
                 assert!(done.stderr.contains(words), "{done:?}");
             }
         }
-        let daemon = Daemon::tcp(echo);
-        let done = run(&daemon.url, &["ping", "--timeout", "200ms"]);
+        let daemon = ScriptedDaemon::tcp(echo);
+        let done = run_native(&daemon.url, &["ping", "--timeout", "200ms"]);
         // Who never ends a line says nothing; what is echoed ends one if there happens to be a newline in our random bytes.
         assert!(matches!(done.status, Some(75 | 76)), "{done:?}");
     });
@@ -130,9 +131,9 @@ fn a_daemon_that_speaks_text_is_told_from_one_that_refuses() {
 #[test]
 fn a_ping_is_a_health_check() {
     within(DEADLINE, || {
-        let daemon = Upcalld::start();
-        for url in &daemon.urls {
-            let done = run(url, &["ping"]);
+        let daemon = Daemon::everywhere("");
+        for url in &daemon.urls() {
+            let done = run_native(url, &["ping"]);
             assert_eq!((done.status, done.stderr.as_str()), (Some(0), ""), "{url}");
             assert!(done.stdout.starts_with(&format!("{url} answered in ")), "{done:?}");
         }
@@ -140,11 +141,11 @@ fn a_ping_is_a_health_check() {
         for url in
             [format!("tcp://127.0.0.1:{port}"), format!("udp://127.0.0.1:{port}"), "unix://@nobody-at-all".into()]
         {
-            assert_eq!(run(&url, &["ping"]).status, Some(69), "{url}");
+            assert_eq!(run_native(&url, &["ping"]).status, Some(69), "{url}");
         }
         let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let url = format!("udp://{}", silent.local_addr().unwrap());
-        assert_eq!(run(&url, &["ping", "--timeout", "300ms"]).status, Some(75));
+        assert_eq!(run_native(&url, &["ping", "--timeout", "300ms"]).status, Some(75));
     });
 }
 
@@ -163,19 +164,19 @@ fn a_token_opens_and_is_kept_from_others() {
         fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
         let config = [listener("a", "tcp", "127.0.0.1:0"), listener("b", "udp", "127.0.0.1:0")].concat();
         let config = config.replace("SCRATCH", directory.path().to_str().unwrap());
-        let (_scratch, daemon) = Upcalld::configured(&config);
+        let daemon = Daemon::start(&config);
         let path = token.to_str().unwrap();
-        for url in [daemon.tcp(), daemon.udp()] {
-            assert_eq!(run(url, &["ping", "--token-file", path]).status, Some(0), "{url}");
-            let mut by_environment = native(url, &["send", "x"]);
+        for url in &daemon.urls() {
+            assert_eq!(run_native(url, &["ping", "--token-file", path]).status, Some(0), "{url}");
+            let mut by_environment = native_client(url, &["send", "x"]);
             let done = Running::start(by_environment.env("UPCALL_TOKEN_FILE", path)).finish();
             assert_eq!(done.status, Some(0), "{done:?}");
-            let done = run(url, &["ping"]);
+            let done = run_native(url, &["ping"]);
             assert_eq!(done.status, Some(77), "{done:?}");
             assert!(done.stderr.contains("unauthorized"), "{done:?}");
         }
         fs::set_permissions(&token, fs::Permissions::from_mode(0o644)).unwrap();
-        let done = run(daemon.tcp(), &["ping", "--token-file", path]);
+        let done = run_native(&daemon.url("a"), &["ping", "--token-file", path]);
         assert_eq!(done.status, Some(64), "{done:?}");
         assert!(done.stderr.contains("chmod") && !done.stderr.contains("sesame"), "{done:?}");
     });

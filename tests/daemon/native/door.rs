@@ -8,11 +8,11 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use upcall_wire::frame::{Frame, Hello, Resume};
 
-use super::{auto, lab, over_each};
+use super::{auto, lab};
 use crate::slow_consumer::lines;
-use crate::support::{DEADLINE, Daemon, Native, Place, Said, Stream, figure};
+use crate::support::{DEADLINE, Daemon, Event, Native, Place, Received, Stream, figure, over};
 
-over_each!(a_resume_over_a_live_connection_needs_no_room);
+over!(each: a_resume_over_a_live_connection_needs_no_room);
 
 /// Where there is no room for anybody else, there is for whoever takes the place of a connection of its own.
 fn a_resume_over_a_live_connection_needs_no_room(place: Place) {
@@ -20,22 +20,22 @@ fn a_resume_over_a_live_connection_needs_no_room(place: Place) {
     let daemon = lab(place, limit, "[registry]\nmax_endpoints = 2\n");
     let mut sender = Native::join(&daemon, "lab");
     let mut old = Native::join(&daemon, "lab");
-    sender.tell("", "1");
+    sender.send_confirmed("", "1");
     assert_eq!(old.upcall().payload, b"1");
     let begin = Instant::now();
-    let answer = Native::connect(&daemon.url("lab")).greet(&Hello::new(0));
-    assert!(!matches!(answer, Said::Welcome(_)), "there is no room: {answer:?}");
+    let answer = Native::connect(&daemon.url("lab")).hello(&Hello::new(0));
+    assert!(!matches!(answer, Received::Welcome(_)), "there is no room: {answer:?}");
     figure("l12", &format!("a HELLO is refused within {:.2?}", begin.elapsed()));
     // Whoever is refused all the same was too late with its HELLO: this machine may be busy.
     let hello = Hello { resume: Some(old.session()), ..Hello::new(0) };
     let mut new = (0..50)
         .find_map(|_| {
             let mut native = Native::connect(&daemon.url("lab"));
-            matches!(native.greet(&hello), Said::Welcome(_)).then_some(native)
+            matches!(native.hello(&hello), Received::Welcome(_)).then_some(native)
         })
         .expect("it takes its own place");
-    assert!(old.rest().contains(&Said::Bye("superseded".into())));
-    assert_eq!(sender.tell("", "2").1, 1, "it counts once");
+    assert!(old.rest().contains(&Received::Bye("superseded".into())));
+    assert_eq!(sender.send_confirmed("", "2").1, 1, "it counts once");
     assert_eq!(new.upcall().payload, b"2");
 }
 
@@ -61,13 +61,13 @@ fn who_takes_its_own_place_is_not_counted_as_refused() {
     let mut attempts = 0;
     loop {
         let mut native = Native::connect(&daemon.url("lab"));
-        if matches!(native.greet(&hello), Said::Welcome(_)) {
+        if matches!(native.hello(&hello), Received::Welcome(_)) {
             break;
         }
         attempts += 1;
         assert!(attempts < 50, "it never came in");
     }
-    assert!(old.rest().contains(&Said::Bye("superseded".into())));
+    assert!(old.rest().contains(&Received::Bye("superseded".into())));
     assert_eq!(daemon.counted("listener_max_endpoints"), attempts);
 }
 
@@ -84,13 +84,13 @@ fn who_takes_its_own_place_is_let_in_while_inputs_wait() {
     daemon.wait_connected(2);
     let sender = daemon.connect("in");
     let sending = thread::spawn(move || sender.send(lines(2_000, 1_000)));
-    daemon.wait_log("inputs wait for #");
+    daemon.wait(Event::InputsHeld);
     let before = daemon.connected();
     for attempt in 1.. {
         assert!(attempt <= 50, "it never came in");
         let native = Native::connect(&daemon.url("lab"));
         native.raw(&Frame::Hello(Hello { resume: Some(old.session()), nonce: 1, ..Hello::new(0) }).to_vec());
-        let is_decided = |daemon: &Daemon| daemon.connected() - before + daemon.log().count("refused ") == attempt;
+        let is_decided = |daemon: &Daemon| daemon.connected() - before + daemon.count(Event::Refused) == attempt;
         let end = Instant::now() + DEADLINE;
         while !is_decided(&daemon) {
             assert!(Instant::now() < end, "nothing becomes of it");
@@ -115,7 +115,7 @@ fn whoever_is_at_the_door_of_a_removed_listener_is_refused() {
     let late = daemon.connect("goes");
     let end = Instant::now() + DEADLINE;
     // If it takes too long to see that it is there, it is refused already, and nothing is tried.
-    while daemon.descriptors() == before && daemon.log().count("refused ") == 0 {
+    while daemon.descriptors() == before && daemon.count(Event::Refused) == 0 {
         assert!(Instant::now() < end, "nobody comes");
     }
     daemon.signal(Signal::SIGSTOP);
@@ -158,10 +158,10 @@ fn strangers_at_the_door_stay_outside() {
     half.finish();
     half.expect_rest(refused);
     let crowd: Vec<Stream> = (0..200).map(|_| daemon.connect("lab")).collect();
-    assert_eq!(one.tell("", "still here").1, 1);
+    assert_eq!(one.send_confirmed("", "still here").1, 1);
     assert_eq!(other.upcall().payload, b"still here");
     crowd.iter().for_each(|stranger| stranger.expect_rest(refused));
     drop((half, crowd));
-    assert_eq!(daemon.wait_descriptors(before), before);
-    assert_eq!(daemon.thrown_out(), 0);
+    daemon.wait_descriptors(before);
+    assert_eq!(daemon.disconnected(), 0);
 }

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use upcall_wire::frame::{Frame, Hello};
 
 use super::{DATA, auto, lab};
-use crate::support::{Daemon, Native, Place, Said, Stream, Way};
+use crate::support::{Daemon, Link, Native, Place, Received, Stream};
 
-/// Nothing is sent to a connection before it has said something or a second has passed; then it is text, for good, and
+/// Nothing is sent to a connection before it has item something or a second has passed; then it is text, for good, and
 /// nothing since it was accepted is lost.
 #[test]
 fn who_is_silent_becomes_text() {
@@ -17,7 +17,7 @@ fn who_is_silent_becomes_text() {
         let begin = Instant::now();
         let silent = daemon.join("lab");
         for text in ["one", "two"] {
-            assert_eq!(sender.tell("", text).1, 1, "it is registered");
+            assert_eq!(sender.send_confirmed("", text).1, 1, "it is registered");
         }
         silent.expect("one\ntwo\n");
         assert!(begin.elapsed() >= Duration::from_secs(1), "after {:?}", begin.elapsed());
@@ -36,8 +36,8 @@ fn the_place_is_that_of_the_accept() {
         let mut sender = Native::join(&daemon, "lab");
         let stream = daemon.join("lab");
         let text = daemon.join("lab");
-        assert_eq!(sender.tell("", "before the first byte").0, 1);
-        let mut native = Native::over(Way::Stream(stream));
+        assert_eq!(sender.send_confirmed("", "before the first byte").0, 1);
+        let mut native = Native::over(Link::Stream(stream));
         let welcome = native.register(&Hello::new(0));
         assert_eq!((welcome.start, welcome.next), (1, 2));
         assert_eq!(native.upcall().payload, b"before the first byte");
@@ -55,9 +55,9 @@ fn the_first_byte_tells() {
     let stream = daemon.join("lab");
     let hello = Frame::Hello(Hello::new(7)).to_vec();
     stream.send(&hello[..1]);
-    sender.tell("", "meanwhile");
+    sender.send_confirmed("", "meanwhile");
     // Longer than a silent one would have to wait for it as text.
-    assert!(sender.take_within(Duration::from_millis(1500), |said| matches!(said, Said::End(_))).is_none());
+    assert!(sender.take_within(Duration::from_millis(1500), |item| matches!(item, Received::End(_))).is_none());
     stream.send(&hello[1..]);
     let welcome = stream.read_exactly(96);
     assert_eq!(welcome[..2], [0, 0x81]);
@@ -80,7 +80,7 @@ fn a_native_listener_refuses_text() {
     let datagram = daemon.datagram("udp");
     datagram.send("hello\n");
     let mut native = Native::join(&daemon, "udp");
-    assert_eq!(native.tell("", "1").0, 1);
+    assert_eq!(native.send_confirmed("", "1").0, 1);
     datagram.expect_nothing();
 }
 

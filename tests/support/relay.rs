@@ -1,4 +1,4 @@
-//! A relay for datagrams that loses, doubles and reorders, on loopback or between Unix sockets, by a seed.
+//! A relay for datagrams that loses, duplicates and reorders them, on loopback or between Unix sockets. A seed decides.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// One client's way to the daemon.
-pub(super) struct Relay {
+/// A relay between one client and the daemon.
+pub(crate) struct Relay {
     url: String,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -23,29 +23,34 @@ pub(super) struct Relay {
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
-    /// Passed, lost, doubled, late.
+    /// Passed, lost, duplicated, late.
     counts: [AtomicU64; 4],
-    client: Mutex<Option<Place>>,
+    client: Mutex<Option<Peer>>,
 }
 
 impl Relay {
-    /// Between the daemon at `url` and one client: of each direction a fifth is lost, a tenth comes twice, and a quarter is
-    /// overtaken by what comes later.
-    pub(super) fn start(url: &str, seed: u64) -> Relay {
+    /// Starts a relay between the daemon at `url` and one client. In each direction it loses a fifth, duplicates a tenth, and
+    /// delays a quarter, so that later datagrams overtake those.
+    pub(crate) fn start(url: &str, seed: u64) -> Relay {
         let (_, place) = url.split_once("://").expect("a URL");
         let (daemon, inner, outer, url) = match place.strip_prefix('@') {
             Some(name) => {
                 let [front, back] = [unique(), unique()];
-                let bind = |name| End::Unix(UnixDatagram::bind_addr(&name).expect("the name is free"));
+                let bind = |name| Socket::Unix(UnixDatagram::bind_addr(&name).expect("the name is free"));
                 let [inner, outer] = [&front, &back].map(|name| bind(abstract_address(name)));
-                (Place::Unix(abstract_address(name)), inner, outer, format!("unix-datagram://@{front}"))
+                (Peer::Unix(abstract_address(name)), inner, outer, format!("unix-datagram://@{front}"))
             }
             None => {
                 let address: SocketAddr = place.parse().expect("a literal address");
-                let bind = || UdpSocket::bind((address.ip(), 0)).expect("a port is free");
+                let bind = || {
+                    let socket = UdpSocket::bind((address.ip(), 0)).expect("a port is free");
+                    // Only the relay itself may lose datagrams.
+                    let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20);
+                    socket
+                };
                 let (inner, outer) = (bind(), bind());
                 let url = format!("udp://{}", inner.local_addr().expect("it is bound"));
-                (Place::Udp(address), End::Udp(inner), End::Udp(outer), url)
+                (Peer::Udp(address), Socket::Udp(inner), Socket::Udp(outer), url)
             }
         };
         inner.set_nonblocking();
@@ -56,12 +61,12 @@ impl Relay {
         Relay { url, shared, thread: Some(thread) }
     }
 
-    /// Where the client finds it.
-    pub(super) fn url(&self) -> &str {
+    /// Where the client connects to.
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    pub(super) fn counts(&self) -> (u64, u64, u64, u64) {
+    pub(crate) fn counts(&self) -> (u64, u64, u64, u64) {
         let [passed, lost, doubled, late] = self.shared.counts.each_ref().map(|count| count.load(Ordering::Relaxed));
         (passed, lost, doubled, late)
     }
@@ -84,59 +89,59 @@ fn abstract_address(name: &str) -> UnixAddr {
 }
 
 #[derive(Clone)]
-enum Place {
+enum Peer {
     Udp(SocketAddr),
     Unix(UnixAddr),
 }
 
-enum End {
+enum Socket {
     Udp(UdpSocket),
     Unix(UnixDatagram),
 }
 
-impl End {
+impl Socket {
     fn set_nonblocking(&self) {
         match self {
-            End::Udp(socket) => socket.set_nonblocking(true),
-            End::Unix(socket) => socket.set_nonblocking(true),
+            Socket::Udp(socket) => socket.set_nonblocking(true),
+            Socket::Unix(socket) => socket.set_nonblocking(true),
         }
         .expect("the option exists");
     }
 
-    fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, Place)> {
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, Peer)> {
         match self {
-            End::Udp(socket) => socket.recv_from(buffer).map(|(length, from)| (length, Place::Udp(from))),
-            End::Unix(socket) => socket.recv_from(buffer).map(|(length, from)| (length, Place::Unix(from))),
+            Socket::Udp(socket) => socket.recv_from(buffer).map(|(length, from)| (length, Peer::Udp(from))),
+            Socket::Unix(socket) => socket.recv_from(buffer).map(|(length, from)| (length, Peer::Unix(from))),
         }
     }
 
-    /// What a full socket does not take is lost, too.
-    fn send(&self, bytes: &[u8], to: &Place) {
+    /// What a full socket does not take is lost, as on a network.
+    fn send(&self, bytes: &[u8], to: &Peer) {
         let _ = match (self, to) {
-            (End::Udp(socket), Place::Udp(to)) => socket.send_to(bytes, to),
-            (End::Unix(socket), Place::Unix(to)) => socket.send_to_addr(bytes, to),
+            (Socket::Udp(socket), Peer::Udp(to)) => socket.send_to(bytes, to),
+            (Socket::Unix(socket), Peer::Unix(to)) => socket.send_to_addr(bytes, to),
             _ => Ok(0),
         };
     }
 }
 
-impl AsFd for End {
+impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            End::Udp(socket) => socket.as_fd(),
-            End::Unix(socket) => socket.as_fd(),
+            Socket::Udp(socket) => socket.as_fd(),
+            Socket::Unix(socket) => socket.as_fd(),
         }
     }
 }
 
 /// `sockets`: towards the client, towards the daemon.
-fn run(shared: &Shared, sockets: [&End; 2], daemon: &Place, seed: u64) {
+fn run(shared: &Shared, sockets: [&Socket; 2], daemon: &Peer, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let count = |which: usize| shared.counts[which].fetch_add(1, Ordering::Relaxed);
-    // What is late, with its direction and when it goes on.
+    // Delayed datagrams: when each is sent on, in which direction, and its bytes.
     let mut late: VecDeque<(Instant, usize, Vec<u8>)> = VecDeque::new();
     let send = |to: usize, bytes: &[u8]| {
-        let client = shared.client.lock().expect("nobody panics with it").clone();
+        let client = shared.client.lock().expect("no thread panics while it holds this lock").clone();
         match (to, client) {
             (1, _) => sockets[1].send(bytes, daemon),
             (_, Some(client)) => sockets[0].send(bytes, &client),
@@ -152,7 +157,7 @@ fn run(shared: &Shared, sockets: [&End; 2], daemon: &Place, seed: u64) {
             while let Ok((length, source)) = socket.receive(&mut buffer) {
                 let bytes = buffer[..length].to_vec();
                 if from == 0 {
-                    *shared.client.lock().expect("nobody panics with it") = Some(source);
+                    *shared.client.lock().expect("no thread panics while it holds this lock") = Some(source);
                 }
                 if random.f64() < 0.2 {
                     count(1);

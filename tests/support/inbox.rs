@@ -6,14 +6,14 @@ use std::io::Read;
 use upcall_wire::frame::datagram::{Arrivals, Envelope};
 use upcall_wire::frame::{Ack, Code, Frame, FrameDecoder, Gap, Receipt, Welcome};
 
-use super::{Datagram, Stream};
+use super::{Datagram, Stream, retry};
 
 /// Larger than any payload of the tests.
 const MAX: usize = 1 << 20;
 
-/// Something that the daemon has said.
+/// Something that the daemon has item.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum Received {
     Welcome(Welcome),
     /// The cookie.
     Retry(u64),
@@ -50,7 +50,7 @@ pub(crate) struct Upcall {
 
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
-    pub(crate) said: VecDeque<Said>,
+    pub(crate) received: VecDeque<Received>,
     /// The last sequence that was dealt with.
     pub(crate) position: u64,
     pub(crate) ended: bool,
@@ -63,7 +63,7 @@ pub(crate) struct Inbox {
     nonce: u64,
     welcome: bool,
     arrivals: Arrivals,
-    early: Vec<Said>,
+    early: Vec<Received>,
     decoder: FrameDecoder,
     begun: bool,
     text: Vec<u8>,
@@ -88,7 +88,7 @@ impl Inbox {
     /// Reads once from a stream that has something.
     pub(super) fn read(&mut self, mut stream: &Stream) {
         let mut buffer = vec![0; 1 << 16];
-        match stream.read(&mut buffer) {
+        match retry(|| stream.read(&mut buffer)) {
             Ok(0) => self.end(String::from_utf8_lossy(&self.text).into_owned()),
             Ok(count) => self.bytes(&buffer[..count]),
             Err(error) => self.end(error.to_string()),
@@ -97,7 +97,7 @@ impl Inbox {
 
     fn end(&mut self, text: String) {
         self.ended = true;
-        self.said.push_back(Said::End(text));
+        self.received.push_back(Received::End(text));
     }
 
     fn bytes(&mut self, mut bytes: &[u8]) {
@@ -123,7 +123,7 @@ impl Inbox {
     }
 
     fn datagram(&mut self, datagram: &[u8]) {
-        let Some((opening, mut frames)) = Envelope::split(datagram) else {
+        let Some((envelope, mut frames)) = Envelope::split(datagram) else {
             let mut bare = datagram;
             let frame = Frame::take(&mut bare).expect("the daemon's frames are well-formed");
             assert!(bare.is_empty(), "a bare frame is alone");
@@ -133,12 +133,12 @@ impl Inbox {
                 frame => self.frame(frame),
             };
         };
-        if self.key != Some(opening.key) {
+        if self.key != Some(envelope.key) {
             return;
         }
-        if opening.number != 0 {
+        if envelope.number != 0 {
             self.numbered += 1;
-            self.arrivals.add(opening.number);
+            self.arrivals.add(envelope.number);
         }
         while !frames.is_empty() {
             self.frame(&Frame::take(&mut frames).expect("the daemon's frames are well-formed"));
@@ -147,74 +147,77 @@ impl Inbox {
 
     fn frame(&mut self, frame: &Frame<'_>) {
         let owned = |filters: &[&str]| filters.iter().map(|filter| (*filter).to_owned()).collect();
-        let said = match frame {
+        let item = match frame {
             Frame::Welcome(welcome) => {
                 assert_eq!(welcome.nonce, self.nonce, "it answers our HELLO");
                 (self.position, self.welcome) = (welcome.start - 1, true);
                 self.key = self.is_datagram.then_some(welcome.key);
-                Said::Welcome(*welcome)
+                Received::Welcome(*welcome)
             }
-            Frame::Retry { cookie, .. } => Said::Retry(*cookie),
+            Frame::Retry { cookie, .. } => Received::Retry(*cookie),
             Frame::Upcall(upcall) => {
                 let (sequence, source, prev) = (upcall.sequence, upcall.source, upcall.prev);
                 let (topic, payload) = (upcall.topic.to_owned(), upcall.payload.to_vec());
-                return self.settle(Said::Upcall(Upcall { sequence, source, topic, payload, prev }));
+                return self.settle(Received::Upcall(Upcall { sequence, source, topic, payload, prev }));
             }
-            Frame::Gap(gap) => return self.settle(Said::Gap(*gap)),
-            Frame::Receipt(receipt) => Said::Receipt(*receipt),
-            Frame::Subscribed { request, from, everything, filters } => {
-                Said::Subscribed { request: *request, from: *from, everything: *everything, filters: owned(filters) }
-            }
-            Frame::Error(error) => Said::Error {
+            Frame::Gap(gap) => return self.settle(Received::Gap(*gap)),
+            Frame::Receipt(receipt) => Received::Receipt(*receipt),
+            Frame::Subscribed { request, from, everything, filters } => Received::Subscribed {
+                request: *request,
+                from: *from,
+                everything: *everything,
+                filters: owned(filters),
+            },
+            Frame::Error(error) => Received::Error {
                 code: error.code,
                 about: error.about,
                 reference: error.reference,
                 text: error.text.to_owned(),
             },
-            Frame::Ping { nonce, .. } => Said::Ping(*nonce),
-            Frame::Pong { nonce } => Said::Pong(*nonce),
-            Frame::Bye(reason) => Said::Bye((*reason).to_owned()),
+            Frame::Ping { nonce, .. } => Received::Ping(*nonce),
+            Frame::Pong { nonce } => Received::Pong(*nonce),
+            Frame::Bye(reason) => Received::Bye((*reason).to_owned()),
             Frame::Skippable(_) => return,
             other => panic!("the daemon sends {other:?}"),
         };
-        self.said.push_back(said);
+        self.received.push_back(item);
     }
 
     /// The table of upcall-protocol(7), "Upcalls and gaps".
-    fn settle(&mut self, said: Said) {
-        self.early.push(said);
-        while let Some(index) = self.early.iter().position(|said| self.is_next(said)) {
-            let mut said = self.early.swap_remove(index);
-            match &mut said {
-                Said::Gap(gap) => {
+    fn settle(&mut self, item: Received) {
+        self.early.push(item);
+        while let Some(index) = self.early.iter().position(|item| self.is_next(item)) {
+            let mut item = self.early.swap_remove(index);
+            match &mut item {
+                Received::Gap(gap) => {
                     gap.first = self.position + 1;
                     self.position = gap.last;
                 }
-                Said::Upcall(upcall) => self.position = upcall.sequence,
+                Received::Upcall(upcall) => self.position = upcall.sequence,
                 _ => {}
             }
-            self.said.push_back(said);
+            self.received.push_back(item);
         }
         let (position, before) = (self.position, self.early.len());
-        self.early.retain(|said| last_of(said) > position);
+        self.early.retain(|item| last_of(item) > position);
         self.duplicates += (before - self.early.len()) as u64;
         let holes = !self.is_datagram && before > 0;
         assert!(!holes, "behind {position}: {:?}, or something twice", self.early);
     }
 
-    fn is_next(&self, said: &Said) -> bool {
-        match said {
-            Said::Upcall(upcall) => upcall.sequence > self.position && upcall.prev == self.position as u32,
-            Said::Gap(gap) => gap.last > self.position && gap.first - 1 <= self.position,
+    fn is_next(&self, item: &Received) -> bool {
+        match item {
+            Received::Upcall(upcall) => upcall.sequence > self.position && upcall.prev == self.position as u32,
+            Received::Gap(gap) => gap.last > self.position && gap.first - 1 <= self.position,
             _ => false,
         }
     }
 }
 
-fn last_of(said: &Said) -> u64 {
-    match said {
-        Said::Upcall(upcall) => upcall.sequence,
-        Said::Gap(gap) => gap.last,
+fn last_of(item: &Received) -> u64 {
+    match item {
+        Received::Upcall(upcall) => upcall.sequence,
+        Received::Gap(gap) => gap.last,
         _ => 0,
     }
 }
