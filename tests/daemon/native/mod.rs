@@ -2,16 +2,16 @@
 
 mod basics;
 mod bytes;
-mod door;
 mod errors;
 mod forged;
 mod lossy;
-mod opening;
+mod protocol_detection;
 mod python;
 mod sessions;
 mod slow;
 mod swarm;
 mod tokens;
+mod waiting_room;
 
 use crate::support::{Daemon, Place, Received};
 
