@@ -5,3 +5,4 @@ mod completions;
 mod man_pages;
 mod packaging;
 mod protocol_page;
+mod testing_page;
