@@ -5,8 +5,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
 
 use crate::load::config;
 use crate::slow_consumer::lines;
@@ -86,10 +84,7 @@ fn whoever_waits_to_be_accepted_is_told(place: Place) {
     const WAITING: usize = 300;
     let mut daemon = Daemon::start(&(place.listener("lab", "") + DATA + "[daemon]\nshutdown_grace = \"50s\"\n"));
     let url = daemon.url("lab");
-    daemon.signal(Signal::SIGSTOP);
-    let pid = Pid::from_raw(daemon.pid() as i32);
-    let stopped = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).expect("it is our child");
-    assert_eq!(stopped, WaitStatus::Stopped(pid, Signal::SIGSTOP));
+    daemon.stop();
     let waiting: Vec<Stream> = (0..WAITING).map(|_| Stream::connect(&url)).collect();
     for stream in waiting.iter().step_by(2) {
         stream.send("said in haste\n");

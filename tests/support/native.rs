@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::poll::PollFlags;
+use nix::sys::signal::Signal;
 use upcall_wire::frame::datagram::Envelope;
 use upcall_wire::frame::{Code, Filters, Frame, Hello, Resume, Send, Welcome, kind};
 
@@ -76,17 +77,37 @@ impl Native {
         }
     }
 
-    /// Says HELLO, as often as it takes; the answer is a WELCOME, an ERROR, or the end.
+    /// Sends HELLO until it is answered; the answer is a WELCOME, an ERROR, or the end.
     pub(crate) fn hello(&mut self, hello: &Hello<'_>) -> Received {
+        let hello = self.send_hello(hello);
+        self.hello_answer(hello)
+    }
+
+    /// Connects and sends HELLO while the daemon is stopped, so that it finds the HELLO as soon as it accepts the connection.
+    pub(crate) fn hello_at_accept(daemon: &Daemon, listener: &str, hello: &Hello<'_>) -> (Native, Received) {
+        let url = daemon.url(listener);
+        daemon.stop();
+        let mut native = Native::connect(&url);
+        let hello = native.send_hello(hello);
+        daemon.signal(Signal::SIGCONT);
+        let answer = native.hello_answer(hello);
+        (native, answer)
+    }
+
+    /// Sends HELLO, once, with the nonce and the padding that are returned.
+    fn send_hello<'a>(&mut self, hello: &Hello<'a>) -> Hello<'a> {
         static NONCES: AtomicU64 = AtomicU64::new(0x1122_3344_5566_7788);
         self.nonce = NONCES.fetch_add(1, Ordering::Relaxed);
-        let mut hello = Hello { nonce: self.nonce, ..hello.clone() };
         self.inbox.begin(self.nonce);
+        let hello = Hello { nonce: self.nonce, padding: 16, ..hello.clone() };
+        self.raw(&Frame::Hello(hello.clone()).to_vec());
+        hello
+    }
+
+    fn hello_answer(&mut self, mut hello: Hello<'_>) -> Received {
         let end = Instant::now() + ANSWER;
         loop {
             assert!(Instant::now() < end, "HELLO is not answered");
-            hello.padding = 16;
-            self.raw(&Frame::Hello(hello.clone()).to_vec());
             let is_answer = |item: &Received| {
                 matches!(item, Received::Welcome(_) | Received::Retry(_) | Received::End(_) | Received::Bye(_))
                     || matches!(item, Received::Error { about: kind::HELLO, .. })
@@ -105,6 +126,7 @@ impl Native {
                 Some(other) => return other,
                 None => {}
             }
+            self.raw(&Frame::Hello(hello.clone()).to_vec());
         }
     }
 

@@ -77,7 +77,7 @@ fn f3_what_is_skipped_is_announced(place: Place) {
 
 /// F4: inputs wait for whoever does not read, even for a sender that reads nothing of its own; when all read, nothing is lost.
 fn f4_inputs_wait_for_ever(place: Place) {
-    let limits = LIMITS.replace("\"0s\"", "\"forever\"");
+    let limits = LIMITS.replace("\"0s\"", "\"forever\"") + "[daemon]\nlog_level = \"debug\"\n";
     let daemon = lab(place, "", &limits);
     let mut slow = Native::join(&daemon, "lab");
     let mut reader = Native::join(&daemon, "lab");
@@ -88,14 +88,14 @@ fn f4_inputs_wait_for_ever(place: Place) {
         sender.register(&Hello { role: Role::SendOnly, ..Hello::new(0) });
         flood(&mut sender, count as usize, size);
     });
-    // It reads all along; the inputs stop when the other one is far enough behind.
-    let mut seen = 0;
-    while reader.pump(Duration::from_millis(300)) {
-        seen = reader.inbox.position;
-    }
-    assert!(seen < count, "inputs wait");
-    slow.pump(Duration::ZERO);
+    // It reads all along; the inputs stop when the first one is far enough behind.
     let end = Instant::now() + DEADLINE;
+    while daemon.count(Event::InputsHeld.endpoint(1)) == 0 {
+        assert!(Instant::now() < end, "inputs do not wait");
+        reader.pump(Duration::from_millis(5));
+    }
+    assert!(reader.inbox.position < count, "inputs wait");
+    slow.pump(Duration::ZERO);
     while slow.inbox.position < count || reader.inbox.position < count {
         assert!(Instant::now() < end, "{} and {} of {count}", slow.inbox.position, reader.inbox.position);
         slow.pump(Duration::from_millis(5));
