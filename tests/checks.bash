@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What the scripts of tests share that go through a list of checks; bash sources it. They set $scratch, a folder, define more,
-# which shows what may explain a failure, and end with counts.
+# The common part of the test scripts that run a list of checks; bash sources it. A script sets $scratch, a folder, defines
+# more, which shows what may explain a failure, and ends with counts.
 # shellcheck disable=SC2154  # scratch
 
 passed=0 failed=0 skipped=0
@@ -15,11 +15,11 @@ skip() {
     echo "SKIPPED $1: $2"
 }
 
-# check NAME COMMAND…: one thing that holds or not. What the command prints is shown if it does not.
+# check NAME COMMAND…: one check, which passes if the command succeeds. Its output is shown if it fails.
 check() {
     local name=$1 begin=$SECONDS status
     shift
-    # Not as a condition: there, errexit would mean nothing.
+    # Not as a condition: errexit has no effect there.
     set +e
     (
         set -e
@@ -38,7 +38,7 @@ check() {
     fi
 }
 
-# within SECONDS COMMAND…: until it succeeds.
+# within SECONDS COMMAND…: repeats it until it succeeds.
 within() {
     local end=$((SECONDS + $1))
     shift

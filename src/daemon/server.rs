@@ -258,7 +258,10 @@ impl Server {
             Some(_) => ", handed over",
             None => "",
         };
-        info!(self.log, listener = rules.name; "listening on {} ({}{kind}{handed_over})", socket.address(), rules.name);
+        info!(
+            self.log, listener = rules.name, address = socket.address();
+            "listening on {} ({}{kind}{handed_over})", socket.address(), rules.name
+        );
         self.listeners.insert(number, Active::new(socket, rules));
     }
 

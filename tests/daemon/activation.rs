@@ -11,12 +11,10 @@ use nix::sys::signal::Signal;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::TempDir;
 
-use crate::common::{Daemon, Datagram, Setup, Stream, figure, listener};
+use crate::support::{Daemon, Datagram, Event, Setup, Stream, figure, listener};
 
 /// Everybody sees an own line only, so that tests with several clients stay simple.
 const OWN: &str = "[upcall]\nformat = \"{data}\"\ndeliver_to = \"sender\"\n";
-const RELOADED: &str = " reloaded";
-const REFUSED: &str = " reload refused: ";
 
 /// A socket that the test, as the service manager, has bound.
 struct Held {
@@ -227,8 +225,8 @@ fn senders_that_the_kernel_was_not_to_tell_of_are_said() {
         let held = Held::new("unix-datagram", true);
         held.socket.set_passcred(asked).expect("the option exists");
         let daemon = held.setup("lab", &(held.listener("lab") + OWN)).start();
-        assert_eq!(daemon.log().count("write PassCredentials=yes"), said);
-        assert_eq!(daemon.log().count("(lab, handed over)"), 1);
+        assert_eq!(daemon.log().count_words("write PassCredentials=yes"), said);
+        assert_eq!(daemon.count(Event::Listening.with("(lab, handed over)")), 1);
         let client = Client::open(&held);
         client.say("x");
         client.hear("x");
@@ -251,28 +249,28 @@ fn a_reload_keeps_gives_up_and_takes_back() {
     let config = own.clone() + &held.listener("lab");
     let daemon = held.setup("lab", &config).start();
     let first = daemon.join("lab");
-    daemon.reload(&config.replace("{data}", "new {data}"), RELOADED);
+    daemon.reload(&config.replace("{data}", "new {data}"));
     first.send("hi\n");
     first.expect("new hi\n");
-    assert_eq!(daemon.log().count("the next start will fail"), 0);
+    assert_eq!(daemon.log().count_words("the next start will fail"), 0);
 
-    daemon.reload(&own, RELOADED);
+    daemon.reload(&own);
     first.expect_rest("upcalld: listener_removed\n");
-    daemon.wait_log("the next start will fail: socket \"lab\"");
+    daemon.log().wait_words("the next start will fail: socket \"lab\"");
     let patient = Stream::connect(&held.url());
     patient.send("anybody there?\n");
-    daemon.reload(&config, RELOADED);
+    daemon.reload(&config);
     patient.expect("anybody there?\n");
 
     // The same name elsewhere; and then where it cannot be, because we cannot unbind the other one.
-    daemon.reload(&(listener("lab", "tcp", "127.0.0.2:0", "") + OWN), RELOADED);
+    daemon.reload(&(listener("lab", "tcp", "127.0.0.2:0", "") + OWN));
     assert!(daemon.url("lab").starts_with("tcp://127.0.0.2:"));
     let port = held.address.rsplit(':').next().expect("a port");
     let wide = listener("wide", "tcp", &format!("0.0.0.0:{port}"), "open = true");
     let here = daemon.join("lab");
-    daemon.reload(&(wide + OWN), REFUSED);
-    let refusals = daemon.log().lines_with(REFUSED);
-    assert!(refusals[0].contains("the service manager holds the socket \"lab\""), "{refusals:?}");
+    daemon.reload_refused(&(wide + OWN));
+    let refusals = daemon.log().entries(Event::ReloadRefused);
+    assert!(refusals[0].message.contains("the service manager holds the socket \"lab\""), "{refusals:?}");
     here.send("still here\n");
     here.expect("still here\n");
 }
@@ -283,7 +281,7 @@ fn a_socket_that_was_given_up_is_not_watched() {
     let held = Held::new("unix", true);
     let own = listener("own", "tcp", "127.0.0.1:0", "") + OWN;
     let daemon: Daemon = held.setup("lab", &(own.clone() + &held.listener("lab"))).start();
-    daemon.reload(&own, RELOADED);
+    daemon.reload(&own);
     let probe = daemon.join("own");
     probe.send("x\n");
     probe.expect("x\n");

@@ -1,6 +1,6 @@
 //! Who may come in.
 
-use crate::common::{Daemon, Place, Setup, Stream, listener, skip};
+use crate::support::{Daemon, Event, Place, Setup, Stream, listener, skip};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 const CONFIGURATION: i32 = 78;
@@ -36,8 +36,7 @@ fn s16_on_the_command_line() {
     assert!([64, CONFIGURATION].contains(&ended.code()), "{}: {}", ended.status, ended.stderr);
     assert!(ended.stderr.contains("--open"), "it says what to write: {}", ended.stderr);
     let daemon = Setup::new(DATA).args(&["--listen", "tcp://0.0.0.0:0", "--open"]).start();
-    let line = daemon.log().lines_with("listening on tcp://0.0.0.0:").remove(0);
-    let port: u16 = line.split(':').next_back().and_then(|rest| rest.split(' ').next()?.parse().ok()).expect("a port");
+    let port = daemon.urls()[0].strip_prefix("tcp://0.0.0.0:").expect("every address").to_owned();
     admitted(&Stream::connect(&format!("tcp://127.0.0.1:{port}")));
 }
 
@@ -54,8 +53,8 @@ fn networks_are_allowed_and_denied() {
     for (source, url) in [("127.0.0.3", &allow), ("127.0.0.9", &allow), ("127.0.0.2", &deny)] {
         Stream::connect_from(source, url).expect_rest("upcalld: not_allowed\n");
     }
-    daemon.wait_log_count(": not_allowed", 3);
-    assert_eq!(daemon.log().lines_with("refused ").len(), 3);
+    daemon.wait_count(Event::Refused.reason("not_allowed"), 3);
+    assert_eq!(daemon.log().entries(Event::Refused).len(), 3);
 }
 
 #[test]
@@ -79,7 +78,7 @@ fn dual_stack_is_what_it_says() {
     // An IPv4 peer of an IPv6 socket is an IPv4 peer.
     admitted(&Stream::connect(&at("127.0.0.1", "rules")));
     Stream::connect(&at("[::1]", "rules")).expect_rest("upcalld: not_allowed\n");
-    assert_eq!(daemon.log().count("::ffff:"), 0);
+    assert_eq!(daemon.log().count_words("::ffff:"), 0);
 }
 
 #[test]
@@ -101,7 +100,7 @@ fn users_and_groups_of_unix_peers() {
             admitted(&daemon.connect(name));
         }
         daemon.connect("other").expect_rest("upcalld: not_allowed\n");
-        daemon.wait_log(": not_allowed");
+        daemon.wait(Event::Refused.reason("not_allowed"));
     }
 }
 

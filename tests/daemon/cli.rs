@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 
-use crate::common::{Daemon, Place, Setup, Stream, listener};
+use crate::support::{Daemon, Place, Setup, Stream, listener};
 
 const USAGE: i32 = 64;
 const CANNOT_CREATE: i32 = 73;
@@ -92,10 +92,8 @@ fn listen_replaces_the_configured_listeners() {
     let name = format!("@upcalld-test-{}-listen", std::process::id());
     let setup = Setup::new(&config).args(&["--listen", "tcp://127.0.0.1:0", "--listen", &format!("unix://{name}")]);
     let daemon = setup.start();
-    let lines = daemon.log().lines_with("listening on ");
-    assert_eq!(lines.len(), 2, "{lines:?}");
-    let urls: Vec<&str> =
-        lines.iter().filter_map(|line| line.split("listening on ").nth(1)?.split(' ').next()).collect();
+    let urls = daemon.urls();
+    assert_eq!(urls.len(), 2, "{urls:?}");
     let streams: Vec<Stream> = urls.iter().map(|url| Stream::connect(url)).collect();
     daemon.wait_connected(2);
     streams[0].send("hi");
@@ -119,8 +117,8 @@ fn an_address_that_cannot_be_bound_is_named() {
 
 #[test]
 fn the_first_line_says_which_configuration() {
-    let daemon = Daemon::start(&Place::Tcp.listener("lab", ""));
-    let text = daemon.log().text();
+    let daemon = Setup::new(&Place::Tcp.listener("lab", "")).args(&["--log-format", "text"]).start();
+    let text = daemon.log().raw().text();
     let first = text.lines().next().expect("there is a line");
     let file = daemon.setup().config_path().display().to_string();
     let version = env!("CARGO_PKG_VERSION");

@@ -6,12 +6,12 @@ use std::time::Instant;
 use nix::sys::socket::sockopt::{SndBuf, SndBufForce};
 use nix::sys::socket::{getsockopt, setsockopt};
 
-use crate::common::swarm::allow_files;
-use crate::common::{Daemon, Datagram, Place, Stream, Swarm, figure, over_datagrams, percentile, skip};
+use crate::support::swarm::allow_files;
+use crate::support::{Daemon, Datagram, Event, Place, Stream, Swarm, figure, over, percentile, skip};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 
-over_datagrams!(f9_one_dead_peer_among_a_hundred);
+over!(datagrams: f9_one_dead_peer_among_a_hundred);
 
 /// Over Unix sockets, a dead peer is noticed; over UDP nobody knows, and its lease ends some day.
 fn f9_one_dead_peer_among_a_hundred(place: Place) {
@@ -31,8 +31,8 @@ fn f9_one_dead_peer_among_a_hundred(place: Place) {
         peer.expect_nothing();
     }
     let inet = matches!(place, Place::Udp | Place::Udp6);
-    assert_eq!(daemon.so_far(" left: reset;"), usize::from(!inet));
-    assert_eq!(daemon.so_far(" left: "), usize::from(!inet), "and nobody else has left");
+    assert_eq!(daemon.count_now(Event::Left.reason("reset")), usize::from(!inet));
+    assert_eq!(daemon.count_now(Event::Left), usize::from(!inet), "and nobody else has left");
 }
 
 /// Messages of one size, numbered.
@@ -82,7 +82,7 @@ fn stalled_among_readers(place: Place, kind: Kind, size: usize, messages: usize)
     }
     let (p50, p99) = (percentile(&mut delays, 0.5), percentile(&mut delays, 0.99));
     figure(&test, &format!("{} deliveries beside {EACH} stalled peers: p50 {p50:.2?}, p99 {p99:.2?}", delays.len()));
-    assert_eq!(daemon.so_far(" left: "), 0, "best effort disconnects nobody");
+    assert_eq!(daemon.count_now(Event::Left), 0, "best effort disconnects nobody");
 
     // They read again: in order, without duplicates, and from then on everything.
     sender.send([message(messages, size - 1), b"\n".to_vec()].concat());
@@ -197,6 +197,6 @@ fn l9_all_transports_in_one_order() {
     for datagram in &datagrams {
         datagram.expect_nothing();
     }
-    assert_eq!(daemon.so_far(" left: "), 0);
-    assert_eq!(daemon.so_far(" joined from "), 2 * EACH);
+    assert_eq!(daemon.count_now(Event::Left), 0);
+    assert_eq!(daemon.count_now(Event::Joined), 2 * EACH);
 }

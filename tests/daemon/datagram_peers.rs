@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use nix::unistd::geteuid;
 
-use crate::common::{DEADLINE, Daemon, Datagram, Place, Program, listener, skip, skip_without};
+use crate::support::{DEADLINE, Daemon, Datagram, Event, Place, Program, listener, skip, skip_without};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 
@@ -47,7 +47,7 @@ fn s19_a_name_that_is_somebody_elses() {
     assert!(victim.recv(&mut [0; 64]).is_err(), "the victim gets nothing");
     changed.expect("hello");
     assert_eq!(std::fs::read(file.path()).expect("it is there"), b"precious");
-    assert_eq!(daemon.so_far(" joined from "), 2);
+    assert_eq!(daemon.count_now(Event::Joined), 2);
     assert_eq!(daemon.counted("bad_address"), 3);
 }
 
@@ -65,7 +65,7 @@ fn s19_a_socket_of_another_user() {
     witness.send("x");
     witness.expect("x");
     peer.expect_nothing();
-    assert_eq!(daemon.so_far(" joined from "), 1);
+    assert_eq!(daemon.count_now(Event::Joined), 1);
     assert_eq!(daemon.counted("bad_address"), 2);
 }
 
@@ -108,7 +108,7 @@ fn a_wildcard_listener_answers_from_where_it_was_addressed() {
             let challenge = peer.receive();
             peer.send(challenge);
         }
-        daemon.wait_log(" joined from ");
+        daemon.wait(Event::Joined);
         for number in 0..100 {
             peer.send(format!("{number}"));
             peer.expect(format!("{number}"));
@@ -143,9 +143,9 @@ fn recipes() {
             skip_without("recipes", words[0]);
             continue;
         };
-        let before = daemon.log().count(" joined from ");
+        let before = daemon.count(Event::Joined);
         program.type_in("join\n");
-        daemon.wait_log_count(" joined from ", before + 1);
+        daemon.wait_count(Event::Joined, before + 1);
         program.type_in(&format!("said by {number}\n"));
         witness.expect(format!("said by {number}\n"));
         program.wait_output(&format!("said by {number}\n"));
@@ -153,6 +153,6 @@ fn recipes() {
         witness.expect("heard by it\n");
         program.wait_output("heard by it\n");
         program.type_in("bye\n");
-        daemon.wait_log_count(" left: closed;", before); // the witness has joined, too, and stays
+        daemon.wait_count(Event::Left.reason("closed"), before); // the witness has joined, too, and stays
     }
 }

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::common::{DEADLINE, Daemon, Datagram, Place, over_datagrams};
+use crate::support::{DEADLINE, Daemon, Datagram, Event, Place, over};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 
-over_datagrams!(
+over!(datagrams:
     the_first_datagram_registers_and_is_delivered,
     b7_every_byte_value,
     join_registers_and_bye_leaves,
@@ -32,7 +32,7 @@ fn the_first_datagram_registers_and_is_delivered(place: Place) {
     // One datagram is one message, whatever it holds.
     first.expect("hello\nthere\n");
     second.expect("hello\nthere\n");
-    assert_eq!(daemon.so_far(" joined from "), 2);
+    assert_eq!(daemon.count_now(Event::Joined), 2);
 }
 
 fn b7_every_byte_value(place: Place) {
@@ -56,11 +56,11 @@ fn join_registers_and_bye_leaves(place: Place) {
     {
         let peer = daemon.datagram("lab");
         peer.send(join);
-        daemon.wait_log_count(" joined from ", round + 2);
+        daemon.wait_count(Event::Joined, round + 2);
         witness.send("hello");
         peer.expect("hello");
         peer.send(bye);
-        daemon.wait_log_count(" left: closed;", round + 1);
+        daemon.wait_count(Event::Left.reason("closed"), round + 1);
         witness.send("alone");
         for text in ["hello", "alone"] {
             witness.expect(text);
@@ -70,7 +70,7 @@ fn join_registers_and_bye_leaves(place: Place) {
         // Its bye, once more: there is nobody to leave.
         peer.send(bye);
     }
-    assert_eq!(daemon.so_far(" left: "), 3);
+    assert_eq!(daemon.count_now(Event::Left), 3);
     assert_eq!(daemon.counted("not_registered"), 3);
 }
 
@@ -80,9 +80,9 @@ fn any_datagram_renews(place: Place) {
     let (start, mut said, mut second) = (Instant::now(), 0, None);
     // The one keeps its place by speaking, while the leases of two others end, of whom the second comes when the first has
     // gone.
-    while daemon.log().count(" left: lease_expired;") < 2 {
+    while daemon.count(Event::Left.reason("lease_expired")) < 2 {
         assert!(start.elapsed() < DEADLINE, "no lease ends");
-        if second.is_none() && daemon.log().count(" left: lease_expired;") == 1 {
+        if second.is_none() && daemon.count(Event::Left.reason("lease_expired")) == 1 {
             second = Some(daemon.join_datagram("lab"));
         }
         speaker.send(if said % 2 == 0 { "x" } else { "join" });
@@ -94,14 +94,14 @@ fn any_datagram_renews(place: Place) {
         }
         said += 1;
     }
-    let line = &daemon.log().lines_with(" left: lease_expired;")[0];
+    let line = &daemon.log().entries(Event::Left.reason("lease_expired"))[0].message;
     assert!(line.contains(", 1 s; 1 registered"), "after one second: {line}");
-    assert_eq!(daemon.so_far(" joined from "), 3, "the speaker has never left");
+    assert_eq!(daemon.count_now(Event::Joined), 3, "the speaker has never left");
     // Over, and out of the registry: it joins anew.
     silent.send("join");
-    daemon.wait_log_count(" joined from ", 4);
+    daemon.wait_count(Event::Joined, 4);
     // Nobody says anything any more: both leases end by themselves.
-    daemon.wait_log_count(" left: lease_expired;", 4);
+    daemon.wait_count(Event::Left.reason("lease_expired"), 4);
 }
 
 fn b5_empty(place: Place) {
@@ -113,7 +113,7 @@ fn b5_empty(place: Place) {
     witness.expect("x");
     peer.expect_nothing();
     assert_eq!(daemon.counted("empty"), 2);
-    assert_eq!(daemon.so_far(" joined from "), 1);
+    assert_eq!(daemon.count_now(Event::Joined), 1);
     daemon.summary("1 input, 1 upcall;");
 }
 
@@ -127,7 +127,7 @@ fn b6_too_large(place: Place) {
     witness.expect([b'y'; 1024]);
     sender.expect_nothing();
     assert_eq!(daemon.counted("too_large"), 2);
-    assert_eq!(daemon.so_far(" joined from "), 1, "it registers nobody, either");
+    assert_eq!(daemon.count_now(Event::Joined), 1, "it registers nobody, either");
     sender.send([b'z'; 1024]);
     sender.expect([b'z'; 1024]);
     witness.expect([b'z'; 1024]);
@@ -182,10 +182,10 @@ fn reload_and_shutdown_are_announced(place: Place) {
         _ => Place::DatagramAbstract,
     };
     let added = added.listener("added", "");
-    daemon.reload(&(kept + &added + DATA), " reloaded");
+    daemon.reload(&(kept + &added + DATA));
     goes.expect("upcalld: listener_removed\n");
     goes.expect_nothing();
-    daemon.wait_log(" left: listener_removed;");
+    daemon.wait(Event::Left.reason("listener_removed"));
     assert_eq!(daemon.url("kept"), url);
     let new = daemon.join_datagram("added");
     new.send("new");
@@ -193,7 +193,7 @@ fn reload_and_shutdown_are_announced(place: Place) {
         // Registered still, without having said anything.
         peer.expect("new");
     }
-    assert_eq!(daemon.so_far(" joined from "), 3);
+    assert_eq!(daemon.count_now(Event::Joined), 3);
     daemon.signal(Signal::SIGTERM);
     for peer in [&stays, &new] {
         peer.expect("upcalld: shutdown\n");

@@ -5,17 +5,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
 
-use crate::common::{Daemon, Place, Stream, figure, over_transports};
 use crate::load::config;
 use crate::slow_consumer::lines;
+use crate::support::{Daemon, Event, Place, Stream, figure, over};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 const FAREWELL: &[u8] = b"upcalld: shutdown\n";
 
-over_transports!(whoever_waits_to_be_accepted_is_told);
+over!(streams: whoever_waits_to_be_accepted_is_told);
 
 /// Soon everything is in the kernel's hands, and is read seconds later: what is said meanwhile must not become a reset.
 #[test]
@@ -66,12 +64,12 @@ fn a_half_close_while_inputs_wait_does_not_spin() {
         let mut buffer = vec![0; 1 << 16];
         while (&reader).read(&mut buffer).is_ok_and(|count| count > 0) {}
     });
-    daemon.wait_log("inputs wait for #1,");
+    daemon.wait(Event::InputsHeld.endpoint(1));
     daemon.signal(Signal::SIGTERM);
-    daemon.wait_log(" draining: ");
+    daemon.wait(Event::Draining);
     stalled.finish();
     let (start, before) = (Instant::now(), daemon.processor_time());
-    daemon.wait_log(" ended");
+    daemon.wait(Event::Ended);
     // It may be gone already, but not its figures: nobody has waited for it yet.
     let (elapsed, used) = (start.elapsed(), daemon.processor_time() - before);
     figure("half_close", &format!("{used:.2?} of a processor in a drain of {elapsed:.1?}"));
@@ -86,10 +84,7 @@ fn whoever_waits_to_be_accepted_is_told(place: Place) {
     const WAITING: usize = 300;
     let mut daemon = Daemon::start(&(place.listener("lab", "") + DATA + "[daemon]\nshutdown_grace = \"50s\"\n"));
     let url = daemon.url("lab");
-    daemon.signal(Signal::SIGSTOP);
-    let pid = Pid::from_raw(daemon.pid() as i32);
-    let stopped = waitpid(pid, Some(WaitPidFlag::WUNTRACED)).expect("it is our child");
-    assert_eq!(stopped, WaitStatus::Stopped(pid, Signal::SIGSTOP));
+    daemon.stop();
     let waiting: Vec<Stream> = (0..WAITING).map(|_| Stream::connect(&url)).collect();
     for stream in waiting.iter().step_by(2) {
         stream.send("said in haste\n");

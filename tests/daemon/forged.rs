@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use nix::unistd::geteuid;
 
-use crate::common::{DEADLINE, Daemon, Place, Setup, figure, listener, skip, skip_without};
+use crate::support::{DEADLINE, Daemon, Event, Place, Setup, figure, listener, skip, skip_without};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 pub(crate) const FORGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/forge.py");
@@ -59,7 +59,7 @@ fn s1_s2_forged_sources() {
     assert!(answered <= 3 * sent, "at most three times the bytes: {said}");
     // The capture saw both kinds: 22 bytes behind 28 of headers are a challenge, and nothing else was sent.
     assert_eq!(answered, answers * 50, "each answer is one challenge: {said}");
-    assert_eq!(daemon.so_far(" joined from "), 0);
+    assert_eq!(daemon.count_now(Event::Joined), 0);
     daemon
         .summary("summary: 0 endpoints, 0 of them registered for upcalls, 0 behind; 0 came since the start; 0 inputs,");
     figure("s1", &format!("{said:?}, ratio {:.3}", answered as f64 / sent as f64));
@@ -77,17 +77,15 @@ fn s6_two_daemons() {
         forge(&one, &["one", "4142", "4141"]);
         forge(&one, &["one", "4141", "4142"]);
         let (mut before, mut quiet, start) = (String::new(), 0, Instant::now());
-        // The counters, until they have stood still: what one has sent is with the other at once, and is read in the turn
-        // behind its next summary at the latest, so that a datagram under way changes them before long.
+        // Wait until the counters stand still. A datagram on its way changes them soon: it arrives at once, and is read at
+        // the latest in the turn behind the next summary.
         while quiet < 10 {
-            let summaries =
-                [&one, &other].map(|daemon| daemon.summary("summary: left: ") + &inputs(daemon).to_string());
-            let counters = summaries.map(|line| line.split("summary: ").last().unwrap_or_default().to_owned()).concat();
+            let counters = [&one, &other].map(Daemon::all_counted).concat();
             quiet = if counters == before { quiet + 1 } else { 0 };
             assert!(start.elapsed() < DEADLINE, "they do not come to rest: {counters}");
             before = counters;
         }
-        let inputs = (inputs(&one), inputs(&other));
+        let inputs = (one.counted_inputs(), other.counted_inputs());
         figure("s6", &format!("inputs {inputs:?}; {before}"));
         assert!(inputs.0 + inputs.1 <= 4, "{inputs:?} inputs: {before}");
         // Each took notice of the forged datagram: as an input where it was trusted, and with a challenge elsewhere.
@@ -96,10 +94,4 @@ fn s6_two_daemons() {
             assert!(daemon.counted("looped") > 0, "what the other sent is known by its mark");
         }
     }
-}
-
-fn inputs(daemon: &Daemon) -> u64 {
-    let line = daemon.summary("came since the start; ");
-    let rest = line.split("came since the start; ").nth(1).expect("it is there");
-    rest.split(' ').next().and_then(|number| number.parse().ok()).expect("a number")
 }

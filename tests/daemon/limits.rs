@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::swarm::allow_files;
-use crate::common::{Daemon, Place, Setup, Stream, Swarm, figure, over_transports};
+use crate::support::swarm::allow_files;
+use crate::support::{Daemon, Event, Place, Setup, Stream, Swarm, figure, over};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 
-over_transports!(b2_endless_line, l12_one_more_than_the_listener_takes, messages_up_to_the_limit_pass);
+over!(streams: b2_endless_line, l12_one_more_than_the_listener_takes, messages_up_to_the_limit_pass);
 
 fn b2_endless_line(place: Place) {
     let daemon = Daemon::start(&(place.listener("lab", "framing = \"line\"") + DATA));
@@ -27,7 +27,7 @@ fn b2_endless_line(place: Place) {
     stream.expect_rest("upcalld: message_too_large\n");
     drop(stream);
     writing.join().expect("the writer ends");
-    daemon.wait_log(" left: message_too_large");
+    daemon.wait(Event::Left.reason("message_too_large"));
     let grown = daemon.memory().saturating_sub(before);
     assert!(grown < 4 << 20, "{grown} bytes for one endless line");
     witness.send("ok\n");
@@ -60,7 +60,7 @@ fn b2_endless_line_before_the_first_newline() {
     let grown = daemon.memory().saturating_sub(before);
     assert!(grown < 20 << 20, "{grown} bytes: more than the ring");
     drop(stream);
-    daemon.wait_log(" left: ");
+    daemon.wait(Event::Left);
 }
 
 fn l12_one_more_than_the_listener_takes(place: Place) {
@@ -72,14 +72,14 @@ fn l12_one_more_than_the_listener_takes(place: Place) {
         daemon.connect("lab").expect_rest("upcalld: listener_max_endpoints\n");
         figure("l12", &format!("refused by name within {:.2?}", start.elapsed()));
     }
-    daemon.wait_log_count(": listener_max_endpoints", 2);
+    daemon.wait_count(Event::Refused.reason("listener_max_endpoints"), 2);
     let elsewhere = daemon.join("other");
     elsewhere.send("hi\n");
     for endpoint in &endpoints {
         endpoint.expect("hi\n");
     }
     drop(endpoints);
-    daemon.wait_log_count(" left: ", 3);
+    daemon.wait_count(Event::Left, 3);
     daemon.join("lab");
 }
 
@@ -136,7 +136,7 @@ fn b3_a_byte_at_a_time() {
     figure("b3", &format!("a new client was served within {:.2?}", start.elapsed()));
     let farewell = "upcalld: message_timeout\n";
     swarm.expect_each(format!("served at once\n{farewell}").as_bytes(), |_, _| {});
-    daemon.wait_log_count(" left: message_timeout", SLOW);
+    daemon.wait_count(Event::Left.reason("message_timeout"), SLOW);
     drop(swarm);
     assert_eq!(dripping.join().expect("the dripping ends"), 0, "connections still open");
     fresh.send("still here\n");
@@ -157,7 +157,7 @@ fn f6_connections_closed_with_a_reset() {
             warm.expect("Upcall event: Processing x");
         }
     }
-    assert_eq!(daemon.wait_descriptors(before), before);
+    daemon.wait_descriptors(before);
 }
 
 /// Nothing else happens that could remind the daemon of them.
@@ -169,8 +169,8 @@ fn f6_resets_alone_are_noticed() {
     let swarm: Vec<Stream> = (0..CONNECTS).map(|_| daemon.connect("lab")).collect();
     daemon.wait_connected(CONNECTS);
     swarm.into_iter().for_each(Stream::reset);
-    daemon.wait_log_count(" left: reset", CONNECTS);
-    assert_eq!(daemon.wait_descriptors(before), before);
+    daemon.wait_count(Event::Left.reason("reset"), CONNECTS);
+    daemon.wait_descriptors(before);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn f7_out_of_descriptors() {
     let share = (daemon.processor_time() - begun).as_secs_f64() / window.as_secs_f64();
     figure("f7", &format!("{:.1} % of a processor while out of descriptors", share * 100.0));
     assert!(share < 0.5, "it spins");
-    let complaints = daemon.log().lines_with("descriptor").len() + daemon.log().lines_with("open files").len();
+    let complaints = daemon.count(Event::AcceptPauses);
     assert!((1..=6).contains(&complaints), "said, and not again and again: {complaints}");
     let registered = daemon.connected();
     assert!((20..64).contains(&registered), "{registered} are in");
@@ -217,8 +217,8 @@ fn a_flood_of_connects_and_leaves_changes_nothing_for_others() {
         witness.expect(format!("{round}\n"));
     }
     // Closed, or reset if the next one's upcall came before it was gone.
-    daemon.wait_log_count(" left: ", 300);
-    assert_eq!(daemon.wait_descriptors(before), before);
+    daemon.wait_count(Event::Left, 300);
+    daemon.wait_descriptors(before);
 }
 
 /// Told to leave, they flood all the more; those who stay are served in between.
@@ -245,7 +245,7 @@ fn dismissed_flooders_starve_nobody() {
             flood
         }
     });
-    daemon.wait_log_count(" left: message_too_large", FLOODERS);
+    daemon.wait_count(Event::Left.reason("message_too_large"), FLOODERS);
     let mut worst = Duration::ZERO;
     for round in 0..50 {
         let start = Instant::now();
@@ -257,5 +257,5 @@ fn dismissed_flooders_starve_nobody() {
     let flood = flooding.join().expect("the flood ends");
     figure("flooders", &format!("{} MB thrown away; worst round trip {worst:.2?}", flood.iter().sum::<usize>() >> 20));
     assert!(flood.iter().all(|flood| *flood > 64 << 10), "all of them did flood: {flood:?}");
-    assert_eq!(daemon.thrown_out(), FLOODERS);
+    assert_eq!(daemon.disconnected(), FLOODERS);
 }

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{Daemon, Place, Stream, Swarm, figure, over_transports, percentile};
+use crate::support::{Daemon, Event, Place, Stream, Swarm, figure, over, percentile};
 
 /// Senders are on a listener of their own, so that they need not read.
 pub(crate) fn config(place: Place, rest: &str) -> String {
@@ -36,7 +36,7 @@ fn burst(endpoints: usize, inputs: usize) {
 #[test]
 fn l3_a_thousand_connects_at_once() {
     let daemon = Daemon::start(&config(Place::Tcp, ""));
-    assert!(crate::common::swarm::allow_files(2_000), "this test needs 2,000 descriptors");
+    assert!(crate::support::swarm::allow_files(2_000), "this test needs 2,000 descriptors");
     let url = daemon.url("lab");
     let start = Instant::now();
     let connecting: Vec<_> = (0..4)
@@ -48,7 +48,7 @@ fn l3_a_thousand_connects_at_once() {
     let streams = connecting.into_iter().flat_map(|thread| thread.join().expect("all connect")).collect();
     daemon.wait_connected(1_000);
     figure("l3", &format!("1,000 registered in {:.2?}", start.elapsed()));
-    assert_eq!(daemon.log().count("refused "), 0);
+    assert_eq!(daemon.count(Event::Refused), 0);
     let mut swarm = Swarm::of(streams);
     swarm.streams()[0].send("to all\n");
     swarm.expect_each(b"Upcall event: Processing to all\n", |_, _| {});
@@ -58,7 +58,7 @@ fn l3_a_thousand_connects_at_once() {
 fn l1_steady_inputs(place: Place) {
     steady(place, 100, 50, Duration::from_secs(1));
 }
-over_transports!(l1_steady_inputs);
+over!(streams: l1_steady_inputs);
 
 /// `rate` inputs a second of 256 bytes to each of `endpoints`, for `time`.
 pub(crate) fn steady(place: Place, endpoints: usize, rate: usize, time: Duration) {
@@ -177,5 +177,5 @@ fn l13_one_sender_as_fast_as_it_can() {
     sending.join().expect("everything could be sent");
     let rate = (expected.len() * READERS) as f64 / start.elapsed().as_secs_f64() / 1e6;
     figure("l13", &format!("{rate:.0} MB/s to {READERS} readers"));
-    assert_eq!(daemon.thrown_out(), 0, "nobody was disconnected");
+    assert_eq!(daemon.disconnected(), 0, "nobody was disconnected");
 }

@@ -1,12 +1,11 @@
 //! How log lines are written: as text, as JSON, for the journal.
 
 use std::path::Path;
-use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::common::{DEADLINE, Place, Setup, Stream, skip};
+use crate::support::{Daemon, Event, Place, Setup, Stream, skip, until};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 
@@ -14,30 +13,35 @@ fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
+/// Waits until these characters have been logged: this file is about how lines are written.
+#[track_caller]
+fn wait_raw(daemon: &Daemon, text: &str, times: usize) {
+    assert!(daemon.log().raw().wait_count(text, times), "{text:?} is not in the log {times} times");
+}
+
 #[test]
 fn json_has_an_object_a_line_with_fields() {
     let config = Place::Tcp.listener("lab", "deny = [\"127.0.0.9\"]") + DATA;
-    let setup = Setup::new(&config).args(&["--log-format", "json", "--log-inputs", "always"]);
-    let mut daemon = setup.start_silent();
-    daemon.wait_log("\"message\":\"ready\"");
-    let listening = lines(&daemon.log().text()).into_iter().find(|line| line["listener"] == "lab").expect("it listens");
-    let url = listening["message"].as_str().and_then(|message| message.split(' ').nth(2)).expect("a URL").to_owned();
+    let mut daemon = Setup::new(&config).args(&["--log-format", "json", "--log-inputs", "always"]).start();
+    let url = daemon.url("lab");
     let stream = Stream::connect(&url);
     stream.send("say \"hi\"\\\n");
     stream.expect("say \"hi\"\\\n");
     Stream::connect_from("127.0.0.9", &url).expect_rest("upcalld: not_allowed\n");
     drop(stream);
-    daemon.wait_log("left: closed");
+    daemon.wait(Event::Left.reason("closed"));
     daemon.signal(Signal::SIGTERM);
     daemon.wait_exit();
-    daemon.wait_log("\"message\":\"ended\"");
-    assert!(daemon.log().wait_end());
-    let lines = lines(&daemon.log().text());
+    assert!(daemon.log().raw().wait_end());
+    let lines = lines(&daemon.log().raw().text());
     let find = |words: &str| {
         let found = lines.iter().find(|line| line["message"].as_str().is_some_and(|message| message.contains(words)));
         found.unwrap_or_else(|| panic!("no line with {words}"))
     };
     assert!(lines.iter().all(|line| line["time"].is_string() && line["level"].is_string()));
+    let listening = find("listening on ");
+    assert_eq!((&listening["listener"], &listening["address"]), (&Value::from("lab"), &Value::from(url.as_str())));
+    assert_eq!(lines.last().expect("a line")["message"], "ended");
     let connected = find(" connected from ");
     assert_eq!((&connected["endpoint"], &connected["listener"]), (&Value::from(1), &Value::from("lab")));
     assert!(connected["peer"].as_str().is_some_and(|peer| peer.starts_with("127.0.0.1:")));
@@ -51,13 +55,18 @@ fn a_reload_changes_format_and_level() {
     let with = |format: &str, level: &str| {
         Place::Tcp.listener("lab", "") + &format!("[daemon]\nlog_format = \"{format}\"\nlog_level = \"{level}\"\n")
     };
-    let daemon = Setup::new(&with("text", "info")).start();
-    daemon.reload(&with("json", "info"), "\"message\":\"reloaded");
-    daemon.reload(&with("text", "info"), "Z info reloaded");
-    // What is said while the old level is still in force tells that the new one is read.
-    daemon.reload(&(with("text", "error") + "[log]\nsize = \"32MiB\"\n"), "log.size needs a restart");
-    daemon.reload("wrong", "Z error reload refused: ");
-    assert_eq!(daemon.log().count(" info reloaded"), 1);
+    let daemon = Setup::new(&with("text", "info")).configured_log_format().start();
+    let reload = |config: &str, words: &str| {
+        daemon.setup().write_config(config);
+        daemon.signal(Signal::SIGHUP);
+        wait_raw(&daemon, words, 1);
+    };
+    reload(&with("json", "info"), "\"message\":\"reloaded");
+    reload(&with("text", "info"), "Z info reloaded");
+    // This line is written while the old level is still in force, and shows that the new configuration has been read.
+    reload(&(with("text", "error") + "[log]\nsize = \"32MiB\"\n"), "log.size needs a restart");
+    reload("wrong", "Z error reload refused: ");
+    assert_eq!(daemon.log().raw().count(" info reloaded"), 1);
 }
 
 /// Nothing but objects comes from it, also when it does not start.
@@ -80,14 +89,14 @@ fn the_journals_stream_gets_priorities() {
     let stream = "export JOURNAL_STREAM=$(stat -Lc %d:%i /proc/self/fd/2)";
     let config = Place::Tcp.listener("lab", "") + DATA;
     let text = Setup::new(&config).args(&["--log-format", "text"]).after_shell(stream).start_silent();
-    text.wait_log("<6>ready\n");
+    wait_raw(&text, "<6>ready\n", 1);
     let wrong = Setup::new("wrong\n").args(&["--log-format", "text"]).after_shell(stream).run();
     assert!(wrong.stderr.starts_with("<3>") && wrong.stderr.contains("upcalld.toml:1:"), "{}", wrong.stderr);
     if Path::new("/run/systemd/journal/socket").exists() {
         return skip("the_journals_stream_gets_priorities", "the journal of this machine would get the lines");
     }
-    let daemon = Setup::new(&config).after_shell(stream).start_silent();
-    daemon.wait_log("<6>ready\n");
+    let daemon = Setup::new(&config).configured_log_format().after_shell(stream).start_silent();
+    wait_raw(&daemon, "<6>ready\n", 1);
 }
 
 /// Beside a second thread, each system call of the loop costs more.
@@ -96,12 +105,8 @@ fn there_is_a_thread_that_writes_only_while_there_is_something_to_write() {
     let daemon = Setup::new(&(Place::Tcp.listener("lab", "") + DATA)).start();
     let threads = format!("/proc/{}/task", daemon.pid());
     for round in 1..=3 {
-        let start = Instant::now();
-        while std::fs::read_dir(&threads).expect("it runs").count() > 1 {
-            assert!(start.elapsed() < DEADLINE, "a thread has nothing to do");
-            std::thread::yield_now();
-        }
+        until("the idle thread ends", || std::fs::read_dir(&threads).expect("it runs").count() == 1);
         daemon.signal(Signal::SIGUSR1);
-        daemon.wait_log_count(" of them registered for upcalls", round);
+        daemon.wait_count(Event::Summary.with(" of them registered for upcalls"), round);
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A test that proves a promise of the design's test table is named by its row: `cargo test l2_`, `cargo test f13_`.
 
-#[path = "../common/mod.rs"]
-mod common;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod activation;
 mod admission;
@@ -20,7 +20,6 @@ mod native;
 mod native_mistakes;
 mod notify;
 mod order;
-mod own_pace;
 mod practicum;
 mod programs;
 mod reload;
@@ -28,6 +27,7 @@ mod reload_in_place;
 mod reload_settings;
 mod signals;
 mod slow_consumer;
+mod slow_senders;
 mod soak;
 mod strangers;
 mod streams;

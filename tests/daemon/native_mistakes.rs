@@ -5,7 +5,7 @@ use std::time::Duration;
 use upcall_wire::frame::datagram::Envelope;
 use upcall_wire::frame::{Code, ErrorFrame, Frame, Hello};
 
-use crate::common::{Daemon, Datagram, Place, Setup, listener};
+use crate::support::{Daemon, Datagram, Event, Place, Setup, listener};
 
 const AUTO: &str = "protocol = \"auto\"";
 
@@ -93,7 +93,7 @@ fn a_reload_that_makes_a_listener_one_for_output_goes_for_those_who_are_there() 
     let daemon = Daemon::start(&config(""));
     let client = daemon.datagram("lab");
     let key = join(&client);
-    daemon.reload(&config("role = \"output\""), "reloaded");
+    daemon.reload(&config("role = \"output\""));
     let input = upcall_wire::frame::Send { id: 1, receipt: true, topic: "", payload: b"x" };
     send(&client, key, &Frame::Send(input));
     let (_, frames) = receive(&client);
@@ -117,12 +117,12 @@ fn while_inputs_wait_for_a_datagram_peer_nothing_spins() {
         (0..500).for_each(|_| sender.send([&[b'x'; 9_999][..], b"\n"].concat()));
         sender.finish();
     });
-    daemon.wait_log("inputs wait for #2");
+    daemon.wait(Event::InputsHeld.endpoint(2));
     let used = daemon.processor_time();
     daemon.datagram("displays").expect_nothing_for(Duration::from_millis(500));
     let used = daemon.processor_time() - used;
     assert!(used < Duration::from_millis(150), "{used:?} of 500 ms");
     send(&silent, key, &Frame::Bye("enough"));
     writer.join().expect("it could write everything");
-    daemon.wait_log(", 500 inputs, ");
+    daemon.wait(Event::Left.with(", 500 inputs, "));
 }

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
 
-use crate::common::{DEADLINE, Place, Setup};
+use crate::support::{DEADLINE, Place, Setup};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 
@@ -69,13 +69,13 @@ fn it_hears_of_the_whole_life() {
         while manager.wait("STATUS=") != "STATUS=endpoints: 1, inputs: 2, upcalls: 2, slow consumers: 0" {}
 
         let asked: std::time::Duration = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("there is one").into();
-        daemon.reload(&(lab.clone() + DATA + "[registry]\nmax_endpoints = 5\n"), " reloaded");
+        daemon.reload(&(lab.clone() + DATA + "[registry]\nmax_endpoints = 5\n"));
         let said = manager.wait("RELOADING=1\nMONOTONIC_USEC=");
         let at: u128 = said.rsplit('=').next().and_then(|at| at.parse().ok()).expect("a number");
         assert!(at >= asked.as_micros(), "{said} is not later than {asked:?}");
         manager.wait("READY=1");
         assert_eq!(daemon.url("lab"), url);
-        daemon.reload("wrong", " reload refused: ");
+        daemon.reload_refused("wrong");
         manager.wait("RELOADING=1");
         manager.wait("READY=1");
         assert!(manager.wait("STATUS=").ends_with("; the last reload was refused, see the log"));

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::thread;
 
-use crate::common::{Daemon, Place, Stream, Swarm};
+use crate::support::{Daemon, Event, Place, Stream, Swarm};
 
 /// Listeners on every transport that this machine has, and their names.
 fn everywhere() -> (String, Vec<String>) {
-    let places: Vec<Place> = Place::ALL.into_iter().filter(|place| place.is_available()).collect();
+    let places: Vec<Place> = Place::STREAMS.into_iter().filter(|place| place.is_available()).collect();
     let tables = places.iter().map(|place| place.listener(&format!("{place:?}"), "")).collect();
     (tables, places.iter().map(|place| format!("{place:?}")).collect())
 }
@@ -80,10 +80,9 @@ fn ids_are_never_reused_for_another_endpoint() {
     for round in 0..50 {
         let stream = daemon.join("lab");
         drop(stream);
-        daemon.wait_log_count(" left: ", round + 1);
+        daemon.wait_count(Event::Left, round + 1);
     }
-    let lines = daemon.log().lines_with(" connected from ");
-    let ids: HashSet<&str> =
-        lines.iter().filter_map(|line| line.split(' ').find(|word| word.starts_with('#'))).collect();
+    let lines = daemon.log().entries(Event::Connected);
+    let ids: HashSet<u64> = lines.iter().filter_map(|entry| entry.endpoint).collect();
     assert_eq!(ids.len(), 50, "{ids:?}");
 }

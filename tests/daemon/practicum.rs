@@ -1,6 +1,6 @@
 //! The practicum's own client, ten lines of Python, unchanged.
 
-use crate::common::{Daemon, Place, Program, listener, skip_without};
+use crate::support::{Daemon, Event, Place, Program, listener, skip_without};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/compose/clientcall.py");
 
@@ -28,7 +28,7 @@ fn the_script_gets_what_the_practicum_promises() {
     let expected =
         "Upcall event: Processing haii\nUpcall event: Processing how are you?\nUpcall event: Processing grüß dich\n";
     assert_eq!(student.output().text(), expected);
-    daemon.wait_log(" left: closed");
+    daemon.wait(Event::Left.reason("closed"));
 }
 
 #[test]
@@ -80,12 +80,12 @@ fn a_class_of_students_hears_one_order() {
 #[test]
 fn the_console_tells_the_story() {
     let config = listener("lab", "tcp", "127.0.0.1:0", "");
-    let daemon = crate::common::Setup::new(&config).args(&["--log-inputs", "always"]).start();
+    let daemon = crate::support::Setup::new(&config).args(&["--log-inputs", "always", "--log-format", "text"]).start();
     let Some(mut student) = script(&daemon, "practicum") else { return };
     student.type_in("haii\nbye\n");
     assert!(student.wait_exit().success());
-    daemon.wait_log(" left: closed");
-    let log = daemon.log().text();
+    daemon.log().wait_words(" left: closed");
+    let log = daemon.log().raw().text();
     let story = [
         ": configuration: ",
         "listening on tcp://127.0.0.1:",

@@ -2,8 +2,8 @@
 
 use nix::sys::signal::Signal;
 
-use crate::common::{Daemon, Place, Program, Stream, listener, skip_without};
 use crate::practicum::script;
+use crate::support::{Daemon, Event, Place, Program, Stream, listener, skip_without};
 
 const CLIENT: &str = env!("CARGO_BIN_EXE_upcall-client");
 
@@ -120,16 +120,16 @@ fn kill_nine_harms_nobody() {
         sequence += 1;
         witness.expect(format!("{sequence} whole"));
         student.kill();
-        daemon.wait_log_count(" left: ", 1);
+        daemon.wait_count(Event::Left, 1);
     }
     while let Some(mut victim) = programs.pop() {
         // In the middle of a line, and with an upcall on its way to it.
         victim.type_in("whole\nhalf a li");
         sequence += 1;
         witness.expect(format!("{sequence} whole\n"));
-        let left = daemon.log().count(" left: ");
+        let left = daemon.count(Event::Left);
         victim.kill();
-        daemon.wait_log_count(" left: ", left + 1);
+        daemon.wait_count(Event::Left, left + 1);
         for survivor in &programs {
             survivor.wait_output(&format!("{sequence} whole\n"));
         }

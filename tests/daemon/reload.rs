@@ -6,14 +6,12 @@ use std::thread;
 use nix::sys::signal::Signal;
 use socket2::{Domain, Socket, Type};
 
-use crate::common::{Daemon, Place, Stream, Swarm, listener, over_transports};
 use crate::slow_consumer::lines;
+use crate::support::{Daemon, Event, Place, Stream, Swarm, listener, over};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
-const RELOADED: &str = " reloaded";
-const REFUSED: &str = " reload refused: ";
 
-over_transports!(the_unchanged_do_not_notice, f15_a_wrong_file_changes_nothing);
+over!(streams: the_unchanged_do_not_notice, f15_a_wrong_file_changes_nothing);
 
 fn the_unchanged_do_not_notice(place: Place) {
     let kept = place.listener("kept", "");
@@ -29,9 +27,9 @@ fn the_unchanged_do_not_notice(place: Place) {
     goes.expect("shed\n");
 
     let added = Place::UnixAbstract.listener("added", "");
-    daemon.reload(&(kept + &added + DATA), RELOADED);
+    daemon.reload(&(kept + &added + DATA));
     goes.expect_rest("upcalld: listener_removed\n");
-    daemon.wait_log(" left: listener_removed");
+    daemon.wait(Event::Left.reason("listener_removed"));
     assert!(Stream::try_connect(&removed_url).is_err(), "nobody listens there any more");
     assert_eq!(daemon.url("kept"), kept_url);
     let new = daemon.join("added");
@@ -40,7 +38,7 @@ fn the_unchanged_do_not_notice(place: Place) {
     for stream in [&stays, &new] {
         stream.expect("half\n");
     }
-    assert_eq!(daemon.thrown_out(), 1);
+    assert_eq!(daemon.disconnected(), 1);
 }
 
 fn f15_a_wrong_file_changes_nothing(place: Place) {
@@ -54,18 +52,24 @@ fn f15_a_wrong_file_changes_nothing(place: Place) {
         config.clone() + "[registry]\nlease = \"0s\"\n",
     ];
     for (round, wrong) in wrong.iter().enumerate() {
-        daemon.reload(wrong, REFUSED);
+        daemon.reload_refused(wrong);
         streams[round].send(format!("{round}\n"));
         for stream in &streams {
             stream.expect(format!("{round}\n"));
         }
         daemon.join("lab");
     }
-    assert!(daemon.log().lines_with(REFUSED).iter().all(|line| line.contains("the old configuration stays")));
+    assert!(
+        daemon
+            .log()
+            .entries(Event::ReloadRefused)
+            .iter()
+            .all(|entry| entry.message.contains("the old configuration stays"))
+    );
     // A file that is gone is a wrong file, too.
     std::fs::remove_file(daemon.setup().config_path()).expect("it is there");
     daemon.signal(Signal::SIGHUP);
-    daemon.wait_log_count(REFUSED, wrong.len() + 1);
+    daemon.wait_count(Event::ReloadRefused, wrong.len() + 1);
     streams[0].send("still here\n");
     for stream in &streams {
         stream.expect("still here\n");
@@ -79,7 +83,7 @@ fn a_format_applies_from_the_next_sequence_on() {
     let (first, second) = (daemon.join("lab"), daemon.join("lab"));
     first.send("a\n");
     first.expect("old 1 a\n");
-    daemon.reload(&(lab + "[upcall]\nformat = \"new {seq} {data}\"\ndeliver_to = \"others\"\n"), RELOADED);
+    daemon.reload(&(lab + "[upcall]\nformat = \"new {seq} {data}\"\ndeliver_to = \"others\"\n"));
     first.send("b\n");
     second.expect("old 1 a\nnew 2 b\n");
     second.send("c\n");
@@ -92,12 +96,12 @@ fn rules_and_limits_change_for_newcomers() {
     let config = std::fs::read_to_string(daemon.setup().config_path()).expect("it is there");
     let (first, url) = (daemon.join("lab"), daemon.url("lab"));
     let limited = config.replace("name = \"lab\"\n", "name = \"lab\"\ndeny = [\"127.0.0.2/32\"]\nmax_endpoints = 2\n");
-    daemon.reload(&limited, RELOADED);
+    daemon.reload(&limited);
     assert_eq!(daemon.url("lab"), url);
     Stream::connect_from("127.0.0.2", &url).expect_rest("upcalld: not_allowed\n");
     let second = daemon.join("lab");
     daemon.connect("lab").expect_rest("upcalld: listener_max_endpoints\n");
-    daemon.reload(&config, RELOADED);
+    daemon.reload(&config);
     let third = Stream::connect_from("127.0.0.2", &url);
     third.send("hi");
     for stream in [&first, &second, &third] {
@@ -112,7 +116,7 @@ fn widen(before: &str, port: impl Fn(&Daemon) -> u16) {
     let local = daemon.join("local");
     let port = port(&daemon);
     let config = std::fs::read_to_string(daemon.setup().config_path()).expect("it is there");
-    daemon.reload(&config.replace(&format!("\"{before}\""), &format!("\"0.0.0.0:{port}\"\nopen = true")), RELOADED);
+    daemon.reload(&config.replace(&format!("\"{before}\""), &format!("\"0.0.0.0:{port}\"\nopen = true")));
     assert_eq!(daemon.url("lab"), format!("tcp://0.0.0.0:{port}"));
     let far = Stream::connect_from("127.0.0.3", &format!("tcp://127.0.0.2:{port}"));
     far.send("from afar\n");
@@ -144,7 +148,7 @@ fn an_address_in_use_refuses_the_reload() {
     let lab = Place::Tcp.listener("lab", "");
     let daemon = Daemon::start(&(local.clone() + &lab + DATA));
     let (local_stream, lab_stream) = (daemon.join("local"), daemon.join("lab"));
-    daemon.reload(&(local + &listener("more", "tcp", &address, "") + DATA), REFUSED);
+    daemon.reload_refused(&(local + &listener("more", "tcp", &address, "") + DATA));
     lab_stream.send("all here\n");
     for stream in [&local_stream, &lab_stream] {
         stream.expect("all here\n");
@@ -161,7 +165,7 @@ fn listeners_on_port_0_are_told_apart_by_name() {
     let daemon = Daemon::start(&(said.clone() + &heard + DATA));
     let (said_url, heard_url) = (daemon.url("said"), daemon.url("heard"));
     for config in [said.clone() + &heard, heard + &said] {
-        daemon.reload(&(config + "[upcall]\nformat = \"{data}\"\nmax_message = \"50KiB\"\n"), RELOADED);
+        daemon.reload(&(config + "[upcall]\nformat = \"{data}\"\nmax_message = \"50KiB\"\n"));
         let (speaker, listener) = (Stream::connect(&said_url), Stream::connect(&heard_url));
         speaker.send("all hear it\n");
         speaker.expect("all hear it\n");
@@ -185,18 +189,18 @@ fn what_does_not_fit_into_the_running_log_is_refused() {
         )
     };
     for (round, (max_message, max_behind)) in [("60KiB", "16MiB"), ("8MiB", "16MiB")].into_iter().enumerate() {
-        daemon.reload(&with(max_message, max_behind), REFUSED);
-        let lines = daemon.log().lines_with(REFUSED);
+        daemon.reload_refused(&with(max_message, max_behind));
+        let lines = daemon.log().entries(Event::ReloadRefused);
         assert!(
-            lines[round].contains("max_behind") && lines[round].contains("the old configuration stays"),
+            lines[round].message.contains("max_behind") && lines[round].message.contains("the old configuration stays"),
             "{lines:?}"
         );
         stream.send(format!("{round}\n"));
         stream.expect(format!("{round}\n"));
     }
     // What fits is taken, and the log stays as it is.
-    daemon.reload(&with("60KiB", "2MiB"), RELOADED);
-    daemon.wait_log("log.size needs a restart; it stays at 4MiB");
+    daemon.reload(&with("60KiB", "2MiB"));
+    daemon.log().wait_words("log.size needs a restart; it stays at 4MiB");
     stream.send("x\n");
     stream.expect("new x\n");
 }
@@ -222,14 +226,14 @@ fn patience_that_is_lost_ends_the_waiting() {
     // It reads all the time, and inputs may wait for it longer than a busy machine keeps it from that.
     let expecting = expected.clone();
     let reading = thread::spawn(move || healthy.expect_each(&expecting, |_, _| {}));
-    daemon.wait_log("inputs wait for #1,");
+    daemon.wait(Event::InputsHeld.endpoint(1));
     assert!(!sending.is_finished(), "they wait for ever");
-    daemon.reload(&(listeners + &with("2s")), RELOADED);
-    daemon.wait_log("inputs go on without waiting for #1,");
+    daemon.reload(&(listeners + &with("2s")));
+    daemon.wait(Event::PatienceExhausted.endpoint(1));
     reading.join().expect("everything arrives");
     sending.join().expect("everything could be sent");
-    daemon.wait_log(" left: slow_consumer");
-    assert_eq!(daemon.thrown_out(), 1);
+    daemon.wait(Event::Left.reason("slow_consumer"));
+    assert_eq!(daemon.disconnected(), 1);
     drop(stalled);
 }
 
@@ -260,7 +264,7 @@ fn f16_a_thousand_hups() {
             break;
         }
     }
-    assert_eq!(daemon.wait_descriptors(before), before);
-    assert_eq!(daemon.thrown_out(), 0);
-    assert_eq!(daemon.log().count(REFUSED), 0);
+    daemon.wait_descriptors(before);
+    assert_eq!(daemon.disconnected(), 0);
+    assert_eq!(daemon.count(Event::ReloadRefused), 0);
 }

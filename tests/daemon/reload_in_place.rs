@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::common::{Daemon, Datagram, Place, Stream, listener};
+use crate::support::{Daemon, Datagram, Event, Place, Stream, listener};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 const GONE: &str = "upcalld: listener_removed\n";
@@ -27,19 +27,19 @@ fn udp_widens_and_narrows() {
         old = address;
         // Sent before, and perhaps not read yet: an input all the same.
         before.send(format!("{round}"));
-        daemon.reload(&config, " reloaded");
+        daemon.reload(&config);
         before.expect(format!("{round}"));
         before.expect(GONE);
         before.expect_nothing();
-        daemon.wait_log(&format!("info listening on udp://{new}:{port} (lab"));
+        assert_eq!(daemon.url("lab"), format!("udp://{new}:{port}"));
         let next = Datagram::open(&format!("udp://127.0.0.1:{port}"));
         next.send("new");
         next.expect("new");
         before = next;
     }
     // Logged by a thread, after it was done.
-    daemon.wait_log_count(" left: listener_removed;", 4);
-    assert_eq!(daemon.log().count(" reload refused: "), 0);
+    daemon.wait_count(Event::Left.reason("listener_removed"), 4);
+    assert_eq!(daemon.count(Event::ReloadRefused), 0);
 }
 
 /// Nobody else can take the port of a listener, neither before nor after a reload has let a second one have it.
@@ -48,7 +48,7 @@ fn a_udp_port_is_shared_no_longer_than_it_takes() {
     let daemon = Daemon::start(&(listener("lab", "udp", "127.0.0.1:0", "open = true") + DATA));
     let port = daemon.port("lab");
     let config = config_of(&daemon).replace("\"127.0.0.1:0\"", &format!("\"0.0.0.0:{port}\""));
-    daemon.reload(&config, " reloaded");
+    daemon.reload(&config);
     let other = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).expect("a socket");
     other.set_reuse_port(true).expect("the option exists");
     other.set_reuse_address(true).expect("the option exists");
@@ -63,13 +63,13 @@ fn a_path_changes_its_kind() {
     let streams = datagrams.replace("unix-datagram", "unix");
     let daemon = Daemon::start(&(datagrams.clone() + DATA));
     let peer = daemon.join_datagram("local");
-    daemon.reload(&(streams + DATA), " reloaded");
+    daemon.reload(&(streams + DATA));
     peer.expect(GONE);
     peer.expect_nothing();
     let stream = daemon.join("local");
     stream.send("x\n");
     stream.expect("x\n");
-    daemon.reload(&(datagrams + DATA), " reloaded");
+    daemon.reload(&(datagrams + DATA));
     stream.expect_rest(GONE);
     let peer = daemon.join_datagram("local");
     peer.send("y");
@@ -91,9 +91,9 @@ fn a_path_comes_back_when_the_reload_is_refused() {
         let url = daemon.url("local");
         let witness = daemon.join_datagram("udp");
         let peer = (place == Place::DatagramPath).then(|| daemon.join_datagram("local"));
-        daemon.reload(&(changed + &udp + &taken + DATA), " reload refused: ");
-        let refused = daemon.log().lines_with(" reload refused: ");
-        assert!(refused[0].ends_with("the old configuration stays"), "{refused:?}");
+        daemon.reload_refused(&(changed + &udp + &taken + DATA));
+        let refused = daemon.log().entries(Event::ReloadRefused);
+        assert!(refused[0].message.ends_with("the old configuration stays"), "{refused:?}");
         match &peer {
             Some(peer) => {
                 peer.send("still here");
@@ -102,6 +102,6 @@ fn a_path_comes_back_when_the_reload_is_refused() {
             None => Stream::connect(&url).send("still here"),
         }
         witness.expect("still here");
-        assert_eq!(daemon.log().count(" left: listener_removed"), 0);
+        assert_eq!(daemon.count(Event::Left.reason("listener_removed")), 0);
     }
 }

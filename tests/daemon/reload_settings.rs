@@ -3,9 +3,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::common::{Daemon, Place};
-
-const RELOADED: &str = " reloaded";
+use crate::support::{Daemon, Event, Place};
 
 /// Reloads the listener `lab` with these keys in its table, and these tables behind it.
 struct Lab {
@@ -23,7 +21,7 @@ impl Lab {
 
     fn reload(&self, keys: &str, upcall: &str, tables: &str) {
         let config = format!("{}{keys}\n[upcall]\nformat = \"{{data}}\"\n{upcall}\n{tables}", self.table);
-        self.daemon.reload(&config, RELOADED);
+        self.daemon.reload(&config);
     }
 }
 
@@ -60,7 +58,7 @@ fn roles_framing_and_inputs_in_the_log() {
     lab.reload("", "", "[daemon]\nlog_inputs = \"always\"\n");
     first.send("logged\n");
     first.expect("logged\n");
-    lab.daemon.wait_log("Received from client: logged");
+    lab.daemon.wait(Event::Input.with("logged"));
     lab.reload("role = \"output\"", "", "[daemon]\nlog_inputs = \"never\"\n");
     first.send("not for me to say any more\n");
     first.expect_rest("upcalld: output_only\n");
@@ -68,7 +66,7 @@ fn roles_framing_and_inputs_in_the_log() {
     let second = lab.daemon.join("lab");
     second.send("a\nb");
     second.expect("a\nb\n".trim_end());
-    assert_eq!(lab.daemon.log().count("Received from client: "), 1);
+    assert_eq!(lab.daemon.count(Event::Input), 1);
 }
 
 #[test]
@@ -83,7 +81,7 @@ fn the_mode_of_a_socket_file_and_the_grace_of_the_end() {
     lab.reload("mode = \"0600\"", "", "[daemon]\nshutdown_grace = \"1ms\"\n");
     assert_eq!(mode(), 0o600);
     lab.daemon.signal(Signal::SIGTERM);
-    lab.daemon.wait_log(", at most 1ms;");
+    lab.daemon.wait(Event::Draining.with("at most 1ms"));
     // It does not end its side, and is not waited for.
     assert_eq!(lab.daemon.wait_exit().code(), Some(0));
     drop(stays);
@@ -97,5 +95,5 @@ fn leases_of_datagram_endpoints() {
     // Renewed under the new rule, and not again.
     first.send("x");
     first.expect("x");
-    lab.daemon.wait_log(" left: lease_expired");
+    lab.daemon.wait(Event::Left.reason("lease_expired"));
 }

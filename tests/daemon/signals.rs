@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
-use crate::common::{Daemon, Place, Setup, Stream, figure};
 use crate::load::config;
+use crate::support::{Daemon, Event, Place, Setup, Stream, figure};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 
@@ -29,7 +29,7 @@ fn term_and_int_drain_and_end() {
         }
         drop((tcp, unix));
         assert_eq!(daemon.wait_exit().code(), Some(0));
-        daemon.wait_log(" ended");
+        daemon.wait(Event::Ended);
         assert!(Stream::try_connect(&tcp_url).is_err() && Stream::try_connect(&unix_url).is_err());
     }
 }
@@ -103,16 +103,8 @@ fn usr1_logs_a_summary() {
     let (tcp, _unix) = (daemon.join("lab"), daemon.join("local"));
     tcp.send("hi\n");
     tcp.expect("hi\n");
-    let before = daemon.log().text().lines().count();
-    daemon.signal(Signal::SIGUSR1);
-    daemon.wait_log(" summary: ");
-    // One event later, the summary is complete.
-    daemon.join("lab");
-    let text = daemon.log().text();
-    let summary: Vec<&str> = text.lines().skip(before).filter(|line| !line.contains(" connected from ")).collect();
-    let summary = summary.join("\n");
-    for word in ["lab", "local", "2"] {
-        assert!(summary.contains(word), "no {word} in the summary:\n{summary}");
+    for words in ["2 endpoints, 2 of them registered", "lab on tcp://", "local on unix://"] {
+        daemon.summary(words);
     }
 }
 
@@ -134,7 +126,7 @@ fn a_broken_log_harms_nothing() {
     let ways = ["exec 2>&-", "exec 2>/dev/full", "exec 2>SCRATCH/fifo"];
     for (way, shell) in ways.into_iter().enumerate() {
         let socket = format!("@upcalld-test-{}-broken-{way}", std::process::id());
-        let setup = Setup::new(&(crate::common::listener("lab", "unix", &socket, "") + DATA));
+        let setup = Setup::new(&(crate::support::listener("lab", "unix", &socket, "") + DATA));
         let fifo = setup.scratch().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
         // Open for reading and writing: the daemon's open does not wait. Closed below, and then nobody reads.
@@ -158,7 +150,7 @@ fn a_broken_log_harms_nothing() {
 
 /// There is no log to wait on, so ask until somebody listens.
 fn connect_when_ready(url: &str) -> Stream {
-    let until = Instant::now() + crate::common::DEADLINE;
+    let until = Instant::now() + crate::support::DEADLINE;
     loop {
         match Stream::try_connect(url) {
             Ok(stream) => return stream,
@@ -172,7 +164,7 @@ fn connect_when_ready(url: &str) -> Stream {
 #[test]
 fn a_full_log_pipe_does_not_stop_the_daemon() {
     let socket = format!("@upcalld-test-{}-full", std::process::id());
-    let setup = Setup::new(&(crate::common::listener("lab", "unix", &socket, "") + DATA));
+    let setup = Setup::new(&(crate::support::listener("lab", "unix", &socket, "") + DATA));
     let fifo = setup.scratch().join("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
     let unread = File::options().read(true).write(true).open(&fifo).expect("the fifo");

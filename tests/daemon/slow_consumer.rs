@@ -6,13 +6,13 @@ use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
-use crate::common::swarm::allow_files;
-use crate::common::{Daemon, Place, Stream, Swarm, figure, over_transports};
 use crate::load::config;
+use crate::support::swarm::allow_files;
+use crate::support::{Daemon, Event, Place, Stream, Swarm, figure, over};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 
-over_transports!(f1_a_reader_stops, f13_everything_pending_arrives_before_the_end);
+over!(streams: f1_a_reader_stops, f13_everything_pending_arrives_before_the_end);
 
 /// `count` lines of `size` bytes, numbered.
 pub(crate) fn lines(count: usize, size: usize) -> Vec<u8> {
@@ -37,8 +37,8 @@ fn f1_a_reader_stops(place: Place) {
     assert!(expected.starts_with(upcalls) && upcalls.len().is_multiple_of(1_000), "{} bytes", upcalls.len());
     assert!(upcalls.len() < expected.len());
     drop(stalled);
-    daemon.wait_log(" left: slow_consumer");
-    assert_eq!(daemon.thrown_out(), 1, "nobody else left");
+    daemon.wait(Event::Left.reason("slow_consumer"));
+    assert_eq!(daemon.disconnected(), 1, "nobody else left");
 }
 
 #[test]
@@ -68,8 +68,8 @@ fn two_hundred_megabytes_past_a_stalled_reader() {
     );
     // The ring (log.size, 16 MiB) and a few buffers.
     assert!(most - before <= 24 << 20, "{} bytes more", most - before);
-    daemon.wait_log(" left: slow_consumer");
-    assert_eq!(daemon.thrown_out(), 1, "only the stalled one left");
+    daemon.wait(Event::Left.reason("slow_consumer"));
+    assert_eq!(daemon.disconnected(), 1, "only the stalled one left");
     drop(stalled);
 }
 
@@ -87,7 +87,7 @@ fn f2_five_hundred_stalled_readers() {
     let sending = thread::spawn(move || sender.send(sent));
     healthy.expect_each(&expected, |_, _| {});
     sending.join().expect("everything could be sent");
-    daemon.wait_log_count(" left: slow_consumer", 500);
+    daemon.wait_count(Event::Left.reason("slow_consumer"), 500);
     let grown = daemon.memory().saturating_sub(before);
     figure("f2", &format!("{} KiB more memory with 500 stalled readers", grown >> 10));
     assert!(grown <= 24 << 20, "{grown} bytes more");
@@ -157,7 +157,7 @@ fn f4_a_reader_that_comes_back_has_lost_nothing() {
     });
     sending.join().expect("everything could be sent");
     assert!(got.iter().all(|got| *got == expected));
-    assert_eq!(daemon.thrown_out(), 0);
+    assert_eq!(daemon.disconnected(), 0);
 }
 
 fn f13_everything_pending_arrives_before_the_end(place: Place) {
@@ -180,5 +180,5 @@ fn f13_everything_pending_arrives_before_the_end(place: Place) {
     sender.expect_rest("upcalld: shutdown\n");
     drop((probe, sender));
     assert_eq!(daemon.wait_exit().code(), Some(0));
-    daemon.wait_log(" ended");
+    daemon.wait(Event::Ended);
 }

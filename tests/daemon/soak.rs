@@ -4,9 +4,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::swarm::allow_files;
-use crate::common::{DEADLINE, Daemon, Place, Setup, Stream, Swarm, figure, listener, skip, skip_without};
 use crate::load::steady;
+use crate::support::swarm::allow_files;
+use crate::support::{DEADLINE, Daemon, Event, Place, Setup, Stream, Swarm, figure, listener, skip, skip_without};
 
 #[test]
 #[ignore = "slow: a minute of load"]
@@ -45,13 +45,13 @@ fn l4_connects_for_minutes() {
         }
     };
     round(RATE * 2);
-    daemon.wait_log_count(" left: ", (RATE * 2) as usize);
+    daemon.wait_count(Event::Left, (RATE * 2) as usize);
     let (descriptors, memory) = (daemon.descriptors(), daemon.memory());
     round(RATE * SECONDS);
-    daemon.wait_log_count(" left: ", (RATE * (2 + SECONDS)) as usize);
+    daemon.wait_count(Event::Left, (RATE * (2 + SECONDS)) as usize);
     let grown = daemon.memory().saturating_sub(memory);
     figure("l4", &format!("{} connects, {} KiB more memory", RATE * SECONDS, grown >> 10));
-    assert_eq!(daemon.wait_descriptors(descriptors), descriptors);
+    daemon.wait_descriptors(descriptors);
     assert!(grown <= 4 << 20, "{grown} bytes more");
 }
 
@@ -71,7 +71,7 @@ fn l5_ten_thousand_idle_endpoints() {
     first.send("hi");
     first.expect("Upcall event: Processing hi");
     drop(first);
-    daemon.wait_log_count(" left: ", 1);
+    daemon.wait_count(Event::Left, 1);
     let before = daemon.memory();
     let mut swarm = Swarm::join(&daemon, &["lab"], ENDPOINTS);
     settle(&daemon);
@@ -190,7 +190,7 @@ fn f5_dead_and_merely_stopped() {
         sent += 1;
         thread::sleep(Duration::from_millis(500));
         for (gone, daemon) in [(&mut active_gone, &busy), (&mut silent_gone, &idle)] {
-            if gone.is_none() && daemon.log().count(" left: dead") > 0 {
+            if gone.is_none() && daemon.count(Event::Left.reason("dead")) > 0 {
                 *gone = Some(cut.elapsed());
             }
         }
@@ -198,7 +198,7 @@ fn f5_dead_and_merely_stopped() {
     figure("f5", &format!("active one dead after {active_gone:.1?}, idle one after {silent_gone:.1?}"));
     assert!(active_gone.is_some_and(|after| after <= Duration::from_secs(45)), "{active_gone:?}");
     assert!(silent_gone.is_some_and(|after| after <= Duration::from_secs(95)), "{silent_gone:?}");
-    assert_eq!(busy.thrown_out(), 1, "the stopped one is still there");
+    assert_eq!(busy.disconnected(), 1, "the stopped one is still there");
     // And it reads on, with nothing lost.
     assert!(stopped.read_exactly(sent * 1_000) == line.repeat(sent));
 }

@@ -2,29 +2,12 @@
 
 use std::time::Instant;
 
-use crate::common::{Daemon, Datagram, Place, over};
+use crate::support::{Daemon, Datagram, Event, Place, over};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 const STRANGERS: &str = "trusted = []\n";
 
-/// One test body over both families.
-macro_rules! over_udp {
-    ($($body:ident),+ $(,)?) => {$(
-        mod $body {
-            use super::*;
-            #[test]
-            fn udp() {
-                over(Place::Udp, stringify!($body), super::$body);
-            }
-            #[test]
-            fn udp6() {
-                over(Place::Udp6, stringify!($body), super::$body);
-            }
-        }
-    )+};
-}
-
-over_udp!(
+over!(udp:
     a_cookie_registers,
     plain_datagrams_do_not_renew,
     s3_altered_cookies,
@@ -49,11 +32,11 @@ fn challenge(peer: &Datagram, request: &str) -> String {
 
 /// Registers as strangers do.
 fn join(daemon: &Daemon) -> (Datagram, String) {
-    let before = daemon.log().count(" joined from ");
+    let before = daemon.count(Event::Joined);
     let peer = daemon.datagram("lab");
     let line = challenge(&peer, "join\n");
     peer.send(&line);
-    daemon.wait_log_count(" joined from ", before + 1);
+    daemon.wait_count(Event::Joined, before + 1);
     (peer, line)
 }
 
@@ -62,9 +45,9 @@ fn a_cookie_registers(place: Place) {
     let peer = daemon.datagram("lab");
     // Whatever it says first is not delivered, and answered with a challenge.
     let line = challenge(&peer, "hello there\n");
-    assert_eq!(daemon.so_far(" joined from "), 0);
+    assert_eq!(daemon.count_now(Event::Joined), 0);
     peer.send(&line);
-    daemon.wait_log(" joined from ");
+    daemon.wait(Event::Joined);
     peer.send("hello");
     peer.expect("hello");
     let (second, _) = join(&daemon);
@@ -77,7 +60,7 @@ fn a_cookie_registers(place: Place) {
     peer.send(line.trim_end());
     peer.send("still here");
     peer.expect("still here");
-    assert_eq!(daemon.so_far(" joined from "), 2);
+    assert_eq!(daemon.count_now(Event::Joined), 2);
 }
 
 fn plain_datagrams_do_not_renew(place: Place) {
@@ -85,7 +68,7 @@ fn plain_datagrams_do_not_renew(place: Place) {
     let ((plain, _), (proved, cookie)) = (join(&daemon), join(&daemon));
     let start = Instant::now();
     let mut inputs = 0;
-    while daemon.log().count(" left: lease_expired;") == 0 {
+    while daemon.count(Event::Left.reason("lease_expired")) == 0 {
         assert!(start.elapsed().as_secs() < 30, "no lease ends");
         proved.send(&cookie);
         // Its inputs are taken, but anybody could have sent them in its name. So many in a second are within limits.
@@ -96,7 +79,7 @@ fn plain_datagrams_do_not_renew(place: Place) {
             while proved.receive() != b"y" {}
         }
     }
-    let line = daemon.log().lines_with(" left: lease_expired;").remove(0);
+    let line = daemon.log().entries(Event::Left.reason("lease_expired")).remove(0).message;
     assert!(line.contains(&format!("{},", plain.local())) && line.contains(", 1 s; 1 registered"), "{line}");
 }
 
@@ -127,11 +110,11 @@ fn s3_altered_cookies(place: Place) {
         }
     }
     assert_eq!(daemon.counted("bad_cookie"), ALTERED);
-    assert_eq!(daemon.so_far(" joined from "), 1);
+    assert_eq!(daemon.count_now(Event::Joined), 1);
     peer.expect_nothing();
     // Not altered, it is good still.
     peer.send(line);
-    daemon.wait_log_count(" joined from ", 2);
+    daemon.wait_count(Event::Joined, 2);
 }
 
 fn s3_a_cookie_from_another_port(place: Place) {
@@ -142,8 +125,8 @@ fn s3_a_cookie_from_another_port(place: Place) {
         other.send(wrong);
     }
     let (witness, _) = join(&daemon);
-    assert_eq!(daemon.so_far(" joined from "), 1);
-    assert!(daemon.log().lines_with(" joined from ")[0].contains(&witness.local().to_string()));
+    assert_eq!(daemon.count_now(Event::Joined), 1);
+    assert!(daemon.log().entries(Event::Joined)[0].message.contains(&witness.local().to_string()));
     other.expect_nothing();
 }
 
@@ -155,10 +138,10 @@ fn bye_needs_the_cookie(place: Place) {
     peer.send("bye 0123456789abcdef");
     peer.send("still here");
     peer.expect("still here");
-    assert_eq!(daemon.so_far(" left: "), 0);
+    assert_eq!(daemon.count_now(Event::Left), 0);
     assert_eq!(daemon.counted("bad_cookie"), 1);
     peer.send(line.replace("join", "bye"));
-    daemon.wait_log(" left: closed;");
+    daemon.wait(Event::Left.reason("closed"));
 }
 
 /// One source has a burst of challenges and then so many a second (10 and 20, in the gate).
@@ -208,7 +191,7 @@ fn roles(place: Place) {
     // Where endpoints only listen, an input is refused, but registers where its sender is trusted.
     let listener = daemon.datagram("out");
     listener.send("refused");
-    daemon.wait_log_count(" joined from ", 2);
+    daemon.wait_count(Event::Joined, 2);
     witness.send("heard");
     for peer in [&witness, &listener] {
         peer.expect("heard");
@@ -216,6 +199,6 @@ fn roles(place: Place) {
     for peer in [&stranger, &reporter] {
         peer.expect_nothing();
     }
-    assert_eq!((daemon.counted("output_only"), daemon.so_far(" joined from ")), (1, 2));
+    assert_eq!((daemon.counted("output_only"), daemon.count_now(Event::Joined)), (1, 2));
     daemon.summary("3 inputs, 4 upcalls");
 }

@@ -2,12 +2,12 @@
 
 use std::mem::MaybeUninit;
 
-use crate::common::{Daemon, Place, Setup, Stream, over_transports};
+use crate::support::{Daemon, Event, Place, Setup, Stream, over};
 
 /// All that a client sends comes back to itself, and to nobody else: what others send does not disturb it.
 const ECHO: &str = "[upcall]\nformat = \"{data}\"\ndeliver_to = \"sender\"\n";
 
-over_transports!(
+over!(streams:
     a_message_without_newline_is_answered_exactly,
     the_first_newline_latches_into_lines,
     line_framing_waits_for_newlines,
@@ -88,7 +88,7 @@ fn chunk_framing_never_waits(place: Place) {
 fn inputs(daemon: &Daemon) -> u64 {
     let sequences = daemon.setup().scratch().join("upcalld.toml");
     let config = std::fs::read_to_string(sequences).expect("the configuration is there");
-    daemon.reload(&config.replace("format = \"{data}\"", "format = \"{seq} {data}\""), " reloaded");
+    daemon.reload(&config.replace("format = \"{data}\"", "format = \"{seq} {data}\""));
     let stream = daemon.join("lab");
     stream.send("\n");
     stream.finish();
@@ -146,7 +146,7 @@ fn b12_everything_due_arrives_after_a_half_close(place: Place) {
     let got = stream.read_until_eof();
     assert_eq!(got.len(), sent.len() + 9);
     assert!(got.starts_with(&sent) && got.ends_with(b"and mine\n"));
-    daemon.wait_log(" left: closed");
+    daemon.wait(Event::Left.reason("closed"));
 }
 
 /// What was begun and not ended is nobody's message: only an orderly end ends one.
@@ -163,7 +163,7 @@ fn f19_a_reset_in_the_middle_of_a_line_harms_nobody(place: Place) {
         let there = victim.socket().peek(&mut [MaybeUninit::uninit()]).expect("its own upcall");
         assert_eq!(there, 1);
         victim.reset();
-        daemon.wait_log_count(" left: reset", round + 1);
+        daemon.wait_count(Event::Left.reason("reset"), round + 1);
         witness.send(format!("after {round}\n"));
         sequence += 1;
         witness.expect(format!("{sequence} after {round}\n"));
@@ -178,26 +178,31 @@ fn s20_http_is_refused_and_not_delivered(place: Place) {
         page.send(request);
         page.expect_rest("upcalld: http\n");
     }
-    daemon.wait_log_count(" left: http", 2);
+    daemon.wait_count(Event::Left.reason("http"), 2);
     witness.send("mine\n");
     witness.expect("Upcall event: Processing mine\n");
 }
 
 fn s13_what_clients_send_cannot_forge_log_lines(place: Place) {
-    let setup = Setup::new(&(place.listener("lab", "") + ECHO)).args(&["--log-inputs", "always"]);
-    let daemon = setup.start();
+    let setup = Setup::new(&(place.listener("lab", "") + ECHO));
+    let daemon = setup.args(&["--log-inputs", "always", "--log-format", "text"]).start();
     let stream = daemon.join("lab");
     let forged = "\x1b[2J\r2026-01-01T00:00:00.000Z info ready \u{9b}31m\u{202e}\u{2066}\x07\x7f\0";
     stream.send(format!("{forged}\n"));
     stream.expect(format!("{forged}\n"));
     stream.send("second\n");
     stream.expect("second\n");
-    daemon.wait_log_count("Received from client: ", 2);
-    let received = daemon.log().lines_with("Received from client: ");
+    daemon.log().wait_words("Received from client: second");
+    let received: Vec<_> =
+        daemon.log().all().into_iter().filter(|entry| entry.message.starts_with("Received from client: ")).collect();
     assert_eq!(received.len(), 2, "one line an input");
-    assert!(received[0].contains("2026-01-01T00:00:00.000Z info ready"), "{}", received[0]);
-    assert!(received[1].contains("Received from client: second -- #"), "the newline is not shown: {}", received[1]);
-    let log = daemon.log().text();
+    assert!(received[0].message.contains("2026-01-01T00:00:00.000Z info ready"), "{}", received[0].message);
+    assert!(
+        received[1].message.contains("Received from client: second -- #"),
+        "the newline is not shown: {}",
+        received[1].message
+    );
+    let log = daemon.log().raw().text();
     let raw: Vec<char> = log.chars().filter(|c| *c != '\n' && (c.is_control() || is_bidi(*c))).collect();
     assert!(raw.is_empty(), "raw control characters in the log: {raw:?}");
 }

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use nix::sys::signal::Signal;
 
-use crate::common::{Daemon, Setup, Stream, figure, listener};
+use crate::support::{Daemon, Setup, Stream, figure, listener};
 
 const CANNOT_CREATE: i32 = 73;
 
@@ -163,7 +163,7 @@ fn s12_the_mode_is_never_wider() {
 fn mode_and_group_are_as_configured() {
     let group = nix::unistd::getegid();
     let Ok(Some(entry)) = nix::unistd::Group::from_gid(group) else {
-        return crate::common::skip("mode_and_group_are_as_configured", "the own group has no name");
+        return crate::support::skip("mode_and_group_are_as_configured", "the own group has no name");
     };
     for mode in ["0600", "0660", "0666"] {
         let daemon = Daemon::start(&on("mode.sock", &format!("mode = \"{mode}\"\ngroup = \"{}\"", entry.name)));

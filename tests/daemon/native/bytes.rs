@@ -3,7 +3,7 @@
 use upcall_wire::frame::{Frame, Hello, Send};
 
 use super::{DATA, NAMES, everywhere, lab};
-use crate::common::{Native, Place, Said};
+use crate::support::{Native, Place, Received};
 
 /// Every value, and none of them a newline at the end.
 fn all_bytes() -> Vec<u8> {
@@ -15,7 +15,7 @@ fn b7_native_to_native() {
     let daemon = everywhere("");
     let mut all: Vec<Native> = NAMES.iter().map(|name| Native::join(&daemon, name)).collect();
     for native in &mut all {
-        native.tell("topic ä", all_bytes());
+        native.send_confirmed("topic ä", all_bytes());
     }
     for native in &mut all {
         for _ in NAMES {
@@ -39,9 +39,9 @@ fn b7_native_to_text() {
     let datagrams = ["udp", "unix-datagram"].map(|name| daemon.join_datagram(name));
     for name in NAMES {
         let mut native = Native::join(&daemon, name);
-        native.tell("", all_bytes());
-        native.tell("", "with its own newline\n");
-        native.say(&Frame::Bye(""));
+        native.send_confirmed("", all_bytes());
+        native.send_confirmed("", "with its own newline\n");
+        native.send_frame(&Frame::Bye(""));
         native.rest();
         for stream in &streams {
             stream.expect([&all_bytes()[..], b"\nwith its own newline\n"].concat());
@@ -61,7 +61,7 @@ fn b7_text_to_native() {
         + &Place::Udp.listener("datagrams", "")
         + &Place::DatagramAbstract.listener("unix-datagrams", "")
         + &NAMES.iter().zip(Place::EACH).map(|(name, place)| super::auto(place, name, "")).collect::<String>();
-    let daemon = crate::common::Daemon::start(&config);
+    let daemon = crate::support::Daemon::start(&config);
     let mut all: Vec<Native> = NAMES.iter().map(|name| Native::join(&daemon, name)).collect();
     let bytes = all_bytes();
     for name in ["chunk", "unix-chunk"] {
@@ -107,21 +107,21 @@ fn b8_a_stream_is_split_at_every_byte() {
             }
             stream.send(&dialogue[cut..]);
             let mut bytes = &stream.read_until_eof()[..];
-            let mut said = Vec::new();
+            let mut item = Vec::new();
             while !bytes.is_empty() {
-                said.push(match Frame::take(&mut bytes).expect("frames") {
+                item.push(match Frame::take(&mut bytes).expect("frames") {
                     Frame::Receipt(receipt) => format!("receipt {} {}", receipt.id, receipt.due),
                     Frame::Welcome(welcome) => format!("welcome {} {}", welcome.nonce, welcome.last_message),
                     other => format!("{other:?}"),
                 });
             }
-            said
+            item
         };
         let whole = answer(0);
         assert_eq!(whole[1..], ["receipt 1 0", "receipt 2 0", "Pong { nonce: 5 }", "Bye(\"closed\")"]);
         for cut in 1..dialogue.len() {
-            let without_due = |said: Vec<String>| -> Vec<String> {
-                said.into_iter().map(|said| said.trim_end_matches(|last: char| last.is_ascii_digit()).into()).collect()
+            let without_due = |item: Vec<String>| -> Vec<String> {
+                item.into_iter().map(|item| item.trim_end_matches(|last: char| last.is_ascii_digit()).into()).collect()
             };
             assert_eq!(without_due(answer(cut)), without_due(whole.clone()), "cut at {cut}");
         }
@@ -160,7 +160,7 @@ fn mutated(count: usize) {
                 let at = random.usize(..rest.len());
                 rest[at] = random.u8(..);
             }
-            if super::is_datagram(place) {
+            if place.is_datagram() {
                 if round % 100 == 0 {
                     datagrams = Native::join(&daemon, "lab");
                 }
@@ -169,7 +169,7 @@ fn mutated(count: usize) {
                 let first = Frame::Send(Send { id, receipt: true, topic: "a", payload: b"whole" }).to_vec();
                 datagrams.frames(&[first, rest].concat());
                 datagrams.pump(std::time::Duration::ZERO);
-                datagrams.inbox.said.clear();
+                datagrams.inbox.received.clear();
             } else {
                 let stream = daemon.join("lab");
                 stream.send([Frame::Hello(Hello::new(1)).to_vec(), first, rest].concat());
@@ -180,10 +180,10 @@ fn mutated(count: usize) {
             while witness.pump(std::time::Duration::ZERO) {}
         }
         // On datagrams a mutation may have used up ids, or ended the session: then only what follows is counted.
-        let whole = |said: &Said| matches!(said, Said::Upcall(upcall) if upcall.payload == b"whole");
+        let whole = |item: &Received| matches!(item, Received::Upcall(upcall) if upcall.payload == b"whole");
         let end = witness.so_far();
-        let got = end.iter().filter(|said| whole(said)).count();
-        if !super::is_datagram(place) {
+        let got = end.iter().filter(|item| whole(item)).count();
+        if !place.is_datagram() {
             assert_eq!(got, appended, "the frame before the mistake counts, each time");
         }
         assert!(got > 0 && daemon.is_running());

@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use upcall_wire::frame::{Code, Filters, Frame, Hello, Resume, Send, flag, kind};
 
-use super::{auto, broken, is_datagram, lab, over_each};
-use crate::common::{Daemon, Native, Place, Said, figure};
+use super::{auto, broken, lab};
+use crate::support::{Daemon, Event, Native, Place, Received, figure, over};
 
-over_each!(
+over!(each:
     mistakes_of_the_registered,
     mistakes_that_end_nothing,
     what_may_be_ignored_is,
@@ -60,19 +60,19 @@ fn mistakes_of_the_registered(place: Place) {
     for (what, bytes, code, about, reference) in wrong {
         let mut native = Native::join(&daemon, "lab");
         native.frames(&bytes);
-        if is_datagram(place) && matches!(about, kind::PONG | kind::BYE | kind::WELCOME..=kind::ERROR) {
+        if place.is_datagram() && matches!(about, kind::PONG | kind::BYE | kind::WELCOME..=kind::ERROR) {
             assert!(native.so_far().is_empty(), "{what}: it could be an answer, and those are not answered");
         } else {
             assert_eq!(native.error(), (code, about, reference), "{what}");
         }
-        if is_datagram(place) {
-            native.tell("", what);
+        if place.is_datagram() {
+            native.send_confirmed("", what);
         } else {
             assert_eq!(native.rest(), broken(), "{what}: the stream ends behind it");
             let session = native.session();
             let mut native = Native::connect(&daemon.url("lab"));
             assert!(native.register(&Hello { resume: Some(session), ..Hello::new(0) }).resumed, "{what}");
-            native.tell("", what);
+            native.send_confirmed("", what);
         }
         assert_eq!(witness.upcall().payload, what.as_bytes());
     }
@@ -86,21 +86,21 @@ fn mistakes_that_end_nothing(place: Place) {
         native.send(topic, "bad");
         assert_eq!(native.error(), (Code::BadTopic, kind::SEND, id as u64 + 1), "{topic:?}");
     }
-    assert_eq!(native.tell("", "5").0, 1, "those ids are used up");
+    assert_eq!(native.send_confirmed("", "5").0, 1, "those ids are used up");
     native.send_again(2, "", b"good");
     assert_eq!(native.error(), (Code::BadTopic, kind::SEND, 2), "refused is refused");
-    assert_eq!(native.tell("", vec![b'x'; 1000]).0, 2);
+    assert_eq!(native.send_confirmed("", vec![b'x'; 1000]).0, 2);
     native.send("", vec![b'x'; 1001]);
     assert_eq!(native.error(), (Code::TooLarge, kind::SEND, 7));
-    if is_datagram(place) {
-        assert_eq!(native.tell("", "8").0, 3);
+    if place.is_datagram() {
+        assert_eq!(native.send_confirmed("", "8").0, 3);
     } else {
         let upcalls = native.rest();
         let upcalls = upcalls.strip_suffix(&broken()).expect("the stream ends");
-        assert!(upcalls.iter().all(|said| matches!(said, Said::Upcall(_))), "{upcalls:?}");
+        assert!(upcalls.iter().all(|item| matches!(item, Received::Upcall(_))), "{upcalls:?}");
         let mut again = native.resume(&daemon.url("lab"));
         assert_eq!(again.welcome().last_message, 7, "used up");
-        assert_eq!(again.tell("", "8").0, 3);
+        assert_eq!(again.send_confirmed("", "8").0, 3);
     }
 }
 
@@ -115,14 +115,16 @@ fn what_may_be_ignored_is(place: Place) {
     let mut flagged = send.clone();
     flagged[2] |= 0xf0;
     native.frames(&flagged);
-    assert!(matches!(native.take(|said| matches!(said, Said::Receipt(_))), Said::Receipt(receipt) if receipt.id == 1));
+    assert!(
+        matches!(native.take(|item| matches!(item, Received::Receipt(_))), Received::Receipt(receipt) if receipt.id == 1)
+    );
     assert_eq!(native.upcall().payload, b"flagged");
     let other = Native::connect(&daemon.url("lab"));
     let mut hello = Frame::Hello(Hello { padding: 16, ..Hello::new(78) }).to_vec();
     hello.extend([0x80, 0, 0, 2, 1, 2, 0xff, 0, 0, 0]);
     hello[7] += 10;
     other.raw(&hello);
-    daemon.wait_log_count(" speaks native", 2);
+    daemon.wait_count(Event::NativeHello, 2);
 }
 
 /// HELLOs that are not welcome: what is answered, and that nothing was registered.
@@ -149,23 +151,23 @@ fn hellos_that_are_refused(place: Place) {
         native.inbox.begin(99);
         native.raw(&bytes);
         assert_eq!(native.error(), (code, kind::HELLO, 99), "{what}");
-        if !is_datagram(place) && code.is_fatal() {
+        if !place.is_datagram() && code.is_fatal() {
             assert_eq!(native.rest(), broken(), "{what}");
         } else {
             native.register(&Hello::new(0));
-            native.say(&Frame::Bye(""));
+            native.send_frame(&Frame::Bye(""));
             native.rest();
         }
-        let gone = if is_datagram(place) { 0 } else { 1 };
-        daemon.wait_log_count(" left: ", gone);
+        let gone = if place.is_datagram() { 0 } else { 1 };
+        daemon.wait_count(Event::Left, gone);
     }
     let session = Native::join(&daemon, "lab");
     let guess = Resume { secret: [7; 16], ..session.session() };
     let mut other = Native::connect(&daemon.url("lab"));
-    match other.greet(&Hello { resume: Some(guess), ..Hello::new(0) }) {
+    match other.hello(&Hello { resume: Some(guess), ..Hello::new(0) }) {
         // A stream is refused before it says anything.
-        Said::End(text) => assert_eq!(text, "upcalld: listener_max_endpoints\n"),
-        Said::Error { code: Code::Refused, text, .. } => assert_eq!(text, "listener_max_endpoints"),
+        Received::End(text) => assert_eq!(text, "upcalld: listener_max_endpoints\n"),
+        Received::Error { code: Code::Refused, text, .. } => assert_eq!(text, "listener_max_endpoints"),
         other => panic!("{other:?}"),
     }
 }
@@ -185,32 +187,32 @@ fn frames_before_a_mistake_count(place: Place) {
 fn b12_everything_due_still_arrives(place: Place) {
     let daemon = lab(place, "", "");
     for by_bye in [false, true] {
-        if is_datagram(place) && !by_bye {
+        if place.is_datagram() && !by_bye {
             continue;
         }
         let mut native = Native::join(&daemon, "lab");
         let mut sender = Native::join(&daemon, "lab");
         let payload = vec![b'x'; 1000];
         for _ in 0..500 {
-            sender.tell("", &payload);
+            sender.send_confirmed("", &payload);
             while sender.pump(std::time::Duration::ZERO) {}
         }
         let last = native.send("", "the last");
-        if is_datagram(place) {
-            // BYE ends a datagram session at once: so it is said when everything is here.
-            native.take(|said| matches!(said, Said::Receipt(receipt) if receipt.id == last));
-            native.take(|said| matches!(said, Said::Upcall(upcall) if upcall.payload == b"the last"));
-            native.say(&Frame::Bye(""));
+        if place.is_datagram() {
+            // BYE ends a datagram session at once: so it is item when everything is here.
+            native.take(|item| matches!(item, Received::Receipt(receipt) if receipt.id == last));
+            native.take(|item| matches!(item, Received::Upcall(upcall) if upcall.payload == b"the last"));
+            native.send_frame(&Frame::Bye(""));
             continue;
         }
-        match &native.way {
-            crate::common::Way::Stream(stream) if !by_bye => stream.finish(),
-            _ => native.say(&Frame::Bye("")),
+        match &native.link {
+            crate::support::Link::Stream(stream) if !by_bye => stream.finish(),
+            _ => native.send_frame(&Frame::Bye("")),
         }
         let rest = native.rest();
-        let upcalls = rest.iter().filter(|said| matches!(said, Said::Upcall(_))).count();
+        let upcalls = rest.iter().filter(|item| matches!(item, Received::Upcall(_))).count();
         assert_eq!(upcalls, 501, "all of it, the last of its own included");
-        assert_eq!(rest[rest.len() - 2..], [Said::Bye("closed".into()), Said::End(String::new())]);
+        assert_eq!(rest[rest.len() - 2..], [Received::Bye("closed".into()), Received::End(String::new())]);
     }
 }
 
@@ -223,7 +225,7 @@ fn what_is_unexpected_on_streams() {
         let moves = Frame::Ping { nonce: 3, cookie: Some(4) };
         for (frame, reference) in [(ack, 0), (moves, 3)] {
             let mut native = Native::join(&daemon, "lab");
-            native.say(&frame);
+            native.send_frame(&frame);
             assert_eq!(native.error(), (Code::Unexpected, frame.kind(), reference));
             assert_eq!(native.rest(), broken());
         }
@@ -232,7 +234,7 @@ fn what_is_unexpected_on_streams() {
         let first = [(send, 8), (subscribe, 9), (Frame::Ping { nonce: 5, cookie: None }, 5), (Frame::Bye(""), 0)];
         for (frame, reference) in first {
             let mut native = Native::connect(&daemon.url("lab"));
-            native.say(&frame);
+            native.send_frame(&frame);
             assert_eq!(native.error(), (Code::Unexpected, frame.kind(), reference));
             assert_eq!(native.rest(), broken());
         }
@@ -246,10 +248,10 @@ fn another_hello_may_follow() {
         let daemon = lab(place, "", "");
         let mut native = Native::connect(&daemon.url("lab"));
         let resume = Some(Resume { id: 1, secret: [1; 16], last: 0 });
-        let answer = native.greet(&Hello { resume, ..Hello::new(0) });
-        assert!(matches!(answer, Said::Error { code: Code::UnknownSession, reference: 1.., .. }), "{answer:?}");
+        let answer = native.hello(&Hello { resume, ..Hello::new(0) });
+        assert!(matches!(answer, Received::Error { code: Code::UnknownSession, reference: 1.., .. }), "{answer:?}");
         assert!(!native.register(&Hello::new(0)).resumed);
-        assert_eq!(native.tell("", "x"), (1, 0));
+        assert_eq!(native.send_confirmed("", "x"), (1, 0));
     }
 }
 
@@ -277,7 +279,7 @@ fn b1_a_frame_that_claims_four_gigabytes() {
 
 /// Over Unix datagrams, too, a frame is no longer than it may be.
 #[test]
-fn control_frames_are_limited_over_datagrams() {
+fn control_frames_are_limited_over() {
     let daemon = Daemon::start(&auto(Place::DatagramAbstract, "lab", ""));
     let mut native = Native::join(&daemon, "lab");
     let filters: Vec<u8> = [&1u32.to_be_bytes()[..], &[1, b'x'].repeat(9000)].concat();

@@ -10,21 +10,21 @@ use upcall_wire::frame::datagram::Envelope;
 use upcall_wire::frame::{Ack, Filters, Frame, Hello, Send};
 
 use super::{auto, lab};
-use crate::common::{DEADLINE, Daemon, Datagram, Native, Place, Said, Way, figure, skip, skip_without};
 use crate::forged::{FORGE, forge, in_a_network};
+use crate::support::{DEADLINE, Daemon, Datagram, Event, Link, Native, Place, Received, figure, skip, skip_without};
 
 /// S1, S2: 10,000 HELLOs of forged sources, of 1 to 1,200 bytes: nobody is registered, and no more goes out than came in.
 #[test]
 fn s1_s2_forged_hellos() {
     let Some(daemon) = in_a_network("native s1_s2_forged_hellos", &auto(Place::Udp, "lab", "")) else { return };
-    let said = forge(&daemon, &["native", &daemon.port("lab").to_string(), "10000"]);
-    let numbers: Vec<u64> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    let [sent, answered, answers] = numbers[..] else { panic!("{said}") };
-    assert!(sent > 10_000 * 29 && answers > 100, "{said}");
-    assert_eq!(answered, answers * 52, "each answer is one RETRY: {said}");
-    assert!(answered <= sent, "no more than came in: {said}");
-    assert_eq!(daemon.so_far(" joined from "), 0);
-    figure("s1 native", &format!("{said:?}, ratio {:.3}", answered as f64 / sent as f64));
+    let item = forge(&daemon, &["native", &daemon.port("lab").to_string(), "10000"]);
+    let numbers: Vec<u64> = item.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let [sent, answered, answers] = numbers[..] else { panic!("{item}") };
+    assert!(sent > 10_000 * 29 && answers > 100, "{item}");
+    assert_eq!(answered, answers * 52, "each answer is one RETRY: {item}");
+    assert!(answered <= sent, "no more than came in: {item}");
+    assert_eq!(daemon.count_now(Event::Joined), 0);
+    figure("s1 native", &format!("{item:?}, ratio {:.3}", answered as f64 / sent as f64));
 }
 
 /// S2: whatever the size of a request, its answer is not larger.
@@ -84,7 +84,7 @@ fn s4_forged_frames_change_nothing() {
     let mut witness = Native::join(&daemon, "lab");
     let mut victim = Native::join_as(&daemon, "lab", &Hello { filters: vec!["mine"], ..Hello::new(0) });
     let key = victim.welcome().key;
-    let Way::Datagrams(socket) = &victim.way else { unreachable!() };
+    let Link::Datagrams(socket) = &victim.link else { unreachable!() };
     let from = socket.local().port().to_string();
     let to = daemon.port("lab").to_string();
     let frames = [
@@ -111,15 +111,15 @@ fn s4_forged_frames_change_nothing() {
         datagrams.iter().map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect()).collect();
     let begin = Instant::now();
     let mut rounds = 0;
-    while daemon.log().count(" left: lease_expired") == 0 {
+    while daemon.count(Event::Left.reason("lease_expired")) == 0 {
         assert!(begin.elapsed() < DEADLINE, "its lease does not end");
         let forged = Command::new("python3").args([FORGE, "as", &from, &to]).args(&hex).status();
         assert!(forged.is_ok_and(|status| status.success()), "the forger works");
         rounds += 1;
-        assert_eq!(witness.so_far().iter().filter(|said| !matches!(said, Said::Retry(_))).count(), 0);
-        if daemon.log().count(" left: lease_expired") == 0 && rounds == 1 {
-            assert_eq!(witness.tell("mine", "for it").1, 1, "it is there, with its filters");
-            assert_eq!(witness.tell("other", "not for it").1, 0);
+        assert_eq!(witness.so_far().iter().filter(|item| !matches!(item, Received::Retry(_))).count(), 0);
+        if daemon.count(Event::Left.reason("lease_expired")) == 0 && rounds == 1 {
+            assert_eq!(witness.send_confirmed("mine", "for it").1, 1, "it is there, with its filters");
+            assert_eq!(witness.send_confirmed("other", "not for it").1, 0);
             witness.upcall();
             witness.upcall();
         }
@@ -129,8 +129,8 @@ fn s4_forged_frames_change_nothing() {
     figure("s4 native", &format!("{rounds} rounds of {}, the lease of 3 s ended after {took:?}", hex.len()));
     assert_eq!(victim.upcall().payload, b"for it");
     while victim.pump(Duration::ZERO) {}
-    let rest = &victim.inbox.said;
-    assert!(rest.iter().all(|said| matches!(said, Said::Retry(_) | Said::Error { .. })), "{rest:?}");
+    let rest = &victim.inbox.received;
+    assert!(rest.iter().all(|item| matches!(item, Received::Retry(_) | Received::Error { .. })), "{rest:?}");
     assert!(daemon.counted("bad_key") > 30, "they were looked at");
 }
 
@@ -141,35 +141,37 @@ fn a_session_moves() {
         let daemon = lab(Place::Udp, trusted, "");
         let mut other = Native::join(&daemon, "lab");
         let mut native = Native::join(&daemon, "lab");
-        other.tell("", "1");
+        other.send_confirmed("", "1");
         assert_eq!(native.upcall().payload, b"1");
-        let new = Way::Datagrams(Datagram::open(&daemon.url("lab")));
-        let old = std::mem::replace(&mut native.way, new);
+        let new = Link::Datagrams(Datagram::open(&daemon.url("lab")));
+        let old = std::mem::replace(&mut native.link, new);
         // From the new address, nothing counts but PING.
         native.send("", "from nowhere");
-        native.say(&Frame::Ping { nonce: 77, cookie: None });
-        let Said::Retry(cookie) = native.take(|said| matches!(said, Said::Retry(_))) else { unreachable!() };
-        native.say(&Frame::Ping { nonce: 78, cookie: Some(cookie ^ 1) });
-        let Said::Retry(again) = native.take(|said| matches!(said, Said::Retry(_))) else { unreachable!() };
+        native.send_frame(&Frame::Ping { nonce: 77, cookie: None });
+        let Received::Retry(cookie) = native.take(|item| matches!(item, Received::Retry(_))) else { unreachable!() };
+        native.send_frame(&Frame::Ping { nonce: 78, cookie: Some(cookie ^ 1) });
+        let Received::Retry(again) = native.take(|item| matches!(item, Received::Retry(_))) else { unreachable!() };
         assert_eq!(again, cookie);
-        other.tell("", "2");
-        assert!(native.take_within(Duration::from_millis(100), |said| matches!(said, Said::Upcall(_))).is_none());
-        native.say(&Frame::Ping { nonce: 79, cookie: Some(cookie) });
-        native.take(|said| matches!(said, Said::Pong(79)));
+        other.send_confirmed("", "2");
+        assert!(native.take_within(Duration::from_millis(100), |item| matches!(item, Received::Upcall(_))).is_none());
+        native.send_frame(&Frame::Ping { nonce: 79, cookie: Some(cookie) });
+        native.take(|item| matches!(item, Received::Pong(79)));
         assert_eq!(native.upcall().payload, b"2", "what went to the old address is sent again");
-        other.tell("", "3");
+        other.send_confirmed("", "3");
         assert_eq!(native.upcall().payload, b"3");
         assert_eq!(native.message, 1);
         native.send_again(1, "", b"4");
-        assert!(matches!(native.take(|said| matches!(said, Said::Receipt(_))), Said::Receipt(r) if r.sequence == 4));
+        assert!(
+            matches!(native.take(|item| matches!(item, Received::Receipt(_))), Received::Receipt(r) if r.sequence == 4)
+        );
         // What comes from the old one, late, is nobody's.
-        let new = std::mem::replace(&mut native.way, old);
+        let new = std::mem::replace(&mut native.link, old);
         native.send("", "from the past");
-        native.say(&Frame::Bye(""));
-        native.way = new;
+        native.send_frame(&Frame::Bye(""));
+        native.link = new;
         native.message -= 1;
-        assert_eq!(native.tell("", "5"), (5, 1), "it is still here");
-        assert_eq!(daemon.so_far(" left: "), 0);
+        assert_eq!(native.send_confirmed("", "5"), (5, 1), "it is still here");
+        assert_eq!(daemon.count_now(Event::Left), 0);
     }
 }
 
@@ -219,12 +221,12 @@ fn s18_a_name_that_is_another_users_by_now() {
         let mut heir = Command::new("python3");
         heir.args(["-c", HEIR, &name, &to]).args(datagrams.into_iter().map(|datagram| hex(datagram)));
         let output = heir.output().expect("Python runs");
-        let said = String::from_utf8(output.stdout).expect("text");
-        let answers: Vec<&str> = said.lines().collect();
+        let item = String::from_utf8(output.stdout).expect("text");
+        let answers: Vec<&str> = item.lines().collect();
         let (pong, welcomed) = if asks_first { (answers[0], answers[1]) } else { (answers[1], answers[0]) };
-        assert_eq!(pong, "nothing", "{said}");
-        assert!(welcomed.starts_with("0081") && !welcomed.contains(&hex(&welcome.key.to_be_bytes())), "{said}");
-        daemon.wait_log("#1 left: reset");
+        assert_eq!(pong, "nothing", "{item}");
+        assert!(welcomed.starts_with("0081") && !welcomed.contains(&hex(&welcome.key.to_be_bytes())), "{item}");
+        daemon.wait(Event::Left.endpoint(1).reason("reset"));
         assert_eq!(daemon.counted("bad_key"), 1);
     }
 }

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use upcall_wire::frame::{Frame, Hello, Role};
 
-use super::relay::Relay;
 use super::{auto, lab};
-use crate::common::{DEADLINE, Daemon, Native, Place, Said, figure};
+use crate::support::relay::Relay;
+use crate::support::{DEADLINE, Daemon, Event, Native, Place, Received, figure};
 
 /// F10: nothing lost, nothing twice, in order.
 fn f10(place: Place, count: u64) {
@@ -20,12 +20,12 @@ fn f10(place: Place, count: u64) {
     while got < count {
         // As fast as it is taken: the daemon's window is what is tested, not its policy for the slow.
         while told < count && told < got + 2000 {
-            sender.tell("", format!("{told}"));
+            sender.send_confirmed("", format!("{told}"));
             told += 1;
         }
         native.pump(Duration::from_millis(50));
-        while let Some(said) = native.inbox.said.pop_front() {
-            if let Said::Upcall(upcall) = said {
+        while let Some(item) = native.inbox.received.pop_front() {
+            if let Received::Upcall(upcall) = item {
                 assert_eq!((upcall.sequence, upcall.payload), (got + 1, format!("{got}").into_bytes()));
                 (got, last) = (got + 1, Instant::now());
             }
@@ -34,7 +34,7 @@ fn f10(place: Place, count: u64) {
     }
     // And the other way: what it sends is appended once.
     for number in 0..20 {
-        assert_eq!(native.tell("", format!("{number}")), (count + number + 1, 0));
+        assert_eq!(native.send_confirmed("", format!("{number}")), (count + number + 1, 0));
     }
     let (passed, lost, doubled, late) = relay.counts();
     let inbox = &native.inbox;
@@ -83,13 +83,13 @@ fn f11_a_silent_peer() {
         let mut sender = Native::join_as(&daemon, "lab", &Hello { role: Role::SendOnly, ..Hello::new(0) });
         for _ in 0..200 {
             // One turn each, so that each could be a datagram.
-            sender.tell("", "x");
+            sender.send_confirmed("", "x");
         }
         let begin = Instant::now();
-        while daemon.log().count(" left: lease_expired") == 0 {
+        while daemon.count(Event::Left.reason("lease_expired")) == 0 {
             silent.pump(Duration::from_millis(20));
             if !sender.pump(Duration::ZERO) {
-                sender.say(&Frame::Ping { nonce: 1, cookie: None });
+                sender.send_frame(&Frame::Ping { nonce: 1, cookie: None });
             }
             assert!(begin.elapsed() < DEADLINE, "its lease does not end");
         }
@@ -98,6 +98,6 @@ fn f11_a_silent_peer() {
         figure("f11", &format!("{place:?}: {numbered} datagrams in {:?}", begin.elapsed()));
         // Timeouts at 1, 3 and 7 s at the earliest 3/4 of that: three before the lease of 5 s ends.
         assert!((10..=10 + 3 * 2).contains(&numbered), "{numbered} datagrams");
-        assert!(silent.inbox.said.iter().filter(|said| matches!(said, Said::Upcall(_))).count() < 200);
+        assert!(silent.inbox.received.iter().filter(|item| matches!(item, Received::Upcall(_))).count() < 200);
     }
 }

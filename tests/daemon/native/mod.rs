@@ -2,52 +2,24 @@
 
 mod basics;
 mod bytes;
-mod door;
 mod errors;
 mod forged;
 mod lossy;
-mod opening;
+mod protocol_detection;
 mod python;
-mod relay;
 mod sessions;
 mod slow;
 mod swarm;
 mod tokens;
+mod waiting_room;
 
-use crate::common::{Daemon, Place, Said};
-
-/// One test body, four tests: `body::tcp`, `body::unix`, `body::udp`, `body::unix_datagram`.
-macro_rules! over_each {
-    ($($body:ident),+ $(,)?) => {$(
-        mod $body {
-            use crate::common::Place;
-            #[test]
-            fn tcp() {
-                super::$body(Place::Tcp);
-            }
-            #[test]
-            fn unix() {
-                super::$body(Place::UnixPath);
-            }
-            #[test]
-            fn udp() {
-                super::$body(Place::Udp);
-            }
-            #[test]
-            fn unix_datagram() {
-                super::$body(Place::DatagramAbstract);
-            }
-        }
-    )+};
-}
-use over_each;
+use crate::support::{Daemon, Place, Received};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 
-/// A listener that takes both protocols, with `more` lines in it.
+/// A listener for both protocols, with `more` lines in it.
 fn auto(place: Place, name: &str, more: &str) -> String {
-    let protocol = if more.contains("protocol") { "" } else { "protocol = \"auto\"\n" };
-    place.listener(name, &format!("{protocol}{more}"))
+    place.auto_listener(name, more)
 }
 
 /// A daemon with one listener, `lab`, with `more` lines in it, and `rest` behind it.
@@ -64,10 +36,6 @@ fn everywhere(rest: &str) -> Daemon {
 const NAMES: [&str; 4] = ["tcp", "unix", "udp", "unix-datagram"];
 
 /// How a stream ends behind an ERROR that is fatal.
-fn broken() -> [Said; 2] {
-    [Said::Bye("protocol".into()), Said::End(String::new())]
-}
-
-fn is_datagram(place: Place) -> bool {
-    matches!(place, Place::Udp | Place::DatagramAbstract)
+fn broken() -> [Received; 2] {
+    [Received::Bye("protocol".into()), Received::End(String::new())]
 }

@@ -9,12 +9,12 @@ use std::process::{Command, Stdio};
 use nix::unistd::geteuid;
 use upcall_wire::frame::{Hello, Role};
 
-use super::{auto, over_each};
-use crate::common::{Daemon, Native, Place, skip, skip_without};
+use super::auto;
+use crate::support::{Daemon, Event, Native, Place, over, skip, skip_without};
 
-over_each!(it_registers_sends_resumes_and_sees_a_gap, s18_another_user_does_not_resume);
+over!(each: it_registers_sends_resumes_and_sees_a_gap, s18_another_user_does_not_resume);
 
-const SCRIPT: &str = include_str!("../../native_client.py");
+const SCRIPT: &str = include_str!("../../client/native_client.py");
 
 /// Runs it to its end, as this user; its lines behind the first, the welcome. `None` where there is no Python.
 fn client(user: Option<u32>, arguments: &[&str]) -> Option<(bool, Vec<String>)> {
@@ -50,7 +50,7 @@ fn it_registers_sends_resumes_and_sees_a_gap(place: Place) {
     // It registers, hears what it sends itself, and leaves without BYE: its session stays.
     let Some(lines) = said(&[&state, "name=snake", "filter=door/*", &url, "listen", "0"]) else { return };
     assert!(lines.is_empty(), "{lines:?}");
-    daemon.wait_log("(snake) speaks native");
+    daemon.wait(Event::NativeHello.with("(snake)"));
     let mut sender = Native::join_as(&daemon, "lab", &Hello { role: Role::SendOnly, ..Hello::new(0) });
     let lines = said(&["topic=door/1", &url, "send", "open", "sh\u{fc}t"]).expect("there is Python");
     let sequences = lines.iter().map(|line| line.contains("\"sequence\": ") && line.contains("\"due\": "));
@@ -60,7 +60,7 @@ fn it_registers_sends_resumes_and_sees_a_gap(place: Place) {
     assert!(lines.len() == 2 && lines[0].contains("\"open\"") && lines[1].contains("sh\\u00fct"), "{lines:?}");
     // It resumes after more than the ring holds, and sees the gap.
     for number in 0..700 {
-        sender.tell("door/2", format!("{number:02000}"));
+        sender.send_confirmed("door/2", format!("{number:02000}"));
     }
     let lines = said(&[&state, &url, "listen", "2"]).expect("there is Python");
     assert!(lines[0].contains("{\"gap\": [3, ") && lines[0].contains("\"evicted\""), "{}", lines[0]);

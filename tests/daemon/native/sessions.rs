@@ -3,10 +3,10 @@
 use nix::sys::signal::Signal;
 use upcall_wire::frame::{Code, Filters, Frame, Gap, GapReason, Hello, Resume, Role, kind};
 
-use super::{auto, is_datagram, lab, over_each};
-use crate::common::{Daemon, Native, Place, Said};
+use super::{auto, lab};
+use crate::support::{Daemon, Event, Native, Place, Received, over};
 
-over_each!(
+over!(each:
     f18_what_was_missed_is_replayed,
     f18_what_the_ring_does_not_hold_is_a_gap,
     f19_killed_in_the_middle,
@@ -32,12 +32,12 @@ struct Gone {
 
 /// The client is gone without a word; the daemon notices.
 fn vanish(daemon: &Daemon, native: Native) -> Gone {
-    let ended = daemon.log().count(" left: ");
+    let ended = daemon.count(Event::Left);
     let gone = Gone { session: native.session(), message: native.message, request: native.request };
-    let is_stream = matches!(native.way, crate::common::Way::Stream(_));
+    let is_stream = matches!(native.link, crate::support::Link::Stream(_));
     drop(native);
     if is_stream {
-        daemon.wait_log_count(" left: ", ended + 1);
+        daemon.wait_count(Event::Left, ended + 1);
     }
     gone
 }
@@ -59,16 +59,16 @@ fn f18_what_was_missed_is_replayed(place: Place) {
     let daemon = lab(place, "", "");
     let mut native = Native::join(&daemon, "lab");
     let mut sender = Native::join_as(&daemon, "lab", &Hello { role: Role::SendOnly, ..Hello::new(0) });
-    sender.tell("", "0");
+    sender.send_confirmed("", "0");
     assert_eq!(native.upcall().payload, b"0");
     let gone = vanish(&daemon, native);
     for number in 1..=1000 {
-        sender.tell("", format!("{number}"));
+        sender.send_confirmed("", format!("{number}"));
     }
     let mut native = gone.back(&daemon);
     let welcome = native.welcome();
     assert_eq!((welcome.resumed, welcome.start, welcome.next), (true, 2, 1002));
-    sender.tell("", "1001");
+    sender.send_confirmed("", "1001");
     for number in 1..=1001 {
         assert_eq!(native.upcall().payload, format!("{number}").as_bytes());
     }
@@ -79,15 +79,17 @@ fn f18_what_the_ring_does_not_hold_is_a_gap(place: Place) {
     let daemon = lab(place, "", SMALL);
     let mut native = Native::join(&daemon, "lab");
     let mut sender = Native::join_as(&daemon, "lab", &Hello { role: Role::SendOnly, ..Hello::new(0) });
-    sender.tell("", "0");
+    sender.send_confirmed("", "0");
     native.upcall();
     let gone = vanish(&daemon, native);
     for number in 1..=1000 {
-        sender.tell("", format!("{number:02000}"));
+        sender.send_confirmed("", format!("{number:02000}"));
     }
     let mut native = gone.back(&daemon);
     assert_eq!(native.welcome().start, 2);
-    let Said::Gap(gap) = native.take(|said| matches!(said, Said::Gap(_) | Said::Upcall(_))) else { panic!("no gap") };
+    let Received::Gap(gap) = native.take(|item| matches!(item, Received::Gap(_) | Received::Upcall(_))) else {
+        panic!("no gap")
+    };
     let Gap { first, last, reason } = gap;
     assert!(first == 2 && (400..600).contains(&last) && reason == GapReason::Evicted, "{gap:?}");
     for sequence in last + 1..=1001 {
@@ -119,10 +121,10 @@ fn f19_killed_in_the_middle(place: Place) {
         assert_eq!(native.welcome().last_message, sent);
         for (id, text) in [(sent - 1, "a"), (sent, "b")] {
             native.send_again(id, "", format!("{round} {text}").as_bytes());
-            let receipt = native.take(|said| matches!(said, Said::Receipt(_)));
-            assert!(matches!(receipt, Said::Receipt(receipt) if receipt.id == id && receipt.repeat), "{receipt:?}");
+            let receipt = native.take(|item| matches!(item, Received::Receipt(_)));
+            assert!(matches!(receipt, Received::Receipt(receipt) if receipt.id == id && receipt.repeat), "{receipt:?}");
         }
-        native.inbox.said.clear();
+        native.inbox.received.clear();
     }
     assert!(witness.so_far().is_empty(), "nothing was appended twice");
 }
@@ -130,8 +132,8 @@ fn f19_killed_in_the_middle(place: Place) {
 #[track_caller]
 fn refused(daemon: &Daemon, listener: &str, resume: Resume, with: Code) {
     let mut other = Native::connect(&daemon.url(listener));
-    let answer = other.greet(&Hello { resume: Some(resume), ..Hello::new(0) });
-    assert!(matches!(answer, Said::Error { code, .. } if code == with), "{answer:?}");
+    let answer = other.hello(&Hello { resume: Some(resume), ..Hello::new(0) });
+    assert!(matches!(answer, Received::Error { code, .. } if code == with), "{answer:?}");
 }
 
 /// S18
@@ -141,7 +143,7 @@ fn s18_strangers_do_not_resume(place: Place) {
     let mut other = Native::join(&daemon, "lab");
     let mut ended = Native::join(&daemon, "lab");
     let (mine, theirs, gone) = (one.session(), other.session(), ended.session());
-    ended.say(&Frame::Bye(""));
+    ended.send_frame(&Frame::Bye(""));
     ended.rest();
     let detached = Native::join(&daemon, "lab");
     let away = vanish(&daemon, detached).session;
@@ -159,16 +161,16 @@ fn s18_strangers_do_not_resume(place: Place) {
     refused(&daemon, "lab", Resume { id: 1 << 47, ..theirs }, Code::UnknownSession);
     refused(&daemon, "lab", gone, Code::UnknownSession);
     // Nobody has noticed anything.
-    assert_eq!(one.tell("", "x").1, if is_datagram(place) { 2 } else { 1 });
+    assert_eq!(one.send_confirmed("", "x").1, if place.is_datagram() { 2 } else { 1 });
     assert_eq!((one.upcall().payload, other.upcall().payload), (b"x".to_vec(), b"x".to_vec()));
 }
 
-/// S18: what was said before a session began is not to be had by resuming it.
+/// S18: what was item before a session began is not to be had by resuming it.
 fn s18_nobody_resumes_before_its_start(place: Place) {
     let daemon = lab(place, "", "");
     let mut early = Native::join(&daemon, "lab");
     for _ in 0..10 {
-        early.tell("", "secret");
+        early.send_confirmed("", "secret");
     }
     let native = Native::join(&daemon, "lab");
     assert_eq!(native.welcome().start, 11);
@@ -183,7 +185,7 @@ fn s18_nobody_resumes_before_its_start(place: Place) {
     // The session is still there for who asks for what is its.
     let mut native = gone.back(&daemon);
     assert_eq!(native.welcome().start, 11);
-    early.tell("", "open");
+    early.send_confirmed("", "open");
     assert_eq!(native.upcall().payload, b"open");
 }
 
@@ -191,20 +193,20 @@ fn a_resume_over_a_live_connection(place: Place) {
     let daemon = lab(place, "", "");
     let mut sender = Native::join(&daemon, "lab");
     let mut old = Native::join(&daemon, "lab");
-    sender.tell("", "1");
+    sender.send_confirmed("", "1");
     assert_eq!(old.upcall().payload, b"1");
     let mut new = old.resume(&daemon.url("lab"));
     let rest = old.rest();
-    assert!(rest.contains(&Said::Bye("superseded".into())), "{rest:?}");
-    assert_eq!(sender.tell("", "2").1, 1, "it counts once");
+    assert!(rest.contains(&Received::Bye("superseded".into())), "{rest:?}");
+    assert_eq!(sender.send_confirmed("", "2").1, 1, "it counts once");
     assert_eq!(new.upcall().payload, b"2");
-    assert_eq!(new.tell("", "3"), (3, 1));
+    assert_eq!(new.send_confirmed("", "3"), (3, 1));
     // The old one is nobody now.
-    if is_datagram(place) {
+    if place.is_datagram() {
         old.send("", "from the past");
-        assert!(matches!(sender.so_far().pop_back(), Some(Said::Upcall(upcall)) if upcall.payload == b"3"));
+        assert!(matches!(sender.so_far().pop_back(), Some(Received::Upcall(upcall)) if upcall.payload == b"3"));
     }
-    daemon.wait_log(" left: superseded");
+    daemon.wait(Event::Left.reason("superseded"));
 }
 
 /// Whoever leaves more sessions behind than it may have endpoints loses its own oldest ones.
@@ -223,14 +225,14 @@ fn a_session_ends_in_time(place: Place) {
     let native = Native::join(&daemon, "lab");
     let session = native.session();
     drop(native);
-    daemon.wait_log(" left: ");
+    daemon.wait(Event::Left);
     // Whether it is there still is asked with the right secret and a position that cannot be.
-    let until = std::time::Instant::now() + crate::common::DEADLINE;
+    let until = std::time::Instant::now() + crate::support::DEADLINE;
     loop {
         let resume = Some(Resume { last: u64::MAX, ..session });
-        match Native::connect(&daemon.url("lab")).greet(&Hello { resume, ..Hello::new(0) }) {
-            Said::Error { code: Code::Malformed, .. } => {}
-            Said::Error { code: Code::UnknownSession, .. } => break,
+        match Native::connect(&daemon.url("lab")).hello(&Hello { resume, ..Hello::new(0) }) {
+            Received::Error { code: Code::Malformed, .. } => {}
+            Received::Error { code: Code::UnknownSession, .. } => break,
             other => panic!("{other:?}"),
         }
         assert!(std::time::Instant::now() < until, "the session stays");
@@ -247,7 +249,7 @@ fn a_session_keeps_what_it_was(place: Place) {
     assert_eq!(native.subscribe(true, &["b"]).1, ["a", "b"]);
     let gone = vanish(&daemon, native);
     for topic in ["a", "b", "c", "a"] {
-        sender.tell(topic, topic);
+        sender.send_confirmed(topic, topic);
     }
     // What it says now has no meaning.
     let mut native = gone.back_as(&daemon, &Hello { filters: vec!["c"], name: "thief", ..Hello::new(0) });
@@ -255,10 +257,10 @@ fn a_session_keeps_what_it_was(place: Place) {
     native.send("", "no");
     assert_eq!(native.error().0, Code::NotPermitted);
     assert_eq!(native.subscribe(false, &["a"]).1, ["b"], "requests go on, too");
-    native.say(&Frame::Subscribe(Filters { request: 2, filters: vec!["c"] }));
+    native.send_frame(&Frame::Subscribe(Filters { request: 2, filters: vec!["c"] }));
     native.so_far();
-    assert_eq!(daemon.log().count("(thief)"), 0);
-    daemon.wait_log_count("(keeper)", 2);
+    assert_eq!(daemon.count(Event::NativeHello.with("(thief)")), 0);
+    daemon.wait_count(Event::NativeHello.with("(keeper)"), 2);
 }
 
 /// A session goes on at any listener that admits its client, and what that one allows counts; but what began on a Unix socket
@@ -275,22 +277,22 @@ fn a_session_goes_to_any_listener(place: Place) {
         Daemon::start(&(auto(place, "lab", "") + &roles + &auto(kin, "kin", "") + &auto(stranger, "other", "")));
     let mut early = Native::join(&daemon, "lab");
     let mut native = Native::join(&daemon, "in");
-    assert_eq!(native.tell("", "1"), (1, 1));
-    early.tell("", "not for those who only send");
+    assert_eq!(native.send_confirmed("", "1"), (1, 1));
+    early.send_confirmed("", "not for those who only send");
     refused(&daemon, "other", native.session(), Code::UnknownSession);
     let mut native = native.resume(&daemon.url("lab"));
     assert_eq!((native.welcome().start, native.welcome().last_message), (3, 1), "nothing was due to it");
     assert!(native.so_far().is_empty());
-    early.tell("", "3");
+    early.send_confirmed("", "3");
     assert_eq!(native.upcall().payload, b"3");
     let mut native = native.resume(&daemon.url("out"));
-    early.tell("", "4");
+    early.send_confirmed("", "4");
     assert_eq!(native.upcall().payload, b"4");
     native.send("", "no");
     assert_eq!(native.error(), (Code::NotPermitted, kind::SEND, 2));
     let mut native = native.resume(&daemon.url("kin"));
-    early.tell("", "5");
-    assert_eq!((native.upcall().payload, native.tell("", "6")), (b"5".to_vec(), (6, 1)));
+    early.send_confirmed("", "5");
+    assert_eq!((native.upcall().payload, native.send_confirmed("", "6")), (b"5".to_vec(), (6, 1)));
     let gone = vanish(&daemon, native);
     refused(&daemon, "other", gone.session, Code::UnknownSession);
     assert!(gone.back(&daemon).welcome().resumed);
@@ -303,10 +305,10 @@ fn who_has_not_acknowledged_is_told_that_its_listener_is_removed(place: Place) {
     let mut native = Native::join(&daemon, "lab");
     native.acknowledges = false;
     let mut sender = Native::join(&daemon, "other");
-    sender.tell("", "unacknowledged");
-    daemon.reload(&stays, "reloaded: configuration");
-    let bye = native.take(|said| matches!(said, Said::Bye(_)));
-    assert_eq!(bye, Said::Bye("listener_removed".into()));
+    sender.send_confirmed("", "unacknowledged");
+    daemon.reload(&stays);
+    let bye = native.take(|item| matches!(item, Received::Bye(_)));
+    assert_eq!(bye, Received::Bye("listener_removed".into()));
     let back = native.resume(&daemon.url("other"));
     assert!(back.welcome().resumed);
 }
@@ -319,14 +321,14 @@ fn who_has_not_acknowledged_is_told_of_the_end(place: Place) {
         let mut daemon = lab(place, "", &rest);
         let mut native = Native::join(&daemon, "lab");
         native.acknowledges = false;
-        Native::join(&daemon, "lab").tell("", "unacknowledged");
+        Native::join(&daemon, "lab").send_confirmed("", "unacknowledged");
         assert_eq!(native.upcall().payload, b"unacknowledged");
         daemon.signal(Signal::SIGTERM);
-        daemon.wait_log(" draining: ");
+        daemon.wait(Event::Draining);
         if at_once {
             daemon.signal(Signal::SIGTERM);
         }
-        assert_eq!(native.take(|said| matches!(said, Said::Bye(_))), Said::Bye("shutdown".into()), "{grace}");
+        assert_eq!(native.take(|item| matches!(item, Received::Bye(_))), Received::Bye("shutdown".into()), "{grace}");
         assert_eq!(daemon.wait_exit().code(), Some(0));
     }
 }

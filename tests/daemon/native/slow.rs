@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use upcall_wire::frame::{Code, GapReason, Hello, Role, kind};
 
-use super::{auto, is_datagram, lab, over_each};
-use crate::common::{DEADLINE, Daemon, Native, Place, Said, Way};
+use super::{auto, lab};
+use crate::support::{DEADLINE, Daemon, Event, Link, Native, Place, Received, over};
 
-over_each!(
+over!(each:
     f3_what_is_skipped_is_announced,
     f4_inputs_wait_for_ever,
     f13_everything_pending_is_delivered,
@@ -22,9 +22,9 @@ fn flood(sender: &mut Native, count: usize, size: usize) {
     for number in 0..count {
         let mut payload = format!("{number} ").into_bytes();
         payload.resize(size, b'x');
-        sender.tell("", payload);
+        sender.send_confirmed("", payload);
         while sender.pump(Duration::ZERO) {}
-        sender.inbox.said.clear();
+        sender.inbox.received.clear();
     }
 }
 
@@ -34,8 +34,8 @@ fn f3_what_is_skipped_is_announced(place: Place) {
     let daemon = lab(place, "", &format!("{LIMITS}policy = \"skip\"\n"));
     let mut slow = match place {
         Place::Tcp => {
-            let narrow = crate::common::Stream::connect_narrow(&daemon.url("lab"));
-            let mut slow = Native::over(Way::Stream(narrow));
+            let narrow = crate::support::Stream::connect_narrow(&daemon.url("lab"));
+            let mut slow = Native::over(Link::Stream(narrow));
             slow.register(&Hello::new(0));
             slow
         }
@@ -52,13 +52,13 @@ fn f3_what_is_skipped_is_announced(place: Place) {
         while slow.inbox.position < until {
             assert!(Instant::now() < end, "{} of {sent} are dealt with", slow.inbox.position);
             slow.pump(Duration::from_millis(100));
-            for said in slow.inbox.said.drain(..) {
-                match said {
-                    Said::Upcall(upcall) => {
+            for item in slow.inbox.received.drain(..) {
+                match item {
+                    Received::Upcall(upcall) => {
                         assert!(upcall.payload.ends_with(b"xxxxxxxxxx") && upcall.payload.len() >= 3001);
                         received += 1;
                     }
-                    Said::Gap(gap) => {
+                    Received::Gap(gap) => {
                         assert_eq!(gap.reason, GapReason::SlowConsumer);
                         missed += gap.last - gap.first + 1;
                         gaps += 1;
@@ -71,13 +71,13 @@ fn f3_what_is_skipped_is_announced(place: Place) {
     assert_eq!(received + missed, sent, "{gaps} gaps");
     assert!(gaps > 0 && missed > 0 && received > 0, "{gaps} gaps, {missed} missed, {received} received");
     // It goes on as if nothing had been.
-    let (_, due) = sender.tell("", "after all");
+    let (_, due) = sender.send_confirmed("", "after all");
     assert_eq!((due, slow.upcall().payload), (1, b"after all".to_vec()));
 }
 
 /// F4: inputs wait for whoever does not read, even for a sender that reads nothing of its own; when all read, nothing is lost.
 fn f4_inputs_wait_for_ever(place: Place) {
-    let limits = LIMITS.replace("\"0s\"", "\"forever\"");
+    let limits = LIMITS.replace("\"0s\"", "\"forever\"") + "[daemon]\nlog_level = \"debug\"\n";
     let daemon = lab(place, "", &limits);
     let mut slow = Native::join(&daemon, "lab");
     let mut reader = Native::join(&daemon, "lab");
@@ -88,14 +88,14 @@ fn f4_inputs_wait_for_ever(place: Place) {
         sender.register(&Hello { role: Role::SendOnly, ..Hello::new(0) });
         flood(&mut sender, count as usize, size);
     });
-    // It reads all along; the inputs stop when the other one is far enough behind.
-    let mut seen = 0;
-    while reader.pump(Duration::from_millis(300)) {
-        seen = reader.inbox.position;
-    }
-    assert!(seen < count, "inputs wait");
-    slow.pump(Duration::ZERO);
+    // It reads all along; the inputs stop when the first one is far enough behind.
     let end = Instant::now() + DEADLINE;
+    while daemon.count(Event::InputsHeld.endpoint(1)) == 0 {
+        assert!(Instant::now() < end, "inputs do not wait");
+        reader.pump(Duration::from_millis(5));
+    }
+    assert!(reader.inbox.position < count, "inputs wait");
+    slow.pump(Duration::ZERO);
     while slow.inbox.position < count || reader.inbox.position < count {
         assert!(Instant::now() < end, "{} and {} of {count}", slow.inbox.position, reader.inbox.position);
         slow.pump(Duration::from_millis(5));
@@ -103,14 +103,14 @@ fn f4_inputs_wait_for_ever(place: Place) {
     }
     sender.join().expect("the sender has all its receipts");
     for native in [&slow, &reader] {
-        let upcalls = native.inbox.said.iter().filter(|said| matches!(said, Said::Upcall(_))).count();
+        let upcalls = native.inbox.received.iter().filter(|item| matches!(item, Received::Upcall(_))).count();
         assert_eq!(upcalls as u64, count);
     }
 }
 
 /// While inputs wait, a SEND in a datagram is answered by `busy`, and taken when it is repeated; its id stays.
 #[test]
-fn busy_over_datagrams() {
+fn busy_over() {
     for place in [Place::Udp, Place::DatagramAbstract] {
         let config =
             auto(place, "lab", "") + &auto(Place::UnixPath, "streams", "") + &LIMITS.replace("\"0s\"", "\"forever\"");
@@ -121,13 +121,13 @@ fn busy_over_datagrams() {
         let (mut count, mut refused) = (0, false);
         while !refused {
             let id = sender.send("", &payload);
-            let answer = sender.take(|said| matches!(said, Said::Receipt(_) | Said::Error { .. }));
+            let answer = sender.take(|item| matches!(item, Received::Receipt(_) | Received::Error { .. }));
             match answer {
-                Said::Receipt(receipt) => {
+                Received::Receipt(receipt) => {
                     assert_eq!((receipt.id, receipt.sequence), (id, id));
                     count += 1;
                 }
-                Said::Error { code: Code::Busy, about: kind::SEND, reference, .. } => {
+                Received::Error { code: Code::Busy, about: kind::SEND, reference, .. } => {
                     assert_eq!(reference, id);
                     refused = true;
                 }
@@ -141,7 +141,7 @@ fn busy_over_datagrams() {
             assert_eq!(slow.upcall().sequence, sequence);
         }
         sender.message -= 1;
-        assert_eq!(sender.tell("", "at last"), (count + 1, 1));
+        assert_eq!(sender.send_confirmed("", "at last"), (count + 1, 1));
         assert_eq!(slow.upcall().payload, b"at last");
     }
 }
@@ -153,20 +153,20 @@ fn f13_everything_pending_is_delivered(place: Place) {
     let mut sender = Native::join_as(&daemon, "lab", &Hello { role: Role::SendOnly, ..Hello::new(0) });
     let count = 3000;
     for number in 0..count {
-        sender.tell("", format!("{number:0100}"));
+        sender.send_confirmed("", format!("{number:0100}"));
     }
     daemon.signal(Signal::SIGTERM);
-    daemon.wait_log("draining: ");
+    daemon.wait(Event::Draining);
     for (index, reader) in readers.iter_mut().enumerate() {
         let rest = reader.rest();
-        let upcalls = rest.iter().filter(|said| matches!(said, Said::Upcall(_))).count();
+        let upcalls = rest.iter().filter(|item| matches!(item, Received::Upcall(_))).count();
         assert_eq!(upcalls, count, "reader {index}");
-        assert!(rest.contains(&Said::Bye("shutdown".into())), "{:?}", rest.last());
+        assert!(rest.contains(&Received::Bye("shutdown".into())), "{:?}", rest.last());
     }
-    assert!(sender.rest().contains(&Said::Bye("shutdown".into())));
+    assert!(sender.rest().contains(&Received::Bye("shutdown".into())));
     drop((readers, sender));
     assert_eq!(daemon.wait_exit().code(), Some(0));
-    assert!(!is_datagram(place) || !daemon.log().text().contains("did not read everything"));
+    assert!(!place.is_datagram() || daemon.log().count_words("did not read everything") == 0);
 }
 
 /// Who only sends, and does not read its receipts, gets nothing else when it does.
@@ -176,10 +176,10 @@ fn who_only_sends_hears_nothing_of_a_full_socket(place: Place) {
     let mut sender = Native::join_as(&daemon, "lab", &Hello { role: Role::SendOnly, ..Hello::new(0) });
     for _ in 0..300 {
         sender.send("", "x");
-        other.tell("", "not for those who only send");
+        other.send_confirmed("", "not for those who only send");
         while other.pump(Duration::ZERO) {}
-        other.inbox.said.clear();
+        other.inbox.received.clear();
     }
-    let said = sender.so_far();
-    assert!(!said.is_empty() && said.iter().all(|said| matches!(said, Said::Receipt(_))), "{said:?}");
+    let item = sender.so_far();
+    assert!(!item.is_empty() && item.iter().all(|item| matches!(item, Received::Receipt(_))), "{item:?}");
 }

@@ -6,8 +6,8 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use upcall_wire::frame::{Frame, Hello, Role};
 
 use super::{NAMES, auto, everywhere, lab};
-use crate::common::swarm::allow_files;
-use crate::common::{DEADLINE, Daemon, Native, Place, Said, Stream, Way, figure, skip};
+use crate::support::swarm::allow_files;
+use crate::support::{DEADLINE, Daemon, Link, Native, Place, Received, Stream, figure, skip};
 
 /// Clients that are read by one thread.
 struct Crowd {
@@ -36,14 +36,14 @@ impl Crowd {
             let index = event.data() as usize;
             let native = &mut self.natives[index];
             native.pump(Duration::ZERO);
-            for said in native.inbox.said.drain(..) {
-                match said {
-                    Said::Upcall(upcall) => {
+            for item in native.inbox.received.drain(..) {
+                match item {
+                    Received::Upcall(upcall) => {
                         self.got[index] += 1;
                         assert_eq!(upcall.sequence, self.got[index], "endpoint {index}");
                         assert_eq!(upcall.payload, upcall.sequence.to_string().into_bytes());
                     }
-                    Said::Pong(_) => {}
+                    Received::Pong(_) => {}
                     other => panic!("endpoint {index}: {other:?}"),
                 }
             }
@@ -77,7 +77,7 @@ fn load(test: &str, daemon: &Daemon, listeners: &[&str], endpoints: usize, rate:
         while Instant::now() < due {
             crowd.pump(1);
         }
-        assert_eq!(sender.tell("", number.to_string()).1, endpoints as u32);
+        assert_eq!(sender.send_confirmed("", number.to_string()).1, endpoints as u32);
     }
     crowd.finish(count);
     let again: u64 = crowd.natives.iter().map(|native| native.inbox.duplicates).sum();
@@ -132,15 +132,15 @@ fn killed_and_back(place: Place, count: u64) {
         let mut sender = Native::connect(&url);
         sender.register(&Hello { role: Role::SendOnly, ..Hello::new(0) });
         for number in 1..=count {
-            sender.tell("", number.to_string());
+            sender.send_confirmed("", number.to_string());
         }
     });
     let (mut kills, mut last) = (0, Instant::now());
     while got.iter().any(|got| *got < count) {
         for (client, got) in clients.iter_mut().zip(&mut got) {
             client.pump(Duration::from_millis(1));
-            while let Some(said) = client.inbox.said.pop_front() {
-                let Said::Upcall(upcall) = said else { panic!("{said:?}") };
+            while let Some(item) = client.inbox.received.pop_front() {
+                let Received::Upcall(upcall) = item else { panic!("{item:?}") };
                 assert_eq!((upcall.sequence, upcall.payload), (*got + 1, (*got + 1).to_string().into_bytes()));
                 (*got, last) = (*got + 1, Instant::now());
             }
@@ -148,9 +148,9 @@ fn killed_and_back(place: Place, count: u64) {
                 let session = client.session();
                 let mut next = Native::connect(&daemon.url("lab"));
                 // A reset, an orderly end, or none at all before the new one is there.
-                let old = std::mem::replace(&mut client.way, Way::Stream(Stream::connect(&daemon.url("clean"))));
+                let old = std::mem::replace(&mut client.link, Link::Stream(Stream::connect(&daemon.url("clean"))));
                 let kept = match (old, random.u8(..3)) {
-                    (Way::Stream(stream), 0) => {
+                    (Link::Stream(stream), 0) => {
                         stream.reset();
                         None
                     }
@@ -170,8 +170,8 @@ fn killed_and_back(place: Place, count: u64) {
     figure("killed", &format!("{place:?}: {count} upcalls to 8 clients, {kills} times killed"));
     assert!(kills > 0);
     for client in &mut clients {
-        client.say(&Frame::Ping { nonce: 9, cookie: None });
-        assert_eq!(client.next(), Said::Pong(9), "and nothing more");
+        client.send_frame(&Frame::Ping { nonce: 9, cookie: None });
+        assert_eq!(client.next(), Received::Pong(9), "and nothing more");
     }
 }
 

@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 
 use upcall_wire::frame::{Code, Frame, Hello, Resume};
 
-use super::{NAMES, auto, broken, is_datagram, over_each};
-use crate::common::{Daemon, Native, Place, Said, Setup, Stream};
+use super::{NAMES, auto, broken};
+use crate::support::{Daemon, Event, Native, Place, Received, Setup, Stream, over};
 
-over_each!(s15_only_the_token_lets_in, a_resume_wants_the_token_of_where_it_comes, a_reload_changes_the_token);
+over!(each: s15_only_the_token_lets_in, a_resume_wants_the_token_of_where_it_comes, a_reload_changes_the_token);
 
 const TOKEN: &str = "correct horse battery staple";
 
@@ -33,10 +33,10 @@ fn s15_only_the_token_lets_in(place: Place) {
     let daemon = guarded(&auto(place, "lab", "token_file = \"SCRATCH/token\""));
     let attempt = |hello: &Hello<'_>| {
         let mut native = Native::connect(&daemon.url("lab"));
-        match native.greet(hello) {
-            Said::Welcome(_) => Ok(native),
-            Said::Error { code: Code::Unauthorized, .. } if is_datagram(place) => Err(()),
-            Said::Error { code: Code::Unauthorized, .. } => {
+        match native.hello(hello) {
+            Received::Welcome(_) => Ok(native),
+            Received::Error { code: Code::Unauthorized, .. } if place.is_datagram() => Err(()),
+            Received::Error { code: Code::Unauthorized, .. } => {
                 assert_eq!(native.rest(), broken());
                 Err(())
             }
@@ -49,11 +49,11 @@ fn s15_only_the_token_lets_in(place: Place) {
     }
     assert!(attempt(&Hello::new(0)).is_err(), "none");
     let mut native = attempt(&hello(TOKEN)).expect("it is right");
-    assert_eq!(native.tell("", "in"), (1, 0));
+    assert_eq!(native.send_confirmed("", "in"), (1, 0));
     // With every HELLO, a resuming one too.
     let resume = Some(native.session());
     assert!(attempt(&Hello { resume, ..Hello::new(0) }).is_err());
-    assert_eq!(native.tell("", "still here"), (2, 0));
+    assert_eq!(native.send_confirmed("", "still here"), (2, 0));
     assert!(attempt(&Hello { resume, ..hello(TOKEN) }).is_ok());
     // Nor by guessing a session before the token is checked.
     let guess = Some(Resume { id: 1, secret: [0; 16], last: 0 });
@@ -66,9 +66,9 @@ fn a_resume_wants_the_token_of_where_it_comes(place: Place) {
     let daemon = guarded(&(auto(place, "lab", "token_file = \"SCRATCH/token\"") + &auto(place, "open", "")));
     let mut native = Native::join(&daemon, "open");
     let resume = Some(native.session());
-    let answer = Native::connect(&daemon.url("lab")).greet(&Hello { resume, ..Hello::new(0) });
-    assert!(matches!(answer, Said::Error { code: Code::Unauthorized, .. }), "{answer:?}");
-    assert_eq!(native.tell("", "still here"), (1, 0));
+    let answer = Native::connect(&daemon.url("lab")).hello(&Hello { resume, ..Hello::new(0) });
+    assert!(matches!(answer, Received::Error { code: Code::Unauthorized, .. }), "{answer:?}");
+    assert_eq!(native.send_confirmed("", "still here"), (1, 0));
     let resume = Some(native.session());
     let mut inside = Native::connect(&daemon.url("lab"));
     assert!(inside.register(&Hello { resume, ..hello(TOKEN) }).resumed);
@@ -79,7 +79,7 @@ fn a_resume_wants_the_token_of_where_it_comes(place: Place) {
 /// The token is in no line of the log, and no argument.
 fn no_trace(daemon: &Daemon) {
     daemon.summary("summary: ");
-    let log = daemon.log().text();
+    let log = daemon.log().raw().text();
     let arguments = fs::read(format!("/proc/{}/cmdline", daemon.pid())).expect("it runs");
     let environment = fs::read(format!("/proc/{}/environ", daemon.pid())).expect("it runs");
     for text in [log, String::from_utf8_lossy(&arguments).into(), String::from_utf8_lossy(&environment).into()] {
@@ -124,10 +124,10 @@ fn text_is_refused_where_a_token_is_wanted() {
         datagram.send("join\n");
         datagram.send("hello\n");
         let mut native = Native::join_as(&daemon, name, &hello(TOKEN));
-        native.tell("", "x");
+        native.send_confirmed("", "x");
         datagram.expect_nothing();
     }
-    assert_eq!(daemon.so_far(" joined from "), 2);
+    assert_eq!(daemon.count_now(Event::Joined), 2);
     no_trace(&daemon);
 }
 
@@ -137,23 +137,23 @@ fn a_reload_changes_the_token(place: Place) {
     let daemon = guarded(&config);
     let mut native = Native::join_as(&daemon, "lab", &hello(TOKEN));
     write(daemon.setup(), "another token");
-    daemon.reload(&config, "reloaded: ");
-    assert_eq!(native.tell("", "still here"), (1, 0));
+    daemon.reload(&config);
+    assert_eq!(native.send_confirmed("", "still here"), (1, 0));
     let mut late = Native::connect(&daemon.url("lab"));
-    let answer = late.greet(&hello(TOKEN));
-    assert!(matches!(answer, Said::Error { code: Code::Unauthorized, .. }), "{answer:?}");
+    let answer = late.hello(&hello(TOKEN));
+    assert!(matches!(answer, Received::Error { code: Code::Unauthorized, .. }), "{answer:?}");
     let mut late = Native::join_as(&daemon, "lab", &hello("another token"));
-    assert_eq!(late.tell("", "in"), (2, 1));
+    assert_eq!(late.send_confirmed("", "in"), (2, 1));
     // A resume is a HELLO.
     let session = native.session();
     let mut again = Native::connect(&daemon.url("lab"));
-    let answer = again.greet(&Hello { resume: Some(session), ..hello(TOKEN) });
-    assert!(matches!(answer, Said::Error { code: Code::Unauthorized, .. }), "{answer:?}");
+    let answer = again.hello(&Hello { resume: Some(session), ..hello(TOKEN) });
+    assert!(matches!(answer, Received::Error { code: Code::Unauthorized, .. }), "{answer:?}");
     // A file that cannot be used changes nothing.
     fs::set_permissions(daemon.setup().scratch().join("token"), PermissionsExt::from_mode(0o644)).expect("it is ours");
-    daemon.reload(&config, "reload refused: ");
+    daemon.reload_refused(&config);
     Native::join_as(&daemon, "lab", &hello("another token"));
-    native.say(&Frame::Bye(""));
+    native.send_frame(&Frame::Bye(""));
     native.rest();
-    assert!(!daemon.log().text().contains("another token"));
+    assert!(!daemon.log().raw().text().contains("another token"));
 }
