@@ -4,8 +4,8 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::mistake::Report;
+use super::parse::belongs_in;
 use super::read::{Field, Section, type_name};
-use super::sections::belongs_in;
 use super::values::{ADDRESS, BOOLEAN, COUNT, GROUP, MODE, NAME, NETWORK, TOKEN_FILE, USER, word};
 use super::{Config, Listener, MAX_LISTENERS, Token, validate};
 use upcall_wire::address::{Address, Transport, UnixName};

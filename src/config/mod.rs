@@ -5,10 +5,10 @@
 
 mod listener;
 mod mistake;
+mod parse;
 mod print;
 mod read;
 mod search;
-mod sections;
 mod syntax;
 mod token;
 mod units;
@@ -27,8 +27,8 @@ use upcall_wire::format::Format;
 use upcall_wire::text::Framing;
 
 pub use mistake::{Mistake, Mistakes, Place};
+pub use parse::{SCHEMA, parse};
 pub use search::{DEFAULT_PATH, Source, load, locate};
-pub use sections::{SCHEMA, parse};
 pub use token::Token;
 pub use units::print_size;
 

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use super::mistake::{Mistakes, Report};
-use super::sections::{parse, too_large};
+use super::parse::{parse, too_large};
 use super::{Config, MAX_FILE};
 
 /// The file that is read, if it exists, when no other is named.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::connection::{ConnectionKey, State, Decoder, Unread};
+use super::connection::{ConnectionKey, Decoder, State, Unread};
 use super::count::Count;
 use super::log::{debug, info};
 use super::server::Server;

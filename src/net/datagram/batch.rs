@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use socket2::SockAddr;
 
-use super::trouble::{RunTrouble, Trouble};
+use super::errno::{RunTrouble, Trouble};
 use super::{DatagramSocket, Kind, LocalAddress, UnixPeer};
 use crate::net::sys::control::Control;
 use crate::net::sys::send::{Headers, Outgoing, Prepared, bytes_of};

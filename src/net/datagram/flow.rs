@@ -10,8 +10,8 @@
 use std::collections::HashMap;
 use std::io;
 
-use super::diag::{Diagnosis, Queue};
-use super::trouble::Trouble;
+use super::errno::Trouble;
+use super::unix_diag::{Diagnosis, Queue};
 use super::{DatagramSocket, Kept, UnixPeer};
 use upcall_wire::address::UnixName;
 

@@ -3,12 +3,12 @@
 
 mod batch;
 mod bind;
-mod diag;
+mod errno;
 mod flow;
 mod inbox;
 #[cfg(test)]
 mod tests;
-mod trouble;
+mod unix_diag;
 mod unix_peer;
 
 use std::io;
@@ -19,9 +19,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use socket2::Socket;
 
 pub use batch::{Batch, Destination, Fate, Outbox};
+pub use errno::Trouble;
 pub use flow::{FlowControl, InFlight, Stalled};
 pub use inbox::{Datagram, Inbox, LocalAddress, Received, Sender};
-pub use trouble::Trouble;
 pub use unix_peer::{PeerSocket, UnixPeer, Unwritable};
 
 use super::inherited::Inherited;
@@ -31,7 +31,7 @@ use super::sys::control::space;
 use super::sys::send::Prepared;
 use super::unix_path::OwnedPath;
 use bind::{bind_udp, bind_unix, set_buffers, set_udp_options, set_unix_options};
-use trouble::ReceiveTrouble;
+use errno::ReceiveTrouble;
 use upcall_wire::address::{Address, Host, Transport};
 
 /// The families, as far as they are different to send and to receive by.

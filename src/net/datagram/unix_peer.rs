@@ -14,7 +14,7 @@ use std::path::Path;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::trouble::Trouble;
+use super::errno::Trouble;
 use crate::net::sys;
 use upcall_wire::address::UnixName;
 
