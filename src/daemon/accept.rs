@@ -8,7 +8,7 @@ use super::listening::{Active, Socket};
 use super::log::{debug, info, log_at, warning};
 use super::server::Server;
 use crate::config::{Level, Protocol, Role};
-use crate::net::listener::{Accepted, BACKLOG};
+use crate::net::listener::{AcceptOutcome, BACKLOG};
 use crate::net::peer_groups;
 use crate::net::poller::Interest;
 use crate::net::stream::Stream;
@@ -53,18 +53,18 @@ impl Server {
             let Some(active) = self.listeners.get_mut(&number) else { return };
             let Socket::Streams(socket) = &active.socket else { return };
             match socket.accept() {
-                Accepted::Stream(stream, peer) => self.admit(now, number, stream, peer),
-                Accepted::Nobody => {
+                AcceptOutcome::Stream(stream, peer) => self.admit(now, number, stream, peer),
+                AcceptOutcome::Drained => {
                     active.waiting = false;
                     if std::mem::take(&mut self.pausing) {
                         info!(self.log, "accepting goes on");
                     }
                     return;
                 }
-                Accepted::Gone(error) => {
+                AcceptOutcome::Failed(error) => {
                     debug!(self.log, listener = active.rules.name; "a connection to {} was gone already: {error}", active.rules.name)
                 }
-                Accepted::Exhausted(error) => {
+                AcceptOutcome::OutOfResources(error) => {
                     if !std::mem::replace(&mut self.pausing, true) {
                         warning!(self.log, "accepting pauses with {}: {error}", Count(self.engine.len(), "endpoint"));
                     }

@@ -94,12 +94,12 @@ impl Server {
                 }
                 count == capacity
             }
-            Received::Elsewhere(_) => true,
+            Received::PeerError(_) => true,
             Received::Drained => {
                 active.waiting = false;
                 false
             }
-            Received::Starved => {
+            Received::NoMemory => {
                 active.waiting = false;
                 self.dry.add(now.time, number);
                 false

@@ -34,7 +34,7 @@ use crate::cli;
 use crate::config::{self, Config, Level, LogFormat, Mistakes, Source, When};
 use crate::exit::Status;
 use crate::net::inherited::Inherited;
-use crate::net::signals::Signals;
+use crate::net::signals::SignalPipes;
 use crate::net::take_variables;
 use log::{Log, error, info};
 use notify::Notifier;
@@ -101,7 +101,7 @@ pub fn run(options: &cli::Daemon) -> Status {
     // First of all, while no file of our own can have the number of one that was handed over.
     let inherited = Inherited::take(take_variables(["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"]));
     // A signal that comes early means what it always means.
-    let signals = match Signals::new() {
+    let signals = match SignalPipes::new() {
         Ok(signals) => signals,
         Err(error) => {
             let _ = writeln!(io::stderr(), "upcalld: cannot handle signals: {error}");
@@ -154,7 +154,7 @@ fn serve(
     origin: Origin,
     source: &Source,
     config: Config,
-    signals: Signals,
+    signals: SignalPipes,
     mut notifier: Notifier,
     inherited: Result<Vec<Inherited>, String>,
 ) -> Status {

@@ -198,7 +198,7 @@ impl Server {
                 info!(self.log, listener = rules.name; "no longer listening on {} ({})", socket.address(), rules.name)
             }
             Socket::Datagrams(datagrams) => {
-                datagrams.give_back_path();
+                datagrams.release_path();
                 self.listeners.insert(number, active);
             }
         }

@@ -1,6 +1,10 @@
-//! Sockets: epoll, listeners, streams, datagrams, signals. Moves bytes for tokens; knows no message.
+//! Sockets, as far as the kernel is concerned: readiness, timers, listeners, streams, datagrams, signals.
+//!
+//! Moves bytes and reports what the kernel says about them. It must not know messages, endpoints or the configuration: what
+//! the bytes mean, and what an error has for consequences, is decided by the daemon.
 
 pub mod alarm;
+pub mod binding;
 pub mod datagram;
 pub mod inherited;
 pub mod listener;

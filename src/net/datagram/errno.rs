@@ -1,109 +1,110 @@
-//! What an errno of a datagram socket means, and whose trouble it is: pure functions of a number. A socket is shared by many
-//! peers, so the question is always whether the others can go on.
+//! What an errno of a datagram socket means, and whether it concerns the socket or one peer only. Pure functions: a socket is
+//! shared by many peers, so each errno has to tell whether sending to the others can go on.
 
 use std::fmt;
 use std::io;
 
 /// Why a datagram was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
-    /// There is no room: for UDP in the socket's send buffer, and the poller says when there is again; for a Unix datagram
-    /// there, or in the receiver's queue, and only a [`PeerSocket`](super::PeerSocket) can tell when there is again.
+pub enum SendError {
+    /// There is no room. UDP: in the socket's send buffer; the poller reports when there is. Unix: there, or in the receiver's
+    /// queue; only a [`PeerSocket`](super::PeerSocket) can tell when there is.
     Full,
-    /// The kernel has no memory (or file descriptors) for now, and nobody says when it has.
-    Starved,
-    /// It is larger than what this socket, or the way to this peer, takes at all.
+    /// The kernel has no memory (or no file descriptors) now; no event reports when it has, so the caller has to retry.
+    NoMemory,
+    /// It is larger than this socket, or the path to this peer, ever accepts.
     TooLarge,
-    /// Nobody has this Unix socket any more.
+    /// The Unix socket does not exist any more.
     Gone,
-    /// This peer cannot be written to: an unreachable network, a firewall, an odd address, a missing permission. Holds
-    /// the errno.
+    /// This peer cannot be sent to: an unreachable network, a firewall, an invalid address, a missing permission. Holds the
+    /// errno.
     Unreachable(i32),
 }
 
-impl Trouble {
-    /// Reads an error of sending over UDP (udp(7), ip(7), send(2)).
-    pub const fn of_udp(errno: i32) -> Trouble {
+impl SendError {
+    /// Interprets an error of sending over UDP (udp(7), ip(7), send(2)).
+    pub const fn of_udp(errno: i32) -> SendError {
         match errno {
-            libc::EAGAIN => Trouble::Full,
-            libc::ENOBUFS | libc::ENOMEM => Trouble::Starved,
-            libc::EMSGSIZE => Trouble::TooLarge,
-            errno => Trouble::Unreachable(errno),
+            libc::EAGAIN => SendError::Full,
+            libc::ENOBUFS | libc::ENOMEM => SendError::NoMemory,
+            libc::EMSGSIZE => SendError::TooLarge,
+            errno => SendError::Unreachable(errno),
         }
     }
 
-    /// Reads an error of connecting or sending to a Unix datagram socket (unix(7), send(2)). EPERM means that the peer has
-    /// connected its socket to another one than that which sends, and so takes datagrams from that one only.
-    pub const fn of_unix(errno: i32) -> Trouble {
+    /// Interprets an error of connecting or sending to a Unix datagram socket (unix(7), send(2)). EPERM means that the peer has
+    /// connected its socket to another one than the sending one, and accepts datagrams from that one only.
+    pub const fn of_unix(errno: i32) -> SendError {
         match errno {
-            libc::EAGAIN => Trouble::Full,
-            libc::ENOBUFS | libc::ENOMEM | libc::EMFILE | libc::ENFILE => Trouble::Starved,
-            libc::EMSGSIZE => Trouble::TooLarge,
-            // No such name; a name that nobody has bound, or whose owner is dead; one that has shut down its reading;
-            // one that is a stream socket by now.
+            libc::EAGAIN => SendError::Full,
+            libc::ENOBUFS | libc::ENOMEM | libc::EMFILE | libc::ENFILE => SendError::NoMemory,
+            libc::EMSGSIZE => SendError::TooLarge,
+            // The name does not exist; no socket is bound to it; the socket has shut down its reading side; a stream socket
+            // has the name now.
             libc::ENOENT
             | libc::ENOTDIR
             | libc::ECONNREFUSED
             | libc::ECONNRESET
             | libc::ENOTCONN
             | libc::EPIPE
-            | libc::EPROTOTYPE => Trouble::Gone,
-            errno => Trouble::Unreachable(errno),
+            | libc::EPROTOTYPE => SendError::Gone,
+            errno => SendError::Unreachable(errno),
         }
     }
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Trouble::Full => f.write_str("there is no room for it now"),
-            Trouble::Starved => f.write_str("the system has no memory for it now"),
-            Trouble::TooLarge => f.write_str("it is too large for a datagram"),
-            Trouble::Gone => f.write_str("nobody has that socket any more"),
-            Trouble::Unreachable(errno) => io::Error::from_raw_os_error(*errno).fmt(f),
+            SendError::Full => f.write_str("there is no room for it now"),
+            SendError::NoMemory => f.write_str("the system has no memory for it now"),
+            SendError::TooLarge => f.write_str("it is too large for a datagram"),
+            SendError::Gone => f.write_str("its socket does not exist any more"),
+            SendError::Unreachable(errno) => io::Error::from_raw_os_error(*errno).fmt(f),
         }
     }
 }
 
-/// Whether an error of a run of datagrams (UDP_SEGMENT) may be one of sending them as a run: then they are sent singly.
+/// Whether an error of a run of datagrams (UDP_SEGMENT) may be due to sending them as a run; then they are sent one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RunTrouble {
-    /// This run does not fit its way: a segment is larger than the path's MTU.
+pub(super) enum RunError {
+    /// This run does not fit the path: a segment is larger than the MTU.
     Run,
     /// The device, or the kernel, cannot do it.
     Offload,
-    /// It is none of that.
+    /// The error has another cause.
     Other,
 }
 
-impl RunTrouble {
-    pub(super) const fn of(errno: i32) -> RunTrouble {
+impl RunError {
+    pub(super) const fn of(errno: i32) -> RunError {
         match errno {
-            libc::EINVAL | libc::EMSGSIZE => RunTrouble::Run,
-            libc::EIO | libc::EOPNOTSUPP | libc::ENOPROTOOPT => RunTrouble::Offload,
-            _ => RunTrouble::Other,
+            libc::EINVAL | libc::EMSGSIZE => RunError::Run,
+            libc::EIO | libc::EOPNOTSUPP | libc::ENOPROTOOPT => RunError::Offload,
+            _ => RunError::Other,
         }
     }
 }
 
 /// What an error of receiving means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ReceiveTrouble {
+pub(super) enum ReceiveError {
     Drained,
     Interrupted,
-    Elsewhere,
-    Starved,
+    /// An earlier send to some peer has failed.
+    OfPeer,
+    NoMemory,
     Broken,
 }
 
-impl ReceiveTrouble {
-    /// Reads an error of recvmmsg(2). What ICMP and ICMPv6 can cause (icmp_err_convert in the kernel; ip(7)) is reported
-    /// here for something that was sent before, to whomever.
-    pub(super) const fn of(errno: i32) -> ReceiveTrouble {
+impl ReceiveError {
+    /// Interprets an error of recvmmsg(2). Errors that ICMP and ICMPv6 can cause (icmp_err_convert in the kernel; ip(7)) concern
+    /// something that was sent before, to any peer.
+    pub(super) const fn of(errno: i32) -> ReceiveError {
         match errno {
-            libc::EAGAIN => ReceiveTrouble::Drained,
-            libc::EINTR => ReceiveTrouble::Interrupted,
-            libc::ENOBUFS | libc::ENOMEM => ReceiveTrouble::Starved,
+            libc::EAGAIN => ReceiveError::Drained,
+            libc::EINTR => ReceiveError::Interrupted,
+            libc::ENOBUFS | libc::ENOMEM => ReceiveError::NoMemory,
             libc::ECONNREFUSED
             | libc::ECONNRESET
             | libc::ECONNABORTED
@@ -120,8 +121,8 @@ impl ReceiveTrouble {
             | libc::EPERM
             | libc::EMSGSIZE
             | libc::ETIMEDOUT
-            | libc::EPIPE => ReceiveTrouble::Elsewhere,
-            _ => ReceiveTrouble::Broken,
+            | libc::EPIPE => ReceiveError::OfPeer,
+            _ => ReceiveError::Broken,
         }
     }
 }
@@ -130,7 +131,7 @@ impl ReceiveTrouble {
 mod tests {
     use super::*;
 
-    /// Every errno that Linux has, and a few that it has not.
+    /// Every errno of Linux, and some numbers that are none.
     const EVERY: std::ops::Range<i32> = 1..200;
 
     fn those(is: impl Fn(i32) -> bool) -> Vec<i32> {
@@ -143,44 +144,44 @@ mod tests {
     }
 
     #[test]
-    fn f8_udp_has_four_kinds_of_trouble_and_all_but_three_are_the_peers_own() {
-        assert_eq!(those(|errno| Trouble::of_udp(errno) == Trouble::Full), [libc::EAGAIN]);
-        assert_eq!(those(|errno| Trouble::of_udp(errno) == Trouble::Starved), [libc::ENOMEM, libc::ENOBUFS]);
-        assert_eq!(those(|errno| Trouble::of_udp(errno) == Trouble::TooLarge), [libc::EMSGSIZE]);
-        assert!(those(|errno| Trouble::of_udp(errno) == Trouble::Gone).is_empty());
-        assert_eq!(those(|errno| Trouble::of_udp(errno) == Trouble::Unreachable(errno)).len(), EVERY.len() - 4);
+    fn f8_all_udp_errors_but_four_are_the_peers_own() {
+        assert_eq!(those(|errno| SendError::of_udp(errno) == SendError::Full), [libc::EAGAIN]);
+        assert_eq!(those(|errno| SendError::of_udp(errno) == SendError::NoMemory), [libc::ENOMEM, libc::ENOBUFS]);
+        assert_eq!(those(|errno| SendError::of_udp(errno) == SendError::TooLarge), [libc::EMSGSIZE]);
+        assert!(those(|errno| SendError::of_udp(errno) == SendError::Gone).is_empty());
+        assert_eq!(those(|errno| SendError::of_udp(errno) == SendError::Unreachable(errno)).len(), EVERY.len() - 4);
     }
 
     #[test]
-    fn f8_unix_knows_who_is_gone() {
-        assert_eq!(those(|errno| Trouble::of_unix(errno) == Trouble::Full), [libc::EAGAIN]);
-        let starved = sorted(vec![libc::ENOMEM, libc::ENOBUFS, libc::EMFILE, libc::ENFILE]);
-        assert_eq!(those(|errno| Trouble::of_unix(errno) == Trouble::Starved), starved);
-        assert_eq!(those(|errno| Trouble::of_unix(errno) == Trouble::TooLarge), [libc::EMSGSIZE]);
+    fn f8_unix_errors_tell_which_peer_is_gone() {
+        assert_eq!(those(|errno| SendError::of_unix(errno) == SendError::Full), [libc::EAGAIN]);
+        let no_memory = sorted(vec![libc::ENOMEM, libc::ENOBUFS, libc::EMFILE, libc::ENFILE]);
+        assert_eq!(those(|errno| SendError::of_unix(errno) == SendError::NoMemory), no_memory);
+        assert_eq!(those(|errno| SendError::of_unix(errno) == SendError::TooLarge), [libc::EMSGSIZE]);
         let gone = [libc::ENOENT, libc::ENOTDIR, libc::ECONNREFUSED, libc::ECONNRESET, libc::ENOTCONN];
         let gone = sorted([gone.as_slice(), &[libc::EPIPE, libc::EPROTOTYPE]].concat());
-        assert_eq!(those(|errno| Trouble::of_unix(errno) == Trouble::Gone), gone);
-        assert_eq!(Trouble::of_unix(libc::EPERM), Trouble::Unreachable(libc::EPERM));
+        assert_eq!(those(|errno| SendError::of_unix(errno) == SendError::Gone), gone);
+        assert_eq!(SendError::of_unix(libc::EPERM), SendError::Unreachable(libc::EPERM));
     }
 
     #[test]
-    fn f8_nothing_that_icmp_can_cause_breaks_receiving() {
-        assert_eq!(those(|errno| ReceiveTrouble::of(errno) == ReceiveTrouble::Drained), [libc::EAGAIN]);
-        assert_eq!(those(|errno| ReceiveTrouble::of(errno) == ReceiveTrouble::Starved), [libc::ENOMEM, libc::ENOBUFS]);
+    fn f8_no_icmp_error_breaks_receiving() {
+        assert_eq!(those(|errno| ReceiveError::of(errno) == ReceiveError::Drained), [libc::EAGAIN]);
+        assert_eq!(those(|errno| ReceiveError::of(errno) == ReceiveError::NoMemory), [libc::ENOMEM, libc::ENOBUFS]);
         // The tables icmp_err_convert and icmpv6_err_convert of the kernel.
         let icmp = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::ENOPROTOOPT, libc::ECONNREFUSED, libc::EMSGSIZE];
         let more = [libc::EOPNOTSUPP, libc::EHOSTDOWN, libc::ENONET, libc::EACCES, libc::EPROTO];
         for errno in icmp.into_iter().chain(more) {
-            assert_eq!(ReceiveTrouble::of(errno), ReceiveTrouble::Elsewhere, "{errno}");
+            assert_eq!(ReceiveError::of(errno), ReceiveError::OfPeer, "{errno}");
         }
         for errno in [libc::EBADF, libc::ENOTSOCK, libc::EFAULT, libc::EINVAL] {
-            assert_eq!(ReceiveTrouble::of(errno), ReceiveTrouble::Broken, "{errno}");
+            assert_eq!(ReceiveError::of(errno), ReceiveError::Broken, "{errno}");
         }
     }
 
     #[test]
-    fn trouble_has_words() {
-        assert!(Trouble::Unreachable(libc::EPERM).to_string().contains("not permitted"));
-        assert_eq!(Trouble::Gone.to_string(), "nobody has that socket any more");
+    fn errors_have_a_text() {
+        assert!(SendError::Unreachable(libc::EPERM).to_string().contains("not permitted"));
+        assert_eq!(SendError::Gone.to_string(), "its socket does not exist any more");
     }
 }
