@@ -1,11 +1,11 @@
-//! Sizes, durations and file modes as people write them, and back again.
+//! Sizes, durations and file modes: parsing what people write, and printing it back.
 
 use std::time::Duration;
 
 /// The longest duration that can be configured.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// What a size may end in, and how many bytes that is; the binary ones, largest first, are those that are printed.
+/// The units of a size, in bytes. Sizes are printed with the first three, largest first.
 const UNITS: [(&str, u64); 8] = [
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
@@ -59,7 +59,7 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     use humantime::DurationError as Error;
     let trimmed = text.trim();
     match humantime::parse_duration(trimmed) {
-        // humantime's M is a month; who writes it means minutes.
+        // To humantime, M is a month; people who write it mean minutes.
         Ok(_) if unit_is_capital_m(trimmed) => {
             Err(format!("M is months in \"{text}\"; for minutes write \"{}\"", trimmed.replace('M', "min")))
         }

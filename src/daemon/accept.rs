@@ -7,7 +7,7 @@ use super::door::Caller;
 use super::listening::{Active, Socket};
 use super::log::{debug, info, log_at, warning};
 use super::server::Server;
-use crate::config::{Level, Protocol, Role};
+use crate::config::{Level, ListenerProtocol, ListenerRole};
 use crate::net::listener::{AcceptOutcome, BACKLOG};
 use crate::net::peer_groups;
 use crate::net::poller::Interest;
@@ -87,11 +87,11 @@ impl Server {
         };
         let protocol = match rules.protocol {
             _ if rules.token.is_some() => ExpectedProtocol::Native,
-            Protocol::Auto => ExpectedProtocol::Auto,
-            Protocol::Text => ExpectedProtocol::Text,
-            Protocol::Native => ExpectedProtocol::Native,
+            ListenerProtocol::Auto => ExpectedProtocol::Auto,
+            ListenerProtocol::Text => ExpectedProtocol::Text,
+            ListenerProtocol::Native => ExpectedProtocol::Native,
         };
-        let receives = rules.role != Role::Input;
+        let receives = rules.role != ListenerRole::Input;
         let (max_per_listener, max_per_source) = (rules.max_endpoints, admission::max_per_source(rules, peer));
         let key = self.connections.insert(Connection::new(stream, number, rules.framing, protocol));
         if let Err(error) = self.poller.add(&self.connections[key].stream, key.token(), Interest::Read) {
@@ -149,6 +149,6 @@ impl Server {
 
 /// How much it matters who comes and goes. Where nobody gets upcalls it is only what they say that does: a health check comes
 /// every few seconds, and says nothing.
-pub(super) fn traffic_level(role: Role) -> Level {
-    if role == Role::Input { Level::Debug } else { Level::Info }
+pub(super) fn traffic_level(role: ListenerRole) -> Level {
+    if role == ListenerRole::Input { Level::Debug } else { Level::Info }
 }

@@ -66,7 +66,7 @@ impl AsFd for Socket {
 #[derive(Debug)]
 pub(super) struct Active {
     pub(super) socket: Socket,
-    pub(super) rules: config::Listener,
+    pub(super) rules: config::ListenerConfig,
     /// Somebody may be waiting to be accepted, or a datagram to be read.
     pub(super) waiting: bool,
     /// Datagram endpoints that its socket had no room for.
@@ -76,7 +76,7 @@ pub(super) struct Active {
 }
 
 impl Active {
-    pub(super) fn new(socket: Socket, rules: config::Listener) -> Active {
+    pub(super) fn new(socket: Socket, rules: config::ListenerConfig) -> Active {
         Active { socket, rules, waiting: true, blocked: Vec::new(), flow: FlowControl::default() }
     }
 }

@@ -31,7 +31,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use crate::cli;
-use crate::config::{self, Config, Level, LogFormat, Mistakes, Source, When};
+use crate::config::{self, Config, ConfigSource, Level, LogFormat, Mistakes, When};
 use crate::exit::Status;
 use crate::net::inherited::Inherited;
 use crate::net::signals::SignalPipes;
@@ -58,7 +58,7 @@ impl Origin {
     }
 
     /// Reads the configuration; what the command line says overrides it.
-    fn load(&self) -> (Source, Result<Config, Mistakes>) {
+    fn load(&self) -> (ConfigSource, Result<Config, Mistakes>) {
         let source = config::locate(self.file.as_deref(), self.environment.clone());
         let config = config::load(&source)
             .and_then(|config| config.with_listeners(self.options.listen.clone(), self.options.open))
@@ -152,7 +152,7 @@ fn print(text: &str) -> Status {
 
 fn serve(
     origin: Origin,
-    source: &Source,
+    source: &ConfigSource,
     config: Config,
     signals: SignalPipes,
     mut notifier: Notifier,

@@ -6,7 +6,7 @@ use super::connection::{ConnectionKey, Decoder, State, Unread};
 use super::count::Count;
 use super::log::{debug, info};
 use super::server::Server;
-use crate::config::{Level, Role};
+use crate::config::{Level, ListenerRole};
 use crate::net::stream::ReadOutcome;
 use upcall_engine::{Accepted, EndpointId, ExpectedProtocol, InputTurn, Intake, Now};
 use upcall_wire::escape::Escaped;
@@ -162,7 +162,7 @@ impl Server {
 
     fn handle_text(&mut self, now: Now, key: ConnectionKey, endpoint: EndpointId, mut bytes: &[u8], end: End) -> Next {
         let listener = self.listeners.get(&self.connections[key].listener);
-        if !bytes.is_empty() && listener.is_some_and(|active| active.rules.role == Role::Output) {
+        if !bytes.is_empty() && listener.is_some_and(|active| active.rules.role == ListenerRole::Output) {
             return self.dismiss(now, key, Reason::OutputOnly);
         }
         let max = self.config.upcall.max_message;

@@ -137,7 +137,7 @@ pub(super) fn logs_inputs(config: &Config) -> bool {
     }
 }
 
-pub(super) fn binding(rules: &config::Listener) -> Binding {
+pub(super) fn binding(rules: &config::ListenerConfig) -> Binding {
     Binding { dual_stack: rules.dual_stack, mode: rules.mode, group: rules.group }
 }
 
@@ -243,7 +243,7 @@ impl Server {
     }
 
     /// Serves a listener that is watched under this number.
-    pub(super) fn adopt(&mut self, number: ListenerNumber, socket: Socket, rules: config::Listener) {
+    pub(super) fn adopt(&mut self, number: ListenerNumber, socket: Socket, rules: config::ListenerConfig) {
         let kind = match socket.address() {
             Address::Inet { host: Host::Ip(ip), .. } if ip.is_ipv6() && ip.is_unspecified() => {
                 if rules.dual_stack {
