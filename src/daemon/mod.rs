@@ -45,11 +45,11 @@ use server::Server;
 struct Origin {
     file: Option<PathBuf>,
     environment: Option<std::ffi::OsString>,
-    options: cli::Daemon,
+    options: cli::DaemonOptions,
 }
 
 impl Origin {
-    fn new(options: &cli::Daemon) -> Origin {
+    fn new(options: &cli::DaemonOptions) -> Origin {
         Origin {
             file: options.config.clone(),
             environment: std::env::var_os("UPCALLD_CONFIG"),
@@ -97,7 +97,7 @@ fn random() -> u64 {
 }
 
 /// Runs `upcalld` as the options say, until it is told to end.
-pub fn run(options: &cli::Daemon) -> Status {
+pub fn run(options: &cli::DaemonOptions) -> Status {
     // First of all, while no file of our own can have the number of one that was handed over.
     let inherited = Inherited::take(take_variables(["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"]));
     // A signal that comes early means what it always means.
