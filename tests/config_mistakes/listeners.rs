@@ -132,7 +132,7 @@ fn a_path_that_is_no_socket() {
     let check = || mistakes(&with_transport("unix", path.to_str().unwrap(), ""));
     assert_eq!(check(), [""; 0], "a free path");
     std::fs::write(&path, "precious").unwrap();
-    assert!(check()[0].starts_with("3:11: ") && check()[0].contains("exists and is no socket"), "{:?}", check());
+    assert!(check()[0].starts_with("3:11: ") && check()[0].contains("exists and is not a socket"), "{:?}", check());
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
     std::fs::remove_file(&path).unwrap();
     let socket = std::os::unix::net::UnixListener::bind(directory.path().join("y")).unwrap();
