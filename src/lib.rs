@@ -10,16 +10,17 @@
 //! An input passes through the daemon like this:
 //!
 //! ```text
-//! socket ─ net ─── bytes ──→ upcall-wire ─── messages ──→ upcall-engine: append to the log
-//!                                                              │
-//! socket ←─ net ←─── bytes ─────────────────────────────────────┘ at the end of the turn, for each endpoint:
-//!                                                                what lies between its cursor and the log's head
+//! socket ─→ net ── bytes ──→ upcall-wire ── messages ──→ upcall-engine ──→ the log
+//!
+//!     and at the end of the turn, for every endpoint that the input is due to:
+//!
+//! the log, from the endpoint's cursor on ──→ upcall-engine ── bytes ──→ net ─→ socket
 //! ```
 //!
 //! [`daemon`] is the loop that does this. The modules, from the bottom up:
 //!
 //! - [`exit`]: the exit statuses of both programs;
-//! - [`net`]: epoll, sockets, timers and signals; the only place with unsafe code;
+//! - [`net`]: epoll, sockets, timers and signals; `net::sys` is the only module with unsafe code;
 //! - [`config`]: `upcalld.toml`, validated, with every mistake by line and column;
 //! - [`cli`]: the command lines of both programs;
 //! - [`daemon`]: runs the engine over the sockets: listeners, admission, timers, reload, drain, log lines, systemd;

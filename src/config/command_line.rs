@@ -35,10 +35,10 @@ fn listener(
     let address = bindable(address).map_err(|reason| vec![reason])?;
     let mut listener = ListenerConfig::new(default_name(&address, index, |_| false), address);
     listener.open = open;
-    let stranger = "can be reached from other machines; add --open to let everybody in, or write a configuration file";
-    let too_many = format!("there can be {MAX_LISTENERS} listeners");
+    let exposure = "can be reached from other machines; add --open to admit everybody, or write a configuration file";
+    let too_many = format!("there can be at most {MAX_LISTENERS} listeners");
     let reasons: Vec<String> = [
-        exposed(&listener).map(|_| stranger.to_string()),
+        exposed(&listener).map(|_| exposure.to_string()),
         collision(&listener, others),
         (index >= MAX_LISTENERS).then_some(too_many),
     ]

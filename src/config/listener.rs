@@ -28,10 +28,10 @@ pub(super) fn read_all(value: &Spanned<DeValue<'_>>, report: &mut Report<'_>) ->
         return Vec::new();
     };
     if array.is_empty() {
-        report.wrong(value.span().start, "listener is an empty list; without the key, there is the default one");
+        report.wrong(value.span().start, "listener is an empty list; leave out the key to get the default listener");
     }
     if let Some(one_too_many) = array.get(MAX_LISTENERS) {
-        report.rule(one_too_many.span().start, format!("this is listener number {}", MAX_LISTENERS + 1));
+        report.rule(one_too_many.span().start, format!("there can be at most {MAX_LISTENERS} listeners"));
     }
     let mut drafts: Vec<ListenerDraft> =
         array.iter().take(MAX_LISTENERS).filter_map(|value| read(value, report)).collect();
@@ -149,7 +149,7 @@ fn report_misplaced(section: &Section<'_>, transport: Transport, address: Option
             let names = names.join(" and ");
             report.rule(at, format!("\"{key}\" is for {names} only, and transport is \"{transport}\""));
         } else if address.is_some_and(|address| needs_file(key, address)) {
-            let advice = "everybody can connect to it but for \"allow_users\" and \"allow_groups\"";
+            let advice = "use \"allow_users\" and \"allow_groups\" to restrict access";
             report
                 .rule(at, format!("\"{key}\" is for the file of a socket, and an abstract socket has none; {advice}"));
         }

@@ -174,7 +174,7 @@ impl<'a> Report<'a> {
             list.push(Mistake::new(Place::Position { file: self.file.into(), line, column }, reason));
         }
         if more > 0 {
-            list.push(Mistake::new(Place::File(self.file.into()), &format!("and {more} mistakes more")));
+            list.push(Mistake::new(Place::File(self.file.into()), &format!("and {more} more mistakes")));
         }
         Mistakes::some(list)
     }
@@ -212,6 +212,6 @@ mod tests {
         let mistakes = report.finish().unwrap();
         assert_eq!(mistakes.list().len(), MAX_LISTED + 1);
         assert_eq!(mistakes.list()[0].reason.chars().count(), MAX_REASON + 1);
-        assert!(mistakes.to_string().ends_with("f: and 4000 mistakes more"));
+        assert!(mistakes.to_string().ends_with("f: and 4000 more mistakes"));
     }
 }

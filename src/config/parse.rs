@@ -35,7 +35,7 @@ pub fn parse(file_name: &str, text: &str) -> Result<Config, Mistakes> {
 
 /// The mistake of a file that is larger than [`MAX_FILE`].
 pub(super) fn too_large() -> String {
-    format!("the file is larger than {}, the most that a configuration may have", units::print_size(MAX_FILE))
+    format!("the file is larger than {}, the limit of a configuration file", units::print_size(MAX_FILE))
 }
 
 fn read(root: &DeTable<'_>, report: &mut Report<'_>) -> Config {
@@ -81,7 +81,7 @@ fn read_upcall(upcall: &mut UpcallConfig, section: Section<'_>, report: &mut Rep
     let timeout = section.field("message_timeout", &DURATION_OR_FOREVER, report);
     let timeout = timeout.then(report, |timeout| match timeout {
         Some(limit) if limit.is_zero() => {
-            Err("message_timeout of zero cuts every message off; for no limit write \"forever\"".into())
+            Err("message_timeout of zero ends every message at once; for no limit write \"forever\"".into())
         }
         other => Ok(other),
     });

@@ -105,7 +105,7 @@ impl<'t> Section<'t> {
             let advice = match elsewhere(word) {
                 Some(other) => format!("it belongs in {other}"),
                 None if near.is_some() || keys.len() <= 6 => did_you_mean(word, keys.iter().copied()),
-                None => "`upcalld --print-config` shows those that there are".into(),
+                None => "`upcalld --print-config` shows all keys".into(),
             };
             misspelt.extend(near);
             let place = if name.is_empty() { String::new() } else { format!(" in {name}") };

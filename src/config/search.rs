@@ -114,7 +114,7 @@ mod tests {
         std::fs::write(&path, b"[log]\nsize = \"\xff\"\n").unwrap();
         assert_eq!(load(), format!("{shown}:2:9: byte 0xff is not UTF-8"));
         File::create(&path).unwrap().set_len(10 << 20).unwrap();
-        assert_eq!(load(), format!("{shown}: the file is larger than 1MiB, the most that a configuration may have"));
+        assert_eq!(load(), format!("{shown}: the file is larger than 1MiB, the limit of a configuration file"));
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
         assert!(load().contains("cannot be read: Is a directory"));

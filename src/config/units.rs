@@ -41,7 +41,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
         }
     };
     let bytes = digits.parse().ok().and_then(|number: u64| number.checked_mul(factor));
-    bytes.ok_or_else(|| format!("\"{text}\" is more than can be counted"))
+    bytes.ok_or_else(|| format!("\"{text}\" is too large"))
 }
 
 /// Prints a size as it is read in the configuration.
@@ -64,7 +64,7 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
             Err(format!("M is months in \"{text}\"; for minutes write \"{}\"", trimmed.replace('M', "min")))
         }
         Ok(duration) if duration > MAX_DURATION => {
-            Err(format!("\"{text}\" is longer than 30 days, the longest duration there is"))
+            Err(format!("\"{text}\" is longer than 30 days, the longest possible duration"))
         }
         Ok(duration) => Ok(duration),
         Err(Error::UnknownUnit { unit, .. }) if unit.is_empty() => {
@@ -123,8 +123,8 @@ mod tests {
             ("", "not a size"),
             ("MiB", "not a size"),
             ("5 apples", "unknown unit \"apples\""),
-            ("99999999999999999999B", "more than can be counted"),
-            ("99999999999999GiB", "more than can be counted"),
+            ("99999999999999999999B", "is too large"),
+            ("99999999999999GiB", "is too large"),
         ] {
             let reason = parse_size(text).unwrap_err();
             assert!(reason.contains(words), "{text}: {reason}");

@@ -18,7 +18,7 @@ use super::units::print_size;
 pub(super) fn beyond_text(listener: &ListenerConfig) -> Vec<(&'static str, String)> {
     let rules = [
         (listener.token.is_some(), "token_file", "carry a token"),
-        (listener.history, "history", "ask for what was said before"),
+        (listener.history, "history", "request earlier inputs"),
     ];
     let reason = |key: &str, what: &str| {
         format!("\"{key}\" is for native clients, and protocol is \"text\", which cannot {what}")
@@ -30,7 +30,7 @@ pub(super) fn beyond_text(listener: &ListenerConfig) -> Vec<(&'static str, Strin
 /// Parses the address of a listener.
 pub(super) fn address(transport: Transport, text: &str) -> Result<Address, String> {
     if let Some((scheme, rest)) = text.split_once("://") {
-        return Err(format!("leave \"{scheme}://\" out, the transport has a key of its own; write \"{rest}\""));
+        return Err(format!("leave out \"{scheme}://\", since \"transport\" is a key of its own; write \"{rest}\""));
     }
     bindable(Address::parse(transport, text, None).map_err(|error| error.to_string())?)
 }
@@ -66,10 +66,7 @@ fn socket_path(path: &Path) -> Result<(), String> {
                 kind if kind.is_symlink() => "a symbolic link",
                 _ => "not a socket",
             };
-            Err(format!(
-                "\"{}\" exists and is {what}; the address has to be a free path, or a socket's",
-                path.display()
-            ))
+            Err(format!("\"{}\" exists and is {what}; the path has to be free, or that of a socket", path.display()))
         }
         _ => Ok(()),
     }
@@ -82,8 +79,8 @@ pub(super) fn exposed(listener: &ListenerConfig) -> Option<String> {
         return None;
     }
     let place = listener.address.place();
-    let but = if listener.deny.is_empty() { "" } else { " (\"deny\" alone lets every other stranger in)" };
-    let what = "can be reached from other machines, and nothing says who may come in";
+    let but = if listener.deny.is_empty() { "" } else { " (\"deny\" alone admits every other client)" };
+    let what = "can be reached from other machines, and nothing says which clients are admitted";
     Some(format!("{place} {what}{but}; write allow = [\"192.0.2.0/24\"] with your network, or open = true"))
 }
 
@@ -158,7 +155,7 @@ pub(super) fn sizes(config: &Config, marks: &Marks, report: &mut Report<'_>) {
         && config.upcall.format.max_rendered(max_message) > max_behind
     {
         let message = print_size(max_message);
-        report.rule(at, format!("with this format, a message of max_message ({message}) grows over {shown}"));
+        report.rule(at, format!("with this format, a message of max_message ({message}) becomes larger than {shown}"));
     }
     if let Some(at) = at(&[&marks.max_behind, &marks.log_size])
         && max_behind > config.log.size / 2

@@ -90,8 +90,8 @@ impl Inherited {
         &self.address
     }
 
-    /// Whether datagrams may wait in it whose senders the kernel cannot tell, because it was not asked to in time (SO_PASSCRED,
-    /// unix(7)).
+    /// Whether datagrams may wait in it whose senders' credentials are unknown, because the kernel was not asked for them in time
+    /// (SO_PASSCRED, unix(7)).
     pub fn lacked_credentials(&self) -> bool {
         self.lacked_credentials
     }

@@ -1,7 +1,7 @@
 //! Sockets, as far as the kernel is concerned: readiness, timers, listeners, streams, datagrams, signals.
 //!
-//! Moves bytes and reports what the kernel says about them. It must not know messages, endpoints or the configuration: what
-//! the bytes mean, and what an error has for consequences, is decided by the daemon.
+//! Moves bytes, and reports how that went. It must not know messages, endpoints or the configuration: the daemon decides what the
+//! bytes mean, and what to do about an error.
 
 pub mod alarm;
 pub mod binding;

@@ -1,5 +1,5 @@
-//! What an errno of a datagram socket means, and whether it concerns the socket or one peer only. Pure functions: a socket is
-//! shared by many peers, so each errno has to tell whether sending to the others can go on.
+//! What an errno of a datagram socket means. Pure functions of a number. Many peers share a socket, so the question is always
+//! whether an error concerns the socket or one peer only.
 
 use std::fmt;
 use std::io;

@@ -82,7 +82,7 @@ impl Inbox {
     /// It reserves `count * (largest + 1)` bytes of address space, and 300 bytes for each datagram's header. Only pages that
     /// were written to occupy memory: 64 slots of 60 KiB cost 60 KiB while datagrams come one at a time, and 3.8 MiB at most.
     pub fn new(count: usize, largest: usize) -> Inbox {
-        // One byte more than is allowed: a datagram that fills it is too large, whether or not the kernel says so.
+        // One byte more than is allowed: a datagram that fills it is too large, whether or not the kernel has marked it as truncated.
         Inbox { slots: Slots::new(count, largest + 1), largest }
     }
 
