@@ -1,4 +1,4 @@
-//! The exit statuses of both programs, after sysexits.h: one list for code, documents and tests.
+//! The exit statuses of both programs, after sysexits.h. Code, manual pages and tests use this one list.
 
 use std::process::ExitCode;
 
@@ -6,25 +6,25 @@ use std::process::ExitCode;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Status {
-    /// It did what it was asked to.
+    /// Success.
     Ok = 0,
     /// The command line is wrong (EX_USAGE).
     Usage = 64,
-    /// The input is wrong: too large a message, a newline where none may be (EX_DATAERR).
+    /// The input is wrong: a message is too large, or has a newline where none is allowed (EX_DATAERR).
     BadData = 65,
-    /// The host name does not resolve (EX_NOHOST).
+    /// The host name cannot be resolved (EX_NOHOST).
     UnknownHost = 68,
-    /// The connection was refused, or too few received (EX_UNAVAILABLE).
+    /// The connection was refused, or too few endpoints received an input (EX_UNAVAILABLE).
     Refused = 69,
     /// A command that was run for an upcall failed (EX_SOFTWARE).
     JobFailed = 70,
     /// Something cannot be created: a socket, an output file (EX_CANTCREAT).
     CannotCreate = 73,
-    /// Reading or writing failed on the way (EX_IOERR).
+    /// Reading or writing failed (EX_IOERR).
     Io = 74,
-    /// The time allowed is over (EX_TEMPFAIL).
+    /// The time limit has passed (EX_TEMPFAIL).
     TimedOut = 75,
-    /// The other side broke the protocol (EX_PROTOCOL).
+    /// The peer violated the protocol (EX_PROTOCOL).
     Protocol = 76,
     /// Not permitted (EX_NOPERM).
     Denied = 77,

@@ -1,9 +1,8 @@
-//! `upcall-client`: the client. All it does is in the library.
+//! The client. See upcall-client(1).
 
 use std::process::ExitCode;
 
-use upcalld::cli;
-use upcalld::commands;
+use upcalld::{cli, commands};
 
 fn main() -> ExitCode {
     match cli::parse_client() {

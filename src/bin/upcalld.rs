@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use upcalld::{cli, daemon};
 
 fn main() -> ExitCode {
-    cli::parse().map_or_else(ExitCode::from, |options: cli::Daemon| daemon::run(&options).into())
+    cli::parse().map_or_else(ExitCode::from, |options: cli::DaemonOptions| daemon::run(&options).into())
 }

@@ -1,41 +1,41 @@
-//! The options of `upcall-client bench`, and which of them belong to which mode.
+//! The options of `upcall-client bench`, and which of them apply to which mode.
 
 use std::path::Path;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{Credentials, Protocol, parse_duration};
+use super::shared::{ClientProtocol, CredentialOptions, parse_duration};
 
-/// The smallest message: it has to hold the run, its index and its time.
+/// The smallest message, in bytes: it has to hold the run, its index and its time.
 pub const MIN_SIZE: u32 = 48;
 
-/// The largest message that is worth asking a daemon for.
+/// The largest message, in bytes: no daemon is likely to allow more.
 const MAX_SIZE: u32 = 1 << 20;
 
-/// The most receivers: more do not find a port of their own on one address.
+/// The most receivers: one address has no more ephemeral ports.
 const MAX_RECEIVERS: u32 = 28_000;
 
-/// The most messages of a run: what fits into the index that each of them carries, less what is sent to prepare.
+/// The most messages of a run: what fits into the index that each message carries, less the messages of the warm-up.
 pub const MAX_MESSAGES: u32 = 4_000_000_000;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
-    /// One publisher, as fast as the slowest receiver takes it: deliveries a second, CPU per delivery
+    /// One publisher, as fast as the slowest receiver reads: deliveries a second, CPU per delivery
     FanOut,
-    /// One publisher at a fixed rate: the time from sending to every receiver
+    /// One publisher at a fixed rate: the time from sending until each receiver has it
     Latency,
-    /// One connection, one message at a time: the time until it is back
+    /// One connection, one message at a time: the time of a round trip
     PingPong,
-    /// Connections on which nothing happens: CPU, wakeups, and by what a daemon just started grows for each
+    /// Idle connections: CPU, wakeups, and how much memory a freshly started daemon needs for each
     Idle,
 }
 
 /// `upcall-client bench`
 #[derive(Debug, Clone, Args)]
 #[command(after_help = AFTER_HELP)]
-pub struct Bench {
+pub struct BenchOptions {
     /// What to measure; without it fan-out, latency and ping-pong, one after the other and briefly
     #[arg(value_enum, value_name = "MODE")]
     pub mode: Option<Mode>,
@@ -65,11 +65,11 @@ pub struct Bench {
     #[arg(short, long, value_name = "W", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub window: Option<u32>,
 
-    /// The daemon's process, for its CPU time and memory [default on Unix sockets: what the kernel says; else neither is shown]
+    /// The daemon's process, for its CPU time and memory [default on Unix sockets: as the kernel reports; else neither is shown]
     #[arg(long, value_name = "PID", value_parser = parse_pid)]
     pub server_pid: Option<u32>,
 
-    /// Give up when nothing has moved for this long
+    /// Give up when there was no progress for this long
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
     pub timeout: Duration,
 
@@ -77,32 +77,32 @@ pub struct Bench {
     #[arg(long)]
     pub json: bool,
 
-    /// What to speak
-    #[arg(long, value_enum, value_name = "P", default_value_t = Protocol::Text)]
-    pub protocol: Protocol,
+    /// Protocol
+    #[arg(long, value_enum, value_name = "P", default_value_t = ClientProtocol::Text)]
+    pub protocol: ClientProtocol,
 
-    /// How to be let in
+    /// How the client identifies itself
     #[command(flatten)]
-    pub credentials: Credentials,
+    pub credentials: CredentialOptions,
 }
 
 const AFTER_HELP: &str = "\
 Every message carries its run, its index and its time, and every receiver checks order, count, gaps and duplicates; \
-exit status 65 says that they were wrong. Use a daemon of its own, with --log-inputs never: everybody on it receives \
-what is sent here. What others say is ignored and counted.";
+exit status 65 means that they were wrong. Use a separate daemon, with --log-inputs never: every client of it receives \
+what is sent here. Messages of other clients are ignored and counted.";
 
-impl Bench {
-    /// What is to be measured, in this order.
+impl BenchOptions {
+    /// The modes to measure, in this order.
     pub fn modes(&self) -> Vec<Mode> {
         self.mode.map_or_else(|| vec![Mode::FanOut, Mode::Latency, Mode::PingPong], |mode| vec![mode])
     }
 
-    /// How long each mode takes.
+    /// How long each mode is measured.
     pub fn time(&self) -> Duration {
         self.duration.unwrap_or(Duration::from_secs(if self.mode.is_some() { 5 } else { 2 }))
     }
 
-    /// Finds options that the mode would silently ignore.
+    /// Reports an option that the mode would silently ignore.
     pub fn check(&self) -> Result<(), String> {
         let Some(mode) = self.mode else { return Ok(()) };
         let name = mode.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
@@ -122,49 +122,4 @@ impl Bench {
 fn parse_pid(text: &str) -> Result<u32, String> {
     let pid = text.parse().map_err(|_| "a process id is a number".to_owned())?;
     if Path::new(&format!("/proc/{pid}/stat")).exists() { Ok(pid) } else { Err("there is no such process".into()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cli::{Client, Command};
-    use clap::Parser;
-
-    fn bench(arguments: &[&str]) -> Result<Bench, String> {
-        let arguments = ["upcall-client", "bench"].iter().chain(arguments);
-        match Client::try_parse_from(arguments).map_err(|error| error.to_string())?.command {
-            Some(Command::Bench(bench)) => bench.check().map(|()| bench),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn without_a_mode_it_is_brief() {
-        assert_eq!((bench(&[]).unwrap().modes().len(), bench(&[]).unwrap().time()), (3, Duration::from_secs(2)));
-        assert_eq!(bench(&["idle"]).unwrap().modes(), [Mode::Idle]);
-        assert_eq!(bench(&["idle", "-d", "7s"]).unwrap().time(), Duration::from_secs(7));
-    }
-
-    #[test]
-    fn options_of_another_mode_are_mistakes() {
-        for arguments in [
-            ["ping-pong", "--receivers", "3"],
-            ["idle", "--messages", "3"],
-            ["fan-out", "--rate", "3"],
-            ["latency", "--window", "3"],
-        ] {
-            let error = bench(&arguments).unwrap_err();
-            assert_eq!(error, format!("{} means nothing to bench {}", arguments[1], arguments[0]));
-        }
-        assert!(bench(&["--rate", "3", "--window", "3", "--receivers", "3", "--messages", "3"]).is_ok());
-    }
-
-    #[test]
-    fn numbers_are_bounded() {
-        for arguments in [["--size", "47"], ["--receivers", "0"], ["--window", "65537"], ["--server-pid", "-1"]] {
-            assert!(bench(&arguments).is_err(), "{arguments:?}");
-        }
-        assert!(bench(&["--server-pid", "4194305"]).unwrap_err().contains("no such process"));
-        assert!(bench(&["--server-pid", &std::process::id().to_string()]).is_ok());
-    }
 }

@@ -1,18 +1,16 @@
-//! `upcall-client completions`: the scripts that complete both programs' command lines, made from their definitions.
+//! The options of `upcall-client completions`. The scripts themselves are made in `scripts`.
 
-use clap::{Args, Command, CommandFactory, ValueEnum};
-use clap_complete::{Shell, generate};
-
-use super::{Client, Daemon};
+use clap::{Args, ValueEnum};
+use clap_complete::Shell;
 
 /// `upcall-client completions`
 #[derive(Debug, Clone, Args)]
-pub struct Completions {
+pub struct CompletionsOptions {
     /// The shell
     #[arg(value_enum, value_name = "SHELL")]
     pub shell: Shell,
 
-    /// The program whose command line is to be completed
+    /// The program whose command line is completed
     #[arg(value_enum, value_name = "PROGRAM", default_value_t = Program::UpcallClient)]
     pub program: Program,
 }
@@ -24,91 +22,4 @@ pub enum Program {
     UpcallClient,
     /// The daemon
     Upcalld,
-}
-
-/// For zsh: behind a URL, the command is completed as if there was none.
-const SKIP_IN_ZSH: &str = "\
-    # A URL goes before the command.
-    if (( CURRENT > 2 )) && [[ $words[2] == *://* ]]; then
-        words[2]=()
-        (( CURRENT-- ))
-    fi
-";
-
-/// The same for fish, whose variable holds the words in front of the cursor.
-const SKIP_IN_FISH: &str = "    # A URL goes before the command.
-    string match -q '*://*' -- \"$cmd[1]\"
-    and set -e cmd[1]
-";
-
-impl Completions {
-    /// The script.
-    pub fn script(&self) -> Vec<u8> {
-        let (mut command, name) = match self.program {
-            Program::UpcallClient => (without_url(Client::command()), "upcall-client"),
-            Program::Upcalld => (Daemon::command(), "upcalld"),
-        };
-        let mut script = Vec::new();
-        generate(self.shell, &mut command, name, &mut script);
-        match (self.shell, self.program) {
-            // clap_complete 4.6 calls commands by one name where it finds them, and by another where it completes them, if the
-            // program's name has a hyphen.
-            (Shell::Bash, Program::UpcallClient) => {
-                edit(script, |s| s.replace("upcall__subcmd__client", "upcall__client"))
-            }
-            (Shell::Zsh, Program::UpcallClient) => edit(script, |s| insert(&s, "_upcall-client() {\n", SKIP_IN_ZSH)),
-            (Shell::Fish, Program::UpcallClient) => edit(script, |s| insert(&s, "    set -e cmd[1]\n", SKIP_IN_FISH)),
-            _ => script,
-        }
-    }
-}
-
-/// The command line without the URL in front: it cannot be completed, and the scripts would take the command for it.
-fn without_url(command: Command) -> Command {
-    let options = command.get_arguments().filter(|argument| !argument.is_positional());
-    Command::new("upcall-client")
-        .version(env!("CARGO_PKG_VERSION"))
-        .args(options.cloned().collect::<Vec<_>>())
-        .subcommands(command.get_subcommands().cloned().collect::<Vec<_>>())
-}
-
-fn edit(script: Vec<u8>, change: impl FnOnce(String) -> String) -> Vec<u8> {
-    change(String::from_utf8_lossy(&script).into_owned()).into_bytes()
-}
-
-/// Puts something behind the first place where `anchor` is.
-fn insert(script: &str, anchor: &str, addition: &str) -> String {
-    script.replacen(anchor, &format!("{anchor}{addition}"), 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_shell_gets_every_option() {
-        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-            for (program, mut command) in
-                [(Program::UpcallClient, Client::command()), (Program::Upcalld, Daemon::command())]
-            {
-                command.build();
-                let script = String::from_utf8(Completions { shell, program }.script()).unwrap();
-                let below = command.get_subcommands().flat_map(clap::Command::get_arguments);
-                for option in command.get_arguments().chain(below).filter_map(clap::Arg::get_long) {
-                    assert!(script.contains(option), "{shell} {program:?}: --{option}");
-                }
-                for subcommand in command.get_subcommands() {
-                    assert!(script.contains(subcommand.get_name()), "{shell}: {}", subcommand.get_name());
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_url_before_the_command_is_passed_over() {
-        for (shell, addition) in [(Shell::Zsh, SKIP_IN_ZSH), (Shell::Fish, SKIP_IN_FISH)] {
-            let script = Completions { shell, program: Program::UpcallClient }.script();
-            assert_eq!(String::from_utf8(script).unwrap().matches(addition).count(), 1, "{shell}");
-        }
-    }
 }

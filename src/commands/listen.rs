@@ -11,7 +11,7 @@ use super::failure::{Failure, say};
 use super::link::{self, End, Manner};
 use super::output::{Output, Printer, Style};
 use super::signals::Signals;
-use crate::cli::Listen;
+use crate::cli::ListenOptions;
 use crate::exit::Status;
 use upcall_client::backoff::Backoff;
 use upcall_client::socket::stream::CONNECT_TIMEOUT;
@@ -24,7 +24,7 @@ const BACKOFF_CAP: Duration = Duration::from_secs(30);
 const LASTING: Duration = Duration::from_secs(5);
 
 /// Prints upcalls until there were enough, the time is over, nobody reads them, or the connection cannot be had.
-pub(super) fn run(address: &Address, options: &Listen) -> Result<(), Failure> {
+pub(super) fn run(address: &Address, options: &ListenOptions) -> Result<(), Failure> {
     let output = Output::stdout().map_err(|error| Failure::output(&error))?;
     let style = if options.json { Style::Json } else { Style::unless_terminal(Style::Lines) };
     let mut listener = Listener {
@@ -44,7 +44,7 @@ pub(super) fn run(address: &Address, options: &Listen) -> Result<(), Failure> {
 
 struct Listener<'a> {
     address: &'a Address,
-    options: &'a Listen,
+    options: &'a ListenOptions,
     output: &'a Output,
     printer: Printer<'a>,
     deadline: Option<Instant>,

@@ -39,12 +39,12 @@ mod stream;
 use std::io::{self, Write};
 
 use crate::cli;
-use crate::cli::{Command, Protocol};
+use crate::cli::{ClientProtocol, Command};
 use crate::exit::Status;
 use failure::Failure;
 
 /// Runs what the command line asks for, says on stderr what went wrong, and returns how to exit.
-pub fn run(options: &cli::Client) -> Status {
+pub fn run(options: &cli::ClientOptions) -> Status {
     match dispatch(options) {
         Ok(()) => Status::Ok,
         Err(failure) => {
@@ -54,7 +54,7 @@ pub fn run(options: &cli::Client) -> Status {
     }
 }
 
-fn completions(options: &cli::Completions) -> Result<(), Failure> {
+fn completions(options: &cli::CompletionsOptions) -> Result<(), Failure> {
     match io::stdout().write_all(&options.script()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::new(Status::Io, format!("cannot write to standard output: {error}")))
@@ -63,7 +63,7 @@ fn completions(options: &cli::Completions) -> Result<(), Failure> {
     }
 }
 
-fn dispatch(options: &cli::Client) -> Result<(), Failure> {
+fn dispatch(options: &cli::ClientOptions) -> Result<(), Failure> {
     // Empty counts as unset, as it does for most variables.
     let environment = std::env::var_os("UPCALL_URL").filter(|url| !url.is_empty());
     let environment = environment.map(|url| url.to_string_lossy().into_owned());
@@ -74,15 +74,15 @@ fn dispatch(options: &cli::Client) -> Result<(), Failure> {
         Some(Command::Send(options)) => {
             options.check().map_err(|message| Failure::new(Status::Usage, message))?;
             match options.protocol {
-                Protocol::Native => programs::send::run(&address, options),
-                Protocol::Text => send::run(&address, options),
+                ClientProtocol::Native => programs::send::run(&address, options),
+                ClientProtocol::Text => send::run(&address, options),
             }
         }
         Some(Command::Listen(options)) => {
             options.check().map_err(|message| Failure::new(Status::Usage, message))?;
             match options.protocol {
-                Protocol::Native => programs::listen::run(&address, options),
-                Protocol::Text => listen::run(&address, options),
+                ClientProtocol::Native => programs::listen::run(&address, options),
+                ClientProtocol::Text => listen::run(&address, options),
             }
         }
         Some(Command::Exec(options)) => programs::exec::run(&address, options),

@@ -11,7 +11,7 @@ use super::link::{self, End, Manner};
 use super::output::Discard;
 use super::signals::Signals;
 use super::source::Source;
-use crate::cli::Send;
+use crate::cli::SendOptions;
 use crate::exit::Status;
 use upcall_client::socket::stream::CONNECT_TIMEOUT;
 use upcall_wire::address::{Address, DEFAULT_PORT};
@@ -20,7 +20,7 @@ use upcall_wire::address::{Address, DEFAULT_PORT};
 const NO_RETRY: &str = "not tried again, because inputs could be sent twice";
 
 /// Sends everything, and waits until the daemon has taken it, where the transport can tell.
-pub(super) fn run(address: &Address, options: &Send) -> Result<(), Failure> {
+pub(super) fn run(address: &Address, options: &SendOptions) -> Result<(), Failure> {
     if let [first, ..] = options.messages.as_slice()
         && let Some(url) = first.to_str().filter(|first| Address::parse_url(first, Some(DEFAULT_PORT)).is_ok())
     {
@@ -69,7 +69,7 @@ pub(super) fn run(address: &Address, options: &Send) -> Result<(), Failure> {
     }
 }
 
-fn gather(address: &Address, options: &Send) -> Result<Source, Failure> {
+fn gather(address: &Address, options: &SendOptions) -> Result<Source, Failure> {
     let mut source = Source::default();
     for message in &options.messages {
         if message == OsStr::new("-") {

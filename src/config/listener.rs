@@ -2,87 +2,43 @@
 
 use toml::Spanned;
 use toml::de::DeValue;
+use upcall_wire::address::{Address, Transport};
 
 use super::mistake::Report;
 use super::read::{Field, Section, type_name};
-use super::sections::belongs_in;
+use super::schema::{LISTENER_KEYS, RESTRICTED, belongs_in, needs_file};
+use super::token::Token;
+use super::types::{Config, ListenerConfig, MAX_LISTENERS};
+use super::validate;
 use super::values::{ADDRESS, BOOLEAN, COUNT, GROUP, MODE, NAME, NETWORK, TOKEN_FILE, USER, word};
-use super::{Config, Listener, MAX_LISTENERS, Token, validate};
-use upcall_wire::address::{Address, Transport, UnixName};
 
-/// The keys of a listener, in the order in which documents list them.
-pub(super) const KEYS: [&str; 19] = [
-    "name",
-    "transport",
-    "address",
-    "protocol",
-    "framing",
-    "role",
-    "open",
-    "history",
-    "dual_stack",
-    "allow",
-    "deny",
-    "max_endpoints",
-    "max_per_source",
-    "mode",
-    "group",
-    "allow_users",
-    "allow_groups",
-    "trusted",
-    "token_file",
-];
-
-/// The keys that mean something on certain transports only.
-const RESTRICTED: [(&str, &[Transport]); 9] = [
-    ("framing", &[Transport::Tcp, Transport::Unix]),
-    ("dual_stack", &[Transport::Tcp, Transport::Udp]),
-    ("allow", &[Transport::Tcp, Transport::Udp]),
-    ("deny", &[Transport::Tcp, Transport::Udp]),
-    ("mode", &[Transport::Unix, Transport::UnixDatagram]),
-    ("group", &[Transport::Unix, Transport::UnixDatagram]),
-    ("allow_users", &[Transport::Unix, Transport::UnixDatagram]),
-    ("allow_groups", &[Transport::Unix, Transport::UnixDatagram]),
-    ("trusted", &[Transport::Udp]),
-];
-
-/// Whether a key of a listener means something at this address.
-pub(super) fn applies(key: &str, address: &Address) -> bool {
-    let restricted = RESTRICTED.iter().find(|(restricted, _)| *restricted == key);
-    restricted.is_none_or(|(_, transports)| transports.contains(&address.transport())) && !needs_file(key, address)
-}
-
-/// Whether a key is about the file of a socket, and the address has none.
-fn needs_file(key: &str, address: &Address) -> bool {
-    ["mode", "group"].contains(&key) && matches!(address, Address::Unix { name: UnixName::Abstract(_), .. })
-}
-
-/// A listener as far as it could be read.
-struct Draft {
-    listener: Listener,
-    /// Where its name is, if it has one.
-    named: Option<usize>,
-    /// Where its address is, if it has a good one.
-    placed: Option<usize>,
+/// A listener, as far as it could be read.
+struct ListenerDraft {
+    listener: ListenerConfig,
+    /// Offset of its name, if it has a valid one.
+    name_at: Option<usize>,
+    /// Offset of its address, if it has a valid one.
+    address_at: Option<usize>,
 }
 
 /// Reads the value of `listener`: an array of tables.
-pub(super) fn read_all(value: &Spanned<DeValue<'_>>, report: &mut Report<'_>) -> Vec<Listener> {
+pub(super) fn read_all(value: &Spanned<DeValue<'_>>, report: &mut Report<'_>) -> Vec<ListenerConfig> {
     let Some(array) = value.get_ref().as_array() else {
         report.wrong(value.span().start, "there can be several listeners; write [[listener]], in double brackets");
         return Vec::new();
     };
     if array.is_empty() {
-        report.wrong(value.span().start, "listener is an empty list; without the key, there is the default one");
+        report.wrong(value.span().start, "listener is an empty list; leave out the key to get the default listener");
     }
     if let Some(one_too_many) = array.get(MAX_LISTENERS) {
-        report.rule(one_too_many.span().start, format!("this is listener number {}", MAX_LISTENERS + 1));
+        report.rule(one_too_many.span().start, format!("there can be at most {MAX_LISTENERS} listeners"));
     }
-    let mut drafts: Vec<Draft> = array.iter().take(MAX_LISTENERS).filter_map(|value| read(value, report)).collect();
-    name(&mut drafts, report);
-    let mut listeners: Vec<Listener> = Vec::with_capacity(drafts.len());
+    let mut drafts: Vec<ListenerDraft> =
+        array.iter().take(MAX_LISTENERS).filter_map(|value| read(value, report)).collect();
+    assign_names(&mut drafts, report);
+    let mut listeners: Vec<ListenerConfig> = Vec::with_capacity(drafts.len());
     for draft in drafts {
-        if let Some(at) = draft.placed {
+        if let Some(at) = draft.address_at {
             if let Some(reason) = validate::collision(&draft.listener, &listeners) {
                 report.rule(at, reason);
             }
@@ -92,40 +48,42 @@ pub(super) fn read_all(value: &Spanned<DeValue<'_>>, report: &mut Report<'_>) ->
     listeners
 }
 
-/// Gives names to those that have none, and finds those that have another's.
-fn name(drafts: &mut [Draft], report: &mut Report<'_>) {
+/// Gives a name to each listener that has none, and reports names that are used twice.
+fn assign_names(drafts: &mut [ListenerDraft], report: &mut Report<'_>) {
     for index in 0..drafts.len() {
         let (before, rest) = drafts.split_at(index);
-        let (name, named) = (&rest[0].listener.name, rest[0].named);
-        if named.is_some() && before.iter().any(|other| other.named.is_some() && other.listener.name == *name) {
-            report.rule(named.unwrap_or_default(), format!("name \"{name}\" is taken by another listener"));
+        let name = &rest[0].listener.name;
+        if let Some(at) = rest[0].name_at
+            && before.iter().any(|other| other.name_at.is_some() && other.listener.name == *name)
+        {
+            report.rule(at, format!("name \"{name}\" is taken by another listener"));
         }
     }
     for index in 0..drafts.len() {
-        if drafts[index].named.is_none() {
+        if drafts[index].name_at.is_none() {
             let taken = |name: &str| drafts.iter().any(|other| other.listener.name == name);
             drafts[index].listener.name = validate::default_name(&drafts[index].listener.address, index, taken);
         }
     }
 }
 
-fn read(value: &Spanned<DeValue<'_>>, report: &mut Report<'_>) -> Option<Draft> {
+fn read(value: &Spanned<DeValue<'_>>, report: &mut Report<'_>) -> Option<ListenerDraft> {
     let header = value.span().start;
     let Some(table) = value.get_ref().as_table() else {
         let found = type_name(value.get_ref());
         report.wrong(header, format!("a listener is a table, not {found}; write [[listener]] and its keys below"));
         return None;
     };
-    let section = Section::new("[[listener]]", table, &KEYS, |key| belongs_in(key, "listener"), report);
+    let section = Section::new("[[listener]]", table, &LISTENER_KEYS, |key| belongs_in(key, "listener"), report);
     let (transport, address) = read_address(&section, header, report);
-    let placed = address.at();
+    let address_at = address.at();
     let address = address.value();
 
-    // Without an address there is no listener, but its other values are looked at just the same.
+    // Without an address there is no listener, but its other values are checked all the same.
     let stand_in = || Config::default().listeners.swap_remove(0).address;
-    let mut listener = Listener::new(String::new(), address.clone().unwrap_or_else(stand_in));
+    let mut listener = ListenerConfig::new(String::new(), address.clone().unwrap_or_else(stand_in));
     let name = section.field("name", &NAME, report);
-    let named = name.at();
+    let name_at = name.at();
     name.set(&mut listener.name);
     section.field("protocol", &word(), report).set(&mut listener.protocol);
     section.field("framing", &word(), report).set(&mut listener.framing);
@@ -152,12 +110,12 @@ fn read(value: &Spanned<DeValue<'_>>, report: &mut Report<'_>) -> Option<Draft> 
     listener.token = token_file.value();
 
     if let Some(transport) = transport {
-        misplaced(&section, transport, address.as_ref(), report);
+        report_misplaced(&section, transport, address.as_ref(), report);
         for (key, reason) in validate::beyond_text(&listener) {
             report.rule(section.key_at(key).unwrap_or(header), reason);
         }
     }
-    if let Some(at) = placed {
+    if let Some(at) = address_at {
         if rules_known && let Some(reason) = validate::exposed(&listener) {
             report.rule(at, reason);
         }
@@ -165,7 +123,7 @@ fn read(value: &Spanned<DeValue<'_>>, report: &mut Report<'_>) -> Option<Draft> 
             report.rule(dual_stack_at.unwrap_or(at), reason);
         }
     }
-    Some(Draft { listener, named, placed })
+    Some(ListenerDraft { listener, name_at, address_at })
 }
 
 fn read_address(section: &Section<'_>, header: usize, report: &mut Report<'_>) -> (Option<Transport>, Field<Address>) {
@@ -177,13 +135,13 @@ fn read_address(section: &Section<'_>, header: usize, report: &mut Report<'_>) -
     if matches!(address, Field::Absent) {
         report.rule(header, "this listener has no \"address\"; write for example address = \"127.0.0.1:4141\"");
     }
-    // Whether an address is a good one depends on the transport; what is wrong with that is said already.
+    // Whether an address is valid depends on the transport, whose mistakes have been reported.
     let Some(transport) = transport.value() else { return (None, Field::Wrong) };
     (Some(transport), address.then(report, |text| validate::address(transport, &text)))
 }
 
-/// Reports keys that say nothing about this transport: who wrote them expects something that will not happen.
-fn misplaced(section: &Section<'_>, transport: Transport, address: Option<&Address>, report: &mut Report<'_>) {
+/// Reports keys that have no effect on this transport: they promise what will not happen.
+fn report_misplaced(section: &Section<'_>, transport: Transport, address: Option<&Address>, report: &mut Report<'_>) {
     for (key, transports) in RESTRICTED {
         let Some(at) = section.key_at(key) else { continue };
         if !transports.contains(&transport) {
@@ -191,7 +149,7 @@ fn misplaced(section: &Section<'_>, transport: Transport, address: Option<&Addre
             let names = names.join(" and ");
             report.rule(at, format!("\"{key}\" is for {names} only, and transport is \"{transport}\""));
         } else if address.is_some_and(|address| needs_file(key, address)) {
-            let advice = "everybody can connect to it but for \"allow_users\" and \"allow_groups\"";
+            let advice = "use \"allow_users\" and \"allow_groups\" to restrict access";
             report
                 .rule(at, format!("\"{key}\" is for the file of a socket, and an abstract socket has none; {advice}"));
         }

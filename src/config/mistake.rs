@@ -1,15 +1,16 @@
-//! Mistakes: what is wrong, and where. Turns offsets into lines and columns, and keeps consequences of a syntax error out.
+//! Mistakes: what is wrong, and where. Turns offsets into lines and columns, and suppresses the consequences of a syntax error.
 
 use std::fmt;
 use std::ops::Range;
 
-use super::syntax::line_around;
 use upcall_wire::escape::Escaped;
 
-/// The most mistakes that one run lists: a file that is no configuration at all would fill the screen.
+use super::syntax::line_around;
+
+/// The most mistakes that one run lists. Without a bound, a file that is not a configuration at all would fill the screen.
 const MAX_LISTED: usize = 1_000;
 
-/// The longest reason, in characters: it may quote a value of any length.
+/// The longest reason, in characters. A reason may quote a value of any length.
 const MAX_REASON: usize = 400;
 
 /// Where a mistake is.
@@ -17,7 +18,7 @@ const MAX_REASON: usize = 400;
 pub enum Place {
     /// A file as a whole.
     File(String),
-    /// A place in a file.
+    /// A position in a file.
     Position {
         /// The file's name.
         file: String,
@@ -49,7 +50,7 @@ impl Mistakes {
         &self.0
     }
 
-    /// A mistake of a file as a whole.
+    /// A single mistake, of a file as a whole.
     pub(super) fn of_file(file: &str, reason: impl fmt::Display) -> Mistakes {
         Mistakes(vec![Mistake::new(Place::File(file.into()), &reason.to_string())])
     }
@@ -71,8 +72,8 @@ impl Mistake {
     }
 }
 
-/// A reason may quote what stands in the file: nothing of that may end the line or steer a terminal. Backslashes stay as
-/// they are, there is nothing to forge.
+/// Escapes a reason, which may quote the file: the quotation must not end the line or control a terminal. Backslashes stay as
+/// they are; an ambiguous escape does no harm here.
 fn printable(text: &str) -> String {
     let mut pieces = text.split('\\').map(|piece| Escaped(piece.as_bytes()).to_string());
     let first = pieces.next().unwrap_or_default();
@@ -107,10 +108,10 @@ impl fmt::Display for Mistakes {
 
 impl std::error::Error for Mistakes {}
 
-/// The mistakes of a file while it is being read.
+/// Collects the mistakes of a file while it is read.
 ///
-/// After a syntax error the parser guesses. So a line that has one gets no further mistake, and rules between keys are
-/// not judged at all; where even the tables are in doubt, nothing but syntax is reported.
+/// After a syntax error, the parser guesses. Therefore a line that has one gets no further mistake, and rules between keys are not
+/// checked at all. Where even the tables are in doubt, only syntax errors are reported.
 pub(super) struct Report<'a> {
     file: &'a str,
     text: &'a str,
@@ -129,18 +130,18 @@ impl<'a> Report<'a> {
         self.text
     }
 
-    /// Notes the syntax errors, in their order, and whether they leave the tables in doubt.
+    /// Adds the syntax errors, in their order, and whether they leave the tables in doubt.
     pub(super) fn syntax(&mut self, errors: Vec<(usize, String)>, doubtful: bool) {
         for (offset, reason) in errors {
             let line = line_around(self.text, offset);
-            // A table that is not the one meant makes all of its keys look wrong.
+            // In a table other than the intended one, every key would look wrong.
             self.doubtful |= doubtful || self.text[line.clone()].trim_start().starts_with('[');
             self.broken_lines.push(line);
             self.found.push((offset, reason));
         }
     }
 
-    /// Notes that a value or a key is wrong by itself.
+    /// Adds a value or a key that is wrong by itself.
     pub(super) fn wrong(&mut self, offset: usize, reason: impl Into<String>) {
         let index = self.broken_lines.partition_point(|line| line.end < offset);
         let echo = self.broken_lines.get(index).is_some_and(|line| line.start <= offset);
@@ -149,7 +150,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Notes that keys do not go together, or that one is missing.
+    /// Adds keys that do not go together, or a key that is missing.
     pub(super) fn rule(&mut self, offset: usize, reason: impl Into<String>) {
         if self.broken_lines.is_empty() {
             self.found.push((offset, reason.into()));
@@ -173,7 +174,7 @@ impl<'a> Report<'a> {
             list.push(Mistake::new(Place::Position { file: self.file.into(), line, column }, reason));
         }
         if more > 0 {
-            list.push(Mistake::new(Place::File(self.file.into()), &format!("and {more} mistakes more")));
+            list.push(Mistake::new(Place::File(self.file.into()), &format!("and {more} more mistakes")));
         }
         Mistakes::some(list)
     }
@@ -211,6 +212,6 @@ mod tests {
         let mistakes = report.finish().unwrap();
         assert_eq!(mistakes.list().len(), MAX_LISTED + 1);
         assert_eq!(mistakes.list()[0].reason.chars().count(), MAX_REASON + 1);
-        assert!(mistakes.to_string().ends_with("f: and 4000 mistakes more"));
+        assert!(mistakes.to_string().ends_with("f: and 4000 more mistakes"));
     }
 }

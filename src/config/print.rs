@@ -1,19 +1,21 @@
-//! Prints a configuration as TOML, every key of it: what `--print-config` shows.
+//! Prints a configuration as TOML, with every key, for `--print-config`.
 
 use std::fmt::{Display, Write};
 
-use super::listener::{KEYS, applies};
+use upcall_engine::Patience;
+use upcall_wire::escape::Escaped;
+
+use super::schema::{LISTENER_KEYS, applies};
+use super::types::{Config, ListenerConfig};
 use super::units::{print_duration, print_mode, print_size};
 use super::words::Word;
-use super::{Config, Listener};
-use upcall_engine::Patience;
 
 impl Config {
-    /// The configuration as TOML that parses back to an equal one: every key that applies; those that are not set, as
-    /// comments. Secrets are not in it: of a token, only the file is configured.
+    /// The configuration as TOML that parses to an equal one: every key that applies, and those that are not set as comments.
+    /// It contains no secrets: of a token, only the file name.
     pub fn to_toml(&self) -> String {
         let Config { listeners, upcall, registry, daemon, log, slow_consumer } = self;
-        let mut page = Page(String::new());
+        let mut page = TomlPage(String::new());
         listeners.iter().for_each(|listener| page.listener(listener));
         page.table("[upcall]");
         page.string("format", upcall.format.source());
@@ -43,12 +45,12 @@ impl Config {
     }
 }
 
-struct Page(String);
+struct TomlPage(String);
 
-impl Page {
-    fn listener(&mut self, listener: &Listener) {
+impl TomlPage {
+    fn listener(&mut self, listener: &ListenerConfig) {
         self.table("[[listener]]");
-        for key in KEYS.into_iter().filter(|key| applies(key, &listener.address)) {
+        for key in LISTENER_KEYS.into_iter().filter(|key| applies(key, &listener.address)) {
             match key {
                 "name" => self.string(key, &listener.name),
                 "transport" => self.word(key, listener.address.transport()),
@@ -106,7 +108,7 @@ impl Page {
     }
 
     fn line(&mut self, text: impl Display) {
-        // A String takes every character it is given.
+        // Writing to a String cannot fail.
         let _ = writeln!(self.0, "{text}");
     }
 }
@@ -127,9 +129,9 @@ fn quote(text: &str) -> String {
     quoted + "\""
 }
 
-/// Whether a log line would escape it: then a terminal should not get it from here either.
+/// Whether a log line would escape this character, because a terminal could act on it.
 fn needs_escape(character: char) -> bool {
     let mut bytes = [0; 4];
     let text = character.encode_utf8(&mut bytes);
-    upcall_wire::escape::Escaped(text.as_bytes()).to_string() != *text
+    Escaped(text.as_bytes()).to_string() != *text
 }

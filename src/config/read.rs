@@ -1,18 +1,18 @@
-//! Walks tables field by field, so that one wrong value does not hide the next. Knows TOML, but no key's meaning.
+//! Reads tables field by field, so that one wrong value does not hide the next. Knows TOML, but not what a key means.
 
 use toml::de::{DeTable, DeValue};
 
 use super::mistake::Report;
-use super::values::Kind;
+use super::values::ValueKind;
 use super::words::{did_you_mean, nearest};
 
-/// What is said about a key.
+/// The value of a key, if there is one.
 pub(super) enum Field<T> {
-    /// Nothing.
+    /// The key is missing.
     Absent,
-    /// Something wrong, which has been reported: nothing is to be concluded from it.
+    /// The value is wrong, which has been reported: nothing may be concluded from it.
     Wrong,
-    /// A value.
+    /// A valid value.
     Given {
         /// Offset of the value.
         at: usize,
@@ -22,12 +22,12 @@ pub(super) enum Field<T> {
 }
 
 impl<T> Field<T> {
-    /// Whether something wrong is said.
+    /// Whether the value is wrong.
     pub(super) fn is_wrong(&self) -> bool {
         matches!(self, Field::Wrong)
     }
 
-    /// Where the value is, if there is a good one.
+    /// The offset of the value, if there is a valid one.
     pub(super) fn at(&self) -> Option<usize> {
         match self {
             Field::Given { at, .. } => Some(*at),
@@ -35,7 +35,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// The value, if there is a good one.
+    /// The value, if there is a valid one.
     pub(super) fn value(self) -> Option<T> {
         match self {
             Field::Given { value, .. } => Some(value),
@@ -43,7 +43,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// Puts the value, if there is a good one, in the place of the default.
+    /// Replaces the default with the value, if there is a valid one.
     pub(super) fn set(self, target: &mut T) {
         if let Field::Given { value, .. } = self {
             *target = value;
@@ -59,7 +59,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// Goes on with the value; what is wrong with it is reported.
+    /// Applies a further step to the value, and reports what the step finds wrong.
     pub(super) fn then<U>(self, report: &mut Report<'_>, step: impl FnOnce(T) -> Result<U, String>) -> Field<U> {
         match self {
             Field::Absent => Field::Absent,
@@ -79,18 +79,18 @@ impl<T> Field<T> {
     }
 }
 
-/// A table of which the keys are known.
+/// A table whose keys are known.
 pub(super) struct Section<'t> {
     table: Option<&'t DeTable<'t>>,
-    /// Known keys of which a near miss was found: what was meant for them stands there.
+    /// Known keys that were probably meant by a misspelt one; they do not count as absent.
     misspelt: Vec<&'static str>,
 }
 
 impl<'t> Section<'t> {
-    /// A table that is not there.
+    /// A missing table.
     pub(super) const ABSENT: Section<'static> = Section { table: None, misspelt: Vec::new() };
 
-    /// A table; its unknown keys are reported. `elsewhere` says in which other table a key belongs.
+    /// Makes a section, and reports the table's unknown keys. `elsewhere` tells to which other table a key belongs.
     pub(super) fn new(
         name: &str,
         table: &'t DeTable<'t>,
@@ -105,7 +105,7 @@ impl<'t> Section<'t> {
             let advice = match elsewhere(word) {
                 Some(other) => format!("it belongs in {other}"),
                 None if near.is_some() || keys.len() <= 6 => did_you_mean(word, keys.iter().copied()),
-                None => "`upcalld --print-config` shows those that there are".into(),
+                None => "`upcalld --print-config` shows all keys".into(),
             };
             misspelt.extend(near);
             let place = if name.is_empty() { String::new() } else { format!(" in {name}") };
@@ -114,14 +114,14 @@ impl<'t> Section<'t> {
         Section { table: Some(table), misspelt }
     }
 
-    /// Where a key stands, if it does.
+    /// The offset of a key, if it is in the table.
     pub(super) fn key_at(&self, key: &str) -> Option<usize> {
         self.table?.get_key_value(key).map(|(key, _)| key.span().start)
     }
 
     /// Reads the value of a key.
-    pub(super) fn field<T>(&self, key: &str, kind: &Kind<T>, report: &mut Report<'_>) -> Field<T> {
-        let Some(value) = self.table.and_then(|table| table.get(key)) else { return self.nothing(key) };
+    pub(super) fn field<T>(&self, key: &str, kind: &ValueKind<T>, report: &mut Report<'_>) -> Field<T> {
+        let Some(value) = self.table.and_then(|table| table.get(key)) else { return self.missing(key) };
         let read = (kind.read)(value.get_ref()).unwrap_or_else(|| {
             let (takes, found) = (kind.takes, type_name(value.get_ref()));
             Err(format!("\"{key}\" takes {takes}, not {found}; write for example {key} = {}", kind.example))
@@ -130,8 +130,8 @@ impl<'t> Section<'t> {
     }
 
     /// Reads a list of values; every wrong one is reported.
-    pub(super) fn list<T>(&self, key: &str, kind: &Kind<T>, report: &mut Report<'_>) -> Field<Vec<T>> {
-        let Some(value) = self.table.and_then(|table| table.get(key)) else { return self.nothing(key) };
+    pub(super) fn list<T>(&self, key: &str, kind: &ValueKind<T>, report: &mut Report<'_>) -> Field<Vec<T>> {
+        let Some(value) = self.table.and_then(|table| table.get(key)) else { return self.missing(key) };
         let at = value.span().start;
         let misfit = |found| {
             let (takes, example) = (kind.takes, &kind.example);
@@ -154,7 +154,7 @@ impl<'t> Section<'t> {
         Field::Given { at, value: read.into_iter().filter_map(Field::value).collect() }
     }
 
-    fn nothing<T>(&self, key: &str) -> Field<T> {
+    fn missing<T>(&self, key: &str) -> Field<T> {
         if self.misspelt.contains(&key) { Field::Wrong } else { Field::Absent }
     }
 }

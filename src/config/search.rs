@@ -1,4 +1,4 @@
-//! Where the configuration comes from: `--config`, `$UPCALLD_CONFIG`, the usual file, or what is built in.
+//! Finds and loads the configuration: `--config`, `$UPCALLD_CONFIG`, the default file, or the built-in default.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -7,24 +7,24 @@ use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use super::mistake::{Mistakes, Report};
-use super::sections::{parse, too_large};
-use super::{Config, MAX_FILE};
+use super::parse::{MAX_FILE, parse, too_large};
+use super::types::Config;
 
-/// The file that is read, if it exists, when no other is named.
+/// The file that is read if it exists and no other is named.
 pub const DEFAULT_PATH: &str = "/etc/upcalld/upcalld.toml";
 
 /// Where a configuration comes from. Displays as the file's name, or `built-in default`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source(Option<PathBuf>);
+pub struct ConfigSource(Option<PathBuf>);
 
-impl Source {
-    /// The file, unless it is the built-in default.
+impl ConfigSource {
+    /// The file; `None` for the built-in default.
     pub fn path(&self) -> Option<&Path> {
         self.0.as_deref()
     }
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for ConfigSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Some(path) => path.display().fmt(f),
@@ -33,18 +33,18 @@ impl fmt::Display for Source {
     }
 }
 
-/// Chooses the source: the value of `--config`, else that of `$UPCALLD_CONFIG`, else [`DEFAULT_PATH`] if it exists, else
-/// the built-in default. A file that is named has to exist; [`load`] says so.
-pub fn locate(option: Option<&Path>, environment: Option<OsString>) -> Source {
-    locate_beside(option, environment, Path::new(DEFAULT_PATH))
+/// Chooses the source: the value of `--config`, else that of `$UPCALLD_CONFIG`, else [`DEFAULT_PATH`] if it exists, else the
+/// built-in default. A named file has to exist; if it does not, [`load`] fails.
+pub fn locate(option: Option<&Path>, environment: Option<OsString>) -> ConfigSource {
+    locate_with(option, environment, Path::new(DEFAULT_PATH))
 }
 
-fn locate_beside(option: Option<&Path>, environment: Option<OsString>, usual: &Path) -> Source {
+fn locate_with(option: Option<&Path>, environment: Option<OsString>, default: &Path) -> ConfigSource {
     let environment = environment.filter(|value| !value.is_empty()).map(PathBuf::from);
-    Source(option.map(PathBuf::from).or(environment).or_else(|| exists(usual).then(|| usual.into())))
+    ConfigSource(option.map(PathBuf::from).or(environment).or_else(|| exists(default).then(|| default.into())))
 }
 
-/// Whether there is a file, be it one that cannot be read: then to go on without it would hide the mistake.
+/// Whether there is a file, even one that cannot be read: ignoring that one would hide the mistake.
 fn exists(path: &Path) -> bool {
     match path.symlink_metadata() {
         Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
@@ -52,8 +52,8 @@ fn exists(path: &Path) -> bool {
     }
 }
 
-/// Reads, parses and validates.
-pub fn load(source: &Source) -> Result<Config, Mistakes> {
+/// Reads, parses and validates a configuration.
+pub fn load(source: &ConfigSource) -> Result<Config, Mistakes> {
     let Some(path) = &source.0 else { return Ok(Config::default()) };
     let name = path.display().to_string();
     let bytes = read(path).map_err(|error| Mistakes::of_file(&name, format!("cannot be read: {error}")))?;
@@ -66,7 +66,7 @@ pub fn load(source: &Source) -> Result<Config, Mistakes> {
     }
 }
 
-/// Reads no more than one byte beyond the limit, so that the size of a file, or a pipe without end, costs nothing.
+/// Reads at most one byte beyond the limit, so that a huge file, or an endless pipe, costs nothing.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;
@@ -90,7 +90,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let usual = directory.path().join("upcalld.toml");
         let find = |option: Option<&str>, environment: Option<&str>| {
-            locate_beside(option.map(Path::new), environment.map(OsString::from), &usual).to_string()
+            locate_with(option.map(Path::new), environment.map(OsString::from), &usual).to_string()
         };
         assert_eq!(find(None, None), "built-in default");
         assert_eq!(find(None, Some("")), "built-in default");
@@ -101,20 +101,20 @@ mod tests {
         std::fs::remove_file(&usual).unwrap();
         std::os::unix::fs::symlink("/nowhere/at/all", &usual).unwrap();
         assert_eq!(find(None, None), usual.display().to_string(), "a dangling link is a mistake, not an absence");
-        assert_eq!(locate_beside(None, None, &usual.join("below")).path(), None);
+        assert_eq!(locate_with(None, None, &usual.join("below")).path(), None);
     }
 
     #[test]
-    fn what_cannot_be_read_is_said() {
+    fn an_unreadable_file_is_a_mistake() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x");
-        let load = || load(&Source(Some(path.clone()))).unwrap_err().to_string();
+        let load = || load(&ConfigSource(Some(path.clone()))).unwrap_err().to_string();
         let shown = path.display();
         assert!(load().starts_with(&format!("{shown}: cannot be read: No such file")));
         std::fs::write(&path, b"[log]\nsize = \"\xff\"\n").unwrap();
         assert_eq!(load(), format!("{shown}:2:9: byte 0xff is not UTF-8"));
         File::create(&path).unwrap().set_len(10 << 20).unwrap();
-        assert_eq!(load(), format!("{shown}: the file is larger than 1MiB, the most that a configuration may have"));
+        assert_eq!(load(), format!("{shown}: the file is larger than 1MiB, the limit of a configuration file"));
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
         assert!(load().contains("cannot be read: Is a directory"));
@@ -122,6 +122,6 @@ mod tests {
 
     #[test]
     fn the_built_in_default_needs_no_file() {
-        assert_eq!(load(&Source(None)), Ok(Config::default()));
+        assert_eq!(load(&ConfigSource(None)), Ok(Config::default()));
     }
 }

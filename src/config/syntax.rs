@@ -1,27 +1,27 @@
-//! Syntax errors, all of a file in one run: what the TOML parser says, in words that help.
+//! Syntax errors, all of a file in one run, with hints added to the TOML parser's messages.
 //!
-//! The parser carries on after an error, but a header or a list that is not closed swallows what follows. Then what
-//! follows is parsed again by itself, for its syntax errors only. Knows no keys.
+//! The parser continues after an error, but an unclosed header or list swallows what follows. Then the rest is parsed again on its
+//! own, for its syntax errors only. Knows no keys.
 
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, Error};
 
-/// How often parsing begins again behind something that is not closed. A bound, because each time costs the whole rest.
+/// How often the rest of a file is parsed again. There has to be a bound, because each time parses the whole rest.
 const MAX_RESUMED: usize = 20;
 
 /// What the parser made of a text.
 pub(super) struct Parsed<'t> {
-    /// What could be read.
+    /// The tables, as far as they could be read.
     pub(super) root: Spanned<DeTable<'t>>,
     /// Offset and reason of every error, in the order of the file.
     pub(super) errors: Vec<(usize, String)>,
-    /// Something was not closed: what is in the tables is not what was meant.
+    /// Something was not closed, so the tables do not hold what was meant.
     pub(super) doubtful: bool,
 }
 
-/// Parses a text. The parser bounds how deeply values and keys are nested.
+/// Parses a text. The parser limits how deeply values and keys are nested.
 pub(super) fn parse(text: &str) -> Parsed<'_> {
     let (root, errors) = DeTable::parse_recoverable(text);
     let mut all = Vec::new();
@@ -37,13 +37,14 @@ pub(super) fn parse(text: &str) -> Parsed<'_> {
     Parsed { root, errors: all, doubtful }
 }
 
-/// Keeps the errors of the text behind `from` that are not echoes; says where to begin again, if something is not closed.
+/// Adds the errors of the text behind `from`, without those that merely follow from another. Returns where to parse again if
+/// something is not closed.
 fn keep(text: &str, from: usize, errors: &[Error], all: &mut Vec<(usize, String)>) -> Option<usize> {
     let mut errors: Vec<_> = errors.iter().map(|error| (place(text, from, error), error.message())).collect();
     errors.sort_by_key(|(offset, _)| *offset);
     let unclosed = |what: &str| errors.iter().find(|(_, message)| message.starts_with(what)).copied();
     let header = unclosed("unclosed table").or(unclosed("unclosed array table")).map(|(offset, _)| offset);
-    // The parser notices at the end that a list is not closed; it began to go wrong where it met what is no element.
+    // The parser detects an unclosed list at its end; the first error is where it found something that is not an element.
     let list = unclosed("unclosed array,")
         .or(unclosed("unclosed inline table"))
         .and_then(|_| errors.iter().find(|(_, message)| in_list(message)).map(|(offset, _)| *offset));
@@ -85,7 +86,7 @@ pub(super) fn line_around(text: &str, offset: usize) -> Range<usize> {
     start..end
 }
 
-/// What the parser says, with a hint at what is most often behind it.
+/// The parser's message, with a hint at the most frequent cause.
 fn reason(text: &str, offset: usize, message: &str) -> String {
     let message = message.strip_suffix(", expected nothing").unwrap_or(message);
     let rest = text[offset..line_around(text, offset).end].trim_start();

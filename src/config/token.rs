@@ -1,4 +1,4 @@
-//! The secret that the clients of a listener share: read from a file that is kept from others, compared, and never shown.
+//! The secret that the clients of a listener share: read from a file that other users cannot read, compared, and never shown.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 
 use upcall_wire::frame::MAX_TOKEN;
 
-/// The bits of a file's mode with which others can change the token, or strangers read it. A group may read: that is how a
-/// daemon gets a file that belongs to root.
+/// The mode bits that let the group or others write the file, or others read it. The group may read it, so that a daemon can read a
+/// file that belongs to root.
 const EXPOSED: u32 = 0o026;
 
-/// A token, and the file that it is from. Shows its file only.
+/// A token, and the file that it was read from. Only the file name is ever printed.
 #[derive(Clone)]
 pub struct Token {
     path: PathBuf,
@@ -21,14 +21,14 @@ pub struct Token {
 }
 
 impl Token {
-    /// Reads the token from a file: 1 to 1024 bytes without NUL, but for one newline at the end. The file has to be a
-    /// regular one that belongs to root or to the user of this process, and has a mode that keeps others out. The error is
-    /// in words, and never has a part of the token in it.
+    /// Reads the token from a file: 1 to 1024 bytes without NUL, not counting one newline at the end. The file has to be a regular
+    /// one that belongs to root or to the user of this process, with a mode that excludes others. The error is a text, and never
+    /// contains any part of the token.
     pub fn read(path: PathBuf) -> Result<Token, String> {
         let shown = path.display();
         let wrong = |reason: &str| format!("token_file \"{shown}\" {reason}");
         let failed = |error: std::io::Error| format!("token_file \"{shown}\": {error}");
-        // To open a FIFO would wait for its writer. What is judged is the file that was opened, not what has the name now.
+        // Without O_NONBLOCK, opening a FIFO would wait for a writer. The checks apply to the opened file, not to its name.
         let open = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(&path);
         let file = open.map_err(failed)?;
         let found = file.metadata().map_err(failed)?;
@@ -55,24 +55,24 @@ impl Token {
         }
     }
 
-    /// Where it was read.
+    /// The file that it was read from.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether this is the token. How long that takes tells the length of what is offered, and nothing about the token.
+    /// Whether this is the token. The time that this takes depends on the length of what is offered, and not on the token.
     ///
-    /// A fold of its own, because a crate for it would be one dependency more for five lines: what it adds are types for
-    /// arithmetic on secrets, and its guard against the optimiser is the same black box.
+    /// It is written out here because a crate would be a dependency for five lines: it would add types for arithmetic on secrets,
+    /// and it protects against the optimiser with the same black box.
     pub fn is(&self, offered: &[u8]) -> bool {
         let of_secret = self.secret.iter().cycle();
         let differs = offered.iter().zip(of_secret).fold(0, |differs, (a, b)| black_box(differs | (a ^ b)));
-        // Not `&&`: the second half is as quick whatever the first says.
+        // Not `&&`, whose time would depend on the first operand.
         (differs == 0) & (offered.len() == self.secret.len())
     }
 }
 
-/// What a file holds, without one newline at its end; of a long file, one byte more than a token may have.
+/// The contents of a file, without one newline at the end; of a long file, only one byte more than a token may have.
 fn contents(file: File) -> std::io::Result<Box<[u8]>> {
     let mut bytes = Vec::with_capacity(MAX_TOKEN + 2);
     file.take(MAX_TOKEN as u64 + 2).read_to_end(&mut bytes)?;
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn it_belongs_to_root_or_to_us() {
-        // Only root can give a file away; for others, the files of others are root's, which are good.
+        // Only root can change a file's owner, so that other users cannot make such a file.
         if !nix::unistd::geteuid().is_root() {
             return;
         }

@@ -1,11 +1,11 @@
-//! Sizes, durations and file modes as people write them, and back again.
+//! Sizes, durations and file modes: parsing what people write, and printing it back.
 
 use std::time::Duration;
 
 /// The longest duration that can be configured.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// What a size may end in, and how many bytes that is; the binary ones, largest first, are those that are printed.
+/// The units of a size, in bytes. Sizes are printed with the first three, largest first.
 const UNITS: [(&str, u64); 8] = [
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),
@@ -41,7 +41,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
         }
     };
     let bytes = digits.parse().ok().and_then(|number: u64| number.checked_mul(factor));
-    bytes.ok_or_else(|| format!("\"{text}\" is more than can be counted"))
+    bytes.ok_or_else(|| format!("\"{text}\" is too large"))
 }
 
 /// Prints a size as it is read in the configuration.
@@ -59,12 +59,12 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     use humantime::DurationError as Error;
     let trimmed = text.trim();
     match humantime::parse_duration(trimmed) {
-        // humantime's M is a month; who writes it means minutes.
+        // To humantime, M is a month; people who write it mean minutes.
         Ok(_) if unit_is_capital_m(trimmed) => {
             Err(format!("M is months in \"{text}\"; for minutes write \"{}\"", trimmed.replace('M', "min")))
         }
         Ok(duration) if duration > MAX_DURATION => {
-            Err(format!("\"{text}\" is longer than 30 days, the longest duration there is"))
+            Err(format!("\"{text}\" is longer than 30 days, the longest possible duration"))
         }
         Ok(duration) => Ok(duration),
         Err(Error::UnknownUnit { unit, .. }) if unit.is_empty() => {
@@ -123,8 +123,8 @@ mod tests {
             ("", "not a size"),
             ("MiB", "not a size"),
             ("5 apples", "unknown unit \"apples\""),
-            ("99999999999999999999B", "more than can be counted"),
-            ("99999999999999GiB", "more than can be counted"),
+            ("99999999999999999999B", "is too large"),
+            ("99999999999999GiB", "is too large"),
         ] {
             let reason = parse_size(text).unwrap_err();
             assert!(reason.contains(words), "{text}: {reason}");

@@ -1,4 +1,4 @@
-//! Single values: which TOML type each kind takes, and what it means. Looks users and groups up, and nothing else.
+//! Single values: the TOML type and the meaning of each kind. Of the system, it asks for users and groups only.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -13,12 +13,12 @@ use super::units;
 use super::words::Word;
 
 /// A kind of value.
-pub(super) struct Kind<T> {
-    /// What it takes, in words.
+pub(super) struct ValueKind<T> {
+    /// What it accepts, in words.
     pub(super) takes: &'static str,
-    /// How it is written.
+    /// How it is written, as an example.
     pub(super) example: Cow<'static, str>,
-    /// Its meaning, or what is wrong with it; `None` if its TOML type is wrong.
+    /// Reads a value: its meaning, or what is wrong with it; `None` if its TOML type is wrong.
     pub(super) read: fn(&DeValue<'_>) -> Option<Result<T, String>>,
 }
 
@@ -26,13 +26,13 @@ const fn kind<T>(
     takes: &'static str,
     example: &'static str,
     read: fn(&DeValue<'_>) -> Option<Result<T, String>>,
-) -> Kind<T> {
-    Kind { takes, example: Cow::Borrowed(example), read }
+) -> ValueKind<T> {
+    ValueKind { takes, example: Cow::Borrowed(example), read }
 }
 
-pub(super) const BOOLEAN: Kind<bool> = kind("true or false", "true", |value| value.as_bool().map(Ok));
+pub(super) const BOOLEAN: ValueKind<bool> = kind("true or false", "true", |value| value.as_bool().map(Ok));
 
-pub(super) const NAME: Kind<String> = kind("a string", "\"lab\"", |value| {
+pub(super) const NAME: ValueKind<String> = kind("a string", "\"lab\"", |value| {
     let valid = |name: &str| {
         (1..=64).contains(&name.len())
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
@@ -43,13 +43,13 @@ pub(super) const NAME: Kind<String> = kind("a string", "\"lab\"", |value| {
     })
 });
 
-pub(super) const ADDRESS: Kind<String> =
+pub(super) const ADDRESS: ValueKind<String> =
     kind("a string", "\"127.0.0.1:4141\"", |value| value.as_str().map(|text| Ok(text.into())));
 
-pub(super) const FORMAT: Kind<String> =
+pub(super) const FORMAT: ValueKind<String> =
     kind("a string", "\"Upcall event: Processing {data}\"", |value| value.as_str().map(|text| Ok(text.into())));
 
-pub(super) const TOKEN_FILE: Kind<PathBuf> = kind("a path in a string", "\"/etc/upcalld/token\"", |value| {
+pub(super) const TOKEN_FILE: ValueKind<PathBuf> = kind("a path in a string", "\"/etc/upcalld/token\"", |value| {
     value.as_str().map(|text| {
         let path = PathBuf::from(text);
         if path.is_absolute() && !text.contains('\0') {
@@ -60,14 +60,14 @@ pub(super) const TOKEN_FILE: Kind<PathBuf> = kind("a path in a string", "\"/etc/
     })
 });
 
-pub(super) const COUNT: Kind<usize> = kind("a whole number", "1000", |value| {
+pub(super) const COUNT: ValueKind<usize> = kind("a whole number", "1000", |value| {
     integer(value).map(|number| match number {
         Some(number @ 1..=1_000_000) => Ok(number as usize),
         _ => Err("the number has to be from 1 to 1000000".into()),
     })
 });
 
-pub(super) const SIZE: Kind<usize> = kind("a size", "\"16MiB\"", |value| {
+pub(super) const SIZE: ValueKind<usize> = kind("a size", "\"16MiB\"", |value| {
     let bytes = match value {
         DeValue::String(text) => units::parse_size(text),
         DeValue::Integer(number) => {
@@ -82,45 +82,41 @@ pub(super) const SIZE: Kind<usize> = kind("a size", "\"16MiB\"", |value| {
     }))
 });
 
-pub(super) const DURATION: Kind<Duration> = kind("a duration", "\"30s\"", duration);
+pub(super) const DURATION: ValueKind<Duration> = kind("a duration", "\"30s\"", duration);
 
-pub(super) const LIFETIME: Kind<Duration> = kind("a duration", "\"2min\"", |value| {
+pub(super) const LIFETIME: ValueKind<Duration> = kind("a duration", "\"2min\"", |value| {
     duration(value).map(|read| match read {
         Ok(Duration::ZERO) => Err("a duration of zero is over before it begins; write for example \"2min\"".into()),
         other => other,
     })
 });
 
-/// A duration, or `"forever"`: `None`.
-pub(super) const DURATION_OR_FOREVER: Kind<Option<Duration>> = kind("a duration or \"forever\"", "\"30s\"", |value| {
-    if value.as_str() == Some("forever") { Some(Ok(None)) } else { duration(value).map(|read| read.map(Some)) }
-});
+/// A duration; `None` for `"forever"`.
+pub(super) const DURATION_OR_FOREVER: ValueKind<Option<Duration>> =
+    kind("a duration or \"forever\"", "\"30s\"", |value| {
+        if value.as_str() == Some("forever") { Some(Ok(None)) } else { duration(value).map(|read| read.map(Some)) }
+    });
 
-pub(super) const MODE: Kind<u32> =
+pub(super) const MODE: ValueKind<u32> =
     kind("octal digits in a string", "\"0660\"", |value| value.as_str().map(units::parse_mode));
 
-pub(super) const NETWORK: Kind<IpNet> = kind("networks", "\"192.0.2.0/24\"", |value| value.as_str().map(network));
+pub(super) const NETWORK: ValueKind<IpNet> = kind("networks", "\"192.0.2.0/24\"", |value| value.as_str().map(network));
 
-pub(super) const USER: Kind<u32> = kind("user names or numbers", "\"root\"", |value| {
+pub(super) const USER: ValueKind<u32> = kind("user names or numbers", "\"root\"", |value| {
     id(value, "user", |name| User::from_name(name).map(|user| user.map(|user| user.uid.as_raw())))
 });
 
-pub(super) const GROUP: Kind<u32> = kind("group names or numbers", "\"upcalld\"", |value| {
+pub(super) const GROUP: ValueKind<u32> = kind("group names or numbers", "\"upcalld\"", |value| {
     id(value, "group", |name| Group::from_name(name).map(|group| group.map(|group| group.gid.as_raw())))
 });
 
-/// One of a choice of words.
-pub(super) fn word<T: Word>() -> Kind<T> {
+/// One word of a fixed choice.
+pub(super) fn word<T: Word>() -> ValueKind<T> {
     let example = Cow::Owned(format!("\"{}\"", T::ALL[0].0));
-    Kind { takes: "a string", example, read: |value| value.as_str().map(T::from_word) }
+    ValueKind { takes: "a string", example, read: |value| value.as_str().map(T::from_word) }
 }
 
-/// The networks that register over UDP without a cookie, unless others are named.
-pub(super) fn loopback_networks() -> Vec<IpNet> {
-    ["127.0.0.0/8", "::1/128"].into_iter().filter_map(|text| text.parse().ok()).collect()
-}
-
-/// The value of an integer: `None` if it is none, `Some(None)` if it is negative or too large.
+/// An integer: `None` if the value is of another type, `Some(None)` if it is negative or too large.
 fn integer(value: &DeValue<'_>) -> Option<Option<u64>> {
     let integer = value.as_integer()?;
     Some(u64::from_str_radix(integer.as_str(), integer.radix()).ok())
@@ -134,8 +130,8 @@ fn duration(value: &DeValue<'_>) -> Option<Result<Duration, String>> {
     }
 }
 
-/// A network; a bare address is the network of that address alone, and IPv4 in IPv6 clothes (RFC 4291, 2.5.5.2) is IPv4,
-/// as peers' addresses are.
+/// A network. A bare address is the network of that address alone. An IPv4-mapped IPv6 network (RFC 4291, 2.5.5.2) becomes an
+/// IPv4 one, as peers' addresses do.
 fn network(text: &str) -> Result<IpNet, String> {
     let parsed = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     let network = parsed.map_err(|_| format!("\"{text}\" is not a network, such as \"192.0.2.0/24\""))?;
@@ -153,7 +149,7 @@ fn network(text: &str) -> Result<IpNet, String> {
 
 /// A user or group, by number or by name.
 fn id(value: &DeValue<'_>, what: &str, look_up: fn(&str) -> nix::Result<Option<u32>>) -> Option<Result<u32, String>> {
-    // The largest number is the kernel's "no such id" (chown(2)).
+    // To the kernel, the largest number means "no id" (chown(2)).
     let in_range = |number: Option<u64>| {
         let id = number.and_then(|number| u32::try_from(number).ok()).filter(|id| *id != u32::MAX);
         id.ok_or_else(|| format!("the number of a {what} is from 0 to 4294967294"))
@@ -175,6 +171,7 @@ fn id(value: &DeValue<'_>, what: &str, look_up: fn(&str) -> nix::Result<Option<u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::types::loopback_networks;
 
     #[test]
     fn networks() {

@@ -1,15 +1,16 @@
-//! The words that values of a fixed choice are written with, and guesses at what a misspelt word was meant to be.
+//! The words of values with a fixed choice, and the correction of misspelt ones.
 
 use std::str::FromStr;
 
-use super::{Level, LogFormat, Protocol, Role, When};
 use upcall_engine::{Audience, Policy};
 use upcall_wire::address::Transport;
 use upcall_wire::text::Framing;
 
-/// A choice among words.
+use super::types::{Level, ListenerProtocol, ListenerRole, LogFormat, When};
+
+/// A value that is written as one of a fixed choice of words.
 pub(super) trait Word: Copy + PartialEq + 'static {
-    /// What is chosen: the key, for all of them.
+    /// What is chosen, as named in mistakes: always the key.
     const WHAT: &'static str;
     /// Every word with its meaning; the first is the example.
     const ALL: &'static [(&'static str, Self)];
@@ -40,9 +41,9 @@ macro_rules! words {
 
 words! {
     Transport, "transport": "tcp" = Tcp, "udp" = Udp, "unix" = Unix, "unix-datagram" = UnixDatagram;
-    Protocol, "protocol": "auto" = Auto, "text" = Text, "native" = Native;
+    ListenerProtocol, "protocol": "auto" = Auto, "text" = Text, "native" = Native;
     Framing, "framing": "auto" = Auto, "line" = Line, "chunk" = Chunk;
-    Role, "role": "both" = Both, "input" = Input, "output" = Output;
+    ListenerRole, "role": "both" = Both, "input" = Input, "output" = Output;
     Audience, "deliver_to": "all" = All, "others" = Others, "sender" = Sender;
     Level, "log_level": "error" = Error, "warn" = Warn, "info" = Info, "debug" = Debug;
     LogFormat, "log_format": "auto" = Auto, "text" = Text, "json" = Json;
@@ -58,9 +59,9 @@ impl FromStr for When {
     }
 }
 
-/// The word among `known` that `word` was probably meant to be: two letters off at most, and less than half of it.
+/// The known word that `word` was probably meant to be: it differs in at most two letters, and in less than half of them.
 pub(super) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
-    // No word that is known is this long, and the distance of long words takes its time.
+    // No known word is this long, and computing the distance of long words takes time.
     if word.chars().count() > 64 {
         return None;
     }
@@ -70,7 +71,7 @@ pub(super) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) 
     (distance <= 2 && 2 * distance < other.chars().count()).then_some(other)
 }
 
-/// `did you mean "tcp"?`, or else the whole choice.
+/// `did you mean "tcp"?`, or the whole choice where no word is near.
 pub(super) fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> String {
     nearest(word, known.clone()).map_or_else(
         || format!("it is one of {}", known.into_iter().collect::<Vec<_>>().join(", ")),

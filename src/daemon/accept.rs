@@ -7,8 +7,8 @@ use super::door::Caller;
 use super::listening::{Active, Socket};
 use super::log::{debug, info, log_at, warning};
 use super::server::Server;
-use crate::config::{Level, Protocol, Role};
-use crate::net::listener::{Accepted, BACKLOG};
+use crate::config::{Level, ListenerProtocol, ListenerRole};
+use crate::net::listener::{AcceptOutcome, BACKLOG};
 use crate::net::peer_groups;
 use crate::net::poller::Interest;
 use crate::net::stream::Stream;
@@ -53,18 +53,18 @@ impl Server {
             let Some(active) = self.listeners.get_mut(&number) else { return };
             let Socket::Streams(socket) = &active.socket else { return };
             match socket.accept() {
-                Accepted::Stream(stream, peer) => self.admit(now, number, stream, peer),
-                Accepted::Nobody => {
+                AcceptOutcome::Stream(stream, peer) => self.admit(now, number, stream, peer),
+                AcceptOutcome::Drained => {
                     active.waiting = false;
                     if std::mem::take(&mut self.pausing) {
                         info!(self.log, "accepting goes on");
                     }
                     return;
                 }
-                Accepted::Gone(error) => {
+                AcceptOutcome::Failed(error) => {
                     debug!(self.log, listener = active.rules.name; "a connection to {} was gone already: {error}", active.rules.name)
                 }
-                Accepted::Exhausted(error) => {
+                AcceptOutcome::OutOfResources(error) => {
                     if !std::mem::replace(&mut self.pausing, true) {
                         warning!(self.log, "accepting pauses with {}: {error}", Count(self.engine.len(), "endpoint"));
                     }
@@ -87,11 +87,11 @@ impl Server {
         };
         let protocol = match rules.protocol {
             _ if rules.token.is_some() => ExpectedProtocol::Native,
-            Protocol::Auto => ExpectedProtocol::Auto,
-            Protocol::Text => ExpectedProtocol::Text,
-            Protocol::Native => ExpectedProtocol::Native,
+            ListenerProtocol::Auto => ExpectedProtocol::Auto,
+            ListenerProtocol::Text => ExpectedProtocol::Text,
+            ListenerProtocol::Native => ExpectedProtocol::Native,
         };
-        let receives = rules.role != Role::Input;
+        let receives = rules.role != ListenerRole::Input;
         let (max_per_listener, max_per_source) = (rules.max_endpoints, admission::max_per_source(rules, peer));
         let key = self.connections.insert(Connection::new(stream, number, rules.framing, protocol));
         if let Err(error) = self.poller.add(&self.connections[key].stream, key.token(), Interest::Read) {
@@ -149,6 +149,6 @@ impl Server {
 
 /// How much it matters who comes and goes. Where nobody gets upcalls it is only what they say that does: a health check comes
 /// every few seconds, and says nothing.
-pub(super) fn traffic_level(role: Role) -> Level {
-    if role == Role::Input { Level::Debug } else { Level::Info }
+pub(super) fn traffic_level(role: ListenerRole) -> Level {
+    if role == ListenerRole::Input { Level::Debug } else { Level::Info }
 }

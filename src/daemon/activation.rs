@@ -15,7 +15,7 @@ use upcall_engine::ListenerNumber;
 use upcall_wire::address::Address;
 
 /// Why the sockets that were handed over and the listeners do not belong together, a reason each.
-pub(super) fn misfits(inherited: &[Inherited], listeners: &[config::Listener]) -> Vec<String> {
+pub(super) fn misfits(inherited: &[Inherited], listeners: &[config::ListenerConfig]) -> Vec<String> {
     let reason = |(index, socket): (usize, &Inherited)| {
         let name = socket.name();
         let wrong = if inherited[..index].iter().any(|other| other.name() == name) {
@@ -33,7 +33,7 @@ pub(super) fn misfits(inherited: &[Inherited], listeners: &[config::Listener]) -
 
 impl Server {
     /// The socket that was handed over for this listener, if there is one that nobody uses.
-    pub(super) fn inherit(&self, rules: &config::Listener) -> Option<io::Result<Socket>> {
+    pub(super) fn inherit(&self, rules: &config::ListenerConfig) -> Option<io::Result<Socket>> {
         let is_used =
             |socket: &Inherited| self.listeners.values().any(|active| active.socket.address() == socket.address());
         let fits =

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::config::Listener;
+use crate::config::ListenerConfig;
 use upcall_wire::address::Peer;
 
 /// The most endpoints from one address, or /64, where the configuration says nothing. Loopback addresses and users of
@@ -10,7 +10,7 @@ use upcall_wire::address::Peer;
 const DEFAULT_PER_SOURCE: usize = 256;
 
 /// Whether the rules of a listener admit a peer; `groups` are its supplementary ones, asked for where they count.
-pub(super) fn admits(rules: &Listener, peer: Peer, groups: impl FnOnce() -> Vec<u32>) -> bool {
+pub(super) fn admits(rules: &ListenerConfig, peer: Peer, groups: impl FnOnce() -> Vec<u32>) -> bool {
     match peer {
         Peer::Inet(address) => admits_address(rules, address.ip()),
         Peer::Unix(credentials) => {
@@ -23,14 +23,14 @@ pub(super) fn admits(rules: &Listener, peer: Peer, groups: impl FnOnce() -> Vec<
     }
 }
 
-fn admits_address(rules: &Listener, ip: IpAddr) -> bool {
+fn admits_address(rules: &ListenerConfig, ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     let in_any = |networks: &[ipnet::IpNet]| networks.iter().any(|network| network.contains(&ip));
     !in_any(&rules.deny) && (rules.allow.is_empty() || in_any(&rules.allow))
 }
 
 /// The most endpoints that the source of this peer may have on a listener.
-pub(super) fn max_per_source(rules: &Listener, peer: Peer) -> Option<usize> {
+pub(super) fn max_per_source(rules: &ListenerConfig, peer: Peer) -> Option<usize> {
     let default = match peer {
         Peer::Inet(address) if !address.ip().to_canonical().is_loopback() => Some(DEFAULT_PER_SOURCE),
         _ => None,
@@ -42,7 +42,7 @@ pub(super) fn max_per_source(rules: &Listener, peer: Peer) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn listener(toml: &str) -> Listener {
+    fn listener(toml: &str) -> ListenerConfig {
         let text = format!("[[listener]]\ntransport = \"tcp\"\naddress = \"127.0.0.1:0\"\n{toml}");
         crate::config::parse("test", &text).unwrap().listeners.remove(0)
     }

@@ -9,7 +9,7 @@ use super::log::{debug, info, warning};
 use super::peers::{Peer, PeerKey, PeerName, Route};
 use super::receive::log_input;
 use super::server::Server;
-use crate::config::{Config, Level, Protocol, Role};
+use crate::config::{Config, Level, ListenerProtocol, ListenerRole};
 use crate::net::datagram::{Datagram, Destination, InFlight, Inbox, LocalAddress, Received, Sender, UnixPeer};
 use upcall_engine::{
     DatagramSource, Dropped, EndpointId, ExpectedProtocol, Intake, ListenerNumber, Now, Registration, Verdict,
@@ -94,12 +94,12 @@ impl Server {
                 }
                 count == capacity
             }
-            Received::Elsewhere(_) => true,
+            Received::PeerError(_) => true,
             Received::Drained => {
                 active.waiting = false;
                 false
             }
-            Received::Starved => {
+            Received::NoMemory => {
                 active.waiting = false;
                 self.dry.add(now.time, number);
                 false
@@ -133,12 +133,12 @@ impl Server {
         let source = match source(active, datagram.from) {
             Ok(source) => source,
             // It cannot be answered, and need not be.
-            Err((Dropped::NoAddress, Some(peer))) if role == Role::Input => {
+            Err((Dropped::NoAddress, Some(peer))) if role == ListenerRole::Input => {
                 return self.stranger_says(now, transport, peer, datagram.bytes, true);
             }
             Err((dropped, _)) => return Err(dropped),
         };
-        let is_native = datagram.bytes.first() == Some(&0) && active.rules.protocol != Protocol::Text;
+        let is_native = datagram.bytes.first() == Some(&0) && active.rules.protocol != ListenerProtocol::Text;
         if is_native {
             // Its key says whose it is.
             return self.native_datagram(now, number, &source, datagram.bytes);
@@ -152,7 +152,7 @@ impl Server {
             registered = None;
         }
         let Some(active) = self.listeners.get(&number) else { return Ok(()) };
-        if active.rules.protocol == Protocol::Native || active.rules.token.is_some() {
+        if active.rules.protocol == ListenerProtocol::Native || active.rules.token.is_some() {
             return Err(Dropped::Protocol);
         }
         if datagram.bytes.len() > self.config.upcall.max_message {
@@ -179,7 +179,7 @@ impl Server {
             trusted: source.trusted,
             registered: known.is_some(),
         };
-        if role == Role::Input {
+        if role == ListenerRole::Input {
             if !self.gate.allows_input(now.time, &claim) {
                 return Err(Dropped::RateLimited);
             }
@@ -202,7 +202,7 @@ impl Server {
                     Some((_, endpoint)) if !source.trusted => endpoint,
                     known => self.join(now, number, &source, known)?,
                 };
-                if role == Role::Output {
+                if role == ListenerRole::Output {
                     return Err(Dropped::OutputOnly);
                 }
                 self.datagram_input(now, endpoint, datagram.bytes);

@@ -7,7 +7,7 @@ use super::log::{debug, info, log_at, warning};
 use super::server::{FAREWELL, Server};
 use crate::config::Level;
 use crate::net::poller::Interest;
-use crate::net::stream::Sent;
+use crate::net::stream::WriteOutcome;
 use upcall_engine::{Endpoint, EndpointId, Event, Now, Progress, Second, Time};
 use upcall_wire::address::Transport;
 use upcall_wire::reason::Reason;
@@ -47,12 +47,16 @@ impl Server {
                 Some(bytes) => (bytes.len(), true, connection.stream.send(bytes)),
                 None => {
                     let slices = self.engine.slices(id);
-                    let sent = if slices.is_empty() { Sent::Bytes(0) } else { connection.stream.send_all(&slices) };
+                    let sent = if slices.is_empty() {
+                        WriteOutcome::Bytes(0)
+                    } else {
+                        connection.stream.send_vectored(&slices)
+                    };
                     (slices.bytes(), false, sent)
                 }
             };
             match sent {
-                Sent::Bytes(count) => {
+                WriteOutcome::Bytes(count) => {
                     // One that was only found out to speak text has nothing to acknowledge.
                     if watchable && count > 0 && connection.written.note() {
                         self.next_look.get_or_insert(now.time + super::liveness::PERIOD);
@@ -75,12 +79,12 @@ impl Server {
                         return self.wait_for_room(now, id, key);
                     }
                 }
-                Sent::Full => return self.wait_for_room(now, id, key),
-                Sent::Starved => {
+                WriteOutcome::Full => return self.wait_for_room(now, id, key),
+                WriteOutcome::NoMemory => {
                     self.engine.blocked(now, id);
                     return self.starved.add(now.time, id);
                 }
-                Sent::Broken(error) => {
+                WriteOutcome::Broken(error) => {
                     // What it sent before it broke is still there to be read.
                     // EPIPE only says that the far end reads no more (shutdown(2)): what it sends may still end in peace.
                     if error.raw_os_error() != Some(libc::EPIPE) && connection.state == State::Open {

@@ -4,9 +4,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::config;
+use crate::net::binding::Binding;
 use crate::net::datagram::{DatagramSocket, FlowControl};
 use crate::net::inherited::Inherited;
-use crate::net::listener::{Binding, Listener};
+use crate::net::listener::StreamListener;
 use upcall_engine::EndpointId;
 use upcall_wire::address::Address;
 
@@ -14,7 +15,7 @@ use upcall_wire::address::Address;
 #[derive(Debug)]
 pub(super) enum Socket {
     /// They connect.
-    Streams(Listener),
+    Streams(StreamListener),
     /// They send datagrams.
     Datagrams(DatagramSocket),
 }
@@ -24,7 +25,7 @@ impl Socket {
         if address.transport().is_datagram() {
             DatagramSocket::bind(address, binding).map(Socket::Datagrams)
         } else {
-            Listener::bind(address, binding).map(Socket::Streams)
+            StreamListener::bind(address, binding).map(Socket::Streams)
         }
     }
 
@@ -33,7 +34,7 @@ impl Socket {
         if inherited.address().transport().is_datagram() {
             DatagramSocket::inherit(inherited, binding).map(Socket::Datagrams)
         } else {
-            Listener::inherit(inherited).map(Socket::Streams)
+            StreamListener::inherit(inherited).map(Socket::Streams)
         }
     }
 
@@ -65,7 +66,7 @@ impl AsFd for Socket {
 #[derive(Debug)]
 pub(super) struct Active {
     pub(super) socket: Socket,
-    pub(super) rules: config::Listener,
+    pub(super) rules: config::ListenerConfig,
     /// Somebody may be waiting to be accepted, or a datagram to be read.
     pub(super) waiting: bool,
     /// Datagram endpoints that its socket had no room for.
@@ -75,7 +76,7 @@ pub(super) struct Active {
 }
 
 impl Active {
-    pub(super) fn new(socket: Socket, rules: config::Listener) -> Active {
+    pub(super) fn new(socket: Socket, rules: config::ListenerConfig) -> Active {
         Active { socket, rules, waiting: true, blocked: Vec::new(), flow: FlowControl::default() }
     }
 }

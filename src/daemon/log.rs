@@ -38,12 +38,12 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub(super) fn new(config: &config::Daemon) -> Log {
+    pub(super) fn new(config: &config::DaemonConfig) -> Log {
         Log { level: config.log_level, style: style(config.log_format), queue: Queue::new(LINES), dropped: 0 }
     }
 
     /// Goes on as configured.
-    pub(super) fn reconfigure(&mut self, config: &config::Daemon) {
+    pub(super) fn reconfigure(&mut self, config: &config::DaemonConfig) {
         self.level = config.log_level;
         self.style = style(config.log_format);
     }

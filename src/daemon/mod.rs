@@ -31,10 +31,10 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use crate::cli;
-use crate::config::{self, Config, Level, LogFormat, Mistakes, Source, When};
+use crate::config::{self, Config, ConfigSource, Level, LogFormat, Mistakes, When};
 use crate::exit::Status;
 use crate::net::inherited::Inherited;
-use crate::net::signals::Signals;
+use crate::net::signals::SignalPipes;
 use crate::net::take_variables;
 use log::{Log, error, info};
 use notify::Notifier;
@@ -45,11 +45,11 @@ use server::Server;
 struct Origin {
     file: Option<PathBuf>,
     environment: Option<std::ffi::OsString>,
-    options: cli::Daemon,
+    options: cli::DaemonOptions,
 }
 
 impl Origin {
-    fn new(options: &cli::Daemon) -> Origin {
+    fn new(options: &cli::DaemonOptions) -> Origin {
         Origin {
             file: options.config.clone(),
             environment: std::env::var_os("UPCALLD_CONFIG"),
@@ -58,7 +58,7 @@ impl Origin {
     }
 
     /// Reads the configuration; what the command line says overrides it.
-    fn load(&self) -> (Source, Result<Config, Mistakes>) {
+    fn load(&self) -> (ConfigSource, Result<Config, Mistakes>) {
         let source = config::locate(self.file.as_deref(), self.environment.clone());
         let config = config::load(&source)
             .and_then(|config| config.with_listeners(self.options.listen.clone(), self.options.open))
@@ -97,11 +97,11 @@ fn random() -> u64 {
 }
 
 /// Runs `upcalld` as the options say, until it is told to end.
-pub fn run(options: &cli::Daemon) -> Status {
+pub fn run(options: &cli::DaemonOptions) -> Status {
     // First of all, while no file of our own can have the number of one that was handed over.
     let inherited = Inherited::take(take_variables(["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"]));
     // A signal that comes early means what it always means.
-    let signals = match Signals::new() {
+    let signals = match SignalPipes::new() {
         Ok(signals) => signals,
         Err(error) => {
             let _ = writeln!(io::stderr(), "upcalld: cannot handle signals: {error}");
@@ -152,9 +152,9 @@ fn print(text: &str) -> Status {
 
 fn serve(
     origin: Origin,
-    source: &Source,
+    source: &ConfigSource,
     config: Config,
-    signals: Signals,
+    signals: SignalPipes,
     mut notifier: Notifier,
     inherited: Result<Vec<Inherited>, String>,
 ) -> Status {

@@ -6,7 +6,7 @@ use super::connection::{ConnectionKey, Decoder};
 use super::log::log_at;
 use super::receive::{Next, log_input};
 use super::server::Server;
-use crate::config::{self, Level, Role};
+use crate::config::{self, Level, ListenerRole};
 use upcall_engine::{EndpointId, ExpectedProtocol, InputTurn, Now, Terms};
 use upcall_wire::address::Peer;
 use upcall_wire::escape::Escaped;
@@ -14,10 +14,10 @@ use upcall_wire::frame::{self, Code, Frame, Hello, Violation, kind};
 use upcall_wire::text::{End, Framing};
 
 /// What a listener's role allows native endpoints.
-pub(super) fn terms(rules: &config::Listener, peer: Peer) -> Terms {
+pub(super) fn terms(rules: &config::ListenerConfig, peer: Peer) -> Terms {
     Terms {
-        sends: rules.role != Role::Output,
-        receives: rules.role != Role::Input,
+        sends: rules.role != ListenerRole::Output,
+        receives: rules.role != ListenerRole::Input,
         history: rules.history,
         max_sessions: admission::max_per_source(rules, peer),
     }
@@ -135,7 +135,7 @@ impl Server {
         let Some(endpoint) = self.engine.endpoint(endpoint) else { return };
         let name = endpoint.name().map_or(String::new(), |name| format!(" ({})", Escaped(name.as_bytes())));
         let how = if hello.resume.is_some() { "resumed its session" } else { "speaks native" };
-        let role = self.listeners.get(&endpoint.listener).map_or(Role::Both, |active| active.rules.role);
+        let role = self.listeners.get(&endpoint.listener).map_or(ListenerRole::Both, |active| active.rules.role);
         log_at!(traffic_level(role), self.log, endpoint = endpoint.number, peer = endpoint.peer; "#{}{name} {how}; {} from {}", endpoint.number, endpoint.transport, endpoint.peer);
     }
 
@@ -147,7 +147,7 @@ impl Server {
 }
 
 /// Whether a HELLO carries what its listener asks for.
-pub(super) fn authenticate(rules: &config::Listener, hello: &Hello<'_>) -> Result<(), Violation> {
+pub(super) fn authenticate(rules: &config::ListenerConfig, hello: &Hello<'_>) -> Result<(), Violation> {
     let text = match (&rules.token, hello.token) {
         (None, _) => return Ok(()),
         (Some(token), Some(offered)) if token.is(offered) => return Ok(()),

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::listening::{Active, Socket};
 use super::peers::{Peer, PeerKey, Route};
 use super::server::Server;
-use crate::net::datagram::{Stalled, Trouble};
+use crate::net::datagram::{SendError, Stalled};
 use upcall_engine::{EndpointId, ListenerNumber, Now};
 
 /// What UDP carries over IPv4, in bytes (RFC 768, RFC 791).
@@ -111,14 +111,14 @@ impl Server {
             true
         });
         let fates = batch.send();
-        let mut troubled: Vec<(EndpointId, Trouble)> = Vec::new();
+        let mut troubled: Vec<(EndpointId, SendError)> = Vec::new();
         for (letter, fate) in letters.iter().zip(fates) {
-            let Some(trouble) = fate.trouble else { continue };
+            let Some(trouble) = fate.error else { continue };
             match trouble {
-                Trouble::TooLarge => self.engine.datagram_oversize(letter.id, letter.number),
+                SendError::TooLarge => self.engine.datagram_oversize(letter.id, letter.number),
                 // As good as lost on the way: it is sent again until its lease ends.
-                Trouble::Unreachable(_) => {}
-                Trouble::Full | Trouble::Starved | Trouble::Gone => {
+                SendError::Unreachable(_) => {}
+                SendError::Full | SendError::NoMemory | SendError::Gone => {
                     self.engine.datagram_unsent(letter.id, letter.number);
                     if troubled.last().is_none_or(|(id, _)| *id != letter.id) {
                         troubled.push((letter.id, trouble));
@@ -133,14 +133,14 @@ impl Server {
     }
 
     /// An endpoint cannot be sent anything for now.
-    fn hinder(&mut self, now: Now, number: ListenerNumber, id: EndpointId, trouble: Trouble) {
+    fn hinder(&mut self, now: Now, number: ListenerNumber, id: EndpointId, trouble: SendError) {
         match trouble {
-            Trouble::Full if self.is_unix(id) => self.refused(now, number, id),
-            Trouble::Full => {
+            SendError::Full if self.is_unix(id) => self.refused(now, number, id),
+            SendError::Full => {
                 self.engine.blocked(now, id);
                 self.wait_for_port(number, id);
             }
-            Trouble::Gone => self.gone(now, id),
+            SendError::Gone => self.gone(now, id),
             _ => {
                 self.engine.blocked(now, id);
                 self.starved.add(now.time, id);
@@ -161,9 +161,9 @@ impl Server {
                 return true;
             };
             match own.as_ref().map_or(Ok(()), |own| own.socket.send(&[IoSlice::new(&bytes)])) {
-                Ok(()) | Err(Trouble::Unreachable(_)) => {}
-                Err(Trouble::TooLarge) => self.engine.datagram_oversize(id, letter),
-                Err(Trouble::Gone) => {
+                Ok(()) | Err(SendError::Unreachable(_)) => {}
+                Err(SendError::TooLarge) => self.engine.datagram_oversize(id, letter),
+                Err(SendError::Gone) => {
                     // Somebody else may have the name by now: the shared socket finds out.
                     self.engine.datagram_unsent(id, letter);
                     *own = None;
@@ -173,7 +173,7 @@ impl Server {
                     own.iter_mut().for_each(|own| own.refused = true);
                     self.engine.datagram_unsent(id, letter);
                     self.engine.blocked(now, id);
-                    if trouble == Trouble::Starved {
+                    if trouble == SendError::NoMemory {
                         self.starved.add(now.time, id);
                     }
                     return true;

@@ -7,7 +7,7 @@ use super::listening::{Active, Socket};
 use super::log::warning;
 use super::peers::{OwnSocket, Peer, PeerKey, Route};
 use super::server::Server;
-use crate::net::datagram::{Fate, PeerSocket, Stalled, Trouble};
+use crate::net::datagram::{PeerSocket, SendError, SendOutcome, Stalled};
 use crate::net::poller::Interest;
 use upcall_engine::{EndpointId, ListenerNumber, Now, Progress};
 use upcall_wire::frame::{UPCALL_OVERHEAD, datagram};
@@ -106,7 +106,7 @@ impl Server {
         number: ListenerNumber,
         id: EndpointId,
         (count, size): (usize, usize),
-        fate: Fate,
+        fate: SendOutcome,
     ) -> bool {
         let key = self.engine.endpoint(id).map(|endpoint| PeerKey::from_tag(endpoint.tag));
         if let Some(Peer { route: Route::Unix { in_flight, .. }, .. }) = key.and_then(|key| self.peers.get_mut(key))
@@ -115,20 +115,20 @@ impl Server {
             active.flow.sent(in_flight, fate.sent, size);
         }
         let progress = self.engine.advance_run(now, id, fate.sent, true);
-        let Some(trouble) = fate.trouble else { return progress == Progress::More };
+        let Some(trouble) = fate.error else { return progress == Progress::More };
         match trouble {
-            Trouble::Full if self.is_unix(id) => self.refused(now, number, id),
-            Trouble::Full => {
+            SendError::Full if self.is_unix(id) => self.refused(now, number, id),
+            SendError::Full => {
                 self.engine.blocked(now, id);
                 self.wait_for_port(number, id);
             }
-            Trouble::Starved => {
+            SendError::NoMemory => {
                 self.engine.blocked(now, id);
                 self.starved.add(now.time, id);
             }
-            Trouble::Gone => self.gone(now, id),
+            SendError::Gone => self.gone(now, id),
             // This peer misses it; what comes later may reach it, until its lease ends.
-            Trouble::TooLarge | Trouble::Unreachable(_) => {
+            SendError::TooLarge | SendError::Unreachable(_) => {
                 return self.engine.advance_run(now, id, count - fate.sent, false) == Progress::More;
             }
         }
@@ -168,7 +168,7 @@ impl Server {
             self.runs.push((count, size));
             true
         });
-        if let Some(error) = flow.take_trouble() {
+        if let Some(error) = flow.take_error() {
             warning!(
                 self.log,
                 "{}: cannot ask the kernel who has read its datagrams (sock_diag: {error}); clients that have connected \
@@ -247,7 +247,7 @@ impl Server {
     /// The socket that all share has refused a datagram for a Unix peer: that peer's queue is full, or the socket is.
     pub(super) fn refused(&mut self, now: Now, number: ListenerNumber, id: EndpointId) {
         if let Some(Active { socket: Socket::Datagrams(socket), flow, rules, .. }) = self.listeners.get_mut(&number)
-            && let Some(kept) = flow.refused(socket)
+            && let Some(kept) = flow.note_full(socket)
         {
             warning!(
                 self.log, listener = rules.name;
@@ -329,18 +329,18 @@ impl Server {
                     return true;
                 }
                 Ok(count) => self.engine.advance_run(now, id, count, true),
-                Err(Trouble::TooLarge | Trouble::Unreachable(_)) => self.engine.advance_run(now, id, 1, false),
-                Err(Trouble::Gone) => {
+                Err(SendError::TooLarge | SendError::Unreachable(_)) => self.engine.advance_run(now, id, 1, false),
+                Err(SendError::Gone) => {
                     // Somebody else may have the name by now: the shared socket finds out.
                     *own = None;
                     return false;
                 }
-                Err(Trouble::Full) => {
+                Err(SendError::Full) => {
                     own.iter_mut().for_each(|own| own.refused = true);
                     self.engine.blocked(now, id);
                     return true;
                 }
-                Err(Trouble::Starved) => {
+                Err(SendError::NoMemory) => {
                     self.engine.blocked(now, id);
                     self.starved.add(now.time, id);
                     return true;

@@ -6,8 +6,8 @@ use super::connection::{ConnectionKey, Decoder, State, Unread};
 use super::count::Count;
 use super::log::{debug, info};
 use super::server::Server;
-use crate::config::{Level, Role};
-use crate::net::stream::Received;
+use crate::config::{Level, ListenerRole};
+use crate::net::stream::ReadOutcome;
 use upcall_engine::{Accepted, EndpointId, ExpectedProtocol, InputTurn, Intake, Now};
 use upcall_wire::escape::Escaped;
 use upcall_wire::reason::Reason;
@@ -111,21 +111,21 @@ impl Server {
         // The handling of the bytes needs all of the server but this buffer.
         let mut buffer = std::mem::take(&mut self.buffer);
         let next = match connection.stream.receive(&mut buffer) {
-            Received::Bytes(count) => {
+            ReadOutcome::Bytes(count) => {
                 // A short read has drained the socket (epoll(7)), unless its end is behind the bytes.
                 let full = count == buffer.len();
                 let again = full || connection.hangup;
                 let next = self.handle(now, key, &buffer[..count], if full { End::More } else { End::Drained });
                 if next == Next::Idle && again { Next::Later } else { next }
             }
-            Received::Drained => self.handle(now, key, &[], End::Drained),
-            Received::End if connection.state != State::Broken => {
+            ReadOutcome::Drained => self.handle(now, key, &[], End::Drained),
+            ReadOutcome::End if connection.state != State::Broken => {
                 connection.state = State::Ended;
                 self.handle(now, key, &[], End::Eof)
             }
             // The error was reported to a write already; what looks like an end is none, and ends no message.
-            Received::End => self.broke(now, key, Reason::Reset),
-            Received::Broken(error) => {
+            ReadOutcome::End => self.broke(now, key, Reason::Reset),
+            ReadOutcome::Broken(error) => {
                 debug!(self.log, "a connection broke: {error}");
                 self.broke(now, key, reason_of(&error))
             }
@@ -162,7 +162,7 @@ impl Server {
 
     fn handle_text(&mut self, now: Now, key: ConnectionKey, endpoint: EndpointId, mut bytes: &[u8], end: End) -> Next {
         let listener = self.listeners.get(&self.connections[key].listener);
-        if !bytes.is_empty() && listener.is_some_and(|active| active.rules.role == Role::Output) {
+        if !bytes.is_empty() && listener.is_some_and(|active| active.rules.role == ListenerRole::Output) {
             return self.dismiss(now, key, Reason::OutputOnly);
         }
         let max = self.config.upcall.max_message;
@@ -253,14 +253,14 @@ impl Server {
         connection.unread = None;
         for _ in 0..DISCARDS {
             match connection.stream.receive(&mut self.buffer) {
-                Received::Bytes(_) => {}
-                Received::Drained => return connection.readable = false,
-                Received::End | Received::Broken(_) if connection.endpoint.is_none() => return self.close(key),
-                Received::End => {
+                ReadOutcome::Bytes(_) => {}
+                ReadOutcome::Drained => return connection.readable = false,
+                ReadOutcome::End | ReadOutcome::Broken(_) if connection.endpoint.is_none() => return self.close(key),
+                ReadOutcome::End => {
                     connection.state = State::Ended;
                     return connection.readable = false;
                 }
-                Received::Broken(error) => {
+                ReadOutcome::Broken(error) => {
                     connection.readable = false;
                     self.broke(now, key, reason_of(&error));
                     return;

@@ -19,7 +19,7 @@ const KEPT: &str = "; the old configuration stays";
 /// Batches of datagrams that a listener still takes when it goes: somebody may be sending without end.
 const LAST_BATCHES: usize = 64;
 
-fn explain(rules: &config::Listener, error: &io::Error) -> String {
+fn explain(rules: &config::ListenerConfig, error: &io::Error) -> String {
     let advice = match (error.kind(), error.raw_os_error()) {
         (io::ErrorKind::AddrInUse, Some(_)) => "; another program listens there: stop it, or choose another address",
         (io::ErrorKind::PermissionDenied, _) if rules.address.transport().is_inet() => {
@@ -32,7 +32,7 @@ fn explain(rules: &config::Listener, error: &io::Error) -> String {
 }
 
 /// Whether a listener that stands can go on under these rules without being bound again.
-fn same_socket(old: &config::Listener, new: &config::Listener) -> bool {
+fn same_socket(old: &config::ListenerConfig, new: &config::ListenerConfig) -> bool {
     old.address == new.address && old.dual_stack == new.dual_stack
 }
 
@@ -84,11 +84,11 @@ impl Server {
     }
 
     /// Binds a listener, or takes the socket that was handed over for it; the error says where, why, and what to do.
-    pub(super) fn bind(&self, rules: &config::Listener) -> Result<Socket, String> {
+    pub(super) fn bind(&self, rules: &config::ListenerConfig) -> Result<Socket, String> {
         self.bind_socket(rules).map_err(|error| explain(rules, &error))
     }
 
-    fn bind_socket(&self, rules: &config::Listener) -> io::Result<Socket> {
+    fn bind_socket(&self, rules: &config::ListenerConfig) -> io::Result<Socket> {
         self.inherit(rules).unwrap_or_else(|| Socket::bind(&rules.address, binding(rules)))
     }
 
@@ -127,9 +127,9 @@ impl Server {
     /// Binds a new listener, beside the old ones that go or, where that cannot be, in their place.
     fn bind_among(
         &mut self,
-        rules: &config::Listener,
+        rules: &config::ListenerConfig,
         going: &[ListenerNumber],
-        replaced: &mut Vec<(ListenerNumber, config::Listener)>,
+        replaced: &mut Vec<(ListenerNumber, config::ListenerConfig)>,
     ) -> Result<Socket, String> {
         match self.bind_socket(rules) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
@@ -169,15 +169,15 @@ impl Server {
     #[allow(clippy::type_complexity)] // three lists, taken apart at once
     fn compare(
         &self,
-        new: &[config::Listener],
-    ) -> (Vec<(ListenerNumber, config::Listener)>, Vec<ListenerNumber>, Vec<config::Listener>) {
+        new: &[config::ListenerConfig],
+    ) -> (Vec<(ListenerNumber, config::ListenerConfig)>, Vec<ListenerNumber>, Vec<config::ListenerConfig>) {
         let mut coming = new.to_vec();
         let mut going: Vec<ListenerNumber> = self.listeners.keys().copied().collect();
         let mut staying = Vec::new();
         for by_name in [true, false] {
             going.retain(|number| {
                 let old = &self.listeners[number].rules;
-                let same = |new: &config::Listener| same_socket(old, new) && (!by_name || old.name == new.name);
+                let same = |new: &config::ListenerConfig| same_socket(old, new) && (!by_name || old.name == new.name);
                 let found = coming.iter().position(same);
                 staying.extend(found.map(|index| (*number, coming.remove(index))));
                 found.is_none()
@@ -188,7 +188,7 @@ impl Server {
 
     /// Closes an old listener that may be in the way of a new one; its endpoints stay for now. A socket for datagrams only
     /// gives back its path: the farewells are still to be sent over it.
-    fn make_way(&mut self, number: ListenerNumber, replaced: &mut Vec<(ListenerNumber, config::Listener)>) {
+    fn make_way(&mut self, number: ListenerNumber, replaced: &mut Vec<(ListenerNumber, config::ListenerConfig)>) {
         self.accept_all(self.clock.now(), number);
         let Some(mut active) = self.listeners.remove(&number) else { return };
         let Active { socket, rules, .. } = &mut active;
@@ -198,14 +198,14 @@ impl Server {
                 info!(self.log, listener = rules.name; "no longer listening on {} ({})", socket.address(), rules.name)
             }
             Socket::Datagrams(datagrams) => {
-                datagrams.give_back_path();
+                datagrams.release_path();
                 self.listeners.insert(number, active);
             }
         }
     }
 
     /// Binds again what was closed for nothing; returns how many could not be.
-    fn restore(&mut self, replaced: Vec<(ListenerNumber, config::Listener)>) -> usize {
+    fn restore(&mut self, replaced: Vec<(ListenerNumber, config::ListenerConfig)>) -> usize {
         let mut lost = 0;
         for (number, rules) in replaced {
             self.listeners.remove(&number);
@@ -226,7 +226,7 @@ impl Server {
         lost
     }
 
-    fn change_rules(&mut self, number: ListenerNumber, rules: config::Listener) {
+    fn change_rules(&mut self, number: ListenerNumber, rules: config::ListenerConfig) {
         let is_inherited = self.is_inherited(number);
         let Some(active) = self.listeners.get_mut(&number) else { return };
         let changes = binding(&active.rules) != binding(&rules);
@@ -235,7 +235,7 @@ impl Server {
         } else if changes && let Err(error) = active.socket.set_access(binding(&rules)) {
             warning!(self.log, listener = rules.name; "cannot change mode or group of {}: {error}", rules.address);
         }
-        let sends = rules.role != config::Role::Output;
+        let sends = rules.role != config::ListenerRole::Output;
         active.rules = rules;
         // Text is looked at as it comes.
         let here = self.engine.endpoints().filter(|(_, endpoint)| endpoint.listener == number && endpoint.is_native());

@@ -22,11 +22,11 @@ use super::peers::{PeerKey, Peers};
 use crate::config::{self, Config, When};
 use crate::exit::Status;
 use crate::net::alarm::{Alarm, ClockId};
-use crate::net::datagram::{Inbox, Outbox};
+use crate::net::binding::Binding;
+use crate::net::datagram::{BatchBuffer, Inbox};
 use crate::net::inherited::Inherited;
-use crate::net::listener::Binding;
 use crate::net::poller::{Interest, Poller, Readiness};
-use crate::net::signals::{Request, Signals};
+use crate::net::signals::{SignalPipes, SignalRequest};
 use upcall_engine::{EndpointId, Engine, Entropy, Gate, Intake, ListenerNumber, Now, Settings, Time};
 use upcall_wire::address::{Address, Host};
 
@@ -67,7 +67,7 @@ pub(super) struct Server {
     pub(super) config: Config,
     pub(super) log_inputs: bool,
     pub(super) poller: Poller,
-    pub(super) signals: Signals,
+    pub(super) signals: SignalPipes,
     pub(super) notifier: Notifier,
     /// Every socket that was handed over, whether a listener uses it or not.
     pub(super) inherited: Vec<Inherited>,
@@ -86,7 +86,7 @@ pub(super) struct Server {
     pub(super) gate: Gate,
     /// None while its datagrams are handled.
     pub(super) inbox: Option<Box<Inbox>>,
-    pub(super) outbox: Outbox,
+    pub(super) outbox: BatchBuffer,
     /// Text datagrams that wait with everybody's inputs, though their socket has to be read.
     pub(super) deferred: Deferred,
     /// Native datagrams on their way out, and their bytes.
@@ -137,7 +137,7 @@ pub(super) fn logs_inputs(config: &Config) -> bool {
     }
 }
 
-pub(super) fn binding(rules: &config::Listener) -> Binding {
+pub(super) fn binding(rules: &config::ListenerConfig) -> Binding {
     Binding { dual_stack: rules.dual_stack, mode: rules.mode, group: rules.group }
 }
 
@@ -147,7 +147,7 @@ impl Server {
         origin: Origin,
         config: Config,
         log: Log,
-        signals: Signals,
+        signals: SignalPipes,
         notifier: Notifier,
         inherited: Vec<Inherited>,
     ) -> Result<Server, (Log, String, Status)> {
@@ -178,7 +178,7 @@ impl Server {
             peers: Peers::default(),
             gate: Gate::new(),
             inbox: Some(datagrams::inbox(&config)),
-            outbox: Outbox::new(),
+            outbox: BatchBuffer::new(),
             deferred: Deferred::default(),
             mail: (Vec::new(), Vec::new()),
             runs: Vec::new(),
@@ -243,7 +243,7 @@ impl Server {
     }
 
     /// Serves a listener that is watched under this number.
-    pub(super) fn adopt(&mut self, number: ListenerNumber, socket: Socket, rules: config::Listener) {
+    pub(super) fn adopt(&mut self, number: ListenerNumber, socket: Socket, rules: config::ListenerConfig) {
         let kind = match socket.address() {
             Address::Inet { host: Host::Ip(ip), .. } if ip.is_ipv6() && ip.is_unspecified() => {
                 if rules.dual_stack {
@@ -296,15 +296,15 @@ impl Server {
         if token == SIGNALS {
             for request in self.signals.take() {
                 match request {
-                    Request::End => self.end(),
-                    Request::Reload => self.reload(),
-                    Request::Summary => self.summary(),
+                    SignalRequest::End => self.end(),
+                    SignalRequest::Reload => self.reload(),
+                    SignalRequest::Summary => self.summary(),
                 }
             }
         } else if token == LEASES {
-            self.leases.went_off();
+            self.leases.mark_expired();
         } else if token == ALARM {
-            self.alarm.went_off();
+            self.alarm.mark_expired();
         } else if let Some(peer) = PeerKey::from_token(token) {
             self.peer_is_writable(now, peer);
         } else if let Ok(number) = ListenerNumber::try_from(token) {

@@ -4,7 +4,7 @@ use super::count::Count;
 use super::listening::Socket;
 use super::log::info;
 use super::server::Server;
-use crate::net::datagram::Kept;
+use crate::net::datagram::BufferUsage;
 use upcall_engine::{Dropped, Second};
 use upcall_wire::reason::{Reason, Refusal};
 
@@ -34,11 +34,11 @@ impl Server {
         for (number, active) in &self.listeners {
             let count = self.engine.endpoints().filter(|(_, endpoint)| endpoint.listener == *number).count();
             let kept = match &active.socket {
-                Socket::Datagrams(socket) => socket.kept().ok(),
+                Socket::Datagrams(socket) => socket.buffer_usage().ok(),
                 Socket::Streams(_) => None,
             };
             let mut more = String::new();
-            if let Some(Kept { sending, send_buffer, dropped }) = kept {
+            if let Some(BufferUsage { sending, send_buffer, dropped }) = kept {
                 if sending > 0 && !active.socket.address().transport().is_inet() {
                     more += &format!(", {} of {} KiB unread", sending.div_ceil(1024), send_buffer / 1024);
                 }

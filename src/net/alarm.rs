@@ -1,5 +1,7 @@
-//! A deadline on one of the kernel's clocks, as something to poll. It serves where a timeout of epoll would not do, since that
-//! sleeps while the machine is suspended; and where one would cost too much, since the kernel sets and unsets it at each wait.
+//! A deadline on one of the kernel's clocks, as a file descriptor to poll.
+//!
+//! It serves where an epoll timeout does not fit: that one stops while the machine is suspended, and the kernel has to set
+//! and cancel a timer for it in each wait.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,26 +12,26 @@ use nix::sys::timerfd::{Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 pub use nix::sys::timerfd::ClockId;
 
-/// An alarm clock (timerfd_create(2)).
+/// A one-shot timer (timerfd_create(2)).
 #[derive(Debug)]
 pub struct Alarm {
     timer: TimerFd,
-    /// When it goes off, in nanoseconds of its clock; the end of time while it is not set.
+    /// When it expires, in nanoseconds of its clock; `u64::MAX` while it is not set.
     at: u64,
 }
 
 impl Alarm {
-    /// An alarm that is not set, on this clock.
+    /// Creates an alarm on this clock. It is not set.
     pub fn new(clock: ClockId) -> io::Result<Alarm> {
         let timer = TimerFd::new(clock, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
         Ok(Alarm { timer, at: u64::MAX })
     }
 
-    /// Sees to it that it goes off at a time of its clock, in nanoseconds, or earlier: one that was set to an earlier time stays
-    /// so, and costs nothing. Deadlines are mostly moved to later times, and seldom come.
+    /// Makes the alarm expire at `at` (nanoseconds of its clock) or earlier. If it is set to an earlier time already, that
+    /// time stays and no system call is made: most deadlines are moved to a later time before they are reached.
     pub fn set(&mut self, at: u64) -> io::Result<()> {
         if at < self.at {
-            // The time 0 would turn it off.
+            // The time 0 would disarm it.
             let expiration = Expiration::OneShot(TimeSpec::from(Duration::from_nanos(at.max(1))));
             self.timer.set(expiration, TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
             self.at = at;
@@ -37,8 +39,8 @@ impl Alarm {
         Ok(())
     }
 
-    /// It went off: it is not set any more.
-    pub fn went_off(&mut self) {
+    /// Records that the alarm has expired, so that the next [`set`](Alarm::set) arms it.
+    pub fn mark_expired(&mut self) {
         self.at = u64::MAX;
     }
 }
@@ -55,7 +57,7 @@ mod tests {
     use nix::sys::time::TimeValLike;
 
     #[test]
-    fn it_stays_set_to_the_earliest_time_until_it_has_gone_off() {
+    fn the_earliest_time_stays_set_until_the_alarm_expires() {
         let mut alarm = Alarm::new(ClockId::CLOCK_MONOTONIC).unwrap();
         let left = |alarm: &Alarm| match alarm.timer.get().unwrap() {
             Some(Expiration::OneShot(left)) => left.num_seconds(),
@@ -68,7 +70,7 @@ mod tests {
             alarm.set(in_seconds(seconds)).unwrap();
             assert!((first - 100..=first).contains(&left(&alarm)), "{} s", left(&alarm));
         }
-        alarm.went_off();
+        alarm.mark_expired();
         alarm.set(in_seconds(2_000)).unwrap();
         assert!(left(&alarm) > 1_000, "{} s", left(&alarm));
     }

@@ -1,5 +1,6 @@
-//! Sockets that the service manager has bound and hands over (sd_listen_fds(3)): taken, looked at, and matched to what they
-//! are to be. They are the manager's: nothing here unlinks their paths or changes their modes.
+//! Sockets that the service manager has bound and passes to the daemon (sd_listen_fds(3)): takes them over, inspects them, and
+//! compares them with what a listener would have bound. They belong to the manager: nothing here unlinks their paths or
+//! changes their modes.
 
 use std::ffi::OsString;
 use std::io;
@@ -7,51 +8,50 @@ use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
 
 use socket2::{Domain, Protocol, Socket, Type};
-
-use super::listener::Binding;
-use super::sys::handover::take_descriptor;
 use upcall_wire::address::{Address, Host, Transport, UnixName};
 
-/// The first one; the others follow (SD_LISTEN_FDS_START).
+use super::binding::Binding;
+use super::sys::handover::take_descriptor;
+
+/// The first descriptor that is passed; the others follow (SD_LISTEN_FDS_START).
 const FIRST: RawFd = 3;
 
-/// More than any unit has; a larger number is a mistake.
+/// The most descriptors that are accepted. No real unit has this many, so a larger number is a mistake.
 const MAX: RawFd = 4096;
 
-/// What a socket without a name is called (sd_listen_fds_with_names(3)).
+/// The name of a socket that was given none (sd_listen_fds_with_names(3)).
 const NAMELESS: &str = "unknown";
 
-/// A socket that was handed over. It stays open, and its peers wait, while no listener uses it.
+/// A socket of the service manager. It stays open, and keeps connections and datagrams waiting, while no listener uses it.
 #[derive(Debug)]
 pub struct Inherited {
     name: String,
     socket: Socket,
     address: Address,
-    /// An IPv6 socket takes IPv6 only.
+    /// An IPv6 socket that accepts no IPv4 clients.
     only_v6: bool,
     lacked_credentials: bool,
 }
 
 impl Inherited {
-    /// Takes all that `$LISTEN_PID`, `$LISTEN_FDS` and `$LISTEN_FDNAMES` tell of, if they are meant for this process. To be
-    /// called once, before anything else is opened. The error says which socket is none that could be listened on, and why.
+    /// Takes the sockets that `$LISTEN_PID`, `$LISTEN_FDS` and `$LISTEN_FDNAMES` describe, if they are meant for this process.
+    /// Must be called once, before any other descriptor is opened. The error names the socket that cannot be used, and why.
     pub fn take(variables: [Option<OsString>; 3]) -> Result<Vec<Inherited>, String> {
         let [pid, count, names] = variables.map(|value| value.and_then(|value| value.into_string().ok()));
         let (Some(pid), Some(count)) = (pid, count) else { return Ok(Vec::new()) };
         if pid.parse() != Ok(std::process::id()) {
             return Ok(Vec::new());
         }
-        let count: RawFd = count
-            .parse()
-            .ok()
-            .filter(|count| (0..=MAX).contains(count))
-            .ok_or_else(|| format!("$LISTEN_FDS is \"{}\", which is no number of sockets", count.escape_debug()))?;
+        let count: RawFd =
+            count.parse().ok().filter(|count| (0..=MAX).contains(count)).ok_or_else(|| {
+                format!("$LISTEN_FDS is \"{}\", which is not a number of sockets", count.escape_debug())
+            })?;
         let mut names = names.as_deref().unwrap_or_default().split(':');
         let mut sockets = Vec::new();
         for number in FIRST..FIRST + count {
             let name = names.next().filter(|name| !name.is_empty()).unwrap_or(NAMELESS).to_owned();
-            let looked_at = take_descriptor(number).and_then(|descriptor| Inherited::new(name.clone(), descriptor));
-            sockets.push(looked_at.map_err(|error| {
+            let inspected = take_descriptor(number).and_then(|descriptor| Inherited::new(name.clone(), descriptor));
+            sockets.push(inspected.map_err(|error| {
                 format!("file descriptor {number}, \"{}\", cannot be listened on: {error}", name.escape_debug())
             })?);
         }
@@ -90,13 +90,13 @@ impl Inherited {
         &self.address
     }
 
-    /// Whether datagrams may wait in it of which the kernel cannot say who sent them: it was not asked to in time
+    /// Whether datagrams may wait in it whose senders' credentials are unknown, because the kernel was not asked for them in time
     /// (SO_PASSCRED, unix(7)).
     pub fn lacked_credentials(&self) -> bool {
         self.lacked_credentials
     }
 
-    /// Whether it is what a listener at this address would have bound; else, what the difference is.
+    /// Checks that it is what a listener with this address and binding would have bound. The error is the difference.
     pub fn check(&self, address: &Address, binding: Binding) -> Result<(), String> {
         let same = match (address, &self.address) {
             (Address::Inet { port: 0, transport, host }, Address::Inet { transport: t, host: h, .. }) => {
@@ -118,7 +118,7 @@ impl Inherited {
         Ok(())
     }
 
-    /// Another descriptor for it. What is set on one of them is set on all, and on the service manager's.
+    /// Another descriptor for the socket. Options that are set on one descriptor apply to all, the service manager's included.
     pub(super) fn socket(&self) -> io::Result<Socket> {
         self.socket.try_clone()
     }

@@ -1,4 +1,4 @@
-//! Bound and listening stream sockets.
+//! Listening stream sockets, TCP and Unix.
 
 use std::cell::Cell;
 use std::io;
@@ -9,62 +9,52 @@ use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use upcall_wire::address::{Address, Host, Peer, Transport, UnixName};
 
+use super::binding::Binding;
 use super::inherited::Inherited;
 use super::stream::Stream;
 use super::unix_path::OwnedPath;
-use upcall_wire::address::{Address, Host, Peer, Transport, UnixName};
 
-/// Connections that may wait to be accepted; the kernel's own bound (net.core.somaxconn) is 4096, too.
+/// The most connections that wait to be accepted. The kernel's own bound (net.core.somaxconn) is 4096 by default, too.
 pub const BACKLOG: usize = 4096;
 
-/// The most that the kernel buffers for one connection, in bytes, in each direction; it doubles them for its own
-/// bookkeeping (socket(7)). Left to itself it would take megabytes for each endpoint that does not read.
+/// The most that the kernel buffers for one connection, in bytes, in each direction; it doubles the value for its own
+/// bookkeeping (socket(7)). Without a bound it would use megabytes for each endpoint that does not read.
 const SOCKET_BUFFER: usize = 256 * 1024;
 
-/// When the kernel finds an idle peer gone: after 45 + 3 × 15 seconds.
+/// With these, the kernel detects a dead idle peer after 45 + 3 × 15 seconds.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(45);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 3;
 
-/// How a listener is bound, beside its address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Binding {
-    /// An IPv6 wildcard listener takes IPv4 connections, too.
-    pub dual_stack: bool,
-    /// Mode of a socket file.
-    pub mode: u32,
-    /// Group of a socket file, if it is not to be the process's own.
-    pub group: Option<u32>,
-}
-
 /// A listening stream socket.
 #[derive(Debug)]
-pub struct Listener {
+pub struct StreamListener {
     socket: Socket,
     transport: Transport,
     address: Address,
     path: Option<OwnedPath>,
-    /// Connections may wait that were made before the socket had our options: they have inherited others.
-    plain: Cell<bool>,
+    /// Connections may still wait that were made before the listening socket got our options, and did not inherit them.
+    early_connections: Cell<bool>,
 }
 
-/// What came of accepting.
+/// The result of accepting.
 #[derive(Debug)]
-pub enum Accepted {
+pub enum AcceptOutcome {
     /// A connection.
     Stream(Stream, Peer),
-    /// Nobody is waiting.
-    Nobody,
-    /// One that was gone before it was accepted, or that a firewall forbade: others may be waiting.
-    Gone(io::Error),
-    /// There are no file descriptors, or no memory, for another one.
-    Exhausted(io::Error),
+    /// No connection waits.
+    Drained,
+    /// This connection failed before it was accepted, or a firewall forbids it. Others may wait.
+    Failed(io::Error),
+    /// There are no file descriptors, or there is no memory, for another connection.
+    OutOfResources(io::Error),
 }
 
-impl Listener {
-    /// Binds and listens. Errors are those of the system, with words where it has none.
-    pub fn bind(address: &Address, binding: Binding) -> io::Result<Listener> {
+impl StreamListener {
+    /// Binds and listens. Errors are those of the system; where the system's text explains too little, with our own text.
+    pub fn bind(address: &Address, binding: Binding) -> io::Result<StreamListener> {
         match address {
             Address::Inet { transport: Transport::Tcp, host: Host::Ip(ip), port } => {
                 bind_tcp(SocketAddr::new(*ip, *port), binding.dual_stack)
@@ -74,49 +64,52 @@ impl Listener {
         }
     }
 
-    /// Listens on a socket that was handed over. Errors are those of the system.
-    pub fn inherit(inherited: &Inherited) -> io::Result<Listener> {
+    /// Listens on a socket of the service manager. Errors are those of the system.
+    pub fn inherit(inherited: &Inherited) -> io::Result<StreamListener> {
         let (socket, address) = (inherited.socket()?, inherited.address().clone());
         let transport = address.transport();
-        if transport == Transport::Tcp {
+        let is_tcp = transport == Transport::Tcp;
+        if is_tcp {
             set_tcp_options(&socket)?;
         }
         socket.listen(BACKLOG as i32)?;
-        Ok(Listener { socket, transport, address, path: None, plain: Cell::new(transport == Transport::Tcp) })
+        Ok(StreamListener { socket, transport, address, path: None, early_connections: Cell::new(is_tcp) })
     }
 
-    /// Where it listens, with the port that the kernel chose where none was asked for.
+    /// Where it listens; port 0 is replaced by the port that the kernel chose.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// Changes what can be changed of a binding while it stands: mode and group of a socket file.
+    /// Applies what can change while the socket stays bound: mode and group of a socket file.
     pub fn set_access(&self, binding: Binding) -> io::Result<()> {
         self.path.as_ref().map_or(Ok(()), |path| path.set_access(binding.mode, binding.group))
     }
 
     /// Accepts one connection.
-    pub fn accept(&self) -> Accepted {
+    pub fn accept(&self) -> AcceptOutcome {
         match self.socket.accept() {
             Ok((socket, address)) => {
-                let set = if self.plain.get() { set_tcp_options(&socket) } else { Ok(()) };
+                let set = if self.early_connections.get() { set_tcp_options(&socket) } else { Ok(()) };
                 let stream = match set.and_then(|()| Stream::new(socket)) {
                     Ok(stream) => stream,
-                    Err(error) => return Accepted::Gone(error),
+                    Err(error) => return AcceptOutcome::Failed(error),
                 };
                 match self.peer(&stream, address.as_socket()) {
-                    Ok(peer) => Accepted::Stream(stream, peer),
-                    Err(error) => Accepted::Gone(error),
+                    Ok(peer) => AcceptOutcome::Stream(stream, peer),
+                    Err(error) => AcceptOutcome::Failed(error),
                 }
             }
             Err(error) => match error.raw_os_error() {
                 Some(libc::EAGAIN) => {
-                    self.plain.set(false);
-                    Accepted::Nobody
+                    self.early_connections.set(false);
+                    AcceptOutcome::Drained
                 }
-                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Accepted::Exhausted(error),
-                // accept(2): network errors of the new connection are reported here, and are not the listener's.
-                _ => Accepted::Gone(error),
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                    AcceptOutcome::OutOfResources(error)
+                }
+                // accept(2) also reports network errors of the new connection; they are not the listener's.
+                _ => AcceptOutcome::Failed(error),
             },
         }
     }
@@ -130,15 +123,15 @@ impl Listener {
     }
 }
 
-impl AsFd for Listener {
+impl AsFd for StreamListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-fn bind_tcp(address: SocketAddr, dual_stack: bool) -> io::Result<Listener> {
+fn bind_tcp(address: SocketAddr, dual_stack: bool) -> io::Result<StreamListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart must not wait for the connections of the one before (TIME_WAIT). Another live listener is still an error.
+    // So that a restart need not wait for connections of the process before (TIME_WAIT). A second live listener still fails.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(!dual_stack)?;
@@ -148,11 +141,12 @@ fn bind_tcp(address: SocketAddr, dual_stack: bool) -> io::Result<Listener> {
     socket.listen(BACKLOG as i32)?;
     socket.set_nonblocking(true)?;
     let bound = socket.local_addr()?.as_socket().unwrap_or(address);
-    let address = Address::Inet { transport: Transport::Tcp, host: Host::Ip(bound.ip()), port: bound.port() };
-    Ok(Listener { socket, transport: Transport::Tcp, address, path: None, plain: Cell::new(false) })
+    let transport = Transport::Tcp;
+    let address = Address::Inet { transport, host: Host::Ip(bound.ip()), port: bound.port() };
+    Ok(StreamListener { socket, transport, address, path: None, early_connections: Cell::new(false) })
 }
 
-/// Of a listening socket; those that it accepts inherit all of these.
+/// Sets the options of a listening socket; accepted connections inherit all of them.
 fn set_tcp_options(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_send_buffer_size(SOCKET_BUFFER)?;
@@ -162,7 +156,7 @@ fn set_tcp_options(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive.with_retries(KEEPALIVE_PROBES))
 }
 
-fn bind_unix(name: &UnixName, binding: Binding) -> io::Result<Listener> {
+fn bind_unix(name: &UnixName, binding: Binding) -> io::Result<StreamListener> {
     let address = Address::Unix { transport: Transport::Unix, name: name.clone() };
     let (socket, path) = match name {
         UnixName::Abstract(name) => {
@@ -175,8 +169,8 @@ fn bind_unix(name: &UnixName, binding: Binding) -> io::Result<Listener> {
             (socket, Some(path))
         }
     };
-    // Again for an abstract socket, whose listener std has made with a smaller backlog (listen(2) may be repeated).
+    // The standard library has given an abstract socket a smaller backlog; listen(2) may be repeated.
     socket.listen(BACKLOG as i32)?;
     socket.set_nonblocking(true)?;
-    Ok(Listener { socket, transport: Transport::Unix, address, path, plain: Cell::new(false) })
+    Ok(StreamListener { socket, transport: Transport::Unix, address, path, early_connections: Cell::new(false) })
 }

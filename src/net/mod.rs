@@ -1,6 +1,10 @@
-//! Sockets: epoll, listeners, streams, datagrams, signals. Moves bytes for tokens; knows no message.
+//! Sockets, as far as the kernel is concerned: readiness, timers, listeners, streams, datagrams, signals.
+//!
+//! Moves bytes, and reports how that went. It must not know messages, endpoints or the configuration: the daemon decides what the
+//! bytes mean, and what to do about an error.
 
 pub mod alarm;
+pub mod binding;
 pub mod datagram;
 pub mod inherited;
 pub mod listener;

@@ -1,5 +1,5 @@
-//! Readiness, edge by edge (epoll(7)): one registration serves a socket for its whole life, and a socket that nobody reads
-//! for a while costs nothing.
+//! Edge-triggered readiness (epoll(7)): a socket is registered once for its whole life, and one that is not read for a while
+//! causes no wakeups.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
-use super::sys::hot::{self, Event};
+use super::sys::hot::{self, RawEvent};
 
-/// Events taken from the kernel at a time.
+/// Events taken from the kernel in one call.
 const BATCH: usize = 1024;
 
 /// What a socket is watched for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interest {
-    /// Something to read, an end, or an error.
+    /// Something to read, an end of stream, or an error.
     Read,
-    /// The same, or room to write: only while a write has found none, since the far end of a Unix socket makes an
-    /// event with every read.
+    /// The same, or room to write. To be used only after a write has found no room: on a Unix socket, every read of the peer
+    /// causes such an event.
     ReadWrite,
 }
 
@@ -32,51 +32,51 @@ impl Interest {
     }
 }
 
-/// What happened to the socket of a token.
+/// An event of the socket that was registered with `token`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Readiness {
-    /// The token that it was registered with.
+    /// The token of the registration.
     pub token: u64,
-    /// There is something to read, an end, or an error to be read.
+    /// A read returns data, an end of stream, or an error.
     pub readable: bool,
-    /// The far end has ended its side, or the connection is broken: a short read is not the last one.
+    /// The peer has ended its side, or the connection is broken: a short read does not mean that the socket is drained.
     pub hangup: bool,
     /// There is room to write.
     pub writable: bool,
 }
 
-/// Watches sockets.
+/// An epoll instance with a buffer for its events.
 #[derive(Debug)]
 pub struct Poller {
     epoll: Epoll,
-    events: Vec<Event>,
+    events: Vec<RawEvent>,
 }
 
 impl Poller {
-    /// A poller that watches nothing yet.
+    /// Creates a poller that watches nothing.
     pub fn new() -> io::Result<Poller> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        Ok(Poller { epoll, events: vec![Event { events: 0, u64: 0 }; BATCH] })
+        Ok(Poller { epoll, events: vec![RawEvent { events: 0, u64: 0 }; BATCH] })
     }
 
-    /// Watches a socket. Closing it ends that, unless another process, or another descriptor, has it open, too.
+    /// Registers a socket. Closing the socket ends the registration, unless another descriptor or process holds it open.
     pub fn add(&self, socket: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
         Ok(self.epoll.add(socket, EpollEvent::new(interest.flags(), token))?)
     }
 
-    /// Watches it for something else.
+    /// Changes what a registered socket is watched for.
     pub fn modify(&self, socket: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
         Ok(self.epoll.modify(socket, &mut EpollEvent::new(interest.flags(), token))?)
     }
 
-    /// Watches it no longer.
+    /// Ends a registration.
     pub fn remove(&self, socket: impl AsFd) -> io::Result<()> {
         Ok(self.epoll.delete(socket)?)
     }
 
-    /// Waits until something happens, or for `timeout`; for ever without one.
+    /// Waits for events, at most for `timeout`; without one, for ever. A signal ends the wait with no events.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<impl Iterator<Item = Readiness> + '_> {
-        // Rounded up, lest a deadline half a millisecond away be waited for in a busy loop.
+        // Rounded up, so that a deadline half a millisecond away does not become a busy loop.
         let milliseconds = timeout.map(|timeout| timeout.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i32);
         let count = match hot::wait(&self.epoll.0, &mut self.events, milliseconds.unwrap_or(-1)) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,

@@ -1,4 +1,4 @@
-//! Signals, as bytes on a socket that the poller watches.
+//! Signals, delivered as bytes on sockets that the poller can watch.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,27 +9,31 @@ use signal_hook::low_level::pipe;
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request {
-    /// SIGTERM, SIGINT: drain and end.
+pub enum SignalRequest {
+    /// SIGTERM, SIGINT: drain and exit.
     End,
-    /// SIGHUP: read the configuration again.
+    /// SIGHUP: reload the configuration.
     Reload,
     /// SIGUSR1: log a summary.
     Summary,
 }
 
-const SIGNALS: [(i32, Request); 4] =
-    [(SIGTERM, Request::End), (SIGINT, Request::End), (SIGHUP, Request::Reload), (SIGUSR1, Request::Summary)];
+const SIGNALS: [(i32, SignalRequest); 4] = [
+    (SIGTERM, SignalRequest::End),
+    (SIGINT, SignalRequest::End),
+    (SIGHUP, SignalRequest::Reload),
+    (SIGUSR1, SignalRequest::Summary),
+];
 
-/// The signals that came, in the order of their numbers rather than of their coming.
+/// One socket pair for each handled signal; the handler writes a byte, the poller sees the other end become readable.
 #[derive(Debug)]
-pub struct Signals {
-    pipes: Vec<(Request, UnixStream)>,
+pub struct SignalPipes {
+    pipes: Vec<(SignalRequest, UnixStream)>,
 }
 
-impl Signals {
-    /// Takes over the signals from now on.
-    pub fn new() -> io::Result<Signals> {
+impl SignalPipes {
+    /// Installs the signal handlers.
+    pub fn new() -> io::Result<SignalPipes> {
         let mut pipes = Vec::new();
         for (signal, request) in SIGNALS {
             let (reader, writer) = UnixStream::pair()?;
@@ -37,16 +41,17 @@ impl Signals {
             pipe::register(signal, writer)?;
             pipes.push((request, reader));
         }
-        Ok(Signals { pipes })
+        Ok(SignalPipes { pipes })
     }
 
-    /// What the poller is to watch.
+    /// The sockets to watch.
     pub fn sources(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.pipes.iter().map(|(_, reader)| reader.as_fd())
     }
 
-    /// Every request that has come since the last call, each as often as its signal came.
-    pub fn take(&mut self) -> Vec<Request> {
+    /// Every request that came since the last call, once for each signal. They are in the order of the table of signals, not
+    /// in the order in which the signals came.
+    pub fn take(&mut self) -> Vec<SignalRequest> {
         let mut requests = Vec::new();
         for (request, reader) in &mut self.pipes {
             let mut bytes = [0; 64];

@@ -1,4 +1,4 @@
-//! Connected streams, TCP and Unix: read, write, end, and what the kernel knows of the far end.
+//! Connected streams, TCP and Unix: reading, writing, closing, and what the kernel knows about the peer.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use nix::sys::socket::{MsgFlags, getsockopt, recv, sockopt};
 use socket2::Socket;
+use upcall_wire::address::Credentials;
 
 use super::sys;
-use upcall_wire::address::Credentials;
 
 /// A connected, non-blocking stream socket.
 #[derive(Debug)]
@@ -17,110 +17,110 @@ pub struct Stream {
     socket: Socket,
 }
 
-/// What a read gave.
+/// The result of a read.
 #[derive(Debug)]
-pub enum Received {
-    /// So many bytes.
+pub enum ReadOutcome {
+    /// This many bytes were read.
     Bytes(usize),
-    /// Nothing for now.
+    /// There is nothing to read now.
     Drained,
-    /// The far end has ended its side.
+    /// The peer has ended its side.
     End,
     /// The connection is broken: reset, timed out, unreachable.
     Broken(io::Error),
 }
 
-/// What a write achieved.
+/// The result of a write.
 #[derive(Debug)]
-pub enum Sent {
-    /// So many bytes are taken.
+pub enum WriteOutcome {
+    /// The kernel took this many bytes.
     Bytes(usize),
-    /// There is no room for now; the poller says when there is.
+    /// There is no room now; the poller reports when there is.
     Full,
-    /// The kernel has no memory for now; nobody says when it has.
-    Starved,
-    /// The connection is broken, or the far end reads no more.
+    /// The kernel has no memory now; no event reports when it has, so the caller has to retry.
+    NoMemory,
+    /// The connection is broken, or the peer has closed its reading side.
     Broken(io::Error),
 }
 
 impl Stream {
-    /// Takes over a connected socket.
+    /// Takes over a connected socket and makes it non-blocking.
     pub fn new(socket: Socket) -> io::Result<Stream> {
         socket.set_nonblocking(true)?;
         Ok(Stream { socket })
     }
 
     /// Reads once.
-    pub fn receive(&self, buffer: &mut [u8]) -> Received {
+    pub fn receive(&self, buffer: &mut [u8]) -> ReadOutcome {
         loop {
             return match sys::hot::receive(self, buffer) {
-                Ok(0) => Received::End,
-                Ok(count) => Received::Bytes(count),
+                Ok(0) => ReadOutcome::End,
+                Ok(count) => ReadOutcome::Bytes(count),
                 Err(error) => match error.kind() {
                     ErrorKind::Interrupted => continue,
-                    ErrorKind::WouldBlock | ErrorKind::OutOfMemory => Received::Drained,
-                    _ => Received::Broken(error),
+                    ErrorKind::WouldBlock | ErrorKind::OutOfMemory => ReadOutcome::Drained,
+                    _ => ReadOutcome::Broken(error),
                 },
             };
         }
     }
 
-    /// What could be read now, which stays to be read; none at the end, or where nothing is.
+    /// Copies what can be read without consuming it. `None` at the end of the stream, on an error, and where nothing waits.
     pub fn peek(&self, buffer: &mut [u8]) -> Option<usize> {
         let count = recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_PEEK).ok()?;
         (count > 0).then_some(count)
     }
 
     /// Writes once.
-    pub fn send(&self, bytes: &[u8]) -> Sent {
-        Self::sent(|| sys::hot::send(self, bytes))
+    pub fn send(&self, bytes: &[u8]) -> WriteOutcome {
+        Self::write(|| sys::hot::send(self, bytes, None))
     }
 
     /// Writes once, all slices in one system call.
-    pub fn send_all(&self, slices: &[IoSlice<'_>]) -> Sent {
-        Self::sent(|| self.socket.send_vectored_with_flags(slices, MsgFlags::MSG_NOSIGNAL.bits()))
+    pub fn send_vectored(&self, slices: &[IoSlice<'_>]) -> WriteOutcome {
+        Self::write(|| self.socket.send_vectored_with_flags(slices, MsgFlags::MSG_NOSIGNAL.bits()))
     }
 
-    fn sent(mut write: impl FnMut() -> io::Result<usize>) -> Sent {
+    fn write(mut call: impl FnMut() -> io::Result<usize>) -> WriteOutcome {
         loop {
-            return match write() {
-                Ok(count) => Sent::Bytes(count),
+            return match call() {
+                Ok(count) => WriteOutcome::Bytes(count),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EINTR) => continue,
-                    Some(libc::EAGAIN) => Sent::Full,
-                    Some(libc::ENOBUFS | libc::ENOMEM) => Sent::Starved,
-                    _ => Sent::Broken(error),
+                    Some(libc::EAGAIN) => WriteOutcome::Full,
+                    Some(libc::ENOBUFS | libc::ENOMEM) => WriteOutcome::NoMemory,
+                    _ => WriteOutcome::Broken(error),
                 },
             };
         }
     }
 
-    /// Ends our side: the far end reads what is written, then an end.
+    /// Shuts down the writing side: the peer reads what was written, then the end of the stream.
     pub fn end(&self) {
-        // A connection that is broken already needs no end.
+        // It fails only if the connection is broken already, which the next read reports.
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 
-    /// Makes closing it a reset: nothing that is still unread keeps memory in the kernel.
+    /// Makes the close a reset, so that unread data does not occupy kernel memory.
     pub fn abort_on_close(&self) {
         let _ = self.socket.set_linger(Some(Duration::ZERO));
     }
 
-    /// Who connected a Unix socket, when it did (SO_PEERCRED, unix(7)).
+    /// The process that connected a Unix socket, as it was at that time (SO_PEERCRED, unix(7)).
     pub fn credentials(&self) -> io::Result<Credentials> {
         let peer = getsockopt(&self.socket, sockopt::PeerCredentials)?;
         Ok(Credentials { pid: peer.pid(), uid: peer.uid(), gid: peer.gid() })
     }
 
-    /// For a TCP connection over which something is outstanding, for how long the far end has acknowledged nothing; `None`
-    /// where nothing is outstanding. A far end that only has no room acknowledges all the same, each time it is probed;
-    /// three probes without an answer count as something outstanding.
+    /// How long the peer of a TCP connection has acknowledged nothing while something is outstanding; `None` while nothing is.
+    ///
+    /// Three unanswered window probes count as something outstanding. A peer that merely has no room answers each probe.
     pub fn silence(&self) -> Option<Duration> {
         let info = sys::tcp_info(self).ok()?;
         (info.unacknowledged > 0 || info.probes >= 3).then_some(info.silence)
     }
 
-    /// Whether something that was written has not been acknowledged, or over a Unix socket not been read, yet.
+    /// Whether some written bytes are not acknowledged yet or, over a Unix socket, not read yet.
     pub fn is_pending(&self) -> bool {
         sys::unsent(self).is_ok_and(|bytes| bytes > 0)
     }

@@ -1,4 +1,5 @@
-//! The path of a Unix socket: taken only if nobody else lives there, never wider open than configured, and given back.
+//! The path of a Unix socket: bound only where no live socket is, never more accessible than configured, and removed at the
+//! end.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -10,7 +11,8 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, chown, geteuid};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// A path that is ours. Dropping it removes the socket file, if it still is the one that was bound, and the lock.
+/// The path of a bound socket, with its lock file. Dropping it removes the socket file, if that is still the one that was
+/// bound, and the lock file.
 #[derive(Debug)]
 pub(super) struct OwnedPath {
     path: PathBuf,
@@ -21,7 +23,7 @@ pub(super) struct OwnedPath {
 }
 
 impl OwnedPath {
-    /// Binds `socket` at `path`, with this mode and, if there is one, this group.
+    /// Binds `socket` at `path`, with this mode and, if given, this group.
     pub(super) fn bind(socket: &Socket, path: &Path, mode: u32, group: Option<u32>) -> io::Result<OwnedPath> {
         if let Some(directory) = path.parent()
             && !directory.is_dir()
@@ -31,13 +33,13 @@ impl OwnedPath {
         }
         let lock_path = lock_path(path);
         let lock = lock(&lock_path)?;
-        let taken = remove_if_dead(path).and_then(|()| {
+        let bound = remove_if_dead(path).and_then(|()| {
             bind_closed(socket, path)?;
             let identity = identity(path)?;
             set_access(path, mode, group).inspect_err(|_| drop(fs::remove_file(path)))?;
             Ok(identity)
         });
-        match taken {
+        match bound {
             Ok(identity) => Ok(OwnedPath { path: path.into(), identity, lock_path, _lock: lock }),
             Err(error) => {
                 let _ = fs::remove_file(&lock_path);
@@ -46,10 +48,10 @@ impl OwnedPath {
         }
     }
 
-    /// Changes mode and group of the socket file.
+    /// Changes mode and group of the socket file. Fails if the file was replaced.
     pub(super) fn set_access(&self, mode: u32, group: Option<u32>) -> io::Result<()> {
         if identity(&self.path)? != self.identity {
-            return Err(io::Error::other("there is something else at its path by now"));
+            return Err(io::Error::other("its path holds another file by now"));
         }
         set_access(&self.path, mode, group)
     }
@@ -57,7 +59,7 @@ impl OwnedPath {
 
 impl Drop for OwnedPath {
     fn drop(&mut self) {
-        // Whoever replaced the file meanwhile keeps theirs. The lock file goes last, and while it is locked: see `lock`.
+        // A file that another process has put in its place stays. The lock file is removed last, while it is locked: see `lock`.
         if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
             let _ = fs::remove_file(&self.path);
         }
@@ -71,8 +73,8 @@ fn lock_path(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Locks the file beside the socket. Its owner removes it while holding the lock, so one that was locked but is no longer
-/// there is somebody's old one: try again.
+/// Creates and locks the file beside the socket. The owner of a lock removes the file while it holds the lock, so a file that
+/// is no longer at its path after it was locked belonged to an earlier owner: then try again.
 fn lock(path: &Path) -> io::Result<Flock<File>> {
     loop {
         let file = OpenOptions::new()
@@ -80,13 +82,13 @@ fn lock(path: &Path) -> io::Result<Flock<File>> {
             .create(true)
             .truncate(false)
             .mode(0o600)
-            // What is no regular file must neither be followed nor be waited for.
+            // A symbolic link must not be followed, and a FIFO must not block.
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(path)
             .map_err(|error| explain(error, format!("cannot open its lock file {}", path.display())))?;
-        let there = file.metadata()?;
-        if !there.is_file() || there.uid() != geteuid().as_raw() {
-            let message = format!("its lock file {} is no regular file of this user; remove it", path.display());
+        let opened = file.metadata()?;
+        if !opened.is_file() || opened.uid() != geteuid().as_raw() {
+            let message = format!("its lock file {} is not a regular file of this user; remove it", path.display());
             return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
         }
         let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
@@ -96,13 +98,13 @@ fn lock(path: &Path) -> io::Result<Flock<File>> {
             errno => explain(errno.into(), format!("cannot lock {}", path.display())),
         })?;
         let locked = file.metadata()?;
-        if fs::symlink_metadata(path).is_ok_and(|there| (there.dev(), there.ino()) == (locked.dev(), locked.ino())) {
+        if fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (locked.dev(), locked.ino())) {
             return Ok(file);
         }
     }
 }
 
-/// Removes the socket file of a daemon that is dead. Anything else at the path is left alone, and is an error.
+/// Removes the socket file of a process that is gone. Any other file at the path stays, and is an error.
 fn remove_if_dead(path: &Path) -> io::Result<()> {
     let metadata = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -110,24 +112,24 @@ fn remove_if_dead(path: &Path) -> io::Result<()> {
     };
     let refuse = |message: &str| Err(io::Error::new(io::ErrorKind::AddrInUse, message));
     if !metadata.file_type().is_socket() {
-        return refuse("there is something that is no socket; remove it, or choose another path");
+        return refuse("there is a file that is not a socket; remove it, or choose another path");
     }
     if metadata.uid() != geteuid().as_raw() {
         return refuse("there is a socket of another user; remove it, or choose another path");
     }
-    // A socket that nobody has any more refuses every type; a live one says that it is of another type (EPROTOTYPE), or,
-    // if it is for datagrams, is connected to without noticing. A stream probe would be a connection to be accepted.
+    // The kernel refuses a connect to a dead socket, whatever its type. A live one of another type gives EPROTOTYPE, and a live
+    // datagram socket does not notice the connect. A stream probe would leave a connection to be accepted.
     let probe = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
     probe.set_nonblocking(true)?;
     match probe.connect(&SockAddr::unix(path)?) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        // Connected, or of another type, or connected to somebody else (EPERM): somebody lives there.
+        // Connected, of another type, or connected to another socket (EPERM): the socket is alive.
         _ => refuse("a program is listening there"),
     }
 }
 
-/// Binds with no access for anybody, so that the file is never wider open than what is set next.
+/// Binds with mode 0, so that the file is never more accessible than the mode that is set next.
 fn bind_closed(socket: &Socket, path: &Path) -> io::Result<()> {
     let address = SockAddr::unix(path)?;
     let before = umask(Mode::all());
@@ -139,7 +141,7 @@ fn bind_closed(socket: &Socket, path: &Path) -> io::Result<()> {
 fn set_access(path: &Path, mode: u32, group: Option<u32>) -> io::Result<()> {
     if let Some(group) = group {
         chown(path, None, Some(Gid::from_raw(group)))
-            .map_err(|errno| explain(errno.into(), format!("cannot give it to group {group}")))?;
+            .map_err(|errno| explain(errno.into(), format!("cannot change its group to {group}")))?;
     }
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }

@@ -12,7 +12,8 @@ use upcall_wire::address::Address;
 use upcall_wire::format::Format;
 use upcall_wire::text::Framing;
 use upcalld::config::{
-    Config, Daemon, Level, Listener, Log, LogFormat, Protocol, Registry, Role, SlowConsumer, Upcall, When, parse,
+    Config, DaemonConfig, Level, ListenerConfig, ListenerProtocol, ListenerRole, LogConfig, LogFormat, RegistryConfig,
+    SlowConsumerConfig, UpcallConfig, When, parse,
 };
 
 type Networks = Vec<ipnet::IpNet>;
@@ -47,26 +48,26 @@ prop_compose! {
     fn listener(index: usize)(
         address in address(index),
         name in "[A-Za-z0-9_.-]{1,8}",
-        protocol in select(vec![Protocol::Auto, Protocol::Text, Protocol::Native]),
+        protocol in select(vec![ListenerProtocol::Auto, ListenerProtocol::Text, ListenerProtocol::Native]),
         framing in select(vec![Framing::Auto, Framing::Line, Framing::Chunk]),
-        role in select(vec![Role::Both, Role::Input, Role::Output]),
+        role in select(vec![ListenerRole::Both, ListenerRole::Input, ListenerRole::Output]),
         (open, dual_stack, history) in any::<(bool, bool, bool)>(),
         (allow, deny) in (networks(), networks()),
         (max_endpoints, max_per_source) in (option::of(1..1_000_000usize), option::of(1..1_000_000usize)),
         (mode, group) in (0..=0o777u32, option::of(0..u32::MAX)),
         (allow_users, allow_groups) in (vec(0..u32::MAX, 0..3), vec(0..u32::MAX, 0..3)),
-    ) -> Listener {
+    ) -> ListenerConfig {
         let (inet, local) = (address.transport().is_inet(), address.is_local());
         let (any6, file) = (address.place().starts_with("[::]"), address.place().starts_with('/'));
-        let plain = Listener::new(format!("{name}-{index}"), address);
-        let history = history && protocol != Protocol::Text;
-        let listener = Listener { protocol, framing, role, history, max_endpoints, max_per_source, ..plain };
+        let plain = ListenerConfig::new(format!("{name}-{index}"), address);
+        let history = history && protocol != ListenerProtocol::Text;
+        let listener = ListenerConfig { protocol, framing, role, history, max_endpoints, max_per_source, ..plain };
         if inet {
             let open = open || allow.is_empty() && !local;
-            Listener { open, dual_stack: dual_stack && any6, allow, deny, ..listener }
+            ListenerConfig { open, dual_stack: dual_stack && any6, allow, deny, ..listener }
         } else {
             let (mode, group) = if file { (mode, group) } else { (0o660, None) };
-            Listener { open, mode, group, allow_users, allow_groups, ..listener }
+            ListenerConfig { open, mode, group, allow_users, allow_groups, ..listener }
         }
     }
 }
@@ -92,16 +93,16 @@ prop_compose! {
         let max_behind = size / behind;
         Config {
             listeners: [listeners.0, listeners.1, listeners.2].into_iter().take(count).collect(),
-            upcall: Upcall {
+            upcall: UpcallConfig {
                 format: Format::parse(format).unwrap(),
                 deliver_to,
                 max_message: (max_behind - 400) / message,
                 message_timeout,
             },
-            registry: Registry { max_endpoints, lease, session_ttl },
-            daemon: Daemon { shutdown_grace, log_level, log_format, log_inputs },
-            log: Log { size },
-            slow_consumer: SlowConsumer {
+            registry: RegistryConfig { max_endpoints, lease, session_ttl },
+            daemon: DaemonConfig { shutdown_grace, log_level, log_format, log_inputs },
+            log: LogConfig { size },
+            slow_consumer: SlowConsumerConfig {
                 max_behind,
                 patience: patience.map_or(Patience::Forever, Patience::Limited),
                 policy,

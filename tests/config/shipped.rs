@@ -1,7 +1,7 @@
 //! The shipped `config/upcalld.toml` is the reference: every key, at its default.
 
 use upcall_wire::address::Address;
-use upcalld::config::{Config, Listener, SCHEMA, parse};
+use upcalld::config::{Config, ListenerConfig, SCHEMA, parse};
 
 const SHIPPED: &str = include_str!("../../config/upcalld.toml");
 
@@ -60,7 +60,7 @@ fn the_unix_listener_in_it_shows_defaults() {
     let (_, blocks) = other_listeners();
     let unix = parse("unix", &blocks[0]).unwrap();
     let address = Address::parse_url("unix:///run/upcalld/upcalld.sock", None).unwrap();
-    assert_eq!(unix.listeners, [Listener::new("local".into(), address)]);
+    assert_eq!(unix.listeners, [ListenerConfig::new("local".into(), address)]);
     assert!(blocks[0].contains("\nmode = "));
 }
 
@@ -69,8 +69,8 @@ fn the_udp_listener_in_it_shows_defaults() {
     let (_, blocks) = other_listeners();
     let address = Address::parse_url("udp://127.0.0.1:4141", None).unwrap();
     let udp = parse("udp", &blocks[1]).unwrap();
-    assert_eq!(udp.listeners, [Listener::new("displays".into(), address.clone())]);
-    let trusted = Listener::new("displays".into(), address).trusted;
+    assert_eq!(udp.listeners, [ListenerConfig::new("displays".into(), address.clone())]);
+    let trusted = ListenerConfig::new("displays".into(), address).trusted;
     let trusted = trusted.iter().map(|network| format!("\"{}\"", network.to_string().replace("/128", "")));
     let line = format!("\ntrusted = [{}]", trusted.collect::<Vec<_>>().join(", "));
     assert!(blocks[1].contains(&line), "{line}");

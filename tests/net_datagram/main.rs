@@ -11,13 +11,13 @@ use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
 use upcall_wire::address::Address;
-use upcalld::net::datagram::{DatagramSocket, Destination, Fate, Inbox, Outbox, Received, Sender};
-use upcalld::net::listener::Binding;
+use upcalld::net::binding::Binding;
+use upcalld::net::datagram::{BatchBuffer, DatagramSocket, Destination, Inbox, Received, SendOutcome, Sender};
 use upcalld::net::poller::{Interest, Poller};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
-const SENT: Fate = Fate { sent: 1, trouble: None };
+const SENT: SendOutcome = SendOutcome { sent: 1, error: None };
 
 fn bind(url: &str, binding: Binding) -> std::io::Result<DatagramSocket> {
     DatagramSocket::bind(&Address::parse_url(url, None).unwrap(), binding)
@@ -45,8 +45,8 @@ fn receive(socket: &DatagramSocket, inbox: &mut Inbox, count: usize) -> Vec<(Vec
 }
 
 /// Sends one message and says what became of it.
-fn send(socket: &DatagramSocket, to: Destination<'_>, bytes: &[u8]) -> Fate {
-    let mut outbox = Outbox::new();
+fn send(socket: &DatagramSocket, to: Destination<'_>, bytes: &[u8]) -> SendOutcome {
+    let mut outbox = BatchBuffer::new();
     let mut batch = socket.batch(&mut outbox);
     batch.push(to, None, [IoSlice::new(bytes)], None);
     batch.send()[0]

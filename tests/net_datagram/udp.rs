@@ -5,8 +5,10 @@ use std::net::{SocketAddr, UdpSocket};
 use std::num::NonZeroU16;
 
 use upcall_wire::address::Address;
-use upcalld::net::datagram::{DatagramSocket, Destination, Fate, Inbox, Outbox, Received, Sender, Trouble};
-use upcalld::net::listener::Binding;
+use upcalld::net::binding::Binding;
+use upcalld::net::datagram::{
+    BatchBuffer, DatagramSocket, Destination, Inbox, Received, SendError, SendOutcome, Sender,
+};
 
 use super::{DEADLINE, SENT, receive, send};
 
@@ -69,7 +71,7 @@ fn questions_and_answers_of_any_size_over_both_families() {
             let wildcard = url.contains("0.0.0.0") || url.contains("[::]");
             assert_eq!(local.map(|local| local.ip), wildcard.then(|| ip.parse().unwrap()), "{url} {ip}");
             assert!(local.is_none_or(|local| local.interface != 0));
-            let mut outbox = Outbox::new();
+            let mut outbox = BatchBuffer::new();
             let mut batch = socket.batch(&mut outbox);
             let (first, second) = bytes.split_at(bytes.len() / 2);
             batch.push(Destination::Inet(peer), local, [IoSlice::new(first), IoSlice::new(second)], None);
@@ -93,7 +95,7 @@ fn one_that_is_not_dual_stack_leaves_ipv4_alone() {
     let Some((socket, port)) = bind("udp://[::]:0", Binding::default()) else { return };
     let _ipv4 = UdpSocket::bind(("127.0.0.1", port));
     let fate = send(&socket, Destination::Inet(([127, 0, 0, 1], port).into()), b"x");
-    assert!(matches!(fate.trouble, Some(Trouble::Unreachable(_))), "{fate:?}");
+    assert!(matches!(fate.error, Some(SendError::Unreachable(_))), "{fate:?}");
 }
 
 #[test]
@@ -128,7 +130,7 @@ fn f9_one_dead_peer_among_100_costs_the_others_nothing() {
     let mut clients: Vec<_> = (0..100).map(|_| Some(UdpSocket::bind("127.0.0.1:0").unwrap())).collect();
     let addresses: Vec<_> = clients.iter().map(|client| client.as_ref().unwrap().local_addr().unwrap()).collect();
     clients[37] = None;
-    let mut outbox = Outbox::new();
+    let mut outbox = BatchBuffer::new();
     // Several rounds: what one causes (ICMP) would be told in the next.
     for round in 0..20u8 {
         let bytes = [round];
@@ -149,7 +151,7 @@ fn f9_one_dead_peer_among_100_costs_the_others_nothing() {
 fn f9_addresses_that_nobody_can_send_to_cost_the_others_nothing() {
     let (socket, port) = bind("udp://127.0.0.1:0", Binding::default()).unwrap();
     let client = client(([127, 0, 0, 1], port).into());
-    let mut outbox = Outbox::new();
+    let mut outbox = BatchBuffer::new();
     let mut batch = socket.batch(&mut outbox);
     // Port 0, a broadcast address, another family, a network that a socket bound to loopback cannot reach.
     let odd = ["127.0.0.1:0", "255.255.255.255:9", "[::1]:9", "192.0.2.1:9"];
@@ -158,7 +160,7 @@ fn f9_addresses_that_nobody_can_send_to_cost_the_others_nothing() {
         batch.push(Destination::Inet(client.local_addr().unwrap()), None, [IoSlice::new(b"yes")], None);
     }
     for pair in batch.send().chunks(2) {
-        assert!(matches!(pair[0].trouble, Some(Trouble::Unreachable(_))), "{pair:?}");
+        assert!(matches!(pair[0].error, Some(SendError::Unreachable(_))), "{pair:?}");
         assert_eq!(pair[1], SENT);
     }
     odd.iter().for_each(|_| assert_eq!(receive_from(&client), b"yes"));
@@ -170,13 +172,13 @@ fn f8_one_that_is_too_large_is_told_and_the_next_goes() {
     let client = client(([127, 0, 0, 1], port).into());
     let to = Destination::Inet(client.local_addr().unwrap());
     let large = vec![b'x'; 70_000];
-    let mut outbox = Outbox::new();
+    let mut outbox = BatchBuffer::new();
     let mut batch = socket.batch(&mut outbox);
     assert!(batch.is_empty());
     batch.push(to, None, [IoSlice::new(&large)], None);
     batch.push(to, None, [IoSlice::new(b"next")], None);
     assert_eq!(batch.len(), 2);
-    assert_eq!(batch.send(), [Fate { sent: 0, trouble: Some(Trouble::TooLarge) }, SENT]);
+    assert_eq!(batch.send(), [SendOutcome { sent: 0, error: Some(SendError::TooLarge) }, SENT]);
     assert_eq!(receive_from(&client), b"next");
 }
 
@@ -192,13 +194,13 @@ fn a_run_arrives_as_datagrams_in_order() {
         // the client's receive buffer.
         for (size, total) in [(10, 1000), (1000, 64_000), (1200, 70_111), (40_000, 100_000), (7, 7), (7, 6), (7, 0)] {
             let bytes: Vec<u8> = (0..total).map(|index: usize| (index % 251) as u8).collect();
-            let mut outbox = Outbox::new();
+            let mut outbox = BatchBuffer::new();
             let mut batch = socket.batch(&mut outbox);
             let slices = bytes.chunks(total / 3 + 1).map(IoSlice::new);
             batch.push(Destination::Inet(peer), local, slices, NonZeroU16::new(size));
             batch.push(Destination::Inet(peer), local, [IoSlice::new(b"end")], None);
             let size = usize::from(size);
-            let run = Fate { sent: total.div_ceil(size).max(1), trouble: None };
+            let run = SendOutcome { sent: total.div_ceil(size).max(1), error: None };
             assert_eq!(batch.send(), [run, SENT]);
             for segment in bytes.chunks(size) {
                 assert!(receive_from(&client) == segment, "{url} {ip} {size} {total}");
@@ -219,7 +221,7 @@ fn what_the_kernel_drops_is_counted() {
     for _ in 0..sent {
         client.send(&[b'x'; 1000]).unwrap();
     }
-    let dropped = socket.kept().unwrap().dropped;
+    let dropped = socket.buffer_usage().unwrap().dropped;
     assert!(dropped > 0 && dropped < sent);
     receive(&socket, &mut Inbox::new(64, 1000), (sent - dropped) as usize);
 }

@@ -8,8 +8,10 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
 use nix::unistd::geteuid;
 use upcall_wire::address::{Credentials, UnixName};
-use upcalld::net::datagram::{DatagramSocket, Destination, Fate, Inbox, Outbox, Sender, Trouble, UnixPeer};
-use upcalld::net::listener::Binding;
+use upcalld::net::binding::Binding;
+use upcalld::net::datagram::{
+    BatchBuffer, DatagramSocket, Destination, Inbox, SendError, SendOutcome, Sender, UnixPeer,
+};
 
 use super::{DEADLINE, SENT, receive, send};
 
@@ -69,7 +71,7 @@ fn named_senders_are_answered_and_unnamed_ones_have_no_name() {
             other => panic!("{other:?}"),
         })
         .collect();
-    let mut outbox = Outbox::new();
+    let mut outbox = BatchBuffer::new();
     let mut batch = socket.batch(&mut outbox);
     for peer in &peers {
         batch.push(Destination::Unix(peer), None, [IoSlice::new(&large), IoSlice::new(b"!")], None);
@@ -117,14 +119,14 @@ fn who_is_gone_is_told_and_costs_nobody_else_anything() {
     clients[7] = None;
     fs::remove_file(&paths[7]).unwrap();
     let newcomer = UnixDatagram::bind(&paths[7]).unwrap();
-    let mut outbox = Outbox::new();
+    let mut outbox = BatchBuffer::new();
     let mut batch = socket.batch(&mut outbox);
     for peer in &peers {
         batch.push(Destination::Unix(peer), None, [IoSlice::new(b"one")], None);
         batch.push(Destination::Unix(peer), None, [IoSlice::new(b"two")], None);
     }
     for (number, fates) in batch.send().chunks(2).enumerate() {
-        let gone = Fate { sent: 0, trouble: Some(Trouble::Gone) };
+        let gone = SendOutcome { sent: 0, error: Some(SendError::Gone) };
         assert_eq!(fates, if clients[number].is_some() { [SENT; 2] } else { [gone; 2] }, "{number}");
     }
     for client in clients.iter().flatten() {

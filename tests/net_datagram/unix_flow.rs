@@ -8,10 +8,10 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use socket2::SockRef;
 use upcall_wire::address::UnixName;
+use upcalld::net::binding::Binding;
 use upcalld::net::datagram::{
-    DatagramSocket, Destination, FlowControl, InFlight, Outbox, PeerSocket, Stalled, Trouble, UnixPeer,
+    BatchBuffer, DatagramSocket, Destination, FlowControl, InFlight, PeerSocket, SendError, Stalled, UnixPeer,
 };
-use upcalld::net::listener::Binding;
 
 use super::DEADLINE;
 
@@ -31,7 +31,7 @@ struct Scene {
     ours: DatagramSocket,
     address: SocketAddr,
     flow: FlowControl,
-    outbox: Outbox,
+    outbox: BatchBuffer,
     name: String,
 }
 
@@ -40,7 +40,7 @@ impl Scene {
         let name = format!("upcalld-test-{}-{test}", std::process::id());
         let ours = super::bind(&format!("unix-datagram://@{name}"), Binding::default()).unwrap();
         let address = SocketAddr::from_abstract_name(&name).unwrap();
-        Scene { ours, address, flow: FlowControl::default(), outbox: Outbox::new(), name }
+        Scene { ours, address, flow: FlowControl::default(), outbox: BatchBuffer::new(), name }
     }
 
     /// One that is bound, but not connected.
@@ -59,7 +59,7 @@ impl Scene {
     }
 
     /// A round for one peer: how many went, of those it was granted.
-    fn round(&mut self, to: &mut Peer, wanted: usize, size: usize) -> Result<(usize, Option<Trouble>), Stalled> {
+    fn round(&mut self, to: &mut Peer, wanted: usize, size: usize) -> Result<(usize, Option<SendError>), Stalled> {
         let Scene { ours, flow, outbox, .. } = self;
         flow.begin_round();
         let granted = flow.grant(ours, &to.peer, &mut to.in_flight, wanted, size)?;
@@ -69,12 +69,12 @@ impl Scene {
         batch.push(Destination::Unix(&to.peer), None, [IoSlice::new(&bytes)], segment);
         let fate = batch.send()[0];
         flow.sent(&mut to.in_flight, fate.sent, size);
-        assert!(flow.take_trouble().is_none(), "the kernel can be asked");
-        Ok((fate.sent, fate.trouble))
+        assert!(flow.take_error().is_none(), "the kernel can be asked");
+        Ok((fate.sent, fate.error))
     }
 
     /// One more connected peer, and a large datagram to it, which it does not read.
-    fn connected_round(&mut self, number: usize, peers: &mut Vec<Peer>) -> Result<(usize, Option<Trouble>), Stalled> {
+    fn connected_round(&mut self, number: usize, peers: &mut Vec<Peer>) -> Result<(usize, Option<SendError>), Stalled> {
         let mut peer = self.connected(number);
         let result = self.round(&mut peer, 1, LARGE);
         peers.push(peer);
@@ -105,7 +105,7 @@ fn l8_a_connected_peer_gets_its_credit_and_no_more_before_it_has_read() {
         };
         assert_eq!(verdict, Stalled::Connected);
         assert!(sent >= if size == SMALL { 10 } else { 1 }, "{sent}");
-        let kept = scene.ours.kept().unwrap();
+        let kept = scene.ours.buffer_usage().unwrap();
         assert!(kept.sending <= (kept.send_buffer / 2).min(128 * 1024), "{kept:?}");
         // Far more than its credit, since it reads.
         for _ in 0..500 {
@@ -134,7 +134,7 @@ fn l8_many_connected_peers_that_stall_leave_room_for_those_who_read() {
         let mut scene = Scene::new(&format!("many-{size}-{force}"));
         if !force {
             SockRef::from(&scene.ours).set_send_buffer_size(UNPRIVILEGED).unwrap();
-        } else if scene.ours.kept().unwrap().send_buffer < 64 << 20 || hard < 1_100 {
+        } else if scene.ours.buffer_usage().unwrap().send_buffer < 64 << 20 || hard < 1_100 {
             eprintln!("SKIPPED l8_many_connected_peers: it needs CAP_NET_ADMIN and 1,100 open files");
             continue;
         }
@@ -164,7 +164,7 @@ fn l8_many_connected_peers_that_stall_leave_room_for_those_who_read() {
         }
         // They go, and take with them what they held.
         drop(stalled);
-        assert_eq!(scene.ours.kept().unwrap().sending, 0);
+        assert_eq!(scene.ours.buffer_usage().unwrap().sending, 0);
     }
 }
 
@@ -178,24 +178,24 @@ fn a_full_buffer_is_told_from_a_full_queue_and_once() {
         waiting += 1;
         queue.in_flight = InFlight::default();
     }
-    assert!(waiting > 0 && scene.flow.refused(&scene.ours).is_none(), "{waiting}");
+    assert!(waiting > 0 && scene.flow.note_full(&scene.ours).is_none(), "{waiting}");
     let mut stalled = Vec::new();
     // Said once, and again when it was half empty meanwhile.
     for number in 0..2 {
         loop {
             let result = scene.connected_round(100 * (number + 1) + stalled.len(), &mut stalled);
-            if result == Ok((0, Some(Trouble::Full))) {
+            if result == Ok((0, Some(SendError::Full))) {
                 break;
             }
             assert_eq!(result, Ok((1, None)));
             assert!(stalled.len() < 20, "it is full by now");
         }
-        assert!(scene.flow.refused(&scene.ours).is_some_and(|kept| kept.sending >= kept.send_buffer));
-        scene.flow.look(&scene.ours);
-        assert!(scene.flow.refused(&scene.ours).is_none(), "it was said");
+        assert!(scene.flow.note_full(&scene.ours).is_some_and(|kept| kept.sending >= kept.send_buffer));
+        scene.flow.measure(&scene.ours);
+        assert!(scene.flow.note_full(&scene.ours).is_none(), "it was said");
         stalled.truncate(1);
-        scene.flow.look(&scene.ours);
-        assert!(scene.flow.refused(&scene.ours).is_none(), "it is not full");
+        scene.flow.measure(&scene.ours);
+        assert!(scene.flow.note_full(&scene.ours).is_none(), "it is not full");
     }
 }
 
@@ -218,7 +218,7 @@ fn one_that_is_not_connected_is_told_from_one_that_is() {
     // One that is connected to somebody else takes nothing from us. What was in its queue is gone with that.
     let somebody = scene.peer(2);
     peer.socket.connect_addr(&somebody.socket.local_addr().unwrap()).unwrap();
-    let eperm = Trouble::Unreachable(nix::libc::EPERM);
+    let eperm = SendError::Unreachable(nix::libc::EPERM);
     assert_eq!(scene.round(&mut peer, 1, LARGE), Ok((0, Some(eperm))));
     assert_eq!(PeerSocket::connect(&peer.peer, LARGE).unwrap_err(), eperm);
 }

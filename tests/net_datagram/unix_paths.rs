@@ -8,8 +8,9 @@ use std::path::Path;
 
 use nix::unistd::geteuid;
 use upcall_wire::address::UnixName;
-use upcalld::net::datagram::{DatagramSocket, Destination, Trouble, UnixPeer, Unwritable};
-use upcalld::net::listener::{Binding, Listener};
+use upcalld::net::binding::Binding;
+use upcalld::net::datagram::{DatagramSocket, Destination, SendError, UnixPeer, Unwritable};
+use upcalld::net::listener::StreamListener;
 
 use super::send;
 
@@ -78,7 +79,7 @@ fn s9_a_live_socket_is_left_alone_whatever_its_type() {
     let url = |path: &Path| format!("unix://{}", path.display()).replace("unix-datagram", "unix");
     for path in [&theirs, &stream] {
         let address = upcall_wire::address::Address::parse_url(&url(path), None).unwrap();
-        assert_eq!(Listener::bind(&address, BINDING).unwrap_err().kind(), ErrorKind::AddrInUse);
+        assert_eq!(StreamListener::bind(&address, BINDING).unwrap_err().kind(), ErrorKind::AddrInUse);
     }
     listener.set_nonblocking(true).unwrap();
     assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
@@ -120,6 +121,6 @@ fn s19_a_path_that_is_made_to_mean_another_socket_is_not_followed() {
     assert_eq!(send(&ours, Destination::Unix(&peer), b"x"), super::SENT);
     assert_eq!(stranger.recv(&mut [0; 9]).unwrap(), 1);
     drop(stranger);
-    assert_eq!(send(&ours, Destination::Unix(&peer), b"x").trouble, Some(Trouble::Gone));
+    assert_eq!(send(&ours, Destination::Unix(&peer), b"x").error, Some(SendError::Gone));
     victim.recv(&mut [0; 9]).unwrap_err();
 }

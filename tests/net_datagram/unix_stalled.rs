@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use nix::unistd::geteuid;
 use upcall_wire::address::UnixName;
-use upcalld::net::datagram::{DatagramSocket, Destination, PeerSocket, Trouble, UnixPeer};
-use upcalld::net::listener::Binding;
+use upcalld::net::binding::Binding;
+use upcalld::net::datagram::{DatagramSocket, Destination, PeerSocket, SendError, UnixPeer};
 use upcalld::net::poller::{Interest, Poller};
 
 use super::{DEADLINE, SENT, send};
@@ -37,23 +37,23 @@ fn scene() -> Scene {
 }
 
 /// Sends until it fails; how many went.
-fn fill(mut send: impl FnMut() -> Option<Trouble>) -> (usize, Trouble) {
+fn fill(mut send: impl FnMut() -> Option<SendError>) -> (usize, SendError) {
     (0..10_000).find_map(|count| send().map(|trouble| (count, trouble))).unwrap()
 }
 
 #[test]
 fn l8_a_stalled_peer_is_full_and_the_others_are_not() {
     let Scene { ours, stalled, stalled_peer, healthy, healthy_peer, .. } = scene();
-    let (sent, trouble) = fill(|| send(&ours, Destination::Unix(&stalled_peer), b"x").trouble);
-    assert_eq!(trouble, Trouble::Full);
+    let (sent, trouble) = fill(|| send(&ours, Destination::Unix(&stalled_peer), b"x").error);
+    assert_eq!(trouble, SendError::Full);
     assert!(sent > 0);
     assert_eq!(send(&ours, Destination::Unix(&healthy_peer), b"y"), SENT);
     assert_eq!(healthy.recv(&mut [0; 9]).unwrap(), 1);
-    assert!(ours.kept().unwrap().sending > 0);
+    assert!(ours.buffer_usage().unwrap().sending > 0);
     for _ in 0..sent {
         stalled.recv(&mut [0; 9]).unwrap();
     }
-    assert_eq!(ours.kept().unwrap().sending, 0);
+    assert_eq!(ours.buffer_usage().unwrap().sending, 0);
     assert_eq!(send(&ours, Destination::Unix(&stalled_peer), b"x"), SENT);
 }
 
@@ -63,9 +63,9 @@ fn l8_its_own_socket_spares_the_shared_one() {
     let large = vec![b'x'; LARGE];
     let own = PeerSocket::connect(&stalled_peer, LARGE).unwrap();
     let (sent, trouble) = fill(|| own.send(&[IoSlice::new(&large)]).err());
-    assert_eq!(trouble, Trouble::Full);
+    assert_eq!(trouble, SendError::Full);
     assert!(sent > 0);
-    assert_eq!(ours.kept().unwrap().sending, 0);
+    assert_eq!(ours.buffer_usage().unwrap().sending, 0);
     for _ in 0..3 {
         assert_eq!(send(&ours, Destination::Unix(&healthy_peer), &large), SENT);
         assert_eq!(healthy.recv(&mut vec![0; LARGE + 1]).unwrap(), LARGE);
@@ -89,7 +89,7 @@ fn its_own_socket_tells_a_queue_that_is_full_of_small_ones_too() {
     poller.add(&own, 0, Interest::ReadWrite).unwrap();
     assert!(poller.wait(Some(Duration::ZERO)).unwrap().any(|ready| ready.writable));
     let (sent, trouble) = fill(|| own.send(&[IoSlice::new(b"x")]).err());
-    assert_eq!(trouble, Trouble::Full);
+    assert_eq!(trouble, SendError::Full);
     // Whatever edges its own sending made are over.
     while poller.wait(Some(Duration::ZERO)).unwrap().any(|ready| ready.writable) {}
     for _ in 0..sent {
@@ -103,10 +103,10 @@ fn its_own_socket_tells_a_queue_that_is_full_of_small_ones_too() {
 fn a_message_is_too_large_or_its_receiver_gone_for_its_own_socket_too() {
     let Scene { stalled, stalled_peer, .. } = scene();
     let own = PeerSocket::connect(&stalled_peer, LARGE).unwrap();
-    assert_eq!(own.send(&[IoSlice::new(&vec![0; 10_000_000])]), Err(Trouble::TooLarge));
+    assert_eq!(own.send(&[IoSlice::new(&vec![0; 10_000_000])]), Err(SendError::TooLarge));
     drop(stalled);
-    assert_eq!(own.send(&[IoSlice::new(b"x")]), Err(Trouble::Gone));
-    assert_eq!(PeerSocket::connect(&stalled_peer, LARGE).unwrap_err(), Trouble::Gone);
+    assert_eq!(own.send(&[IoSlice::new(b"x")]), Err(SendError::Gone));
+    assert_eq!(PeerSocket::connect(&stalled_peer, LARGE).unwrap_err(), SendError::Gone);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_peer_that_has_connected_to_us_takes_from_the_shared_socket_only() {
     let Scene { ours, healthy, healthy_peer, _directory, .. } = scene();
     healthy.connect(_directory.path().join("ours")).unwrap();
     let refused = PeerSocket::connect(&healthy_peer, LARGE).unwrap_err();
-    assert_eq!(refused, Trouble::Unreachable(nix::libc::EPERM));
+    assert_eq!(refused, SendError::Unreachable(nix::libc::EPERM));
     assert_eq!(send(&ours, Destination::Unix(&healthy_peer), b"x"), SENT);
     assert_eq!(healthy.recv(&mut [0; 9]).unwrap(), 1);
 }
@@ -124,11 +124,11 @@ fn l8_a_connected_peer_that_fills_the_shared_socket_does_not_keep_others_from_be
     let Scene { ours, stalled, stalled_peer, healthy, healthy_peer, _directory } = scene();
     stalled.connect(_directory.path().join("ours")).unwrap();
     let large = vec![b'x'; LARGE];
-    let (_, trouble) = fill(|| send(&ours, Destination::Unix(&stalled_peer), &large).trouble);
-    assert_eq!(trouble, Trouble::Full);
-    let kept = ours.kept().unwrap();
+    let (_, trouble) = fill(|| send(&ours, Destination::Unix(&stalled_peer), &large).error);
+    assert_eq!(trouble, SendError::Full);
+    let kept = ours.buffer_usage().unwrap();
     assert!(kept.sending >= kept.send_buffer, "{kept:?}");
-    assert_eq!(send(&ours, Destination::Unix(&healthy_peer), &large).trouble, Some(Trouble::Full));
+    assert_eq!(send(&ours, Destination::Unix(&healthy_peer), &large).error, Some(SendError::Full));
     PeerSocket::connect(&healthy_peer, LARGE).unwrap().send(&[IoSlice::new(&large)]).unwrap();
     assert_eq!(healthy.recv(&mut vec![0; LARGE + 1]).unwrap(), LARGE);
     drop(stalled);

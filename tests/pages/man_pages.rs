@@ -70,12 +70,12 @@ fn explained(section: &str) -> Vec<String> {
 
 #[test]
 fn the_daemons_options_are_on_its_page() {
-    assert_eq!(explained(section(DAEMON, ".SH OPTIONS")), options(&cli::Daemon::command()));
+    assert_eq!(explained(section(DAEMON, ".SH OPTIONS")), options(&cli::DaemonOptions::command()));
 }
 
 #[test]
 fn the_clients_options_and_commands_are_on_its_page() {
-    let client = cli::Client::command();
+    let client = cli::ClientOptions::command();
     assert_eq!(explained(section(CLIENT, ".SH OPTIONS")), options(&client));
     let commands = section(CLIENT, ".SH COMMANDS");
     let headings: Vec<&str> = commands.lines().filter_map(|line| line.strip_prefix(".SS ")).collect();

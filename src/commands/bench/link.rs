@@ -11,7 +11,7 @@ use socket2::SockRef;
 
 use super::datagrams::Datagrams;
 use super::native;
-use crate::cli::{Bench, Protocol};
+use crate::cli::{BenchOptions, ClientProtocol};
 use crate::commands::failure::Failure;
 use crate::commands::programs;
 use crate::exit::Status;
@@ -69,16 +69,16 @@ impl Link for StreamSocket {
 /// How links are made.
 pub(super) struct Plan<'a> {
     pub(super) address: &'a Address,
-    pub(super) options: &'a Bench,
+    pub(super) options: &'a BenchOptions,
     /// What native streams say to be let in.
     pub(super) token: Option<Vec<u8>>,
 }
 
 /// The token that the options or the environment name, if any is wanted.
-pub(super) fn token(options: &Bench) -> Result<Option<Vec<u8>>, Failure> {
+pub(super) fn token(options: &BenchOptions) -> Result<Option<Vec<u8>>, Failure> {
     match options.protocol {
-        Protocol::Text => Ok(None),
-        Protocol::Native => programs::token(&options.credentials),
+        ClientProtocol::Text => Ok(None),
+        ClientProtocol::Native => programs::token(&options.credentials),
     }
 }
 
@@ -87,7 +87,7 @@ impl Plan<'_> {
     pub(super) fn open(&self, count: usize, mut progress: impl FnMut(usize)) -> Result<Vec<Box<dyn Link>>, Failure> {
         let is_datagram = self.address.transport().is_datagram();
         // A client over datagrams has a timer and an epoll instance of its own.
-        let files = if is_datagram && self.options.protocol == Protocol::Native { 3 } else { 1 };
+        let files = if is_datagram && self.options.protocol == ClientProtocol::Native { 3 } else { 1 };
         raise_limit(count as u64 * files + RESERVED)?;
         let mut links: Vec<Box<dyn Link>> = Vec::new();
         let mut resolved = None;
@@ -112,8 +112,10 @@ impl Plan<'_> {
     fn datagrams(&self, first: bool) -> Result<Box<dyn Link>, Failure> {
         let timeout = self.options.timeout;
         Ok(match self.options.protocol {
-            Protocol::Text => Box::new(Datagrams::open(self.address, first, timeout)?),
-            Protocol::Native => Box::new(native::Datagrams::open(self.address, &self.options.credentials, timeout)?),
+            ClientProtocol::Text => Box::new(Datagrams::open(self.address, first, timeout)?),
+            ClientProtocol::Native => {
+                Box::new(native::Datagrams::open(self.address, &self.options.credentials, timeout)?)
+            }
         })
     }
 
@@ -121,8 +123,8 @@ impl Plan<'_> {
         let connection = StreamSocket::open(address, self.options.timeout)?;
         let peer = peer(&connection);
         Ok(match self.options.protocol {
-            Protocol::Text => (Box::new(connection), peer),
-            Protocol::Native => {
+            ClientProtocol::Text => (Box::new(connection), peer),
+            ClientProtocol::Native => {
                 let stream = native::Stream::open(connection, self.token.as_deref(), self.options.timeout)?;
                 (Box::new(stream), peer)
             }

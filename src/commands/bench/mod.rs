@@ -32,7 +32,7 @@ use serde_json::{Value, json};
 
 use super::failure::Failure;
 use super::output::Output;
-use crate::cli::{Bench, MAX_MESSAGES, Mode, Protocol};
+use crate::cli::{BenchOptions, ClientProtocol, MAX_MESSAGES, Mode};
 use crate::exit::Status;
 use checker::Faults;
 use modes::{Plan, Run};
@@ -50,7 +50,7 @@ const MAX_TAILS: u64 = 1 << 30;
 type Measured = (Outcome, Option<Process>);
 
 /// Measures what the options say, prints it, and fails where anything that was received was wrong.
-pub(super) fn run(address: &Address, options: &Bench) -> Result<(), Failure> {
+pub(super) fn run(address: &Address, options: &BenchOptions) -> Result<(), Failure> {
     options.check().map_err(|message| Failure::new(Status::Usage, message))?;
     let receivers = u64::from(options.receivers.unwrap_or(DEFAULT_RECEIVERS));
     if receivers * u64::from(options.size) > MAX_TAILS {
@@ -78,7 +78,7 @@ pub(super) fn run(address: &Address, options: &Bench) -> Result<(), Failure> {
 
 const DEFAULT_RECEIVERS: u32 = 100;
 
-fn measure(address: &Address, options: &Bench, mode: Mode) -> Result<Measured, Failure> {
+fn measure(address: &Address, options: &BenchOptions, mode: Mode) -> Result<Measured, Failure> {
     let receivers = match mode {
         Mode::PingPong => 0,
         _ => options.receivers.unwrap_or(DEFAULT_RECEIVERS) as usize,
@@ -128,8 +128,8 @@ fn memory_of_one(swarm: &mut Swarm, daemon: Option<&Process>) -> Result<Option<u
 
 /// What is wrong with what was received. What text loses over datagrams is a figure, not a
 /// fault: nothing else was promised.
-fn complaint(outcome: &Outcome, address: &Address, protocol: Protocol) -> Option<Failure> {
-    let may_lose = address.transport().is_datagram() && protocol == Protocol::Text;
+fn complaint(outcome: &Outcome, address: &Address, protocol: ClientProtocol) -> Option<Failure> {
+    let may_lose = address.transport().is_datagram() && protocol == ClientProtocol::Text;
     let lost = if may_lose { 0 } else { outcome.faults.lost };
     Faults { lost, ..outcome.faults }.any().then(|| {
         let (mode, faults) = (outcome::name(outcome.mode), report::faults(&outcome.faults));
@@ -139,12 +139,12 @@ fn complaint(outcome: &Outcome, address: &Address, protocol: Protocol) -> Option
     })
 }
 
-fn print(address: &Address, options: &Bench, measured: &[Measured]) -> Result<(), Failure> {
+fn print(address: &Address, options: &BenchOptions, measured: &[Measured]) -> Result<(), Failure> {
     let mut text = String::new();
     if options.json {
         let results: Vec<Value> = measured.iter().map(|(outcome, _)| outcome.json()).collect();
         let daemon = measured.iter().find_map(|(_, daemon)| daemon.as_ref());
-        let protocol = if options.protocol == Protocol::Native { "native" } else { "text" };
+        let protocol = if options.protocol == ClientProtocol::Native { "native" } else { "text" };
         text = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "address": address.to_string(),
@@ -160,7 +160,7 @@ fn print(address: &Address, options: &Bench, measured: &[Measured]) -> Result<()
             if i > 0 {
                 text.push('\n');
             }
-            let protocol = if options.protocol == Protocol::Native { ", native" } else { "" };
+            let protocol = if options.protocol == ClientProtocol::Native { ", native" } else { "" };
             let heading = format!("{address}{protocol}, messages of {} bytes", options.size);
             report::table(outcome, &heading, daemon.as_ref(), &mut text);
         }

@@ -15,7 +15,7 @@ use super::job::Job;
 use super::losses::Losses;
 use super::subscriber::{Wish, follow, part, signals};
 use super::wait;
-use crate::cli::Exec;
+use crate::cli::ExecOptions;
 use crate::commands::failure::{Failure, say};
 use crate::commands::signals::Signals;
 use crate::exit::Status;
@@ -24,7 +24,7 @@ use upcall_wire::address::Address;
 
 /// Runs the command for one upcall after the other, until there were enough, a signal ends it, or the connection cannot be
 /// had.
-pub(in crate::commands) fn run(address: &Address, options: &Exec) -> Result<(), Failure> {
+pub(in crate::commands) fn run(address: &Address, options: &ExecOptions) -> Result<(), Failure> {
     // Commands get three descriptors. Everything that we open ourselves is closed for them by itself.
     close_inherited();
     let children =
@@ -70,7 +70,7 @@ pub(in crate::commands) fn run(address: &Address, options: &Exec) -> Result<(), 
 }
 
 struct Runner<'a> {
-    options: &'a Exec,
+    options: &'a ExecOptions,
     wish: Wish<'a>,
     client: Client,
     signals: &'a Signals,

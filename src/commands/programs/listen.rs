@@ -10,7 +10,7 @@ use super::losses::Losses;
 use super::show::Look;
 use super::subscriber::{Wish, follow, part, signals};
 use super::wait;
-use crate::cli::Listen;
+use crate::cli::ListenOptions;
 use crate::commands::failure::Failure;
 use crate::commands::output::Output;
 use crate::exit::Status;
@@ -21,7 +21,7 @@ use upcall_wire::address::Address;
 const BATCH: usize = 256 << 10;
 
 /// Prints upcalls until there were enough, the time is over, nobody reads them, or the connection cannot be had.
-pub(in crate::commands) fn run(address: &Address, options: &Listen) -> Result<(), Failure> {
+pub(in crate::commands) fn run(address: &Address, options: &ListenOptions) -> Result<(), Failure> {
     let look = Look::new(options)?;
     let output = Output::stdout().map_err(|error| Failure::output(&error))?;
     let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::failure::Failure;
-use crate::cli::Credentials;
+use crate::cli::CredentialOptions;
 use upcall_client::{Builder, read_token};
 use upcall_wire::address::Address;
 
@@ -25,7 +25,7 @@ use upcall_wire::address::Address;
 const PARTING: Duration = Duration::from_millis(500);
 
 /// A client of the daemon there, with the token that the options or the environment name.
-pub(super) fn builder(address: &Address, credentials: &Credentials) -> Builder {
+pub(super) fn builder(address: &Address, credentials: &CredentialOptions) -> Builder {
     let builder = Builder::to(address).name("upcall-client");
     match token_file(credentials) {
         Some(file) => builder.token_file(&file),
@@ -33,13 +33,13 @@ pub(super) fn builder(address: &Address, credentials: &Credentials) -> Builder {
     }
 }
 
-fn token_file(credentials: &Credentials) -> Option<PathBuf> {
+fn token_file(credentials: &CredentialOptions) -> Option<PathBuf> {
     let environment = std::env::var_os("UPCALL_TOKEN_FILE").filter(|file| !file.is_empty()).map(PathBuf::from);
     credentials.token_file.clone().or(environment)
 }
 
 /// The token itself.
-pub(super) fn token(credentials: &Credentials) -> Result<Option<Vec<u8>>, Failure> {
+pub(super) fn token(credentials: &CredentialOptions) -> Result<Option<Vec<u8>>, Failure> {
     Ok(token_file(credentials).map(|file| read_token(&file)).transpose()?)
 }
 

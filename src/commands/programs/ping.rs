@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use super::{PARTING, builder};
-use crate::cli::Ping;
+use crate::cli::PingOptions;
 use crate::commands::failure::Failure;
 use crate::commands::output::Output;
 use upcall_client::{Error, Role};
@@ -14,7 +14,7 @@ use upcall_wire::address::Address;
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Asks as often as the options say; fails where an answer does not come.
-pub(in crate::commands) fn run(address: &Address, options: &Ping) -> Result<(), Failure> {
+pub(in crate::commands) fn run(address: &Address, options: &PingOptions) -> Result<(), Failure> {
     let output = Output::stdout().map_err(|error| Failure::output(&error))?;
     let builder = builder(address, &options.credentials).role(Role::SendOnly).no_reconnect();
     let mut client = builder.connect_timeout(options.timeout).connect()?;

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::inputs::Inputs;
 use super::losses::Losses;
 use super::{PARTING, builder, wait};
-use crate::cli::Send;
+use crate::cli::SendOptions;
 use crate::commands::failure::{Failure, say};
 use crate::commands::output::Output;
 use crate::exit::Status;
@@ -20,7 +20,7 @@ use upcall_client::{Client, Error, Item, Receipt, Role};
 use upcall_wire::address::{Address, DEFAULT_PORT};
 
 /// Sends everything, and waits for the receipts.
-pub(in crate::commands) fn run(address: &Address, options: &Send) -> Result<(), Failure> {
+pub(in crate::commands) fn run(address: &Address, options: &SendOptions) -> Result<(), Failure> {
     if let [first, ..] = options.messages.as_slice()
         && let Some(url) = first.to_str().filter(|first| Address::parse_url(first, Some(DEFAULT_PORT)).is_ok())
     {
@@ -64,7 +64,7 @@ struct Tally {
 }
 
 struct Sender<'a> {
-    options: &'a Send,
+    options: &'a SendOptions,
     client: Client,
     output: Output,
     tally: Tally,

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
-use crate::cli::Listen;
+use crate::cli::ListenOptions;
 use crate::commands::failure::Failure;
 use crate::commands::output::terminal_safe;
 use crate::exit::Status;
@@ -40,7 +40,7 @@ struct Record<'a> {
 
 impl Look {
     /// As the options say.
-    pub(super) fn new(options: &Listen) -> Result<Look, Failure> {
+    pub(super) fn new(options: &ListenOptions) -> Result<Look, Failure> {
         if options.json {
             return Ok(Look::Json);
         }

@@ -9,7 +9,7 @@ use nix::poll::PollFlags;
 
 use super::losses::{BACKOFF_CAP, Losses};
 use super::{PARTING, builder, wait};
-use crate::cli::{Again, Credentials};
+use crate::cli::{CredentialOptions, ReconnectOptions};
 use crate::commands::failure::{Failure, say};
 use crate::commands::signals::Signals;
 use crate::exit::Status;
@@ -23,10 +23,10 @@ const BACKOFF_BASE: Duration = Duration::from_millis(500);
 /// What to hear of, and for how long to try.
 pub(super) struct Wish<'a> {
     pub(super) address: &'a Address,
-    pub(super) credentials: &'a Credentials,
+    pub(super) credentials: &'a CredentialOptions,
     pub(super) topics: &'a [String],
     pub(super) since: Option<u64>,
-    pub(super) again: Again,
+    pub(super) again: ReconnectOptions,
     pub(super) deadline: Option<Instant>,
     /// Its reader being gone ends the wait.
     pub(super) output: Option<BorrowedFd<'a>>,

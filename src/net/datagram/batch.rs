@@ -1,5 +1,5 @@
-//! Datagrams to be sent: gathered without copying, sent by as few system calls as may be, and what became of each. One peer's
-//! trouble costs nobody else a message.
+//! Outgoing datagrams: collected without copying, and sent with as few system calls as possible. An error of one peer delays
+//! no message of another.
 
 use std::fmt;
 use std::io::IoSlice;
@@ -9,115 +9,131 @@ use std::ops::Range;
 
 use socket2::SockAddr;
 
-use super::trouble::{RunTrouble, Trouble};
-use super::{DatagramSocket, Kind, LocalAddress, UnixPeer};
+use super::errno::{RunError, SendError};
+use super::inbox::LocalAddress;
+use super::socket::{DatagramSocket, Family};
+use super::unix_peer::UnixPeer;
 use crate::net::sys::control::Control;
-use crate::net::sys::send::{Headers, Outgoing, Prepared, bytes_of};
+use crate::net::sys::send::{Headers, OutgoingMessage, Prepared, bytes_of};
 
-/// The most datagrams of one run (UDP_MAX_SEGMENTS of the kernels up to 6.8; more since).
+/// The most datagrams of one run (UDP_MAX_SEGMENTS of kernels up to 6.8; later ones allow more).
 const MAX_SEGMENTS: usize = 64;
 
-/// The most bytes of one run: it is built as one UDP packet over IPv4 at first.
+/// The most bytes of one run: the kernel first builds it as one UDP packet over IPv4.
 const MAX_RUN: usize = 65_507;
 
-/// Where a message goes.
+/// Where a message is sent.
 #[derive(Debug, Clone, Copy)]
 pub enum Destination<'p> {
-    /// Over UDP; a dual-stack socket takes IPv4 addresses as they are.
+    /// A UDP address; a dual-stack socket accepts IPv4 addresses as they are.
     Inet(SocketAddr),
-    /// To a Unix socket that may be written to.
+    /// A verified Unix socket.
     Unix(&'p UnixPeer),
 }
 
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Fate {
+pub struct SendOutcome {
     /// How many of its datagrams were sent, from the first on. More than one only if it was a run.
     pub sent: usize,
-    /// Why the rest was not. What was not tried, since something before it to the same peer had failed, or the
-    /// socket is full, has that reason.
-    pub trouble: Option<Trouble>,
+    /// Why the rest was not sent. Messages that were not tried, because an earlier one to the same peer failed or because the
+    /// socket is full, have that error.
+    pub error: Option<SendError>,
 }
 
-/// The memory for batches, to be used again.
+/// Memory for batches, reused from one to the next.
 #[derive(Default)]
-pub struct Outbox {
+pub struct BatchBuffer {
     names: Vec<SockAddr>,
     parts: Vec<IoSlice<'static>>,
-    items: Vec<Item>,
+    items: Vec<BatchItem>,
     headers: Headers,
-    fates: Vec<Fate>,
+    outcomes: Vec<SendOutcome>,
 }
 
-/// What one message header stands for: a datagram, or a run of them.
+/// What one message header stands for: a datagram, or a run of datagrams.
 #[derive(Clone)]
-struct Item {
+struct BatchItem {
+    /// Index of its message in `outcomes`.
     message: usize,
-    /// Of `names`.
+    /// Index into `names`.
     name: usize,
-    /// Of the parts.
+    /// Range of the batch's parts.
     parts: Range<usize>,
     bytes: usize,
-    /// The size of all datagrams of a run but the last; 0 for a single datagram.
+    /// The size of all datagrams of a run, except the last; 0 for a single datagram.
     segment: u16,
     source: Option<LocalAddress>,
     control: Control,
 }
 
+/// How an attempt to send the prepared items has ended.
+#[derive(PartialEq, Eq)]
+enum Attempt {
+    /// All items have an outcome.
+    Complete,
+    /// The kernel refuses the next item as a run: its datagrams have to be sent one by one.
+    RunRefused,
+}
+
 /// Messages that one socket is to send, made of bytes that live for `'d`.
 #[must_use = "nothing is sent before `send`"]
-pub struct Batch<'s, 'o, 'd> {
+pub struct Batch<'s, 'b, 'd> {
     socket: &'s DatagramSocket,
-    outbox: &'o mut Outbox,
+    buffer: &'b mut BatchBuffer,
     parts: Vec<IoSlice<'d>>,
 }
 
-impl Outbox {
-    /// Memory for batches; it grows to what the largest has needed.
-    pub fn new() -> Outbox {
-        Outbox::default()
+impl BatchBuffer {
+    /// An empty buffer; it grows to what the largest batch has needed.
+    pub fn new() -> BatchBuffer {
+        BatchBuffer::default()
     }
 }
 
-impl fmt::Debug for Outbox {
+impl fmt::Debug for BatchBuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outbox").field("fates", &self.fates).finish_non_exhaustive()
+        f.debug_struct("BatchBuffer").field("outcomes", &self.outcomes).finish_non_exhaustive()
     }
 }
 
-impl Item {
+impl BatchItem {
     fn datagrams(&self) -> usize {
         if self.segment == 0 { 1 } else { self.bytes.div_ceil(self.segment.into()) }
     }
 
-    fn set_control(&mut self, kind: Kind) {
+    fn set_control(&mut self, family: Family) {
         self.control = Control::EMPTY;
         if let Some(LocalAddress { ip, interface }) = self.source
             && !ip.is_unspecified()
         {
-            // Elsewhere the way back is for the routing table to find: it need not be the interface by which the
-            // datagram came. A link-local address means nothing without one.
+            // Only a link-local address needs an interface. Otherwise the routing table chooses the way back, which need not
+            // be the interface that the datagram arrived on.
             let link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
-            self.control.leave_from(ip, if link_local { interface } else { 0 }, kind == Kind::Ipv6);
+            self.control.set_source(ip, if link_local { interface } else { 0 }, family == Family::Ipv6);
         }
         if self.segment != 0 {
-            self.control.segments_of(self.segment);
+            self.control.set_segment_size(self.segment);
         }
     }
 }
 
-impl<'s, 'o, 'd> Batch<'s, 'o, 'd> {
-    pub(super) fn new(socket: &'s DatagramSocket, outbox: &'o mut Outbox) -> Batch<'s, 'o, 'd> {
-        outbox.names.clear();
-        outbox.items.clear();
-        outbox.fates.clear();
-        let parts = std::mem::take(&mut outbox.parts);
-        Batch { socket, outbox, parts }
+impl DatagramSocket {
+    /// Starts a batch of messages to send.
+    pub fn batch<'s, 'b, 'd>(&'s self, buffer: &'b mut BatchBuffer) -> Batch<'s, 'b, 'd> {
+        buffer.names.clear();
+        buffer.items.clear();
+        buffer.outcomes.clear();
+        let parts = std::mem::take(&mut buffer.parts);
+        Batch { socket: self, buffer, parts }
     }
+}
 
-    /// Adds a message: the bytes of these slices, one after the other. It leaves from `source`, if there is one. With a
-    /// `segment` it is a run of datagrams, each of them that many bytes long, but for the last, which may be shorter. A
-    /// datagram can be made of 1,024 slices at most (UIO_MAXIOV), a run of 64 datagrams likewise.
+impl<'b, 'd> Batch<'_, 'b, 'd> {
+    /// Adds a message: the bytes of these slices, one after the other. It is sent from `source`, if given.
+    ///
+    /// With a `segment` it is a run of datagrams of this many bytes each, except the last, which may be shorter. A datagram can
+    /// be made of at most 1,024 slices (UIO_MAXIOV), and so can a run of 64 datagrams.
     pub fn push(
         &mut self,
         to: Destination<'_>,
@@ -125,30 +141,31 @@ impl<'s, 'o, 'd> Batch<'s, 'o, 'd> {
         slices: impl IntoIterator<Item = IoSlice<'d>>,
         segment: Option<NonZeroU16>,
     ) {
-        let Outbox { names, items, fates, .. } = &mut *self.outbox;
+        let BatchBuffer { names, items, outcomes, .. } = &mut *self.buffer;
+        let family = self.socket.family;
         let start = self.parts.len();
         self.parts.extend(slices);
         let parts = start..self.parts.len();
         let bytes = self.parts[start..].iter().map(|part| part.len()).sum();
         names.push(match to {
             Destination::Unix(peer) => peer.address.clone(),
-            Destination::Inet(address) if self.socket.kind == Kind::Ipv6 => mapped(address).into(),
+            Destination::Inet(address) if family == Family::Ipv6 => mapped(address).into(),
             Destination::Inet(address) => address.into(),
         });
-        let source = source.filter(|_| self.socket.kind != Kind::Unix);
-        let (message, name) = (fates.len(), names.len() - 1);
-        fates.push(Fate::default());
-        let mut item = Item { message, name, parts, bytes, segment: 0, source, control: Control::EMPTY };
-        item.set_control(self.socket.kind);
+        let source = source.filter(|_| family != Family::Unix);
+        let (message, name) = (outcomes.len(), names.len() - 1);
+        outcomes.push(SendOutcome::default());
+        let mut item = BatchItem { message, name, parts, bytes, segment: 0, source, control: Control::EMPTY };
+        item.set_control(family);
         match segment.map(|segment| usize::from(segment.get())) {
             Some(segment) if segment < bytes => {
                 let run = (MAX_RUN / segment).clamp(1, MAX_SEGMENTS);
                 let offload = self.socket.offloads() && run > 1;
                 let chunk = if offload { run * segment } else { segment };
-                cut(&mut self.parts, &item, chunk, |mut piece| {
+                split(&mut self.parts, &item, chunk, |mut piece| {
                     if offload && piece.bytes > segment {
                         piece.segment = segment as u16;
-                        piece.set_control(self.socket.kind);
+                        piece.set_control(family);
                     }
                     items.push(piece);
                 });
@@ -157,59 +174,58 @@ impl<'s, 'o, 'd> Batch<'s, 'o, 'd> {
         }
     }
 
-    /// How many messages were added.
+    /// The number of messages in the batch.
     pub fn len(&self) -> usize {
-        self.outbox.fates.len()
+        self.buffer.outcomes.len()
     }
 
-    /// Whether none was added.
+    /// Whether the batch has no message.
     pub fn is_empty(&self) -> bool {
-        self.outbox.fates.is_empty()
+        self.buffer.outcomes.is_empty()
     }
 
-    /// Sends what can be sent now, in order, and tells what became of each message. Only a full UDP socket and a lack
-    /// of memory stop it; other trouble is passed over together with the messages that follow to the same address.
-    pub fn send(self) -> &'o [Fate] {
-        let Batch { socket, outbox, mut parts } = self;
-        let Outbox { names, items, headers, fates, .. } = &mut *outbox;
+    /// Sends what can be sent now, in order, and returns the outcome of each message. Only a full UDP socket and a lack of
+    /// memory end the batch; after any other error, only the messages that follow to the same address are left out.
+    pub fn send(self) -> &'b [SendOutcome] {
+        let Batch { socket, buffer, mut parts } = self;
+        let BatchBuffer { names, items, headers, outcomes, .. } = &mut *buffer;
         let mut next = 0;
         while next < items.len() {
             let messages = items.iter().map(|item| {
                 let parts = &parts[item.parts.clone()];
-                Outgoing { to: &names[item.name], parts, control: &item.control }
+                OutgoingMessage { to: &names[item.name], parts, control: &item.control }
             });
             let mut prepared = headers.prepare(messages);
-            let refused = go(socket, &mut prepared, names, items, fates, &mut next);
-            if refused {
+            if attempt(socket, &mut prepared, names, items, outcomes, &mut next) == Attempt::RunRefused {
                 let mut singles = Vec::new();
                 let run = items[next].clone();
-                cut(&mut parts, &run, run.segment.into(), |mut piece| {
-                    piece.set_control(socket.kind);
+                split(&mut parts, &run, run.segment.into(), |mut piece| {
+                    piece.set_control(socket.family);
                     singles.push(piece);
                 });
                 items.splice(next..=next, singles);
             }
         }
-        outbox.parts = recycle(parts);
-        &outbox.fates
+        buffer.parts = recycle(parts);
+        &buffer.outcomes
     }
 }
 
-/// Sends on until all is dealt with, or until a run is refused that is to be sent singly: true.
-fn go(
+/// Sends from item `next` on, which it moves, until all items have an outcome or the kernel refuses a run.
+fn attempt(
     socket: &DatagramSocket,
     prepared: &mut Prepared<'_>,
     names: &[SockAddr],
-    items: &[Item],
-    fates: &mut [Fate],
+    items: &[BatchItem],
+    outcomes: &mut [SendOutcome],
     next: &mut usize,
-) -> bool {
+) -> Attempt {
     let mut retried = false;
     while *next < items.len() {
         let errno = match socket.transmit(prepared, *next) {
             Ok(count) => {
                 for item in &items[*next..*next + count] {
-                    fates[item.message].sent += item.datagrams();
+                    outcomes[item.message].sent += item.datagrams();
                 }
                 *next += count;
                 retried = false;
@@ -219,45 +235,45 @@ fn go(
             Err(errno) => errno,
         };
         let item = &items[*next];
-        if item.segment != 0 && RunTrouble::of(errno) != RunTrouble::Other {
-            if RunTrouble::of(errno) == RunTrouble::Offload {
+        if item.segment != 0 && RunError::of(errno) != RunError::Other {
+            if RunError::of(errno) == RunError::Offload {
                 socket.stop_offloading();
             }
-            return true;
+            return Attempt::RunRefused;
         }
-        let unix = socket.kind == Kind::Unix;
-        let trouble = if unix { Trouble::of_unix(errno) } else { Trouble::of_udp(errno) };
-        // An error that is pending for the whole socket (left by a receive, or by ICMP on a socket that was handed over
-        // with IP_RECVERR) is reported to whoever comes next, and is gone then. It is the peer's own if it comes again.
-        if matches!(trouble, Trouble::Unreachable(_)) && !unix && !std::mem::replace(&mut retried, true) {
+        let unix = socket.family == Family::Unix;
+        let error = if unix { SendError::of_unix(errno) } else { SendError::of_udp(errno) };
+        // An error that is pending for the whole socket (left by a receive, or by ICMP on an inherited socket with IP_RECVERR)
+        // is reported by the next call, whatever its peer, and is cleared by that. If it comes again, it is the peer's own.
+        if matches!(error, SendError::Unreachable(_)) && !unix && !std::mem::replace(&mut retried, true) {
             continue;
         }
         retried = false;
-        let end = match trouble {
-            // The next, smaller one may go.
-            Trouble::TooLarge => end_of(items, *next, |other| other.message == item.message),
-            // A Unix socket says so for a receiver whose queue is full, too, and does not say which it is.
-            Trouble::Full if !unix => items.len(),
-            Trouble::Starved => items.len(),
-            // Never a later message of a peer before an earlier one.
+        let end = match error {
+            // A smaller message may still go.
+            SendError::TooLarge => end_of(items, *next, |other| other.message == item.message),
+            // Over a Unix socket, the same error stands for a receiver's full queue; the kernel does not tell which it is.
+            SendError::Full if !unix => items.len(),
+            SendError::NoMemory => items.len(),
+            // A later message must not overtake an earlier one to the same peer.
             _ => end_of(items, *next, |other| other.message == item.message || names[other.name] == names[item.name]),
         };
         for item in &items[*next..end] {
-            fates[item.message].trouble.get_or_insert(trouble);
+            outcomes[item.message].error.get_or_insert(error);
         }
         *next = end;
     }
-    false
+    Attempt::Complete
 }
 
-/// The end of the items from `first` on that are of one kind.
-fn end_of(items: &[Item], first: usize, same: impl Fn(&Item) -> bool) -> usize {
+/// The end of the longest sequence of items from `first` on that satisfy `same`.
+fn end_of(items: &[BatchItem], first: usize, same: impl Fn(&BatchItem) -> bool) -> usize {
     items[first..].iter().position(|item| !same(item)).map_or(items.len(), |count| first + count)
 }
 
-/// Cuts an item into single ones of `chunk` bytes, and a rest.
-fn cut<'d>(parts: &mut Vec<IoSlice<'d>>, item: &Item, chunk: usize, mut each: impl FnMut(Item)) {
-    let single = |parts: Range<usize>, bytes| Item { parts, bytes, segment: 0, ..item.clone() };
+/// Splits an item into single ones of `chunk` bytes, and a rest.
+fn split<'d>(parts: &mut Vec<IoSlice<'d>>, item: &BatchItem, chunk: usize, mut each: impl FnMut(BatchItem)) {
+    let single = |parts: Range<usize>, bytes| BatchItem { parts, bytes, segment: 0, ..item.clone() };
     if item.bytes <= chunk {
         return each(single(item.parts.clone(), item.bytes));
     }
@@ -280,7 +296,7 @@ fn cut<'d>(parts: &mut Vec<IoSlice<'d>>, item: &Item, chunk: usize, mut each: im
     }
 }
 
-/// An address as an IPv6 socket takes it.
+/// An address in the form that an IPv6 socket accepts.
 fn mapped(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V4(v4) => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
@@ -288,7 +304,7 @@ fn mapped(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Empties a vector, so that it can be lent to bytes with another life. The standard library keeps its memory.
+/// Empties a vector, so that it can hold slices of another lifetime. The standard library reuses its memory.
 fn recycle(mut parts: Vec<IoSlice<'_>>) -> Vec<IoSlice<'static>> {
     parts.clear();
     parts.into_iter().map(|_| IoSlice::new(&[])).collect()

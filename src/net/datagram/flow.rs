@@ -1,90 +1,105 @@
 //! Flow control on a shared Unix socket: how much each peer may have unread of what that socket has sent.
 //!
-//! What is unread is charged to the socket's send buffer, and when that is full nobody gets anything over it. The kernel
-//! bounds how many datagrams wait for a peer (net.unix.max_dgram_qlen), but not how large they are; and not even how many
-//! for a peer that has connected its socket to ours (unix_dgram_sendmsg), which takes nothing from any other socket. So
-//! each peer has a credit. What it was sent counts against that until it is known to have read everything: when nothing is
-//! charged any more all have, and otherwise the kernel tells for each. What a peer holds can be taken from it by nobody:
-//! it is charged until the peer reads or closes its socket. The buffer thus bounds how many may stall.
+//! Unread datagrams are charged to the sending socket's buffer, and when that is full, no peer can be sent anything over it. The
+//! kernel bounds how many datagrams wait for a peer (net.unix.max_dgram_qlen), but not their size; and for a peer that has
+//! connected its socket to ours, and so accepts datagrams from no other socket, not even their number (unix_dgram_sendmsg).
+//!
+//! Therefore each peer has a credit. What it was sent counts against the credit until it is known to have read everything: all
+//! peers have when nothing is charged any more; otherwise the kernel is asked for each. Nothing can take unread datagrams back
+//! from a peer: they are charged until it reads them or closes its socket. So the size of the buffer bounds how many peers may
+//! stall.
 
 use std::collections::HashMap;
 use std::io;
+use std::mem;
 
-use super::diag::{Diagnosis, Queue};
-use super::trouble::Trouble;
-use super::{DatagramSocket, Kept, UnixPeer};
 use upcall_wire::address::UnixName;
 
-/// What one peer may have unread, in bytes as they are charged: the least is room for ten small datagrams, as many as
-/// the kernel keeps for one by default, and as the estimate below has them. A larger buffer allows more, so that fewer
-/// questions are needed. A single datagram is allowed in any case, whatever its size.
+use super::errno::SendError;
+use super::socket::{BufferUsage, DatagramSocket};
+use super::unix_diag::{PeerQueue, UnixDiag};
+use super::unix_peer::UnixPeer;
+
+/// What one peer may have unread, in charged bytes. The least is room for ten small datagrams by the estimate of [`charge`],
+/// which is as many as the kernel queues for one peer by default. A larger buffer allows more, which saves requests to the
+/// kernel. A single datagram of any size is always allowed.
 const LEAST_CREDIT: usize = 16 * 1024;
 const MOST_CREDIT: usize = 64 * 1024;
 
-/// Into how many credits a buffer is divided.
+/// The number of credits that a buffer is divided into.
 const CREDITS: usize = 32;
 
-/// How much one peer has been sent over the shared socket since it was last known to have read everything.
+/// What one peer was sent over the shared socket since it was last known to have read everything.
 #[derive(Debug, Default)]
 pub struct InFlight {
-    /// When that was: unknown for a newcomer, in whose queue something may wait since it was here before.
+    /// The epoch in which that was. `None` for a new peer: datagrams may wait for it that were sent before it left and returned.
     epoch: Option<u64>,
-    /// An upper bound of what is charged for it.
+    /// An upper bound of what is charged for it, in bytes.
     bytes: usize,
-    /// How often it was granted nothing, one time after the other.
+    /// How often in a row it was granted nothing.
     refusals: u32,
 }
 
-/// Why a peer gets nothing more for now: it has used up its credit, and something waits for it.
+/// Why a peer is granted nothing now: it has used up its credit, and has unread datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stalled {
-    /// A socket of its own would spare the shared one ([`PeerSocket`](super::PeerSocket)).
+    /// A [`PeerSocket`](super::PeerSocket) would relieve the shared one.
     Unread,
-    /// It has connected its socket to the shared one: it takes nothing from any other. When it has read, nobody says.
+    /// It has connected its socket to the shared one, and accepts datagrams from no other. No event reports when it has read.
     Connected,
 }
 
-/// What a shared Unix socket has to know of its peers together.
+/// The state of a shared Unix socket, for all of its peers together.
 #[derive(Debug, Default)]
 pub struct FlowControl {
-    /// It begins whenever nobody has anything unread.
+    /// Counts the times at which no peer had anything unread.
     epoch: u64,
-    /// What is charged for what everybody has unread, and how much it may be, as of the last look; and at most how much
-    /// more was granted since.
+    /// What was charged for all unread datagrams when it was last measured, in bytes.
     sending: usize,
+    /// The size of the send buffer, in bytes; 0 until it is measured.
     send_buffer: usize,
+    /// An upper bound of what was granted since the last measurement, in charged bytes.
     granted: usize,
     /// The socket was found full, and half of its buffer has not been free since.
     full: bool,
-    /// That was in this round.
-    looked: bool,
-    diagnosis: Option<Diagnosis>,
-    /// The kernel cannot be asked.
-    blind: bool,
-    trouble: Option<io::Error>,
-    /// The last answer, while nothing was sent since.
-    queues: Option<Queues>,
+    /// It was measured in this round.
+    measured: bool,
+    diagnostics: Diagnostics,
+    error: Option<io::Error>,
+    /// The kernel's last answer; discarded when something is sent.
+    queues: Option<KnownQueues>,
+}
+
+/// Whether the kernel can be asked for the peers' queues.
+#[derive(Debug, Default)]
+enum Diagnostics {
+    /// Not asked yet, or to be opened again after an error.
+    #[default]
+    Closed,
+    Open(UnixDiag),
+    /// It cannot: no peer is held back.
+    Unavailable,
 }
 
 #[derive(Debug)]
-struct Queues {
-    peers: HashMap<UnixName, Queue>,
-    /// What was charged then: as long as it still is, and nothing was sent, nobody has read anything.
+struct KnownQueues {
+    peers: HashMap<UnixName, PeerQueue>,
+    /// What was charged when they were read. While that is still charged, and nothing was sent, no peer has read anything.
     sending: usize,
-    /// Asked since the last look.
+    /// They were read in this round.
     is_new: bool,
 }
 
-/// What the kernel charges for a datagram at most: its buffers are powers of two, or pages, and each has a header (truesize,
-/// as measured on Linux 6.18: 768 for one byte, 8,448 for 4,000, 65,792 for 60 KiB).
+/// The most that the kernel charges for a datagram of this size: its buffers are powers of two, or pages, and each has a header
+/// (truesize; as measured on Linux 6.18: 768 for one byte, 8,448 for 4,000, 65,792 for 60 KiB).
 const fn charge(bytes: usize) -> usize {
     bytes.saturating_mul(2).saturating_add(1024)
 }
 
-/// Whether another question may be answered.
-fn is_passing(error: &io::Error) -> bool {
+/// Whether another request may succeed after this error.
+fn is_transient(error: &io::Error) -> bool {
     let errno = error.raw_os_error().unwrap_or(libc::EINVAL);
-    errno == libc::EINTR || matches!(Trouble::of_unix(errno), Trouble::Starved | Trouble::Full)
+    errno == libc::EINTR || matches!(SendError::of_unix(errno), SendError::NoMemory | SendError::Full)
 }
 
 impl InFlight {
@@ -95,33 +110,34 @@ impl InFlight {
 }
 
 impl FlowControl {
-    /// A round of sending begins: what was found out in the last one may not hold any more.
+    /// Starts a round of sending: measurements of the last round may not hold any more.
     pub fn begin_round(&mut self) {
-        self.looked = false;
+        self.measured = false;
         if let Some(queues) = &mut self.queues {
             queues.is_new = false;
         }
     }
 
-    /// Looks how much is unread of everybody's.
-    pub fn look(&mut self, socket: &DatagramSocket) {
-        self.looked = true;
-        // It cannot fail on a socket; if it did, nobody would be known to have read anything.
-        let Ok(kept) = socket.kept() else { return };
-        (self.sending, self.send_buffer, self.granted) = (kept.sending, kept.send_buffer, 0);
+    /// Measures how much is unread by all peers together.
+    pub fn measure(&mut self, socket: &DatagramSocket) {
+        self.measured = true;
+        // This does not fail on a socket. If it did, no peer would count as having read anything.
+        let Ok(usage) = socket.buffer_usage() else { return };
+        (self.sending, self.send_buffer, self.granted) = (usage.sending, usage.send_buffer, 0);
         if self.sending == 0 {
             self.epoch += 1;
         }
         self.full &= self.sending >= self.send_buffer / 2;
     }
 
-    /// A datagram found no room: what is unread of everybody's if that is why, once until half of the buffer has been free.
-    pub fn refused(&mut self, socket: &DatagramSocket) -> Option<Kept> {
-        let kept = socket.kept().ok().filter(|kept| kept.sending >= kept.send_buffer)?;
-        (!std::mem::replace(&mut self.full, true)).then_some(kept)
+    /// Records that a datagram found no room. If the shared socket is full, returns how full it is: once, and again only after
+    /// half of the buffer has been free.
+    pub fn note_full(&mut self, socket: &DatagramSocket) -> Option<BufferUsage> {
+        let usage = socket.buffer_usage().ok().filter(|usage| usage.sending >= usage.send_buffer)?;
+        (!mem::replace(&mut self.full, true)).then_some(usage)
     }
 
-    /// How many datagrams of this size, of those that are `wanted`, a peer is to be sent in this round.
+    /// How many datagrams of `size` bytes a peer may be sent in this round, at most `wanted`.
     pub fn grant(
         &mut self,
         socket: &DatagramSocket,
@@ -131,19 +147,20 @@ impl FlowControl {
         size: usize,
     ) -> Result<usize, Stalled> {
         if self.send_buffer == 0 {
-            // Somebody else may have sent over a socket that was handed over.
-            self.look(socket);
+            // Another process may have sent over an inherited socket.
+            self.measure(socket);
         }
         self.update(in_flight);
         let mut allowance = self.allowance(in_flight, size);
-        // Not before half of the credit is used: most peers have long read everything by then.
-        if !self.looked && (allowance < wanted || in_flight.bytes > self.credit() / 2) {
-            self.look(socket);
+        // Not before half of the credit is used: most peers have read everything long before that.
+        if !self.measured && (allowance < wanted || in_flight.bytes > self.credit() / 2) {
+            self.measure(socket);
             self.update(in_flight);
             allowance = self.allowance(in_flight, size);
         }
         if allowance == 0 {
-            self.ask(socket, peer).inspect_err(|_| in_flight.refusals = in_flight.refusals.saturating_add(1))?;
+            self.check_drained(socket, peer)
+                .inspect_err(|_| in_flight.refusals = in_flight.refusals.saturating_add(1))?;
             in_flight.bytes = 0;
             allowance = self.allowance(in_flight, size);
         }
@@ -154,11 +171,11 @@ impl FlowControl {
     }
 
     fn allowance(&self, in_flight: &InFlight, size: usize) -> usize {
-        if self.blind {
+        if self.is_unavailable() {
             return usize::MAX;
         }
-        // While half of the buffer is left. Then whoever has something unread gets nothing more, so that what is left
-        // serves many, however many have used up their credit.
+        // The credit holds while half of the buffer is free. After that, a peer with unread datagrams gets nothing, so that the
+        // rest serves many peers, however many have used up their credit.
         let credit = if self.charged() < self.send_buffer / 2 { self.credit() } else { 0 };
         let datagrams = credit.saturating_sub(in_flight.bytes) / charge(size);
         if in_flight.bytes == 0 { datagrams.max(1) } else { datagrams }
@@ -168,21 +185,25 @@ impl FlowControl {
         (self.send_buffer / CREDITS).clamp(LEAST_CREDIT, MOST_CREDIT)
     }
 
-    /// What is charged for everybody at most.
+    /// An upper bound of what is charged for all peers, in bytes.
     fn charged(&self) -> usize {
         self.sending.saturating_add(self.granted)
     }
 
+    fn is_unavailable(&self) -> bool {
+        matches!(self.diagnostics, Diagnostics::Unavailable)
+    }
+
     fn update(&self, in_flight: &mut InFlight) {
         if in_flight.epoch != Some(self.epoch) {
-            // A newcomer may have been here before, and have left something unread then.
+            // A new peer may have been here before, and have left datagrams unread.
             let unknown = in_flight.epoch.is_none() && self.charged() > 0;
             let bytes = if unknown { usize::MAX } else { 0 };
             *in_flight = InFlight { epoch: Some(self.epoch), bytes, ..*in_flight };
         }
     }
 
-    /// Takes note of datagrams that were sent to a peer.
+    /// Records datagrams that were sent to a peer.
     pub fn sent(&mut self, in_flight: &mut InFlight, count: usize, size: usize) {
         if count > 0 {
             self.update(in_flight);
@@ -191,52 +212,52 @@ impl FlowControl {
         }
     }
 
-    /// Asks the kernel whether a peer has read everything. One question answers for all peers, until something is sent or
+    /// Finds out whether a peer has read everything. One request to the kernel answers for all peers, until something is sent or
     /// read.
-    fn ask(&mut self, socket: &DatagramSocket, peer: &UnixPeer) -> Result<(), Stalled> {
-        if !self.knows(peer) {
-            self.question(socket);
+    fn check_drained(&mut self, socket: &DatagramSocket, peer: &UnixPeer) -> Result<(), Stalled> {
+        if !self.is_known(peer) {
+            self.request_queues(socket);
         }
         match self.queues.as_ref().and_then(|queues| queues.peers.get(peer.name())) {
-            Some(Queue { unread: false, .. }) => Ok(()),
-            _ if self.blind => Ok(()),
-            Some(Queue { connected: true, .. }) => Err(Stalled::Connected),
+            Some(PeerQueue { unread: false, .. }) => Ok(()),
+            _ if self.is_unavailable() => Ok(()),
+            Some(PeerQueue { connected: true, .. }) => Err(Stalled::Connected),
             _ => Err(Stalled::Unread),
         }
     }
 
-    /// Whether the last answer still holds, and for this peer, too.
-    fn knows(&self, peer: &UnixPeer) -> bool {
+    /// Whether the last answer is still valid, and covers this peer.
+    fn is_known(&self, peer: &UnixPeer) -> bool {
         self.queues.as_ref().is_some_and(|queues| {
             queues.is_new || (queues.sending == self.sending && queues.peers.contains_key(peer.name()))
         })
     }
 
-    fn question(&mut self, socket: &DatagramSocket) {
+    fn request_queues(&mut self, socket: &DatagramSocket) {
         self.queues = None;
-        let opened = match (socket.fault(), self.diagnosis.take()) {
+        let opened = match (socket.fault(), mem::take(&mut self.diagnostics)) {
             (Some(error), _) => Err(error),
-            (None, Some(diagnosis)) => Ok(diagnosis),
-            (None, None) => Diagnosis::open(socket),
+            (None, Diagnostics::Open(diag)) => Ok(diag),
+            (None, _) => UnixDiag::open(socket),
         };
-        let answered = opened.and_then(|mut diagnosis| {
-            let peers = diagnosis.queues()?;
-            // After an error, what is left of its answers would be in the way of the next.
-            self.diagnosis = Some(diagnosis);
+        let answered = opened.and_then(|mut diag| {
+            let peers = diag.queues()?;
+            // After an error it stays closed: unread parts of the answer would precede the next one.
+            self.diagnostics = Diagnostics::Open(diag);
             Ok(peers)
         });
         match answered {
-            Ok(peers) => self.queues = Some(Queues { peers, sending: self.sending, is_new: true }),
-            Err(error) if is_passing(&error) => {}
+            Ok(peers) => self.queues = Some(KnownQueues { peers, sending: self.sending, is_new: true }),
+            Err(error) if is_transient(&error) => {}
             Err(error) => {
-                self.blind = true;
-                self.trouble = Some(error);
+                self.diagnostics = Diagnostics::Unavailable;
+                self.error = Some(error);
             }
         }
     }
 
-    /// Why the kernel cannot be asked, once: all peers may then be sent as much as the kernel takes for them.
-    pub fn take_trouble(&mut self) -> Option<io::Error> {
-        self.trouble.take()
+    /// Why the kernel cannot be asked, once. From then on, all peers may be sent as much as the kernel accepts for them.
+    pub fn take_error(&mut self) -> Option<io::Error> {
+        self.error.take()
     }
 }

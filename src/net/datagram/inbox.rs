@@ -1,53 +1,57 @@
-//! Received datagrams: buffers made once, filled by one system call, read in place.
+//! Received datagrams: buffers that are allocated once, filled by one system call, and read in place.
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use super::bind::MARK;
-use crate::net::sys::receive::{Name, Slots};
 use upcall_wire::address::{Credentials, UnixName};
 
-/// What came of receiving.
+use super::bind::MARK;
+use super::errno::ReceiveError;
+use super::socket::DatagramSocket;
+use crate::net::sys::receive::{Slots, SocketName};
+
+/// The result of receiving.
 #[derive(Debug)]
 pub enum Received {
-    /// So many datagrams are in the inbox. There may be more.
+    /// This many datagrams are in the inbox. More may wait.
     Datagrams(usize),
-    /// Nothing for now; the poller says when there is.
+    /// There is nothing to receive now; the poller reports when there is.
     Drained,
-    /// Trouble with a peer to whom something was sent before (ICMP): not a reason to stop. Receive again.
-    Elsewhere(io::Error),
-    /// The kernel has no memory for now; nobody says when it has.
-    Starved,
-    /// The socket is not one that can be received from.
+    /// An error of a peer that something was sent to before (ICMP). The socket is sound; receive again.
+    PeerError(io::Error),
+    /// The kernel has no memory now; no event reports when it has, so the caller has to retry.
+    NoMemory,
+    /// This socket cannot be received from.
     Broken(io::Error),
 }
 
-/// An address of this machine that a datagram was sent to, from which its answer is to leave.
+/// The address of this machine that a datagram was sent to; the answer is sent from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LocalAddress {
     /// The address; never an IPv4-mapped one.
     pub ip: IpAddr,
-    /// The index of the interface by which it came in (netdevice(7)).
+    /// The index of the interface that it arrived on (netdevice(7)).
     pub interface: u32,
 }
 
-/// Who sent a datagram.
+/// The source of a datagram.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sender {
-    /// Over UDP.
+    /// UDP.
     Inet {
-        /// The source address; IPv4-mapped IPv6 addresses are unmapped.
+        /// The source address; an IPv4-mapped IPv6 address is given as IPv4.
         peer: SocketAddr,
-        /// What the datagram was addressed to, on a socket that is bound to a wildcard address. None if that is a group.
+        /// The destination of the datagram, on a socket that is bound to a wildcard address; `None` if it is a multicast
+        /// address.
         local: Option<LocalAddress>,
     },
-    /// From a Unix socket.
+    /// A Unix socket.
     Unix {
-        /// What it is bound to; `None` if to nothing, so that it cannot be answered. A path is the sender's: relative,
-        /// in another namespace, or somebody else's. See [`UnixPeer`](super::UnixPeer).
+        /// What the sender is bound to; `None` if it is not bound, so that it cannot be answered. A path is the sender's: it
+        /// may be relative, in another namespace, or another user's. See [`UnixPeer`](super::UnixPeer).
         name: Option<UnixName>,
-        /// Who sent it, as the kernel vouches for it (SCM_CREDENTIALS, unix(7)).
+        /// The sender's process, verified by the kernel (SCM_CREDENTIALS, unix(7)).
         credentials: Option<Credentials>,
     },
 }
@@ -55,29 +59,30 @@ pub enum Sender {
 /// A received datagram.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Datagram<'i> {
-    /// What it holds; the beginning of it, if it is truncated.
+    /// Its bytes; only the first ones if it is truncated.
     pub bytes: &'i [u8],
     /// It is larger than the inbox allows.
     pub truncated: bool,
-    /// It was sent by a socket like this one: it is an upcall, not an input. Known of UDP only, and only where no router
+    /// It was sent by a socket like this one, so it is an upcall and not an input. Known for UDP only, and only where no router
     /// changes the mark.
     pub looped: bool,
-    /// Who sent it.
+    /// Where it came from.
     pub from: Sender,
 }
 
 /// Room for the datagrams of one system call.
 pub struct Inbox {
-    pub(super) slots: Slots,
+    slots: Slots,
     largest: usize,
 }
 
 impl Inbox {
-    /// Room for so many datagrams of at most `largest` bytes each. It reserves `count * (largest + 1)` bytes (and 300 for
-    /// each datagram's address), of which only the pages that were ever written to take memory: with 64 of 60 KiB, one
-    /// datagram at a time costs 60 KiB at most, and 3.8 MiB is the worst case.
+    /// Room for `count` datagrams of at most `largest` bytes each.
+    ///
+    /// It reserves `count * (largest + 1)` bytes of address space, and 300 bytes for each datagram's header. Only pages that
+    /// were written to occupy memory: 64 slots of 60 KiB cost 60 KiB while datagrams come one at a time, and 3.8 MiB at most.
     pub fn new(count: usize, largest: usize) -> Inbox {
-        // A byte more than is allowed: what fills it is too large, whatever the kernel says of it.
+        // One byte more than is allowed: a datagram that fills it is too large, whether or not the kernel has marked it as truncated.
         Inbox { slots: Slots::new(count, largest + 1), largest }
     }
 
@@ -86,28 +91,48 @@ impl Inbox {
         self.largest
     }
 
-    /// How many datagrams it has room for.
+    /// The most datagrams that it has room for.
     pub fn capacity(&self) -> usize {
         self.slots.capacity()
     }
 
-    /// The datagrams of the last call, in the order in which they came.
+    /// The datagrams of the last call, in the order in which they arrived.
     pub fn iter(&self) -> impl Iterator<Item = Datagram<'_>> {
         (0..self.slots.filled()).map(|index| {
             let (bytes, cut) = self.slots.bytes(index);
             let truncated = cut || bytes.len() > self.largest;
             let ancillary = self.slots.ancillary(index);
             let from = match self.slots.sender(index) {
-                Name::Inet(peer) => {
+                SocketName::Inet(peer) => {
                     let local = ancillary.local.map(|(ip, interface)| LocalAddress { ip, interface });
                     Sender::Inet { peer, local }
                 }
-                Name::Unix(name) => Sender::Unix { name, credentials: ancillary.credentials },
+                SocketName::Unix(name) => Sender::Unix { name, credentials: ancillary.credentials },
             };
-            // The lower two bits are for congestion (RFC 3168).
+            // The lower two bits are for congestion notification (RFC 3168).
             let looped = ancillary.services & !3 == MARK;
             Datagram { bytes: &bytes[..bytes.len().min(self.largest)], truncated, looped, from }
         })
+    }
+}
+
+impl DatagramSocket {
+    /// Receives the datagrams that are there and that the inbox has room for, in one system call. To be repeated until the
+    /// socket is drained: an error may have ended a short batch, and only the next call reports it.
+    pub fn receive(&self, inbox: &mut Inbox) -> Received {
+        loop {
+            let error = match self.fault().map_or_else(|| inbox.slots.receive(&self.socket, self.control_room), Err) {
+                Ok(count) => return Received::Datagrams(count),
+                Err(error) => error,
+            };
+            return match ReceiveError::of(error.raw_os_error().unwrap_or(libc::EINVAL)) {
+                ReceiveError::Interrupted => continue,
+                ReceiveError::Drained => Received::Drained,
+                ReceiveError::OfPeer => Received::PeerError(error),
+                ReceiveError::NoMemory => Received::NoMemory,
+                ReceiveError::Broken => Received::Broken(error),
+            };
+        }
     }
 }
 

@@ -1,14 +1,14 @@
-//! Control messages (cmsg(3)): what travels with a datagram beside its bytes.
+//! Control messages (cmsg(3)): data that accompanies a datagram, apart from its bytes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{FromRawFd, OwnedFd};
 
 use upcall_wire::address::Credentials;
 
-/// Bytes of control messages with one datagram: an in6_pktinfo (40), and a segment size or a traffic class (24) at most.
+/// The most bytes of control messages with one datagram: an in6_pktinfo (40), and a segment size or a traffic class (24).
 const ROOM: usize = 64;
 
-/// A buffer for control messages.
+/// A buffer for the control messages of one datagram.
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(8))]
 pub(in crate::net) struct Control {
@@ -16,17 +16,17 @@ pub(in crate::net) struct Control {
     length: usize,
 }
 
-/// Room for one control message with that many bytes of data.
+/// The room that one control message with this many bytes of data takes, in bytes.
 pub(in crate::net) const fn space(bytes: usize) -> usize {
-    // SAFETY: CMSG_SPACE only computes.
+    // SAFETY: CMSG_SPACE is arithmetic only.
     unsafe { libc::CMSG_SPACE(bytes as libc::c_uint) as usize }
 }
 
 impl Control {
-    /// Nothing.
+    /// No control messages.
     pub(in crate::net) const EMPTY: Control = Control { bytes: [0; ROOM], length: 0 };
 
-    /// The bytes that are in use.
+    /// The bytes in use.
     pub(super) fn length(&self) -> usize {
         self.length
     }
@@ -39,9 +39,9 @@ impl Control {
         self.bytes.as_ptr().cast()
     }
 
-    /// The address that a datagram leaves from (IP_PKTINFO in ip(7), IPV6_PKTINFO in RFC 3542 section 6). An IPv6 socket
-    /// takes only the latter, with IPv4-mapped addresses.
-    pub(in crate::net) fn leave_from(&mut self, source: IpAddr, interface: u32, ipv6_socket: bool) {
+    /// Sets the source address of a datagram (IP_PKTINFO in ip(7), IPV6_PKTINFO in RFC 3542 section 6). An IPv6 socket accepts
+    /// only the latter, with IPv4-mapped addresses.
+    pub(in crate::net) fn set_source(&mut self, source: IpAddr, interface: u32, ipv6_socket: bool) {
         match source {
             IpAddr::V4(source) if !ipv6_socket => {
                 let info = libc::in_pktinfo {
@@ -63,14 +63,14 @@ impl Control {
         }
     }
 
-    /// Cuts the bytes into datagrams of this size (UDP_SEGMENT, udp(7)).
-    pub(in crate::net) fn segments_of(&mut self, bytes: u16) {
+    /// Makes the kernel split the bytes into datagrams of this size (UDP_SEGMENT, udp(7)).
+    pub(in crate::net) fn set_segment_size(&mut self, bytes: u16) {
         self.push(libc::SOL_UDP, libc::UDP_SEGMENT, bytes);
     }
 
     fn push<T: Copy>(&mut self, level: libc::c_int, kind: libc::c_int, value: T) {
         let end = self.length + space(size_of::<T>());
-        assert!(end <= ROOM, "a control buffer has room for everything that is ever sent");
+        assert!(end <= ROOM, "the control buffer has room for every message that is sent");
         // SAFETY: `length..end` is inside the buffer and holds a header and the value, by the definition of CMSG_SPACE;
         // the header is aligned, since the buffer is and CMSG_SPACE keeps it so.
         unsafe {
@@ -84,10 +84,10 @@ impl Control {
     }
 }
 
-/// What came with a datagram.
+/// The control messages that came with a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(in crate::net) struct Ancillary {
-    /// Where it was sent to, and the index of the interface that it came in by.
+    /// The address that it was sent to, and the index of the interface that it arrived on.
     pub(in crate::net) local: Option<(IpAddr, u32)>,
     pub(in crate::net) credentials: Option<Credentials>,
     /// The differentiated services field (RFC 2474): its upper six bits are the code point.
@@ -101,8 +101,8 @@ impl Ancillary {
     /// `header` was filled by recvmsg(2) or recvmmsg(2), and its control buffer is still there.
     pub(super) unsafe fn read(header: &libc::msghdr) -> Ancillary {
         let mut found = Ancillary::default();
-        // SAFETY: the caller vouches for the buffer; the kernel has written whole headers, and the macros stay inside
-        // of `msg_controllen`. Values are as long as the kernel's types of these names, and read without alignment.
+        // SAFETY: the caller guarantees the buffer; the kernel has written whole headers, and the macros stay within
+        // `msg_controllen`. Values have the length of the kernel's types of these names, and are read unaligned.
         unsafe {
             let mut next = libc::CMSG_FIRSTHDR(header);
             while let Some(message) = next.as_ref() {
@@ -112,14 +112,14 @@ impl Ancillary {
                 match (message.cmsg_level, message.cmsg_type) {
                     (libc::IPPROTO_IP, libc::IP_PKTINFO) if length >= size_of::<libc::in_pktinfo>() => {
                         let info = data.cast::<libc::in_pktinfo>().read_unaligned();
-                        // Not ipi_addr, which is a broadcast address if it was sent to one.
+                        // Not ipi_addr, which is the broadcast address of a datagram that was sent to one.
                         let ip = Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes());
                         found.local = Some((ip.into(), info.ipi_ifindex as u32));
                     }
                     (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if length >= size_of::<libc::in6_pktinfo>() => {
                         let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
                         let ip = IpAddr::from(Ipv6Addr::from(info.ipi6_addr.s6_addr)).to_canonical();
-                        // Nothing can leave from a group.
+                        // A multicast address cannot be the source of an answer.
                         found.local = (!ip.is_multicast()).then_some((ip, info.ipi6_ifindex as u32));
                     }
                     (libc::IPPROTO_IP, libc::IP_TOS) if length >= 1 => found.services = *data,
@@ -130,7 +130,7 @@ impl Ancillary {
                         let ucred = data.cast::<libc::ucred>().read_unaligned();
                         found.credentials = Some(Credentials { pid: ucred.pid, uid: ucred.uid, gid: ucred.gid });
                     }
-                    // There is no room for them (see `receive`), but if there were, they would be open for ever.
+                    // The buffer has no room for them (see `receive`); should any arrive all the same, they must not stay open.
                     (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
                         for index in 0..length / size_of::<libc::c_int>() {
                             let fd = data.cast::<libc::c_int>().add(index).read_unaligned();

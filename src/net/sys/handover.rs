@@ -1,4 +1,4 @@
-//! What a service manager leaves for its child: variables of the environment, and open file descriptors.
+//! What a service manager passes to the process that it starts: environment variables and open file descriptors.
 
 use std::ffi::OsString;
 use std::io;
@@ -6,31 +6,32 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-/// Takes variables out of the environment, so that no child has them. They stay there, but are returned all the same, where
-/// the process has several threads already.
+/// Reads variables and removes them from the environment, so that no child process inherits them. Where the process has
+/// several threads already, they are read only.
 pub fn take_variables<const N: usize>(names: [&str; N]) -> [Option<OsString>; N] {
     let alone = std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1);
     names.map(|name| {
         let value = std::env::var_os(name);
         if alone && value.is_some() {
-            // SAFETY: no other thread is there to read the environment meanwhile, and only this one could make another.
+            // SAFETY: this is the only thread, so no other reads the environment now, and only this one could start another.
             unsafe { std::env::remove_var(name) };
         }
         value
     })
 }
 
-/// Takes over a file descriptor that was open when the process began, and sees to it that no child gets it (FD_CLOEXEC).
-/// The error is EBADF where there is none.
+/// Takes over a file descriptor that was open when the process started, and sets FD_CLOEXEC, so that no child inherits it.
+/// The error is EBADF if it is not open.
 ///
-/// To be called once for each, and before anything else is opened: what has this number then is nobody's in this process.
+/// Must be called once for each number, before any other descriptor is opened: until then, no other code in this process can
+/// own a descriptor with this number.
 pub(in crate::net) fn take_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     if number <= libc::STDERR_FILENO {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }
-    // SAFETY: it is used for this call only, which is the one that finds out whether it is open.
+    // SAFETY: it is used for this one call, which finds out whether it is open.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
     fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-    // SAFETY: it is open, and nobody else owns it: see above.
+    // SAFETY: it is open, and nothing else owns it: see above.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }

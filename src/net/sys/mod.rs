@@ -1,5 +1,5 @@
-//! The system calls that no crate wraps: the one place with unsafe code. Knows no policy: what an error means is for others
-//! to say.
+//! System calls that no crate wraps: the only module with unsafe code. Returns the system's errors as they are; what an error
+//! means is decided by the callers.
 #![allow(unsafe_code)]
 
 pub(super) mod control;
@@ -13,20 +13,20 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-/// How many groups a user has at most (NGROUPS_MAX, credentials(7)).
+/// The most groups that a process can have (NGROUPS_MAX, credentials(7)).
 const MAX_GROUPS: usize = 65_536;
 
-/// Gives memory that was freed back to the kernel, wherever it lies (malloc_trim(3)). Other allocators than that of the GNU C
-/// library do so by themselves, or not at all.
+/// Returns freed memory to the kernel, wherever it lies in the heap (malloc_trim(3)). Does nothing unless the allocator is that
+/// of the GNU C library; others do so by themselves, or cannot.
 pub fn give_memory_back() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: it touches nothing but what is free, and locks that.
+    // SAFETY: it touches free memory only, under the allocator's lock.
     unsafe {
         libc::malloc_trim(0);
     }
 }
 
-/// The supplementary groups of the process that connected a Unix socket, when it did (SO_PEERGROUPS, socket(7)).
+/// The supplementary groups of the process that connected a Unix socket, as they were at that time (SO_PEERGROUPS, socket(7)).
 pub fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
     let fd = socket.as_fd().as_raw_fd();
     let mut groups = vec![0 as libc::gid_t; 64];
@@ -41,7 +41,7 @@ pub fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
             return Ok(groups);
         }
         let error = io::Error::last_os_error();
-        // The kernel says how many bytes it would have written.
+        // On ERANGE, the kernel has set the length that it needs.
         let wanted = bytes as usize / size_of::<libc::gid_t>();
         if error.raw_os_error() != Some(libc::ERANGE) || wanted <= groups.len() || wanted > MAX_GROUPS {
             return Err(error);
@@ -50,14 +50,14 @@ pub fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
     }
 }
 
-/// What the kernel knows of the far end of a TCP connection (TCP_INFO, tcp(7)).
+/// What the kernel knows about the peer of a TCP connection (TCP_INFO, tcp(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TcpInfo {
-    /// Segments sent and not acknowledged.
+    /// Segments that were sent and not acknowledged.
     pub(super) unacknowledged: u32,
-    /// Window probes sent and not answered.
+    /// Window probes that were sent and not answered.
     pub(super) probes: u8,
-    /// Since the last acknowledgement.
+    /// Time since the last acknowledgement, in whole milliseconds.
     pub(super) silence: Duration,
 }
 
@@ -71,7 +71,7 @@ pub(super) fn tcp_info(socket: impl AsFd) -> io::Result<TcpInfo> {
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the structure is made of integers, was zeroed, and an older kernel that writes less of it leaves zeros.
+    // SAFETY: the structure consists of integers and was zeroed; where an older kernel writes less of it, zeros remain.
     let info = unsafe { info.assume_init() };
     Ok(TcpInfo {
         unacknowledged: info.tcpi_unacked,
@@ -104,17 +104,18 @@ pub(super) fn has_option(socket: impl AsFd, level: libc::c_int, name: libc::c_in
     result == 0
 }
 
-/// What the kernel keeps for a socket (SO_MEMINFO, linux/sock_diag.h).
+/// The memory that the kernel charges to a socket (SO_MEMINFO, linux/sock_diag.h).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Memory {
-    /// Bytes charged to the send buffer, and how many it takes.
+pub(super) struct SocketMemory {
+    /// Bytes charged to the send buffer.
     pub(super) sending: u32,
+    /// Size of the send buffer, in bytes.
     pub(super) send_buffer: u32,
-    /// Datagrams dropped because the receive buffer was full.
+    /// Datagrams that were dropped because the receive buffer was full.
     pub(super) drops: u32,
 }
 
-pub(super) fn memory(socket: impl AsFd) -> io::Result<Memory> {
+pub(super) fn memory(socket: impl AsFd) -> io::Result<SocketMemory> {
     // SK_MEMINFO_WMEM_ALLOC, SK_MEMINFO_SNDBUF and SK_MEMINFO_DROPS of the SK_MEMINFO_VARS = 9 values.
     let mut values = [0u32; 9];
     let mut length = size_of_val(&values) as libc::socklen_t;
@@ -126,13 +127,13 @@ pub(super) fn memory(socket: impl AsFd) -> io::Result<Memory> {
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(Memory { sending: values[2], send_buffer: values[3], drops: values[8] })
+    Ok(SocketMemory { sending: values[2], send_buffer: values[3], drops: values[8] })
 }
 
-/// Bytes that were written and not yet acknowledged (SIOCOUTQ, tcp(7)), or not yet read (unix(7)).
+/// Bytes that were written and are not yet acknowledged (SIOCOUTQ, tcp(7)) or, over a Unix socket, not yet read (unix(7)).
 pub(super) fn unsent(socket: impl AsFd) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
-    // SAFETY: the request writes one int, to where the pointer says.
+    // SAFETY: the request writes one int to the address that it is given.
     let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
     if result != 0 {
         return Err(io::Error::last_os_error());

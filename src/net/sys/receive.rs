@@ -1,4 +1,4 @@
-//! Many datagrams by one system call (recvmmsg(2)).
+//! Receives many datagrams with one system call (recvmmsg(2)).
 
 use std::ffi::OsStr;
 use std::io;
@@ -7,11 +7,12 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
-use super::control::{Ancillary, Control};
-use super::hot;
 use upcall_wire::address::UnixName;
 
-/// Buffers for datagrams, and what the last call has put into them.
+use super::control::{Ancillary, Control};
+use super::hot;
+
+/// Buffers for datagrams, with the datagrams of the last call.
 pub(in crate::net) struct Slots {
     room: usize,
     bytes: Vec<u8>,
@@ -20,50 +21,54 @@ pub(in crate::net) struct Slots {
     parts: Vec<libc::iovec>,
     headers: Vec<libc::mmsghdr>,
     filled: usize,
-    /// From this one on, the headers are as they were prepared, with so many bytes for control messages.
-    prepared: (usize, usize),
+    /// The first header that is still as it was prepared; those before it were changed by the last call.
+    first_intact: usize,
+    /// The room for control messages that the headers were prepared with, in bytes.
+    control_room: usize,
 }
 
-// SAFETY: the pointers in `parts` and `headers` are to what the vectors beside them own, which is never moved, since none of
-// the vectors ever changes its length.
+// SAFETY: the pointers in `parts` and `headers` point into the vectors beside them, whose contents never move, since no vector
+// changes its length.
 unsafe impl Send for Slots {}
 
-/// Who a socket address names.
+/// The name of a socket, as the kernel reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::net) enum Name {
+pub(in crate::net) enum SocketName {
     Inet(SocketAddr),
     Unix(Option<UnixName>),
 }
 
 impl Slots {
-    /// So many slots of so many bytes.
+    /// Makes `count` slots of `room` bytes each.
     pub(in crate::net) fn new(count: usize, room: usize) -> Slots {
-        // SAFETY: these are plain C structures, for which all zeros is a value.
+        // SAFETY: these are plain C structures, for which all zeros are a valid value.
         let (name, header) = unsafe { (MaybeUninit::zeroed().assume_init(), MaybeUninit::zeroed().assume_init()) };
         Slots {
             room,
-            // Zeroed pages are not there before something is written to them.
+            // Zeroed pages occupy no memory until something is written to them.
             bytes: vec![0; count * room],
             names: vec![name; count],
             controls: vec![Control::EMPTY; count],
             parts: vec![libc::iovec { iov_base: std::ptr::null_mut(), iov_len: room }; count],
             headers: vec![header; count],
             filled: 0,
-            prepared: (count, 0),
+            first_intact: count,
+            control_room: 0,
         }
     }
 
-    /// Takes what is there, without waiting. The room for control messages is `control` bytes, and should be no more than
-    /// those that are expected need: a stranger's SCM_RIGHTS then finds none, and the kernel drops the descriptors.
+    /// Receives the datagrams that are there, without waiting; returns how many. `control` is the room for the control messages
+    /// of each, in bytes. It should be no more than the expected messages need, so that an unexpected SCM_RIGHTS does not fit
+    /// and the kernel drops its descriptors.
     pub(in crate::net) fn receive(&mut self, socket: impl AsFd, control: usize) -> io::Result<usize> {
         self.filled = 0;
-        let used = if self.prepared.1 == control { self.prepared.0 } else { self.headers.len() };
-        self.prepare(used, control);
-        // SAFETY: every header points to a name, a part and a control buffer of its own, each as long as it says, in
-        // vectors that are borrowed for the whole call: those that the last call has changed were prepared anew.
+        let stale = if self.control_room == control { self.first_intact } else { self.headers.len() };
+        self.prepare(stale, control);
+        // SAFETY: every header points to a name, a part and a control buffer of its own, each as long as the header says, in
+        // vectors that are borrowed for the whole call: the headers that the last call has changed were prepared again.
         let received = unsafe { hot::receive_many(socket, &mut self.headers) };
-        // The kernel may have begun to fill one more than it counts; after an error, who knows.
-        self.prepared.0 = received.as_ref().map_or(self.headers.len(), |count| count + 1);
+        // The kernel may have started to fill one header more than it counts; after an error, any of them.
+        self.first_intact = received.as_ref().map_or(self.headers.len(), |count| count + 1);
         self.filled = received?;
         Ok(self.filled)
     }
@@ -83,20 +88,20 @@ impl Slots {
             header.msg_controllen = control as _;
             header.msg_flags = 0;
         }
-        self.prepared.1 = control;
+        self.control_room = control;
     }
 
-    /// How many datagrams one call can bring.
+    /// The most datagrams that one call can receive.
     pub(in crate::net) fn capacity(&self) -> usize {
         self.headers.len()
     }
 
-    /// How many datagrams the last call has brought.
+    /// The number of datagrams that the last call has received.
     pub(in crate::net) fn filled(&self) -> usize {
         self.filled
     }
 
-    /// The bytes of one of them, and whether there were more than there is room for.
+    /// The bytes of a datagram, and whether it had more than there is room for.
     pub(in crate::net) fn bytes(&self, index: usize) -> (&[u8], bool) {
         let header = &self.headers[..self.filled][index];
         let start = index * self.room;
@@ -104,32 +109,32 @@ impl Slots {
         (&self.bytes[start..start + length], header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0)
     }
 
-    /// What came with one of them.
+    /// The control messages of a datagram.
     pub(in crate::net) fn ancillary(&self, index: usize) -> Ancillary {
         let mut header = self.headers[..self.filled][index].msg_hdr;
         header.msg_control = self.controls[index].as_ptr().cast_mut();
-        // SAFETY: the kernel has filled the header, and its control buffer is that of the same slot; it is only read.
+        // SAFETY: the kernel has filled the header, and the control buffer is that of the same slot; it is only read.
         unsafe { Ancillary::read(&header) }
     }
 
-    /// Who sent one of them.
-    pub(in crate::net) fn sender(&self, index: usize) -> Name {
+    /// The name of the socket that sent a datagram.
+    pub(in crate::net) fn sender(&self, index: usize) -> SocketName {
         let length = self.headers[..self.filled][index].msg_hdr.msg_namelen as usize;
-        name(&self.names[index], length)
+        read_name(&self.names[index], length)
     }
 }
 
 /// Reads a socket address of `length` bytes (ip(7), ipv6(7), unix(7)).
-fn name(storage: &libc::sockaddr_storage, length: usize) -> Name {
+fn read_name(storage: &libc::sockaddr_storage, length: usize) -> SocketName {
     let at = (&raw const *storage).cast::<u8>();
-    // The kernel leaves the storage alone where there is no name, and says so by the length.
+    // Where there is no name, the kernel leaves the storage as it is and sets a length of zero.
     let family = if length < size_of::<libc::sa_family_t>() { libc::AF_UNIX } else { storage.ss_family.into() };
     match family {
         libc::AF_INET if length >= size_of::<libc::sockaddr_in>() => {
-            // SAFETY: the storage is larger than, and aligned for, every socket address; the family says which one it is.
+            // SAFETY: the storage is larger than, and aligned for, every socket address; the family tells which one it holds.
             let address = unsafe { &*at.cast::<libc::sockaddr_in>() };
             let ip = Ipv4Addr::from(address.sin_addr.s_addr.to_ne_bytes());
-            Name::Inet(SocketAddrV4::new(ip, u16::from_be(address.sin_port)).into())
+            SocketName::Inet(SocketAddrV4::new(ip, u16::from_be(address.sin_port)).into())
         }
         libc::AF_INET6 if length >= size_of::<libc::sockaddr_in6>() => {
             // SAFETY: as above.
@@ -137,26 +142,26 @@ fn name(storage: &libc::sockaddr_storage, length: usize) -> Name {
             let ip = Ipv6Addr::from(address.sin6_addr.s6_addr);
             let port = u16::from_be(address.sin6_port);
             match ip.to_ipv4_mapped() {
-                Some(ip) => Name::Inet(SocketAddrV4::new(ip, port).into()),
-                None => Name::Inet(SocketAddrV6::new(ip, port, 0, address.sin6_scope_id).into()),
+                Some(ip) => SocketName::Inet(SocketAddrV4::new(ip, port).into()),
+                None => SocketName::Inet(SocketAddrV6::new(ip, port, 0, address.sin6_scope_id).into()),
             }
         }
         _ => {
             let path = offset_of!(libc::sockaddr_un, sun_path);
             let length = length.clamp(path, size_of::<libc::sockaddr_un>());
-            // SAFETY: sockaddr_un is smaller than the storage, all of whose bytes were initialized.
+            // SAFETY: sockaddr_un is smaller than the storage, all bytes of which were initialized.
             let bytes = unsafe { std::slice::from_raw_parts(at.add(path), length - path) };
-            Name::Unix(unix_name(bytes))
+            SocketName::Unix(unix_name(bytes))
         }
     }
 }
 
-/// Reads what the kernel keeps as the name of a Unix socket (unix(7)).
+/// Reads the name of a Unix socket in the kernel's form (unix(7)); `None` for an unnamed socket.
 pub(in crate::net) fn unix_name(bytes: &[u8]) -> Option<UnixName> {
     match bytes {
         [] => None,
         [0, name @ ..] => Some(UnixName::Abstract(name.to_vec())),
-        // A path of full length has no NUL at its end.
+        // A path of the full length does not end in NUL.
         path => {
             let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
             Some(UnixName::Path(OsStr::from_bytes(path).into()))

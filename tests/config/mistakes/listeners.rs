@@ -10,12 +10,12 @@ fn listeners() {
         ("tpc", "127.0.0.1:4141", "mode = \"0600\"", "2:13", "unknown transport \"tpc\"; did you mean \"tcp\"?"),
         ("tcp", "127.0.0.1", "", "3:11", "has no port; write 127.0.0.1:4141"),
         ("tcp", "lab:4141", "", "3:11", "\"lab\" is a host name"),
-        ("tcp", "tcp://127.0.0.1:4141", "", "3:11", "leave \"tcp://\" out"),
+        ("tcp", "tcp://127.0.0.1:4141", "", "3:11", "leave out \"tcp://\""),
         ("tcp", "[::ffff:127.0.0.1]:1", "", "3:11", "write 127.0.0.1:1"),
         ("tcp", "::1:4141", "", "3:11", "needs brackets"),
         ("tcp", "0.0.0.0:4141", "", "3:11", "write allow = [\"192.0.2.0/24\"] with your network, or open = true"),
         ("tcp", "[::]:4141", "allow = []", "3:11", "open = true"),
-        ("tcp", "192.0.2.1:4141", "deny = [\"192.0.2.0/24\"]", "3:11", "(\"deny\" alone lets every other stranger in)"),
+        ("tcp", "192.0.2.1:4141", "deny = [\"192.0.2.0/24\"]", "3:11", "(\"deny\" alone admits every other client)"),
         (
             "tcp",
             "0.0.0.0:4141",
@@ -132,7 +132,7 @@ fn a_path_that_is_no_socket() {
     let check = || mistakes(&with_transport("unix", path.to_str().unwrap(), ""));
     assert_eq!(check(), [""; 0], "a free path");
     std::fs::write(&path, "precious").unwrap();
-    assert!(check()[0].starts_with("3:11: ") && check()[0].contains("exists and is no socket"), "{:?}", check());
+    assert!(check()[0].starts_with("3:11: ") && check()[0].contains("exists and is not a socket"), "{:?}", check());
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
     std::fs::remove_file(&path).unwrap();
     let socket = std::os::unix::net::UnixListener::bind(directory.path().join("y")).unwrap();

@@ -86,7 +86,7 @@ fn sizes_that_do_not_fit_into_each_other() {
     for (text, place, words) in [
         ("[upcall]\nmax_message = \"5MiB\"", "2:15", "max_message (5MiB) is more than max_behind (4MiB)"),
         ("[slow_consumer]\nmax_behind = \"1KiB\"", "2:14", "max_message (60KiB) is more than max_behind (1KiB)"),
-        ("[slow_consumer]\nmax_behind = \"60KiB\"", "2:14", "grows over max_behind (60KiB)"),
+        ("[slow_consumer]\nmax_behind = \"60KiB\"", "2:14", "becomes larger than max_behind (60KiB)"),
         ("[slow_consumer]\nmax_behind = \"100KiB\"\n[upcall]\nformat='{data}{data}'", "4:8", "with this format"),
         (
             "[slow_consumer]\nmax_behind = \"9MiB\"",

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use crate::cli::Credentials;
+use crate::cli::CredentialOptions;
 use crate::commands::bench::link::Link;
 use crate::commands::failure::Failure;
 use crate::commands::programs;
@@ -22,7 +22,7 @@ pub(in crate::commands::bench) struct Datagrams {
 impl Datagrams {
     pub(in crate::commands::bench) fn open(
         address: &Address,
-        credentials: &Credentials,
+        credentials: &CredentialOptions,
         timeout: Duration,
     ) -> Result<Datagrams, Failure> {
         let builder = programs::builder(address, credentials).connect_timeout(timeout).no_reconnect();

@@ -1,33 +1,27 @@
-//! The schema: which tables there are, which keys they have, and the reading of all of them but the listeners.
+//! Turns the text of a file into a [`Config`]: reads all tables except the listeners, and runs the rules between them.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
-
-use super::mistake::{Mistakes, Report};
-use super::read::{Field, Section, type_name};
-use super::values::{COUNT, DURATION, DURATION_OR_FOREVER, FORMAT, LIFETIME, SIZE, word};
-use super::words::nearest;
-use super::{Config, MAX_FILE, Upcall, listener, syntax, units, validate};
 use upcall_engine::Patience;
 use upcall_wire::format::{FIELDS, Format};
 
-/// Every table of the file with its keys. `listener` is an array of tables.
-pub const SCHEMA: [(&str, &[&str]); 6] = [
-    ("listener", &listener::KEYS),
-    ("upcall", &["format", "deliver_to", "max_message", "message_timeout"]),
-    ("registry", &["max_endpoints", "lease", "session_ttl"]),
-    ("daemon", &["shutdown_grace", "log_level", "log_format", "log_inputs"]),
-    ("log", &["size"]),
-    ("slow_consumer", &["max_behind", "patience", "policy"]),
-];
+use super::mistake::{Mistakes, Report};
+use super::read::{Field, Section, type_name};
+use super::schema::{SCHEMA, TABLES, belongs_in};
+use super::types::{Config, UpcallConfig};
+use super::values::{COUNT, DURATION, DURATION_OR_FOREVER, FORMAT, LIFETIME, SIZE, word};
+use super::words::nearest;
+use super::{listener, syntax, units, validate};
 
-const TABLES: [&str; 6] = [SCHEMA[0].0, SCHEMA[1].0, SCHEMA[2].0, SCHEMA[3].0, SCHEMA[4].0, SCHEMA[5].0];
+/// The largest configuration file that is read, in bytes.
+pub const MAX_FILE: usize = 1 << 20;
 
-/// What `log.size` may be, in bytes.
+/// The range of `log.size`, in bytes.
 const LOG_SIZE: std::ops::RangeInclusive<u64> = 1 << 20..=4 << 30;
 
-/// Parses and validates the text of a configuration file. Every mistake is reported, under the file's name. Looks users
-/// and groups up, whether the path of a Unix socket is free for one, and into token files; touches nothing.
+/// Parses and validates the text of a configuration file. Every mistake is reported, under the file's name.
+///
+/// Looks up users and groups, checks whether the paths of Unix sockets are free, and reads token files. Changes nothing.
 pub fn parse(file_name: &str, text: &str) -> Result<Config, Mistakes> {
     if text.len() > MAX_FILE {
         return Err(Mistakes::of_file(file_name, too_large()));
@@ -39,9 +33,9 @@ pub fn parse(file_name: &str, text: &str) -> Result<Config, Mistakes> {
     report.finish().map_or(Ok(config), Err)
 }
 
-/// What is said about a file that is larger than [`MAX_FILE`].
+/// The mistake of a file that is larger than [`MAX_FILE`].
 pub(super) fn too_large() -> String {
-    format!("the file is larger than {}, the most that a configuration may have", units::print_size(MAX_FILE))
+    format!("the file is larger than {}, the limit of a configuration file", units::print_size(MAX_FILE))
 }
 
 fn read(root: &DeTable<'_>, report: &mut Report<'_>) -> Config {
@@ -58,12 +52,6 @@ fn read(root: &DeTable<'_>, report: &mut Report<'_>) -> Config {
     let marks = validate::Marks { format, max_message, max_behind, log_size };
     validate::sizes(&config, &marks, report);
     config
-}
-
-/// The table in which a key belongs that was found in table `here`.
-pub(super) fn belongs_in(key: &str, here: &str) -> Option<String> {
-    let (table, _) = SCHEMA.iter().find(|(table, keys)| *table != here && keys.contains(&key))?;
-    Some(if *table == "listener" { "[[listener]]".into() } else { format!("[{table}]") })
 }
 
 fn section<'t>(root: &'t DeTable<'t>, name: &'static str, report: &mut Report<'_>) -> Section<'t> {
@@ -83,7 +71,7 @@ fn not_a_table(name: &str, value: &Spanned<DeValue<'_>>, report: &mut Report<'_>
     Section::ABSENT
 }
 
-fn read_upcall(upcall: &mut Upcall, section: Section<'_>, report: &mut Report<'_>) -> (Field<()>, Field<()>) {
+fn read_upcall(upcall: &mut UpcallConfig, section: Section<'_>, report: &mut Report<'_>) -> (Field<()>, Field<()>) {
     let format = read_format(section.field("format", &FORMAT, report), report);
     let max_message = section.field("max_message", &SIZE, report);
     let marks = (format.mark(), max_message.mark());
@@ -93,7 +81,7 @@ fn read_upcall(upcall: &mut Upcall, section: Section<'_>, report: &mut Report<'_
     let timeout = section.field("message_timeout", &DURATION_OR_FOREVER, report);
     let timeout = timeout.then(report, |timeout| match timeout {
         Some(limit) if limit.is_zero() => {
-            Err("message_timeout of zero cuts every message off; for no limit write \"forever\"".into())
+            Err("message_timeout of zero ends every message at once; for no limit write \"forever\"".into())
         }
         other => Ok(other),
     });
@@ -101,7 +89,7 @@ fn read_upcall(upcall: &mut Upcall, section: Section<'_>, report: &mut Report<'_
     marks
 }
 
-/// Parses the template; what is wrong in it is placed inside the string, where the string has no escapes.
+/// Parses the template. A mistake in it is reported at its place inside the string, unless the string has escapes.
 fn read_format(source: Field<String>, report: &mut Report<'_>) -> Field<Format> {
     let Field::Given { at, value: source } = source else {
         return if source.is_wrong() { Field::Wrong } else { Field::Absent };
