@@ -17,24 +17,11 @@
 //! the link only. `bench` drives many connections at once and has a loop of its own.
 
 mod bench;
-mod commands;
-mod datagram;
-mod exchange;
 mod failure;
-mod interactive;
-mod lines;
-mod link;
-mod listen;
-mod output;
-mod pacer;
-mod programs;
-mod prompt;
-mod send;
-mod session;
-mod signals;
-mod source;
-mod splitter;
-mod stream;
+mod native;
+mod reconnect;
+mod terminal;
+mod text;
 
 use std::io::{self, Write};
 
@@ -70,23 +57,23 @@ fn dispatch(options: &cli::Client) -> Result<(), Failure> {
     let address =
         options.target.address(environment.as_deref()).map_err(|message| Failure::new(Status::Usage, message))?;
     match &options.command {
-        None => interactive::run(&address),
+        None => text::interactive::run(&address),
         Some(Command::Send(options)) => {
             options.check().map_err(|message| Failure::new(Status::Usage, message))?;
             match options.protocol {
-                Protocol::Native => programs::send::run(&address, options),
-                Protocol::Text => send::run(&address, options),
+                Protocol::Native => native::send::run(&address, options),
+                Protocol::Text => text::send::run(&address, options),
             }
         }
         Some(Command::Listen(options)) => {
             options.check().map_err(|message| Failure::new(Status::Usage, message))?;
             match options.protocol {
-                Protocol::Native => programs::listen::run(&address, options),
-                Protocol::Text => listen::run(&address, options),
+                Protocol::Native => native::listen::run(&address, options),
+                Protocol::Text => text::listen::run(&address, options),
             }
         }
-        Some(Command::Exec(options)) => programs::exec::run(&address, options),
-        Some(Command::Ping(options)) => programs::ping::run(&address, options),
+        Some(Command::Exec(options)) => native::exec::run(&address, options),
+        Some(Command::Ping(options)) => native::ping::run(&address, options),
         Some(Command::Bench(options)) => bench::run(&address, options),
         Some(Command::Completions(options)) => completions(options),
     }

@@ -9,12 +9,10 @@
 //! `warm_up` comes before each measurement; `process` knows what the daemon used; `outcome` and `report` say it.
 
 mod checker;
-mod datagrams;
 mod histogram;
 mod link;
 mod message;
 mod modes;
-mod native;
 mod outcome;
 mod outgoing;
 mod process;
@@ -30,9 +28,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::failure::Failure;
-use super::output::Output;
 use crate::cli::{Bench, MAX_MESSAGES, Mode, Protocol};
+use crate::commands::failure::Failure;
+use crate::commands::terminal::output::Output;
 use crate::exit::Status;
 use checker::Faults;
 use modes::{Plan, Run};
