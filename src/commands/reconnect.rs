@@ -1,32 +1,43 @@
-//! What is said of a connection that is lost, or cannot be had: that it is, once, and not at every attempt to get it back.
+//! Reconnecting: the time between two attempts, and what is reported of a lost connection. It is reported once, not again
+//! for every attempt that fails for the same reason.
 
 use std::fmt;
 use std::time::Duration;
 
-use super::failure::say;
+use upcall_client::backoff::Backoff;
 
-/// The longest that a client waits between two attempts.
-pub(super) const BACKOFF_CAP: Duration = Duration::from_secs(30);
+use super::terminal::output::notice;
 
-/// What was said last, while there is no connection.
-#[derive(Debug, Default)]
-pub(super) struct Losses {
-    told: Option<String>,
+/// The first delay.
+const BACKOFF_BASE: Duration = Duration::from_millis(500);
+
+/// The longest delay.
+const BACKOFF_CAP: Duration = Duration::from_secs(30);
+
+/// The delays between attempts.
+pub(super) fn backoff() -> Backoff {
+    Backoff::new(BACKOFF_BASE, BACKOFF_CAP)
 }
 
-impl Losses {
-    /// An attempt has failed, or a connection has ended, and another attempt is to come.
+/// Reports an outage on stderr.
+#[derive(Debug, Default)]
+pub(super) struct OutageReport {
+    /// The last message, while there is no connection.
+    reported: Option<String>,
+}
+
+impl OutageReport {
+    /// A connection has ended, or an attempt has failed, and another attempt follows.
     pub(super) fn lost(&mut self, error: &impl fmt::Display) {
         let error = error.to_string();
-        if self.told.as_ref() != Some(&error) {
-            let longest = humantime::format_duration(BACKOFF_CAP);
-            say(&format!("{error} (trying again, every {longest} at the least)"));
-            self.told = Some(error);
+        if self.reported.as_ref() != Some(&error) {
+            notice(&format!("{error}; retrying, at most {} s between attempts", BACKOFF_CAP.as_secs()));
+            self.reported = Some(error);
         }
     }
 
     /// There is a connection again.
     pub(super) fn over(&mut self) {
-        self.told = None;
+        self.reported = None;
     }
 }

@@ -102,7 +102,7 @@ fn it_comes_back_after_a_crash() {
         assert_eq!(lines.next().unwrap(), "are you there");
         let daemon = daemon.crash_and_start();
         let first = complaints.next().unwrap();
-        assert!(first.contains("(trying again, every 30s at the least)"), "{first}");
+        assert!(first.contains("; retrying, at most 30 s between attempts"), "{first}");
         assert!(complaints.find(|line| line.contains("connected to")).unwrap().contains("restarted"));
         assert_eq!(run(daemon.unix(), &["send", "after"]).status, Some(0));
         assert_eq!(lines.next().unwrap(), "after");
@@ -162,7 +162,7 @@ fn retry_waits_for_a_daemon() {
         let done = run(&url, &["listen", "--retry", "--timeout", "100ms"]);
         assert_eq!(done.status, Some(75), "{done:?}");
         let mut running = Running::start(&mut native(&url, &["listen", "--retry", "-n", "1"]));
-        assert!(running.complaints().next().unwrap().contains("trying again"));
+        assert!(running.complaints().next().unwrap().contains("retrying, at most"));
         let _daemon = Upcalld::start_again(urls);
         let mut sender = Client::connect(&url).unwrap();
         while sender.send(b"x").unwrap().receivers == 0 {

@@ -1,4 +1,4 @@
-//! `upcall-client exec`: runs a command for every upcall. The upcall in the textbook's sense: the server runs something in
+//! `upcall-client exec`: runs a command for every upcall. This is the upcall of the textbooks: the server runs something in
 //! the client.
 
 use std::fs;
@@ -10,27 +10,29 @@ use std::time::Instant;
 use nix::poll::PollFlags;
 use signal_hook::consts::SIGCHLD;
 use signal_hook::low_level::pipe;
-
-use super::job::Job;
-use super::subscriber::{Wish, follow, part, signals};
-use super::wait;
-use crate::cli::Exec;
-use crate::commands::failure::{Failure, say};
-use crate::commands::reconnect::Losses;
-use crate::commands::terminal::signals::Signals;
-use crate::exit::Status;
 use upcall_client::{Client, Upcall};
 use upcall_wire::address::Address;
+use upcall_wire::escape::Escaped;
 
-/// Runs the command for one upcall after the other, until there were enough, a signal ends it, or the connection cannot be
-/// had.
+use super::job::Job;
+use super::subscriber::{Subscriber, UpcallOrGap, hold_while_connected, leave};
+use crate::cli::Exec;
+use crate::commands::failure::Failure;
+use crate::commands::poll::wait;
+use crate::commands::reconnect::OutageReport;
+use crate::commands::terminal::output::notice;
+use crate::commands::terminal::signals::CaughtSignals;
+use crate::exit::Status;
+
+/// Runs the command for one upcall after the other, until `--count` is reached, a signal ends it, or no connection can be
+/// made.
 pub(in crate::commands) fn run(address: &Address, options: &Exec) -> Result<(), Failure> {
-    // Commands get three descriptors. Everything that we open ourselves is closed for them by itself.
+    // Commands get only the three standard descriptors. Those that we open ourselves are close-on-exec.
     close_inherited();
     let children =
         Children::watch().map_err(|error| Failure::new(Status::Io, format!("cannot watch commands: {error}")))?;
-    let signals = signals()?;
-    let mut wish = Wish {
+    let signals = CaughtSignals::catch_to_leave()?;
+    let mut subscriber = Subscriber {
         address,
         credentials: &options.credentials,
         topics: &options.topics,
@@ -39,12 +41,12 @@ pub(in crate::commands) fn run(address: &Address, options: &Exec) -> Result<(), 
         deadline: None,
         output: None,
         signals: &signals,
-        losses: Losses::default(),
+        outage: OutageReport::default(),
     };
-    let Some(client) = wish.connect()? else { return Ok(()) };
+    let Some(client) = subscriber.connect()? else { return Ok(()) };
     let mut runner = Runner {
         options,
-        wish,
+        subscriber,
         client,
         signals: &signals,
         children,
@@ -55,25 +57,25 @@ pub(in crate::commands) fn run(address: &Address, options: &Exec) -> Result<(), 
     };
     let end = runner.run();
     let Runner { client, ran, failed, .. } = runner;
-    let verdict = match failed {
+    let outcome = match failed {
         0 => end,
         _ => {
             if let Err(failure) = &end {
-                say(failure);
+                notice(failure);
             }
             Err(Failure::new(Status::JobFailed, format!("{failed} of {ran} commands failed")))
         }
     };
-    // A signal ends the program as it always does, unless there is more to say.
-    part(client, Some(&signals).filter(|_| verdict.is_ok()));
-    verdict
+    // A signal has its default effect, unless a failure is still to be reported.
+    leave(client, Some(&signals).filter(|_| outcome.is_ok()));
+    outcome
 }
 
 struct Runner<'a> {
     options: &'a Exec,
-    wish: Wish<'a>,
+    subscriber: Subscriber<'a>,
     client: Client,
-    signals: &'a Signals,
+    signals: &'a CaughtSignals,
     children: Children,
     job: Option<Job>,
     left: Option<u64>,
@@ -85,8 +87,8 @@ impl Runner<'_> {
     fn run(&mut self) -> Result<(), Failure> {
         loop {
             if self.job.is_none() {
-                follow(self.signals, &self.client);
-                while self.job.is_none() && self.left != Some(0) && self.begin()? {}
+                hold_while_connected(self.signals, &self.client);
+                while self.job.is_none() && self.left != Some(0) && self.handle_next()? {}
             }
             if self.job.is_none() && self.left == Some(0) {
                 return Ok(());
@@ -97,10 +99,10 @@ impl Runner<'_> {
         }
     }
 
-    /// Takes what comes next; says whether there may be more at hand.
-    fn begin(&mut self) -> Result<bool, Failure> {
+    /// Handles the next item. Returns whether there may be another one.
+    fn handle_next(&mut self) -> Result<bool, Failure> {
         let Some(item) = self.client.try_next()? else { return Ok(false) };
-        if let Some(Ok(upcall)) = self.wish.sort(item) {
+        if let Some(UpcallOrGap::Upcall(upcall)) = self.subscriber.handle(item) {
             self.left = self.left.map(|left| left - 1);
             self.start(upcall);
         }
@@ -110,33 +112,33 @@ impl Runner<'_> {
     fn start(&mut self, upcall: Upcall) {
         let sequence = upcall.sequence;
         self.ran += 1;
-        // With a child to be ended, no signal may end us at once.
+        // While a child runs, signals must not end us before it.
         self.signals.hold();
         match Job::start(&self.options.command, upcall, self.options.job_timeout) {
             Ok(job) => self.job = Some(job),
-            Err(error) => self.complain(&format!("cannot be run for upcall {sequence}: {error}")),
+            Err(error) => self.report_failed(&format!("cannot be run for upcall {sequence}: {error}")),
         }
     }
 
-    fn complain(&mut self, what: &str) {
+    fn report_failed(&mut self, what: &str) {
         self.failed += 1;
         let program = self.options.command.first().map_or("", |word| word.to_str().unwrap_or("the command"));
-        say(&format!("{} {what}", upcall_wire::escape::Escaped(program.as_bytes())));
+        notice(&format!("{} {what}", Escaped(program.as_bytes())));
     }
 
-    /// Waits for whatever comes first, and deals with it; says whether a signal asks us to end.
+    /// Waits for the next event and handles it. Returns whether a signal asks us to end.
     fn wait(&mut self) -> bool {
-        // While the command runs, what comes is kept, and we stay registered.
-        let listens = self.job.is_none() || self.client.absorb();
+        // While the command runs, the client keeps what arrives, and stays registered.
+        let reads = self.job.is_none() || self.client.absorb();
         let waits = [
-            listens.then(|| (self.client.as_fd(), PollFlags::POLLIN)),
+            reads.then(|| (self.client.as_fd(), PollFlags::POLLIN)),
             Some((self.signals.as_fd(), PollFlags::POLLIN)),
             Some((self.children.wake.as_fd(), PollFlags::POLLIN)),
             self.job.as_ref().and_then(Job::wants).map(|fd| (fd, PollFlags::POLLOUT)),
         ];
         let [_, stop, child, room] = wait(waits, self.job.as_ref().and_then(Job::due));
         if child {
-            self.children.quiet();
+            self.children.clear();
         }
         if let Some(job) = &mut self.job {
             if room {
@@ -146,20 +148,20 @@ impl Runner<'_> {
             if let Some(result) = job.ended() {
                 self.job = None;
                 if let Err(what) = result {
-                    self.complain(&what);
+                    self.report_failed(&what);
                 }
             }
         }
         stop
     }
 
-    /// Ends the command, if one runs.
+    /// Stops the command, if one runs, and waits for its end.
     fn stop(&mut self) -> Result<(), Failure> {
         if let Some(mut job) = self.job.take() {
             job.stop();
             while job.ended().is_none() {
                 wait([Some((self.children.wake.as_fd(), PollFlags::POLLIN))], job.due());
-                self.children.quiet();
+                self.children.clear();
                 job.expire(Instant::now());
             }
         }
@@ -167,7 +169,7 @@ impl Runner<'_> {
     }
 }
 
-/// Tells when a child has ended.
+/// Its descriptor is readable once a child has ended.
 struct Children {
     wake: UnixStream,
 }
@@ -180,19 +182,19 @@ impl Children {
         Ok(Children { wake })
     }
 
-    fn quiet(&mut self) {
-        // However often it was told: once is enough.
+    fn clear(&mut self) {
+        // Several children, or several signals, need only one wakeup.
         while matches!(self.wake.read(&mut [0; 64]), Ok(1..)) {}
     }
 }
 
-/// Closes what whoever started us left open beyond the standard streams. Nothing of ours is open yet.
+/// Closes the descriptors beyond the standard streams that this program inherited. It has not opened any itself yet.
 fn close_inherited() {
     let Ok(entries) = fs::read_dir("/proc/self/fd") else { return };
     let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let numbers: Vec<i32> = numbers.filter(|number| *number > 2).collect();
     for number in numbers {
-        // One of them was the directory's, and is closed already.
+        // One of them was the directory's and is already closed.
         let _ = nix::unistd::close(number);
     }
 }

@@ -1,4 +1,4 @@
-//! What there is to send, one message at a time: arguments as they are, lines of streams as they come.
+//! The messages to send, one at a time: arguments as they are, and lines of streams as they arrive.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -11,33 +11,39 @@ use memchr::memchr;
 use crate::commands::failure::Failure;
 use crate::exit::Status;
 
-/// Read at a time, in bytes.
+/// How many bytes are read at a time.
 const CHUNK: usize = 64 << 10;
 
-/// A line that is longer is not kept in memory, in bytes; no daemon takes one of this size.
-const LONGEST: usize = 256 << 20;
+/// At most about this many bytes of a line are kept in memory; no daemon accepts an input of this size.
+const MAX_LINE: usize = 256 << 20;
 
 #[derive(Debug)]
-enum Part {
+enum InputPart {
     Message(Vec<u8>),
-    Stream { file: File, name: String, read: Vec<u8>, taken: usize },
+    /// `read` holds what was read, of which `consumed` bytes were returned as messages.
+    Stream {
+        file: File,
+        name: String,
+        read: Vec<u8>,
+        consumed: usize,
+    },
 }
 
 /// Messages, in order.
 #[derive(Debug, Default)]
 pub(super) struct Inputs {
-    parts: VecDeque<Part>,
+    parts: VecDeque<InputPart>,
 }
 
 impl Inputs {
-    /// Adds a message, of any bytes.
+    /// Adds a message, which may contain any bytes.
     pub(super) fn add(&mut self, message: &[u8]) {
-        self.parts.push_back(Part::Message(message.to_vec()));
+        self.parts.push_back(InputPart::Message(message.to_vec()));
     }
 
     /// Adds the lines of standard input.
     pub(super) fn add_stdin(&mut self) -> Result<(), Failure> {
-        // A descriptor of our own: no buffer may keep bytes that poll(2) then does not see.
+        // A descriptor of our own, because `io::stdin()` may buffer bytes that poll(2) then does not report.
         let file = io::stdin().as_fd().try_clone_to_owned();
         let file = file.map_err(|error| unreadable("standard input", &error))?;
         self.add_stream(file.into(), "standard input");
@@ -53,51 +59,51 @@ impl Inputs {
     }
 
     fn add_stream(&mut self, file: File, name: &str) {
-        self.parts.push_back(Part::Stream { file, name: name.into(), read: Vec::new(), taken: 0 });
+        self.parts.push_back(InputPart::Stream { file, name: name.into(), read: Vec::new(), consumed: 0 });
     }
 
-    /// The next message, without its newline, if it is at hand.
+    /// The next message, without its newline, if it is complete in memory.
     pub(super) fn next(&mut self) -> Option<Vec<u8>> {
         match self.parts.front_mut()? {
-            Part::Message(message) => {
+            InputPart::Message(message) => {
                 let message = std::mem::take(message);
                 self.parts.pop_front();
                 Some(message)
             }
-            Part::Stream { read, taken, .. } => {
-                let length = memchr(b'\n', &read[*taken..])?;
-                let line = read[*taken..*taken + length].to_vec();
-                *taken += length + 1;
+            InputPart::Stream { read, consumed, .. } => {
+                let length = memchr(b'\n', &read[*consumed..])?;
+                let line = read[*consumed..*consumed + length].to_vec();
+                *consumed += length + 1;
                 Some(line)
             }
         }
     }
 
-    /// Whether there is a message at hand.
+    /// Whether the next message is complete in memory.
     pub(super) fn is_ready(&self) -> bool {
         match self.parts.front() {
             None => false,
-            Some(Part::Message(_)) => true,
-            Some(Part::Stream { read, taken, .. }) => memchr(b'\n', &read[*taken..]).is_some(),
+            Some(InputPart::Message(_)) => true,
+            Some(InputPart::Stream { read, consumed, .. }) => memchr(b'\n', &read[*consumed..]).is_some(),
         }
     }
 
-    /// What must be read to get one.
+    /// The descriptor to read for the next message, if it is not complete in memory.
     pub(super) fn wants(&self) -> Option<BorrowedFd<'_>> {
         match self.parts.front() {
-            Some(Part::Stream { file, .. }) if !self.is_ready() => Some(file.as_fd()),
+            Some(InputPart::Stream { file, .. }) if !self.is_ready() => Some(file.as_fd()),
             _ => None,
         }
     }
 
-    /// Reads once from what [`Inputs::wants`] named. The last line of a stream needs no newline.
+    /// Reads once from the descriptor that [`Inputs::wants`] returned. The last line of a stream needs no newline.
     pub(super) fn read(&mut self) -> Result<(), Failure> {
         if self.is_ready() {
             return Ok(());
         }
-        let Some(Part::Stream { file, name, read, taken }) = self.parts.front_mut() else { return Ok(()) };
-        read.drain(..std::mem::take(taken));
-        if read.len() > LONGEST {
+        let Some(InputPart::Stream { file, name, read, consumed }) = self.parts.front_mut() else { return Ok(()) };
+        read.drain(..std::mem::take(consumed));
+        if read.len() > MAX_LINE {
             return Err(Failure::new(Status::BadData, format!("a line of {name} is too long to be sent")));
         }
         let start = read.len();
@@ -109,11 +115,11 @@ impl Inputs {
                 let rest = std::mem::take(read);
                 self.parts.pop_front();
                 if !rest.is_empty() {
-                    self.parts.push_front(Part::Message(rest));
+                    self.parts.push_front(InputPart::Message(rest));
                 }
             }
             Ok(_) => {}
-            // Whoever shares the descriptor with us may have made it nonblocking.
+            // Another process that shares the descriptor may have made it nonblocking.
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(error) => return Err(unreadable(name, &error)),
         }

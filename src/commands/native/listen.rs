@@ -1,32 +1,33 @@
-//! `upcall-client listen`: prints upcalls as they come, and comes back when the connection is lost. It sends no input, ever.
+//! `upcall-client listen`: prints upcalls as they arrive, and reconnects when the connection is lost. It never sends an
+//! input.
 
-use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::time::Instant;
 
 use nix::poll::PollFlags;
-
-use super::render::Look;
-use super::subscriber::{Wish, follow, part, signals};
-use super::wait;
-use crate::cli::Listen;
-use crate::commands::failure::Failure;
-use crate::commands::reconnect::Losses;
-use crate::commands::terminal::output::Output;
-use crate::exit::Status;
 use upcall_client::Client;
 use upcall_wire::address::Address;
 
-/// Written at once at most, in bytes; a single upcall may be longer.
+use super::render::UpcallStyle;
+use super::subscriber::{Subscriber, UpcallOrGap, hold_while_connected, leave};
+use crate::cli::Listen;
+use crate::commands::failure::Failure;
+use crate::commands::poll::wait;
+use crate::commands::reconnect::OutageReport;
+use crate::commands::terminal::output::Output;
+use crate::commands::terminal::signals::CaughtSignals;
+use crate::exit::Status;
+
+/// At most this many bytes are written at once; a single upcall may be longer.
 const BATCH: usize = 256 << 10;
 
-/// Prints upcalls until there were enough, the time is over, nobody reads them, or the connection cannot be had.
+/// Prints upcalls until `--count` or `--timeout` is reached, the reader of the output is gone, or no connection can be made.
 pub(in crate::commands) fn run(address: &Address, options: &Listen) -> Result<(), Failure> {
-    let look = Look::new(options)?;
-    let output = Output::stdout().map_err(|error| Failure::output(&error))?;
+    let style = UpcallStyle::new(options)?;
+    let output = Output::stdout()?;
     let deadline = options.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    let signals = signals()?;
-    let mut wish = Wish {
+    let signals = CaughtSignals::catch_to_leave()?;
+    let mut subscriber = Subscriber {
         address,
         credentials: &options.credentials,
         topics: &options.topics,
@@ -35,15 +36,15 @@ pub(in crate::commands) fn run(address: &Address, options: &Listen) -> Result<()
         deadline,
         output: Some(output.as_fd()),
         signals: &signals,
-        losses: Losses::default(),
+        outage: OutageReport::default(),
     };
-    let Some(mut client) = wish.connect()? else { return Ok(()) };
+    let Some(mut client) = subscriber.connect()? else { return Ok(()) };
     let mut left = options.count;
     let end = loop {
-        follow(&signals, &client);
-        match print(&mut client, &mut wish, &look, &output, &mut left) {
-            Ok(true) => {}
-            Ok(false) => break Ok(()),
+        hold_while_connected(&signals, &client);
+        match print(&mut client, &mut subscriber, &style, &output, &mut left) {
+            Ok(Printed::Everything) => {}
+            Ok(Printed::Enough) => break Ok(()),
             Err(failure) => break Err(failure),
         }
         if deadline.is_some_and(|by| by <= Instant::now()) {
@@ -57,46 +58,50 @@ pub(in crate::commands) fn run(address: &Address, options: &Listen) -> Result<()
             Some((signals.as_fd(), PollFlags::POLLIN)),
             Some((output.as_fd(), PollFlags::empty())),
         ];
-        let [_, stop, gone] = wait(waits, deadline);
-        if stop || gone {
+        let [_, stop, reader_gone] = wait(waits, deadline);
+        if stop || reader_gone {
             break Ok(());
         }
     };
-    part(client, Some(&signals));
+    leave(client, Some(&signals));
     end
 }
 
-/// Prints what has come; says whether more is wanted.
+/// What was printed.
+enum Printed {
+    /// Everything that has arrived.
+    Everything,
+    /// As many upcalls as are wanted, or as the reader of the output has read before it was gone.
+    Enough,
+}
+
+/// Prints what has arrived.
 fn print(
     client: &mut Client,
-    wish: &mut Wish<'_>,
-    look: &Look,
+    subscriber: &mut Subscriber<'_>,
+    style: &UpcallStyle,
     output: &Output,
     left: &mut Option<u64>,
-) -> Result<bool, Failure> {
+) -> Result<Printed, Failure> {
     loop {
         let mut batch = Vec::new();
         let mut end = None;
         while batch.len() < BATCH && *left != Some(0) && end.is_none() {
             match client.try_next() {
-                Ok(Some(item)) => match wish.sort(item) {
-                    Some(Ok(upcall)) => {
-                        look.upcall(&upcall, &mut batch);
+                Ok(Some(item)) => match subscriber.handle(item) {
+                    Some(UpcallOrGap::Upcall(upcall)) => {
+                        style.upcall(&upcall, &mut batch);
                         *left = left.map(|left| left - 1);
                     }
-                    Some(Err(gap)) => look.gap(&gap, &mut batch),
+                    Some(UpcallOrGap::Gap(gap)) => style.gap(&gap, &mut batch),
                     None => {}
                 },
-                Ok(None) => end = Some(Ok(true)),
+                Ok(None) => end = Some(Ok(Printed::Everything)),
                 Err(error) => end = Some(Err(error.into())),
             }
         }
-        match output.write_all(&batch) {
-            // Whoever has read enough of us is content.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(false),
-            Err(error) => return Err(Failure::output(&error)),
-            Ok(()) if *left == Some(0) => return Ok(false),
-            Ok(()) => {}
+        if output.print(&batch)?.is_break() || *left == Some(0) {
+            return Ok(Printed::Enough);
         }
         if let Some(end) = end {
             return end;

@@ -1,34 +1,27 @@
-//! `upcall-client send`: inputs from arguments, files and standard input, each confirmed by a receipt.
+//! `upcall-client send`: sends inputs from arguments, files and standard input, each confirmed by a receipt.
 
 use std::ffi::OsStr;
-use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Instant;
 
 use nix::poll::PollFlags;
 use serde_json::json;
-
-use super::inputs::Inputs;
-use super::{PARTING, builder, wait};
-use crate::cli::Send;
-use crate::commands::failure::{Failure, say};
-use crate::commands::reconnect::Losses;
-use crate::commands::terminal::output::Output;
-use crate::exit::Status;
 use upcall_client::{Client, Error, Item, Receipt, Role};
-use upcall_wire::address::{Address, DEFAULT_PORT};
+use upcall_wire::address::Address;
+
+use super::builder::{LEAVE_TIMEOUT, builder};
+use super::inputs::Inputs;
+use crate::cli::Send;
+use crate::commands::failure::Failure;
+use crate::commands::poll::wait;
+use crate::commands::reconnect::OutageReport;
+use crate::commands::terminal::output::{Output, notice};
+use crate::exit::Status;
 
 /// Sends everything, and waits for the receipts.
 pub(in crate::commands) fn run(address: &Address, options: &Send) -> Result<(), Failure> {
-    if let [first, ..] = options.messages.as_slice()
-        && let Some(url) = first.to_str().filter(|first| Address::parse_url(first, Some(DEFAULT_PORT)).is_ok())
-    {
-        let message =
-            format!("the URL goes before the command: upcall-client {url} send …; as a message, send it with -");
-        return Err(Failure::new(Status::Usage, message));
-    }
-    // Whatever can be wrong on this side is found before anything is sent.
+    // Mistakes on this side are found before anything is sent.
     let mut inputs = Inputs::default();
     for message in &options.messages {
         if message == OsStr::new("-") {
@@ -40,38 +33,39 @@ pub(in crate::commands) fn run(address: &Address, options: &Send) -> Result<(), 
     if let Some(file) = &options.file {
         inputs.add_file(file)?;
     }
-    // The daemon calls us back like everybody else, if we let it.
+    // In the other roles, the daemon would send us upcalls as it does to every endpoint.
     let client = builder(address, &options.credentials).role(Role::SendOnly).connect()?;
-    let output = Output::stdout().map_err(|error| Failure::output(&error))?;
-    let mut sender = Sender { options, client, output, tally: Tally::default(), losses: Losses::default() };
+    let output = Output::stdout()?;
+    let mut sender = InputSender { options, client, output, tally: Tally::default(), outage: OutageReport::default() };
     sender.send(inputs)?;
-    let Sender { client, tally, .. } = sender;
-    // Everything is confirmed: a goodbye that nobody answers is no failure.
-    let _ = client.close(PARTING);
-    tally.verdict(options.require_receivers)
+    let InputSender { client, tally, .. } = sender;
+    // Everything is confirmed: it is no failure if the daemon does not answer the BYE.
+    let _ = client.close(LEAVE_TIMEOUT);
+    tally.outcome(options.require_receivers)
 }
 
-/// What became of the inputs.
+/// The results so far.
 #[derive(Debug, Default)]
 struct Tally {
-    posted: u64,
+    sent: u64,
     answered: u64,
+    /// The fewest receivers of an input.
     fewest: Option<u32>,
-    /// How many went to fewer than wanted.
-    few: u64,
+    /// How many inputs reached fewer receivers than required.
+    below_required: u64,
     failed: u64,
     first_failure: Option<Error>,
 }
 
-struct Sender<'a> {
+struct InputSender<'a> {
     options: &'a Send,
     client: Client,
     output: Output,
     tally: Tally,
-    losses: Losses,
+    outage: OutageReport,
 }
 
-impl Sender<'_> {
+impl InputSender<'_> {
     fn send(&mut self, mut inputs: Inputs) -> Result<(), Failure> {
         let mut linger_until = None;
         loop {
@@ -79,20 +73,20 @@ impl Sender<'_> {
                 && let Some(message) = inputs.next()
             {
                 self.client.queue(self.options.topic.as_deref().unwrap_or_default(), &message)?;
-                self.tally.posted += 1;
+                self.tally.sent += 1;
             }
-            while let Some(item) = self.client.try_next().map_err(|error| self.lost(error))? {
-                self.hear(item)?;
+            while let Some(item) = self.client.try_next().map_err(|error| self.ended(error))? {
+                self.handle(item)?;
             }
             let done = inputs.is_exhausted();
-            if done && self.tally.answered == self.tally.posted {
+            if done && self.tally.answered == self.tally.sent {
                 return Ok(());
             }
             if done && linger_until.is_none() {
                 linger_until = Instant::now().checked_add(self.options.linger);
             }
             if linger_until.is_some_and(|until| until <= Instant::now()) {
-                return Err(self.lingered());
+                return Err(self.unconfirmed());
             }
             let has_room = self.client.has_room();
             if has_room && inputs.is_ready() {
@@ -106,15 +100,15 @@ impl Sender<'_> {
         }
     }
 
-    fn hear(&mut self, item: Item) -> Result<(), Failure> {
+    fn handle(&mut self, item: Item) -> Result<(), Failure> {
         match item {
             Item::SendResult { input, result } => {
                 self.print(input, &result)?;
-                self.tally.take(result, self.options.require_receivers);
+                self.tally.add(result, self.options.require_receivers);
             }
-            Item::Disconnected { error, .. } => self.losses.lost(&error),
-            Item::Reconnected { .. } => self.losses.over(),
-            Item::Complaint(error) => say(&error),
+            Item::Disconnected { error, .. } => self.outage.lost(&error),
+            Item::Reconnected { .. } => self.outage.over(),
+            Item::Complaint(error) => notice(&error),
             _ => {}
         }
         Ok(())
@@ -132,30 +126,28 @@ impl Sender<'_> {
             _ => return Ok(()),
         };
         line.push('\n');
-        match self.output.write_all(line.as_bytes()) {
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::output(&error)),
-            _ => Ok(()),
-        }
+        // Inputs are still sent after the reader of the output is gone.
+        self.output.print(line.as_bytes()).map(drop)
     }
 
-    fn lost(&self, error: Error) -> Failure {
-        Failure::from(error).and(&self.tally.outstanding())
+    fn ended(&self, error: Error) -> Failure {
+        Failure::from(error).with_note(&self.tally.outstanding())
     }
 
-    fn lingered(&self) -> Failure {
+    fn unconfirmed(&self) -> Failure {
         let linger = humantime::format_duration(self.options.linger);
-        let message = format!("the daemon has not confirmed everything within {linger}");
-        Failure::new(Status::TimedOut, message).and(&self.tally.outstanding())
+        let message = format!("the daemon did not confirm everything within {linger}");
+        Failure::new(Status::TimedOut, message).with_note(&self.tally.outstanding())
     }
 }
 
 impl Tally {
-    fn take(&mut self, result: Result<Receipt, Error>, required: Option<u32>) {
+    fn add(&mut self, result: Result<Receipt, Error>, required: Option<u32>) {
         self.answered += 1;
         match result {
             Ok(receipt) => {
                 self.fewest = Some(self.fewest.unwrap_or(u32::MAX).min(receipt.receivers));
-                self.few += u64::from(required.is_some_and(|required| receipt.receivers < required));
+                self.below_required += u64::from(required.is_some_and(|required| receipt.receivers < required));
             }
             Err(error) => {
                 self.failed += 1;
@@ -166,21 +158,23 @@ impl Tally {
 
     fn outstanding(&self) -> String {
         format!(
-            "{} of {} inputs are not confirmed, and may have been delivered or not",
-            self.posted - self.answered,
-            self.posted
+            "{} of {} inputs are not confirmed and may or may not have been delivered",
+            self.sent - self.answered,
+            self.sent
         )
     }
 
-    fn verdict(&self, required: Option<u32>) -> Result<(), Failure> {
+    fn outcome(&self, required: Option<u32>) -> Result<(), Failure> {
+        let Tally { failed, sent, below_required, .. } = self;
         if let Some(error) = &self.first_failure {
-            let Tally { failed, posted, .. } = self;
-            return Err(Failure::from(error.clone()).and(&format!("{failed} of {posted} inputs were not confirmed")));
+            let note = format!("{failed} of {sent} inputs were not confirmed");
+            return Err(Failure::from(error.clone()).with_note(&note));
         }
-        if let (Some(required), 1..) = (required, self.few) {
-            let (few, posted, fewest) = (self.few, self.posted, self.fewest.unwrap_or(0));
+        if let (Some(required), 1..) = (required, *below_required) {
+            let fewest = self.fewest.unwrap_or(0);
             let message = format!(
-                "{few} of {posted} inputs reached fewer endpoints than the {required} of --require-receivers; the fewest: {fewest}"
+                "{below_required} of {sent} inputs reached fewer endpoints than the {required} of --require-receivers; \
+                 the fewest: {fewest}"
             );
             return Err(Failure::new(Status::Refused, message));
         }

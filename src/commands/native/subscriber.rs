@@ -1,49 +1,57 @@
-//! What `listen` and `exec` have in common: an endpoint that only receives, told what happens to its connection, and ended
-//! by signals with a goodbye.
+//! What `listen` and `exec` have in common: an endpoint that only receives, reports what happens to its connection, and
+//! leaves the daemon when a signal ends it.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use nix::poll::PollFlags;
-
-use super::{PARTING, builder, wait};
-use crate::cli::{Again, Credentials};
-use crate::commands::failure::{Failure, say};
-use crate::commands::reconnect::{BACKOFF_CAP, Losses};
-use crate::commands::terminal::signals::Signals;
-use crate::exit::Status;
-use upcall_client::backoff::Backoff;
 use upcall_client::socket::stream::CONNECT_TIMEOUT;
 use upcall_client::{Client, Error, Gap, Item, Role, Upcall};
 use upcall_wire::address::Address;
 
-const BACKOFF_BASE: Duration = Duration::from_millis(500);
+use super::builder::{LEAVE_TIMEOUT, builder};
+use super::render::gap_notice;
+use crate::cli::{Again, Credentials};
+use crate::commands::failure::Failure;
+use crate::commands::poll::wait;
+use crate::commands::reconnect::{OutageReport, backoff};
+use crate::commands::terminal::output::notice;
+use crate::commands::terminal::signals::CaughtSignals;
+use crate::exit::Status;
 
-/// What to hear of, and for how long to try.
-pub(super) struct Wish<'a> {
+/// What to subscribe to, and how to connect.
+pub(super) struct Subscriber<'a> {
     pub(super) address: &'a Address,
     pub(super) credentials: &'a Credentials,
     pub(super) topics: &'a [String],
+    /// The sequence to start from, if older upcalls are wanted.
     pub(super) since: Option<u64>,
     pub(super) again: Again,
+    /// When to stop trying to connect.
     pub(super) deadline: Option<Instant>,
-    /// Its reader being gone ends the wait.
+    /// Ends the wait for the next attempt once its reader is gone.
     pub(super) output: Option<BorrowedFd<'a>>,
-    pub(super) signals: &'a Signals,
-    pub(super) losses: Losses,
+    pub(super) signals: &'a CaughtSignals,
+    pub(super) outage: OutageReport,
 }
 
-impl Wish<'_> {
-    /// Connects, again and again where that is wanted; none where the reader of our output went meanwhile.
+/// What a subscriber receives.
+pub(super) enum UpcallOrGap {
+    Upcall(Upcall),
+    Gap(Gap),
+}
+
+impl Subscriber<'_> {
+    /// Connects, and retries if the options ask for it. Returns `None` if the reader of the output is gone.
     pub(super) fn connect(&mut self) -> Result<Option<Client>, Failure> {
-        let mut backoff = Backoff::new(BACKOFF_BASE, BACKOFF_CAP);
+        let mut backoff = backoff();
         let mut random = Rng::new();
         loop {
             let left = self.deadline.map_or(CONNECT_TIMEOUT, |by| by.saturating_duration_since(Instant::now()));
             let error = match self.attempt(left.min(CONNECT_TIMEOUT)) {
                 Ok(client) => {
-                    self.losses.over();
+                    self.outage.over();
                     return Ok(Some(client));
                 }
                 Err(error) => error,
@@ -58,13 +66,13 @@ impl Wish<'_> {
                 return Err(failure);
             }
             let delay = backoff.next(&mut random);
-            self.losses.lost(&failure);
+            self.outage.lost(&failure);
             let until = Instant::now() + delay;
             let until = self.deadline.map_or(until, |by| by.min(until));
-            // Nobody is there to say goodbye to.
+            // Without a registration there is nothing to leave.
             self.signals.release();
-            let [gone] = wait([self.output.map(|fd| (fd, PollFlags::empty()))], Some(until));
-            if gone {
+            let [reader_gone] = wait([self.output.map(|fd| (fd, PollFlags::empty()))], Some(until));
+            if reader_gone {
                 return Ok(None);
             }
         }
@@ -82,7 +90,8 @@ impl Wish<'_> {
             builder = builder.no_reconnect();
         }
         let mut client = builder.start()?;
-        // Over datagrams we may be registered before we know: whoever ends us then ends that, too.
+        // Over datagrams the daemon may have registered us before its answer arrives. A signal must then end the
+        // registration too.
         match self.address.transport().is_datagram() {
             true => self.signals.hold(),
             false => self.signals.release(),
@@ -91,56 +100,52 @@ impl Wish<'_> {
             let waits = [client.as_fd(), self.signals.as_fd()].map(|fd| Some((fd, PollFlags::POLLIN)));
             let [_, stop] = wait(waits, None);
             if stop {
-                part(client, Some(self.signals));
+                leave(client, Some(self.signals));
                 return Err(Error::Closed);
             }
         }
         Ok(client)
     }
 
-    /// Sorts what has come: tells what a person wants to know on stderr, returns the rest.
-    pub(super) fn sort(&mut self, item: Item) -> Option<Result<Upcall, Gap>> {
+    /// Handles an item: reports on stderr what the user should know, and returns what was received.
+    pub(super) fn handle(&mut self, item: Item) -> Option<UpcallOrGap> {
         match item {
-            Item::Upcall(upcall) => return Some(Ok(upcall)),
+            Item::Upcall(upcall) => return Some(UpcallOrGap::Upcall(upcall)),
             Item::Gap(gap) => {
-                say(&super::render::complaint(&gap));
-                return Some(Err(gap));
+                notice(&gap_notice(&gap));
+                return Some(UpcallOrGap::Gap(gap));
             }
-            Item::Disconnected { error, .. } => self.losses.lost(&error),
+            Item::Disconnected { error, .. } => self.outage.lost(&error),
             Item::Reconnected { resumed, new_log, .. } => {
-                self.losses.over();
+                self.outage.over();
                 let more = match (resumed, new_log) {
                     (true, _) => "",
-                    (_, true) => "; the daemon has been restarted, and what was said meanwhile is not known",
+                    (_, true) => "; the daemon was restarted, and the inputs that it received meanwhile are not known",
                     (_, false) => "; the session could not be resumed",
                 };
-                say(&format!("connected to {} again{more}", self.address));
+                notice(&format!("connected to {} again{more}", self.address));
             }
-            Item::Complaint(error) => say(&error),
-            Item::Foreign(foreign) => say(&foreign),
+            Item::Complaint(error) => notice(&error),
+            Item::Foreign(foreign) => notice(&foreign),
             _ => {}
         }
         None
     }
 }
 
-/// Says goodbye where somebody is there to hear it, and does what the signal, if one has come, would have done.
-pub(super) fn part(client: Client, signals: Option<&Signals>) {
+/// Leaves the daemon if there is a connection, and applies the default effect of a signal if one has arrived.
+pub(super) fn leave(client: Client, signals: Option<&CaughtSignals>) {
     if client.is_connected() {
-        // The lease, or the time that sessions are kept, ends it otherwise.
-        let _ = client.close(PARTING);
+        // If this fails, the registration ends with its lease, or with the time that sessions are kept.
+        let _ = client.close(LEAVE_TIMEOUT);
     }
     if let Some(signals) = signals {
         signals.release();
     }
 }
 
-/// Catches the signals that end the program.
-pub(super) fn signals() -> Result<Signals, Failure> {
-    Signals::catch().map_err(|error| Failure::new(Status::Io, format!("cannot catch signals: {error}")))
-}
-
-/// While there is nobody to say goodbye to, signals end the program at once.
-pub(super) fn follow(signals: &Signals, client: &Client) {
+/// Holds signals back while there is a connection. Without one there is nothing to leave, and signals end the program at
+/// once.
+pub(super) fn hold_while_connected(signals: &CaughtSignals, client: &Client) {
     if client.is_connected() { signals.hold() } else { signals.release() }
 }

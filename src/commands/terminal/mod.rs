@@ -1,5 +1,5 @@
-//! Standard output, the prompt, and signals. Knows neither the daemon nor what is sent or received.
+//! Standard output and error, the prompt, and signals. Knows neither the daemon nor what is sent or received.
 
-pub(in crate::commands) mod output;
-pub(in crate::commands) mod prompt;
-pub(in crate::commands) mod signals;
+pub(super) mod output;
+pub(super) mod prompt;
+pub(super) mod signals;

@@ -1,9 +1,9 @@
-//! The prompt on a terminal, and upcalls above it.
+//! The prompt on a terminal, and text shown above it.
 //!
-//! Upcalls and the prompt share one screen, so every one is shown either while no prompt is drawn, or as a part of
-//! drawing it: the thread that edits the line takes what is pending and puts it above the prompt, in the same write.
-//! rustyline's external printer is only used to make it draw. (Messages handed to that printer could be lost when the
-//! line ends just then, and would be written over the prompt when it begins.)
+//! Text and prompt share one screen. Text is therefore shown either while no prompt is drawn, or as part of drawing it: the
+//! thread that edits the line writes the pending text above the prompt, in the same write. rustyline's external printer is
+//! used only to trigger a redraw, because a message handed to that printer is lost if the line ends at that moment, and
+//! overwrites the prompt if the line just begins.
 
 use std::borrow::Cow;
 use std::mem;
@@ -22,45 +22,45 @@ use crate::commands::terminal::output::Output;
 
 const PROMPT: &str = "> ";
 
-/// Printing this changes nothing on the screen (up one line, down one line), but the prompt is drawn again.
+/// Printing this leaves the screen as it is (one line up, one line down) and makes rustyline redraw the prompt.
 const REDRAW: &str = "\x1b[A\n";
 
-/// What may wait for the prompt to be drawn, in bytes; more waits in front of the screen.
-const PENDING: usize = 256 << 10;
+/// At most this many bytes wait for the next redraw without blocking the thread that shows text.
+const MAX_PENDING: usize = 256 << 10;
 
-/// What a person did at the prompt.
+/// What the user did at the prompt.
 #[derive(Debug)]
 pub(in crate::commands) enum Typed {
-    /// Entered a line; pasted ones may hold newlines.
+    /// Entered a line; a pasted one may contain newlines.
     Line(String),
-    /// Entered bytes that are not text; the line is lost.
-    Garbage,
-    /// Pressed Ctrl-D or Ctrl-C, or something interrupted the prompt.
+    /// Entered bytes that are not UTF-8; the line is lost.
+    NotUtf8,
+    /// Pressed Ctrl-D or Ctrl-C, or a signal interrupted the prompt.
     Leave,
-    /// The terminal is gone.
+    /// Reading the terminal failed.
     Failed(String),
 }
 
-/// Edits lines.
+/// The line editor.
 pub(in crate::commands) struct Prompt {
     editor: Editor<Hooks, DefaultHistory>,
     screen: Arc<Screen>,
 }
 
 impl Prompt {
-    /// A prompt on the controlling terminal, and what shows text above it; none where the terminal cannot do that.
-    /// Text is written to `output` while no prompt is drawn.
+    /// A prompt on the controlling terminal, and the display above it; `None` if there is no terminal that can do this.
+    /// While no prompt is drawn, text is written to `output`.
     pub(in crate::commands) fn open(output: Output) -> Option<(Prompt, Display)> {
         // Without a controlling terminal rustyline would put the prompt on standard output.
         std::fs::File::open("/dev/tty").ok()?;
         let config = Config::builder()
             .behavior(Behavior::PreferTerm)
             .auto_add_history(true)
-            // A lone Escape must not keep the prompt from ending.
+            // Without a timeout, a lone Escape would keep the prompt from ending.
             .keyseq_timeout(Some(100))
             .build();
         let mut editor = Editor::with_config(config).ok()?;
-        // Nothing is coloured; drawing asks the highlighter for the prompt, and only if colours are on.
+        // Nothing is coloured, but rustyline asks the highlighter for the prompt only if colours are on.
         editor.set_color_mode(ColorMode::Forced);
         let screen = Arc::new(Screen { output, state: Mutex::default() });
         editor.set_helper(Some(Hooks { screen: Arc::clone(&screen) }));
@@ -69,20 +69,20 @@ impl Prompt {
         Some((Prompt { editor, screen }, display))
     }
 
-    /// Shows the prompt until a line is entered. The terminal is as it was before when this returns.
+    /// Shows the prompt until a line is entered. The terminal's settings are restored when this returns.
     pub(in crate::commands) fn read(&mut self) -> Typed {
         let result = self.editor.readline(PROMPT);
-        self.screen.prompt_gone();
+        self.screen.prompt_ended();
         match result {
             Ok(line) => Typed::Line(line),
             Err(ReadlineError::Eof | ReadlineError::Interrupted | ReadlineError::Signal(_)) => Typed::Leave,
-            Err(ReadlineError::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => Typed::Garbage,
+            Err(ReadlineError::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => Typed::NotUtf8,
             Err(error) => Typed::Failed(error.to_string()),
         }
     }
 }
 
-/// Shows text, above the prompt where there is one.
+/// Shows text, above the prompt if there is one.
 pub(in crate::commands) struct Display {
     screen: Arc<Screen>,
     printer: Box<dyn ExternalPrinter + Send>,
@@ -92,53 +92,54 @@ impl Display {
     /// Shows complete lines.
     pub(in crate::commands) fn show(&mut self, lines: &[u8]) {
         if self.screen.add(lines) {
-            // Fails, or returns at last, when the prompt is gone; then nothing has to be drawn. Waits while the person
-            // keeps the prompt from being drawn (searching the history, say).
+            // This blocks while the user keeps the prompt from being redrawn, for example by searching the history. Once
+            // the prompt has ended it returns or fails, and nothing needs to be drawn.
             let _ = self.printer.print(REDRAW.into());
         }
     }
 }
 
-/// The one place that knows whether a prompt is on the screen.
+/// Knows whether a prompt is on the screen.
 struct Screen {
     output: Output,
-    state: Mutex<State>,
+    state: Mutex<ScreenState>,
 }
 
 #[derive(Default)]
-struct State {
+struct ScreenState {
     prompt_drawn: bool,
     pending: Vec<u8>,
     redraw_wanted: bool,
 }
 
 impl Screen {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ScreenState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shows lines at once where no prompt is drawn; else says whether to make it be drawn.
+    /// Shows lines at once if no prompt is drawn. Otherwise keeps them for the next redraw, and returns whether to trigger
+    /// one.
     fn add(&self, lines: &[u8]) -> bool {
         let mut state = self.state();
         if state.prompt_drawn {
             state.pending.extend_from_slice(lines);
-            !mem::replace(&mut state.redraw_wanted, true) || state.pending.len() > PENDING
+            !mem::replace(&mut state.redraw_wanted, true) || state.pending.len() > MAX_PENDING
         } else {
-            // The terminal is gone or it is not; the prompt will notice.
+            // If the terminal is gone, reading the prompt fails.
             let _ = self.output.write_all(lines);
             false
         }
     }
 
-    /// The prompt is about to be drawn: returns what belongs above it.
-    fn prompt_drawn(&self) -> Vec<u8> {
+    /// Called before the prompt is drawn. Returns the text to put above it.
+    fn begin_drawing(&self) -> Vec<u8> {
         let mut state = self.state();
         state.prompt_drawn = true;
         state.redraw_wanted = false;
         mem::take(&mut state.pending)
     }
 
-    fn prompt_gone(&self) {
+    fn prompt_ended(&self) {
         let mut state = self.state();
         state.prompt_drawn = false;
         let pending = mem::take(&mut state.pending);
@@ -146,14 +147,14 @@ impl Screen {
     }
 }
 
-/// What rustyline calls while it edits a line.
+/// The callbacks of rustyline while it edits a line.
 struct Hooks {
     screen: Arc<Screen>,
 }
 
 impl Highlighter for Hooks {
     fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _default: bool) -> Cow<'b, str> {
-        let mut above = self.screen.prompt_drawn();
+        let mut above = self.screen.begin_drawing();
         if above.is_empty() {
             return Cow::Borrowed(prompt);
         }

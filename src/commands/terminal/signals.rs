@@ -1,4 +1,5 @@
-//! Signals while there is something to do before the end: a terminal to restore, a goodbye to be said.
+//! CaughtSignals that are caught because something must be done before the program ends: restore the terminal, or leave the
+//! daemon.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,20 +12,19 @@ use signal_hook::{flag, low_level};
 
 use crate::commands::failure::Failure;
 use crate::exit::Status;
-use upcall_wire::address::Address;
 
-/// Catches the signals that would end the program; readable once one has come.
+/// Catches the signals that would end the program. Its descriptor is readable once a signal has arrived.
 #[derive(Debug)]
-pub(in crate::commands) struct Signals {
+pub(in crate::commands) struct CaughtSignals {
     wake: UnixStream,
     last: Arc<AtomicUsize>,
-    /// While true, the signals end the program as if nobody had caught them.
+    /// While true, the signals have their default effect and end the program.
     released: Arc<AtomicBool>,
 }
 
-impl Signals {
-    /// From here on the signals no longer end the program by themselves.
-    pub(in crate::commands) fn catch() -> io::Result<Signals> {
+impl CaughtSignals {
+    /// From now on the signals no longer end the program by themselves.
+    pub(in crate::commands) fn catch() -> io::Result<CaughtSignals> {
         let (wake, write) = UnixStream::pair()?;
         let last = Arc::new(AtomicUsize::new(0));
         let released = Arc::new(AtomicBool::new(false));
@@ -33,21 +33,20 @@ impl Signals {
             flag::register_usize(signal, Arc::clone(&last), usize::try_from(signal).unwrap_or_default())?;
             low_level::pipe::register(signal, write.try_clone()?)?;
         }
-        Ok(Signals { wake, last, released })
+        Ok(CaughtSignals { wake, last, released })
     }
 
-    /// Catches them where a goodbye is to be said: nobody else would end the registration of a datagram endpoint.
-    pub(in crate::commands) fn catch_for(address: &Address) -> Result<Option<Signals>, Failure> {
-        let signals = address.transport().is_datagram().then(Signals::catch).transpose();
-        signals.map_err(|error| Failure::new(Status::Io, format!("cannot catch signals: {error}")))
+    /// The same, for a program that only has to leave the daemon.
+    pub(in crate::commands) fn catch_to_leave() -> Result<CaughtSignals, Failure> {
+        CaughtSignals::catch().map_err(|error| Failure::new(Status::Io, format!("cannot catch signals: {error}")))
     }
 
-    /// They are caught again.
+    /// From now on the signals are caught again.
     pub(in crate::commands) fn hold(&self) {
         self.released.store(false, Ordering::SeqCst);
     }
 
-    /// From here on they do what they always do, and so does the one that has come meanwhile.
+    /// From now on the signals have their default effect. If one arrived in the meantime, it takes effect now.
     pub(in crate::commands) fn release(&self) {
         self.released.store(true, Ordering::SeqCst);
         if self.last() != 0 {
@@ -59,18 +58,18 @@ impl Signals {
         i32::try_from(self.last.load(Ordering::SeqCst)).unwrap_or_default()
     }
 
-    /// Does what the last signal would have done had it not been caught. An interrupt has done its work already: it
-    /// ended what was waited for.
+    /// Applies the default effect of the last signal, if there was one. SIGINT is left out: it has already ended the
+    /// prompt, which is all it is for.
     pub(in crate::commands) fn obey(&self) {
         let signal = self.last();
         if signal != 0 && signal != SIGINT {
-            // Does not return; if it cannot end the program, the program ends by itself.
+            // Does not return unless it fails; then the program ends in the usual way.
             let _ = low_level::emulate_default_handler(signal);
         }
     }
 }
 
-impl AsFd for Signals {
+impl AsFd for CaughtSignals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }

@@ -1,21 +1,26 @@
-//! What the daemon takes for commands where messages are datagrams, and can therefore not be sent as an input. Pure.
+//! Messages that the daemon treats as commands on datagram transports, where they therefore cannot be sent as inputs. Pure.
+
+use upcall_wire::escape::Escaped;
 
 use crate::commands::failure::Failure;
 use crate::exit::Status;
-use upcall_wire::escape::Escaped;
 
-/// Refuses a message that would be a command. `strict`: the daemon may want proof of our address, and then more is one.
-pub(super) fn check(message: &[u8], strict: bool) -> Result<(), Failure> {
+/// Refuses a message that would be a command. `may_need_proof`: the daemon may want proof of our address, and then treats
+/// `bye` with an argument as a command too.
+pub(super) fn refuse(message: &[u8], may_need_proof: bool) -> Result<(), Failure> {
     let line = message.trim_ascii();
     let is_command = line.eq_ignore_ascii_case(b"bye")
         || line == b"join"
         || line.starts_with(b"join ")
-        || (strict && line.starts_with(b"bye "));
+        || (may_need_proof && line.starts_with(b"bye "));
     if !is_command {
         return Ok(());
     }
-    let complaint = format!("\"{}\" is a command where messages are datagrams", Escaped(line));
-    Err(Failure::new(Status::BadData, format!("{complaint}, and cannot be sent as one; use tcp or unix for it")))
+    let message = format!(
+        "\"{}\" is a command on datagram transports and cannot be sent as a message; use tcp or unix for it",
+        Escaped(line)
+    );
+    Err(Failure::new(Status::BadData, message))
 }
 
 #[cfg(test)]
@@ -23,8 +28,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_are_told_from_inputs_as_the_daemon_does() {
-        for (message, lenient, strict) in [
+    fn commands_are_recognized_as_the_daemon_does() {
+        for (message, trusted, with_proof) in [
             (&b" Bye \r\n"[..], true, true),
             (b"join", true, true),
             (b" join us\n", true, true),
@@ -34,8 +39,8 @@ mod tests {
             (b"haii\n", false, false),
             (b"\n", false, false),
         ] {
-            let refused = [false, true].map(|strict| check(message, strict).is_err());
-            assert_eq!(refused, [lenient, strict], "{message:?}");
+            let refused = [false, true].map(|may_need_proof| refuse(message, may_need_proof).is_err());
+            assert_eq!(refused, [trusted, with_proof], "{message:?}");
         }
     }
 }

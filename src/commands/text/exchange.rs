@@ -1,47 +1,57 @@
-//! The loop between a link and the rest of the program: sends what a source has, hands upcalls to a sink, both at once, so
-//! that neither side can block the other.
+//! The loop between a link, a source and a sink. It sends and receives at the same time, so that neither side can block the
+//! other.
 //!
-//! Knows neither where inputs come from nor where upcalls go, nor what the link is made of.
+//! Knows neither where inputs come from, nor where upcalls go, nor which transport the link uses.
 
-use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
 
-use super::link::{End, Link, Take};
-use super::source::Source;
+use super::link::{Link, LinkEnd, OnUpcall};
+use super::sink::Sink;
+use super::source::LineSource;
 use crate::commands::failure::Failure;
+use crate::commands::poll;
 use crate::exit::Status;
 
-/// Where upcalls go.
-pub(in crate::commands) trait Sink {
-    /// Takes an upcall, its newline included if it had one; breaks when it wants no more.
-    fn upcall(&mut self, upcall: &[u8]) -> ControlFlow<()>;
-
-    /// Shows what it was given since the last time.
-    fn flush(&mut self) -> io::Result<()>;
-}
-
-/// What an exchange is made of.
+/// The parts of an exchange.
 pub(super) struct Exchange<'a> {
     pub(super) link: &'a mut dyn Link,
-    /// What to send; with none, we stay and say nothing.
-    pub(super) source: Option<Source>,
+    /// What to send. Without a source, the exchange goes on receiving and sends nothing.
+    pub(super) source: Option<LineSource>,
     pub(super) sink: &'a mut dyn Sink,
     /// When to end in any case.
     pub(super) deadline: Option<Instant>,
     /// Ends the exchange when it becomes readable.
     pub(super) stop: Option<BorrowedFd<'a>>,
-    /// Where the sink writes: that its reader has gone is noticed even while nothing comes.
+    /// Where the sink writes: polled, so that a reader that is gone is noticed even if no upcalls arrive.
     pub(super) output: Option<BorrowedFd<'a>>,
 }
 
+/// How an exchange ended.
+#[derive(Debug)]
+pub(super) enum ExchangeEnd {
+    /// The link ended.
+    Link(LinkEnd),
+    /// The sink wants no more upcalls.
+    Enough,
+    /// The reader of our output is gone.
+    OutputClosed,
+    /// The deadline has passed.
+    TimedOut,
+    /// `stop` became readable.
+    Stopped,
+}
+
 impl Exchange<'_> {
-    /// Runs until something ends it, and leaves; fails when the source cannot be read or the sink not be written.
-    pub(super) fn run(mut self) -> Result<End, Failure> {
+    /// Runs until something ends the exchange, and leaves the daemon.
+    ///
+    /// # Errors
+    ///
+    /// Reading the source, writing the sink, or waiting failed.
+    pub(super) fn run(mut self) -> Result<ExchangeEnd, Failure> {
         let end = loop {
             if let Some(end) = self.turn().transpose() {
                 break end;
@@ -51,76 +61,64 @@ impl Exchange<'_> {
         end
     }
 
-    fn turn(&mut self) -> Result<Option<End>, Failure> {
+    fn turn(&mut self) -> Result<Option<ExchangeEnd>, Failure> {
         let wanted = self.source.as_mut().and_then(|source| source.fill(self.link.out()));
         let room = if self.link.wants_room() { PollFlags::POLLOUT } else { PollFlags::empty() };
         let waits = [
-            Some(PollFd::new(self.link.fd(), PollFlags::POLLIN | room)),
-            wanted.map(|fd| PollFd::new(fd, PollFlags::POLLIN)),
-            self.stop.map(|fd| PollFd::new(fd, PollFlags::POLLIN)),
-            self.output.map(|fd| PollFd::new(fd, PollFlags::empty())),
+            Some((self.link.fd(), PollFlags::POLLIN | room)),
+            wanted.map(|fd| (fd, PollFlags::POLLIN)),
+            self.stop.map(|fd| (fd, PollFlags::POLLIN)),
+            self.output.map(|fd| (fd, PollFlags::empty())),
         ];
-        let mut fds: Vec<PollFd<'_>> = waits.iter().flatten().cloned().collect();
-
-        let next = [self.link.due(), self.deadline].into_iter().flatten().min();
-        match poll(&mut fds, timeout(next, Instant::now())) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(Failure::new(Status::Io, format!("cannot wait for the daemon: {error}"))),
-        }
-        let mut polled = fds.iter();
-        let [socket, input, stop, output] =
-            waits.map(|wait| wait.is_some() && polled.next().is_some_and(|fd| fd.any().unwrap_or(true)));
+        let until = [self.link.due(), self.deadline].into_iter().flatten().min();
+        let [socket, input, stop, output] = poll::try_wait(waits, until)
+            .map_err(|error| Failure::new(Status::Io, format!("cannot wait for the daemon: {error}")))?;
 
         if stop {
-            return Ok(Some(End::Stopped));
+            return Ok(Some(ExchangeEnd::Stopped));
         }
         if output {
-            return Ok(Some(End::OutputClosed));
+            return Ok(Some(ExchangeEnd::OutputClosed));
         }
         if input && let Some(source) = &mut self.source {
             source.read(self.link.out())?;
         }
-        if socket && let Some(end) = self.pass(|link, take| link.receive(take))? {
+        if socket && let Some(end) = self.pass_upcalls(|link, on_upcall| link.receive(on_upcall))? {
             return Ok(Some(end));
         }
         if let Some(end) = self.send() {
-            return Ok(Some(end));
+            return Ok(Some(ExchangeEnd::Link(end)));
         }
-        let end = self.pass(|link, take| link.expire(take))?;
+        let end = self.pass_upcalls(|link, on_upcall| link.expire(on_upcall))?;
         let late = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
-        Ok(end.or(late.then_some(End::TimedOut)))
+        Ok(end.or(late.then_some(ExchangeEnd::TimedOut)))
     }
 
-    /// Lets the link hand upcalls to the sink. That the sink has enough, or cannot show them, comes before whatever
-    /// else has ended.
-    fn pass(&mut self, act: impl FnOnce(&mut dyn Link, &mut Take<'_>) -> Option<End>) -> Result<Option<End>, Failure> {
+    /// Lets the link pass upcalls to the sink. The sink's own end (its reader is gone, or it wants no more) takes
+    /// precedence over the link's.
+    fn pass_upcalls(
+        &mut self,
+        act: impl FnOnce(&mut dyn Link, &mut OnUpcall<'_>) -> Option<LinkEnd>,
+    ) -> Result<Option<ExchangeEnd>, Failure> {
         let mut flow = ControlFlow::Continue(());
         let end = act(self.link, &mut |upcall| {
             flow = self.sink.upcall(upcall);
             flow
         });
-        match self.sink.flush() {
-            Ok(()) => Ok(if flow.is_break() { Some(End::Enough) } else { end }),
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Some(End::OutputClosed)),
-            Err(error) => Err(Failure::output(&error)),
-        }
+        Ok(match (self.sink.flush()?, flow) {
+            (ControlFlow::Break(()), _) => Some(ExchangeEnd::OutputClosed),
+            (_, ControlFlow::Break(())) => Some(ExchangeEnd::Enough),
+            _ => end.map(ExchangeEnd::Link),
+        })
     }
 
-    fn send(&mut self) -> Option<End> {
-        let end = self.link.send(self.source.as_ref().is_some_and(Source::is_exhausted));
-        if !self.link.takes_more()
+    fn send(&mut self) -> Option<LinkEnd> {
+        let end = self.link.send(self.source.as_ref().is_some_and(LineSource::is_exhausted));
+        if !self.link.is_writable()
             && let Some(source) = &mut self.source
         {
             source.abandon();
         }
         end
     }
-}
-
-/// Until then, rounded up: a poll that wakes too early would only poll again.
-fn timeout(until: Option<Instant>, now: Instant) -> PollTimeout {
-    let Some(until) = until else { return PollTimeout::NONE };
-    let left = until.saturating_duration_since(now);
-    let left = if left.is_zero() { left } else { left + Duration::from_millis(1) };
-    PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
 }

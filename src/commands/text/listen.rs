@@ -1,113 +1,118 @@
-//! `upcall-client listen`: prints upcalls as they come, and comes back when the connection is lost. It sends no input, ever.
+//! `upcall-client listen --protocol text`: prints upcalls as they arrive, and reconnects when the connection is lost. It
+//! never sends an input.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
-use super::exchange::Exchange;
-use super::link::{self, End, Manner};
-use crate::cli::Listen;
-use crate::commands::failure::{Failure, say};
-use crate::commands::terminal::output::{Output, Printer, Style};
-use crate::commands::terminal::signals::Signals;
-use crate::exit::Status;
-use upcall_client::backoff::Backoff;
+use nix::poll::PollFlags;
 use upcall_client::socket::stream::CONNECT_TIMEOUT;
 use upcall_wire::address::Address;
 
-const BACKOFF_BASE: Duration = Duration::from_millis(500);
-const BACKOFF_CAP: Duration = Duration::from_secs(30);
+use super::connect::{catch_signals, connect};
+use super::exchange::{Exchange, ExchangeEnd};
+use super::link::{LinkEnd, LinkOptions};
+use super::render::TextStyle;
+use super::sink::Printer;
+use crate::cli::Listen;
+use crate::commands::failure::Failure;
+use crate::commands::poll;
+use crate::commands::reconnect::{OutageReport, backoff};
+use crate::commands::terminal::output::{Output, notice};
+use crate::commands::terminal::signals::CaughtSignals;
+use crate::exit::Status;
 
-/// A connection that stood this long was a success; a shorter one does not shorten the wait for the next.
+/// A connection that lasted this long resets the backoff; after a shorter one, the next delay grows further.
 const LASTING: Duration = Duration::from_secs(5);
 
-/// Prints upcalls until there were enough, the time is over, nobody reads them, or the connection cannot be had.
+/// Prints upcalls until `--count` or `--timeout` is reached, the reader of the output is gone, or no connection can be made.
 pub(in crate::commands) fn run(address: &Address, options: &Listen) -> Result<(), Failure> {
-    let output = Output::stdout().map_err(|error| Failure::output(&error))?;
-    let style = if options.json { Style::Json } else { Style::unless_terminal(Style::Lines) };
-    let mut listener = Listener {
+    let output = Output::stdout()?;
+    let style = if options.json { TextStyle::Json } else { TextStyle::unless_terminal(TextStyle::Lines) };
+    let mut listener = TextListener {
         address,
         options,
         output: &output,
         printer: Printer::new(&output, style, options.count),
         deadline: options.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
-        signals: Signals::catch_for(address)?,
-        admitted: false,
-        refused: false,
-        told: None,
+        signals: catch_signals(address)?,
+        admission: Admission::Never,
+        outage: OutageReport::default(),
     };
-    listener.release();
+    listener.release_signals();
     listener.listen()
 }
 
-struct Listener<'a> {
+struct TextListener<'a> {
     address: &'a Address,
     options: &'a Listen,
     output: &'a Output,
     printer: Printer<'a>,
     deadline: Option<Instant>,
-    /// Held while there is somebody to say goodbye to.
-    signals: Option<Signals>,
-    /// The daemon has let us in at least once.
-    admitted: bool,
-    /// The last time, it has not.
-    refused: bool,
-    /// What was said of the last loss: a daemon that stays away is no news.
-    told: Option<Failure>,
+    /// Held while we are registered and have to leave.
+    signals: Option<CaughtSignals>,
+    admission: Admission,
+    outage: OutageReport,
 }
 
-/// How an attempt ended that could be followed by another.
+/// Whether the daemon has admitted us, as far as the last attempts show.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Admission {
+    /// It never has.
+    Never,
+    /// It has, the last time that it could be reached.
+    Admitted,
+    /// It has before, but refused the last time.
+    RefusedSince,
+}
+
+/// How an attempt ended, if it may be followed by another.
 struct Lost {
     failure: Failure,
-    /// No other attempt would fare better.
-    finally: bool,
+    /// Another attempt would have the same result.
+    is_final: bool,
 }
 
-impl Listener<'_> {
+impl TextListener<'_> {
     fn listen(&mut self) -> Result<(), Failure> {
-        let mut backoff = Backoff::new(BACKOFF_BASE, BACKOFF_CAP);
+        let mut backoff = backoff();
         let mut random = Rng::new();
         loop {
-            let begun = Instant::now();
+            let started = Instant::now();
             let lost = match self.attempt() {
                 Ok(end) => return end,
                 Err(lost) => lost,
             };
-            let again = if self.admitted { !self.options.again.no_reconnect } else { self.options.again.retry };
-            if lost.finally || !again {
+            let again = &self.options.again;
+            let retry = if self.admission == Admission::Never { again.retry } else { !again.no_reconnect };
+            if lost.is_final || !retry {
                 return Err(lost.failure);
             }
-            if begun.elapsed() >= LASTING {
+            if started.elapsed() >= LASTING {
                 backoff.reset();
             }
             let delay = backoff.next(&mut random);
-            if self.told.as_ref() != Some(&lost.failure) {
-                let longest = humantime::format_duration(BACKOFF_CAP);
-                say(&format!("{} (trying again, every {longest} at the least)", lost.failure));
-                self.told = Some(lost.failure);
-            }
+            self.outage.lost(&lost.failure);
             if let Some(end) = self.wait(delay) {
                 return end;
             }
         }
     }
 
-    /// Connects and prints. The outer result says whether to try again.
+    /// Connects and prints. The outer result tells whether another attempt may follow.
     fn attempt(&mut self) -> Result<Result<(), Failure>, Lost> {
         let left = self.deadline.map_or(CONNECT_TIMEOUT, |deadline| deadline.saturating_duration_since(Instant::now()));
-        let manner = Manner { timeout: left.min(CONNECT_TIMEOUT), linger: Duration::ZERO, echo: true };
-        let mut link = match link::open(self.address, manner) {
+        let options = LinkOptions { timeout: left.min(CONNECT_TIMEOUT), linger: Duration::ZERO, echo: true };
+        let mut link = match connect(self.address, options) {
             Ok(link) => link,
             Err(_) if self.is_late() => return Ok(self.timed_out()),
-            Err(failure) => return Err(Lost { finally: failure.status() == Status::Denied, failure }),
+            Err(failure) => return Err(Lost { is_final: failure.status() == Status::Denied, failure }),
         };
-        // Whoever was not let in may not be now.
-        if self.admitted && !self.refused {
-            self.told = None;
+        // After a refusal, this connection may be refused as well: it is no news yet.
+        if self.admission == Admission::Admitted {
+            self.outage.over();
             let what = if self.address.transport().is_datagram() { "joined" } else { "connected to" };
-            say(&format!("{what} {} again", self.address));
+            notice(&format!("{what} {} again", self.address));
         }
         if let Some(signals) = &self.signals {
             signals.hold();
@@ -121,53 +126,69 @@ impl Listener<'_> {
             output: Some(self.output.as_fd()),
         };
         let end = exchange.run();
-        self.release();
-        let end = match end {
-            Ok(end) => end,
-            Err(failure) => return Ok(Err(failure)),
-        };
-        let refused = matches!(&end, End::Closed { farewell: Some(farewell), .. } if farewell.is_refusal());
-        self.admitted |= !refused;
-        self.refused = refused;
+        self.release_signals();
         match end {
-            End::Closed { farewell: Some(farewell), .. } => {
-                Err(Lost { failure: Failure::from(&farewell), finally: farewell.is_final() })
+            Ok(end) => {
+                self.note_admission(&end);
+                self.outcome(end)
             }
-            End::Closed { .. } => {
-                let message = format!("{} closed the connection and did not say why", self.address);
-                Err(Lost { failure: Failure::new(Status::Refused, message), finally: false })
-            }
-            End::Broken(error) => {
-                let message = format!("the connection to {} broke: {error}", self.address);
-                Err(Lost { failure: Failure::new(Status::Io, message), finally: false })
-            }
-            End::Failed(failure) => Err(Lost { finally: failure.status() == Status::Denied, failure }),
-            End::TimedOut => Ok(self.timed_out()),
-            // Whoever has read enough of us is content.
-            End::Enough | End::OutputClosed | End::Lingered { .. } | End::Sent | End::Stopped => Ok(Ok(())),
+            Err(failure) => Ok(Err(failure)),
         }
     }
 
-    /// Waits before the next attempt; returns how to end where that is due first.
+    fn note_admission(&mut self, end: &ExchangeEnd) {
+        let refused = matches!(
+            end,
+            ExchangeEnd::Link(LinkEnd::Closed { farewell: Some(farewell), .. }) if farewell.is_refusal()
+        );
+        self.admission = match (refused, self.admission) {
+            (false, _) => Admission::Admitted,
+            (true, Admission::Never) => Admission::Never,
+            (true, _) => Admission::RefusedSince,
+        };
+    }
+
+    fn outcome(&self, end: ExchangeEnd) -> Result<Result<(), Failure>, Lost> {
+        match end {
+            ExchangeEnd::Link(LinkEnd::Closed { farewell: Some(farewell), .. }) => {
+                Err(Lost { failure: Failure::from(&farewell), is_final: farewell.is_final() })
+            }
+            ExchangeEnd::Link(LinkEnd::Closed { .. }) => {
+                let message = format!("{} closed the connection and did not say why", self.address);
+                Err(Lost { failure: Failure::new(Status::Refused, message), is_final: false })
+            }
+            ExchangeEnd::Link(LinkEnd::Broken(error)) => {
+                let message = format!("the connection to {} broke: {error}", self.address);
+                Err(Lost { failure: Failure::new(Status::Io, message), is_final: false })
+            }
+            ExchangeEnd::Link(LinkEnd::Failed(failure)) => {
+                Err(Lost { is_final: failure.status() == Status::Denied, failure })
+            }
+            ExchangeEnd::TimedOut => Ok(self.timed_out()),
+            // A reader that closes our output has read as much as it wanted.
+            ExchangeEnd::Enough
+            | ExchangeEnd::OutputClosed
+            | ExchangeEnd::Stopped
+            | ExchangeEnd::Link(LinkEnd::Lingered { .. } | LinkEnd::Sent) => Ok(Ok(())),
+        }
+    }
+
+    /// Waits before the next attempt. Returns how to end if that is due first.
     fn wait(&self, delay: Duration) -> Option<Result<(), Failure>> {
         let until = Instant::now() + delay;
         let until = self.deadline.map_or(until, |deadline| deadline.min(until));
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return self.is_late().then(|| self.timed_out());
-            }
-            let timeout = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-            let mut output = [PollFd::new(self.output.as_fd(), PollFlags::empty())];
-            // An interrupted wait is resumed; nothing else can go wrong.
-            if poll(&mut output, timeout).unwrap_or(0) > 0 {
+        // A signal may interrupt the wait, which then goes on.
+        while Instant::now() < until {
+            let [reader_gone] = poll::wait([Some((self.output.as_fd(), PollFlags::empty()))], Some(until));
+            if reader_gone {
                 return Some(Ok(()));
             }
         }
+        self.is_late().then(|| self.timed_out())
     }
 
-    /// Nobody is there to say goodbye to: signals end the program again.
-    fn release(&self) {
+    /// While we are not registered, there is nothing to leave: signals end the program at once.
+    fn release_signals(&self) {
         if let Some(signals) = &self.signals {
             signals.release();
         }
@@ -179,7 +200,7 @@ impl Listener<'_> {
 
     fn timed_out(&self) -> Result<(), Failure> {
         match self.options.count {
-            None if self.admitted => Ok(()),
+            None if self.admission != Admission::Never => Ok(()),
             None => Err(Failure::new(Status::TimedOut, format!("{} could not be reached in time", self.address))),
             Some(count) => {
                 let too_few = if count == 1 { "no upcall".into() } else { format!("fewer than {count} upcalls") };

@@ -1,42 +1,37 @@
-//! `upcall-client send`: inputs from arguments, files and standard input, each sent once.
+//! `upcall-client send --protocol text`: sends inputs from arguments, files and standard input, each of them once.
 
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
-use super::datagram_commands as commands;
-use super::exchange::Exchange;
-use super::link::{self, End, Manner};
-use super::source::Source;
+use upcall_client::socket::stream::CONNECT_TIMEOUT;
+use upcall_wire::address::Address;
+
+use super::connect::{catch_signals, connect};
+use super::datagram_commands;
+use super::exchange::{Exchange, ExchangeEnd};
+use super::lines::ByeLine;
+use super::link::{LinkEnd, LinkOptions};
+use super::sink::Discard;
+use super::source::LineSource;
 use crate::cli::Send;
 use crate::commands::failure::Failure;
-use crate::commands::terminal::output::Discard;
-use crate::commands::terminal::signals::Signals;
 use crate::exit::Status;
-use upcall_client::socket::stream::CONNECT_TIMEOUT;
-use upcall_wire::address::{Address, DEFAULT_PORT};
 
-/// Nothing is ever sent on a second connection: what the first carried may have been delivered already.
-const NO_RETRY: &str = "not tried again, because inputs could be sent twice";
+/// Nothing is sent on a second connection, since the inputs of the first may already have been delivered.
+const NO_RETRY: &str = "not retried, because inputs could be sent twice";
 
-/// Sends everything, and waits until the daemon has taken it, where the transport can tell.
+/// Sends everything. On a stream, waits until the daemon has accepted it; a datagram transport does not tell.
 pub(in crate::commands) fn run(address: &Address, options: &Send) -> Result<(), Failure> {
-    if let [first, ..] = options.messages.as_slice()
-        && let Some(url) = first.to_str().filter(|first| Address::parse_url(first, Some(DEFAULT_PORT)).is_ok())
-    {
-        let message =
-            format!("the URL goes before the command: upcall-client {url} send …; as a message, send it with -");
-        return Err(Failure::new(Status::Usage, message));
-    }
-    // Whatever can be wrong on this side is found before anything is sent.
+    // Mistakes on this side are found before anything is sent.
     let source = gather(address, options)?;
-    let manner = Manner { timeout: CONNECT_TIMEOUT, linger: options.linger, echo: false };
-    let mut link = link::open(address, manner)?;
-    let signals = Signals::catch_for(address)?;
+    let link_options = LinkOptions { timeout: CONNECT_TIMEOUT, linger: options.linger, echo: false };
+    let mut link = connect(address, link_options)?;
+    let signals = catch_signals(address)?;
     let exchange = Exchange {
         link: &mut *link,
         source: Some(source),
-        // The daemon calls us back like everybody else; unread, that would block it and us.
+        // The daemon sends us upcalls as it does to every endpoint. They must be read: otherwise both sides would block.
         sink: &mut Discard,
         deadline: None,
         stop: signals.as_ref().map(AsFd::as_fd),
@@ -47,37 +42,41 @@ pub(in crate::commands) fn run(address: &Address, options: &Send) -> Result<(), 
         signals.release();
     }
     match end {
-        End::Closed { farewell: Some(farewell), .. } => Err(Failure::from(&farewell).and(NO_RETRY)),
-        End::Closed { complete: true, .. } | End::Sent => Ok(()),
-        End::Failed(failure) if failure.status() == Status::BadData => Err(failure),
-        End::Failed(failure) => Err(failure.and(NO_RETRY)),
-        End::Closed { .. } => Err(Failure::new(
-            Status::Refused,
-            "the daemon closed the connection before everything was sent, and did not say why",
-        )
-        .and(NO_RETRY)),
-        End::Broken(error) => {
-            Err(Failure::new(Status::Io, format!("the connection to {address} broke: {error}")).and(NO_RETRY))
-        }
-        End::Lingered { unsent } => {
-            let what = if unsent { "did not take everything" } else { "did not confirm that it has taken everything" };
-            let linger = humantime::format_duration(options.linger);
-            Err(Failure::new(Status::TimedOut, format!("the daemon {what} within {linger}")).and(NO_RETRY))
-        }
-        // A signal has ended the program by now, and nothing that could cause the others was set up.
-        End::Enough | End::OutputClosed | End::TimedOut | End::Stopped => Ok(()),
+        ExchangeEnd::Link(end) => outcome(end, address, options),
+        // A signal has ended the program by now, and nothing was set up that could cause the others.
+        ExchangeEnd::Enough | ExchangeEnd::OutputClosed | ExchangeEnd::TimedOut | ExchangeEnd::Stopped => Ok(()),
     }
 }
 
-fn gather(address: &Address, options: &Send) -> Result<Source, Failure> {
-    let mut source = Source::default();
+fn outcome(end: LinkEnd, address: &Address, options: &Send) -> Result<(), Failure> {
+    let failure = match end {
+        LinkEnd::Closed { farewell: Some(farewell), .. } => Failure::from(&farewell),
+        LinkEnd::Closed { complete: true, .. } | LinkEnd::Sent => return Ok(()),
+        LinkEnd::Failed(failure) if failure.status() == Status::BadData => return Err(failure),
+        LinkEnd::Failed(failure) => failure,
+        LinkEnd::Closed { .. } => Failure::new(
+            Status::Refused,
+            "the daemon closed the connection before everything was sent, and did not say why",
+        ),
+        LinkEnd::Broken(error) => Failure::new(Status::Io, format!("the connection to {address} broke: {error}")),
+        LinkEnd::Lingered { unsent } => {
+            let what = if unsent { "did not accept everything" } else { "did not confirm that it accepted everything" };
+            let linger = humantime::format_duration(options.linger);
+            Failure::new(Status::TimedOut, format!("the daemon {what} within {linger}"))
+        }
+    };
+    Err(failure.with_note(NO_RETRY))
+}
+
+fn gather(address: &Address, options: &Send) -> Result<LineSource, Failure> {
+    let mut source = LineSource::default();
     for message in &options.messages {
         if message == OsStr::new("-") {
-            source.add_stdin(false)?;
+            source.add_stdin(ByeLine::Sent)?;
         } else {
             let message = line(message.as_bytes())?;
             if address.transport().is_datagram() {
-                commands::check(&message, !address.is_local())?;
+                datagram_commands::refuse(&message, !address.is_local())?;
             }
             source.add_bytes(message);
         }
@@ -95,7 +94,7 @@ fn line(message: &[u8]) -> Result<Vec<u8>, Failure> {
         _ if message.contains(&b'\n') => "contains a newline",
         _ => return Ok([message, b"\n"].concat()),
     };
-    let advice = "a line carries each message; send other bytes as separate messages, or their lines with - or --file";
+    let advice = "each message is a line; send other bytes as separate messages, or their lines with - or --file";
     Err(Failure::new(Status::BadData, format!("a message {complaint}, which cannot be sent: {advice}")))
 }
 

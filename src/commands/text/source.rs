@@ -1,4 +1,4 @@
-//! What there is to send, in order: bytes at hand, and streams that are read as their bytes come.
+//! What to send over text, in order: bytes in memory, and streams that are read as their bytes arrive.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -6,37 +6,37 @@ use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use super::lines::Lines;
+use super::lines::{ByeLine, Lines};
 use crate::commands::failure::Failure;
 use crate::exit::Status;
 
-/// Read at a time, and kept waiting for the socket, in bytes.
+/// How many bytes are read at a time, and how many may wait for the socket before no more are read.
 const CHUNK: usize = 64 << 10;
 
-/// Where inputs come from.
+/// The lines to send.
 #[derive(Debug, Default)]
-pub(super) struct Source {
-    parts: VecDeque<Part>,
+pub(super) struct LineSource {
+    parts: VecDeque<SourcePart>,
 }
 
 #[derive(Debug)]
-enum Part {
+enum SourcePart {
     Bytes(Vec<u8>),
     Stream { file: File, name: String, lines: Lines },
 }
 
-impl Source {
-    /// Adds bytes, to be sent as they are.
+impl LineSource {
+    /// Adds bytes, which are sent as they are.
     pub(super) fn add_bytes(&mut self, bytes: Vec<u8>) {
-        self.parts.push_back(Part::Bytes(bytes));
+        self.parts.push_back(SourcePart::Bytes(bytes));
     }
 
-    /// Adds the lines of standard input; with `bye_ends`, up to one that says `bye`.
-    pub(super) fn add_stdin(&mut self, bye_ends: bool) -> Result<(), Failure> {
-        // A descriptor of our own: no buffer may keep bytes that poll(2) then does not see.
+    /// Adds the lines of standard input.
+    pub(super) fn add_stdin(&mut self, bye: ByeLine) -> Result<(), Failure> {
+        // A descriptor of our own, because `io::stdin()` may buffer bytes that poll(2) then does not report.
         let file = io::stdin().as_fd().try_clone_to_owned();
         let file = file.map_err(|error| unreadable("standard input", &error))?;
-        self.add_stream(file, "standard input", bye_ends);
+        self.add_stream(file, "standard input", bye);
         Ok(())
     }
 
@@ -44,13 +44,13 @@ impl Source {
     pub(super) fn add_file(&mut self, path: &Path) -> Result<(), Failure> {
         let name = format!("{path:?}");
         let file = File::open(path).map_err(|error| unreadable(&name, &error))?;
-        self.add_stream(file.into(), &name, false);
+        self.add_stream(file.into(), &name, ByeLine::Sent);
         Ok(())
     }
 
-    /// Adds the lines of whatever can be read and polled.
-    pub(super) fn add_stream(&mut self, file: OwnedFd, name: &str, bye_ends: bool) {
-        self.parts.push_back(Part::Stream { file: file.into(), name: name.into(), lines: Lines::new(bye_ends) });
+    /// Adds the lines of a descriptor that can be read and polled.
+    pub(super) fn add_stream(&mut self, file: OwnedFd, name: &str, bye: ByeLine) {
+        self.parts.push_back(SourcePart::Stream { file: file.into(), name: name.into(), lines: Lines::new(bye) });
     }
 
     /// Whether nothing is left to send.
@@ -58,29 +58,29 @@ impl Source {
         self.parts.is_empty()
     }
 
-    /// Nothing more will be sent.
+    /// Drops everything that is left.
     pub(super) fn abandon(&mut self) {
         self.parts.clear();
     }
 
-    /// Moves the bytes that are at hand to `out`, up to a chunk; returns the descriptor to wait for where a stream
-    /// must be read to get more.
+    /// Moves bytes from memory to `out`, about a chunk of them. Returns the descriptor to wait for if a stream must be read
+    /// to get more.
     pub(super) fn fill(&mut self, out: &mut Vec<u8>) -> Option<BorrowedFd<'_>> {
         while out.len() < CHUNK
-            && let Some(Part::Bytes(bytes)) = self.parts.front_mut()
+            && let Some(SourcePart::Bytes(bytes)) = self.parts.front_mut()
         {
             out.append(bytes);
             self.parts.pop_front();
         }
         match self.parts.front() {
-            Some(Part::Stream { file, .. }) if out.len() < CHUNK => Some(file.as_fd()),
+            Some(SourcePart::Stream { file, .. }) if out.len() < CHUNK => Some(file.as_fd()),
             _ => None,
         }
     }
 
-    /// Reads once from the stream that [`Source::fill`] named.
+    /// Reads once from the stream whose descriptor [`LineSource::fill`] returned.
     pub(super) fn read(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
-        let Some(Part::Stream { file, name, lines }) = self.parts.front_mut() else { return Ok(()) };
+        let Some(SourcePart::Stream { file, name, lines }) = self.parts.front_mut() else { return Ok(()) };
         let mut buffer = vec![0; CHUNK];
         match file.read(&mut buffer) {
             Ok(0) => {
@@ -92,7 +92,7 @@ impl Source {
                     self.abandon();
                 }
             }
-            // Whoever shares the descriptor with us may have made it nonblocking.
+            // Another process that shares the descriptor may have made it nonblocking.
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(error) => return Err(unreadable(name, &error)),
         }
@@ -112,9 +112,9 @@ mod tests {
     #[test]
     fn parts_keep_their_order() {
         let (reader, mut writer) = io::pipe().unwrap();
-        let mut source = Source::default();
+        let mut source = LineSource::default();
         source.add_bytes(b"a\n".to_vec());
-        source.add_stream(reader.into(), "a pipe", false);
+        source.add_stream(reader.into(), "a pipe", ByeLine::Sent);
         source.add_bytes(b"c\n".to_vec());
         writer.write_all(b"b").unwrap();
         drop(writer);
@@ -129,8 +129,8 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_taken_than_fits() {
-        let mut source = Source::default();
+    fn filling_stops_after_a_chunk() {
+        let mut source = LineSource::default();
         for _ in 0..3 {
             source.add_bytes(vec![b'x'; CHUNK]);
         }
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_named() {
-        let failure = Source::default().add_file(Path::new("/nonexistent/x")).unwrap_err();
+        let failure = LineSource::default().add_file(Path::new("/nonexistent/x")).unwrap_err();
         assert!(failure.to_string().contains("\"/nonexistent/x\""), "{failure}");
     }
 }

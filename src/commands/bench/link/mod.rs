@@ -1,170 +1,48 @@
-//! A connection of the bench, whatever the transport: the one place of the bench that knows transports.
+//! A connection of the bench, in whichever protocol and over whichever transport.
 //!
-//! A transport is an implementation of [`Link`], and a line in [`open`].
+//! Each implementation of [`BenchLink`] is a file here; [`connect`] chooses one.
 
+pub(super) mod connect;
 mod native_datagram;
 mod native_stream;
 mod text_datagram;
+mod text_stream;
 
 use std::io;
 use std::os::fd::AsFd;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use socket2::SockRef;
-
-use crate::cli::{Bench, Protocol};
-use crate::commands::failure::Failure;
-use crate::commands::native;
-use crate::exit::Status;
-use native_datagram::Datagrams as NativeDatagrams;
-use native_stream::Stream;
-use text_datagram::Datagrams;
-use upcall_client::socket::stream::StreamSocket;
-use upcall_wire::address::{Address, Host, Transport};
 use upcall_wire::farewell::Farewell;
 
-/// Files that are not links: standard streams, epoll.
-const RESERVED: u64 = 16;
+use crate::commands::failure::Failure;
+use crate::exit::Status;
 
-/// Registered with the daemon, or about to be: what is sent here is an input, and what is read here are upcalls.
-pub(in crate::commands::bench) trait Link: AsFd {
-    /// Sends messages of `size` bytes each that stand one behind the other, as much of them as can be sent at once;
-    /// returns how many bytes. A stream may end within a message; a datagram is a message, and never does.
+/// An endpoint that is registered with the daemon, or about to be: it sends inputs and reads upcalls.
+pub(super) trait BenchLink: AsFd {
+    /// Sends messages of `size` bytes each, which follow each other without a separator, as far as there is room. Returns
+    /// how many bytes were sent. A stream may stop within a message; a datagram is always a whole message.
     fn send(&mut self, messages: &[u8], size: usize) -> io::Result<usize>;
 
-    /// Reads what there is, one behind the other; 0 is the end. A datagram link has no end, and never returns 0.
+    /// Reads upcalls, which follow each other without a separator. 0 is the end of a stream; a datagram link never returns
+    /// it.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// Asks to stay registered, or to be, where that is for a time only. It may get lost.
+    /// Renews the registration, or requests it again, where it has a lease. The request may be lost.
     fn renew(&mut self) {}
 
-    /// Why it is over, where that is known: nothing will be sent or received any more.
-    fn over(&mut self) -> Option<Failure> {
+    /// The failure that ended the link, if it is known. Nothing can be sent or received after it.
+    fn take_failure(&mut self) -> Option<Failure> {
         None
     }
 
-    /// Whether what does not come may be lost, rather than late: also, whether the registration is for a time only.
-    fn loses(&self) -> bool;
+    /// Whether upcalls may be lost. Such a link also has a lease that must be renewed.
+    fn is_lossy(&self) -> bool;
 
-    /// The process id of the daemon, where the kernel knows it.
-    fn daemon(&self) -> Option<u32>;
+    /// The process id of the daemon, if the kernel knows it.
+    fn daemon_pid(&self) -> Option<u32>;
 }
 
-impl Link for StreamSocket {
-    fn send(&mut self, messages: &[u8], _: usize) -> io::Result<usize> {
-        self.write(messages)
-    }
-
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        StreamSocket::read(self, buffer)
-    }
-
-    fn loses(&self) -> bool {
-        false
-    }
-
-    fn daemon(&self) -> Option<u32> {
-        // Of a process that is not on this machine, or not in our namespace, the id is 0.
-        let peer = getsockopt(self, PeerCredentials).ok()?;
-        u32::try_from(peer.pid()).ok().filter(|pid| *pid != 0)
-    }
-}
-
-/// How links are made.
-pub(in crate::commands::bench) struct Plan<'a> {
-    pub(in crate::commands::bench) address: &'a Address,
-    pub(in crate::commands::bench) options: &'a Bench,
-    /// What native streams say to be let in.
-    pub(in crate::commands::bench) token: Option<Vec<u8>>,
-}
-
-/// The token that the options or the environment name, if any is wanted.
-pub(in crate::commands::bench) fn token(options: &Bench) -> Result<Option<Vec<u8>>, Failure> {
-    match options.protocol {
-        Protocol::Text => Ok(None),
-        Protocol::Native => native::token(&options.credentials),
-    }
-}
-
-impl Plan<'_> {
-    /// Connects to the daemon `count` times, and tells `progress` how often it has.
-    pub(in crate::commands::bench) fn open(
-        &self,
-        count: usize,
-        mut progress: impl FnMut(usize),
-    ) -> Result<Vec<Box<dyn Link>>, Failure> {
-        let is_datagram = self.address.transport().is_datagram();
-        // A client over datagrams has a timer and an epoll instance of its own.
-        let files = if is_datagram && self.options.protocol == Protocol::Native { 3 } else { 1 };
-        raise_limit(count as u64 * files + RESERVED)?;
-        let mut links: Vec<Box<dyn Link>> = Vec::new();
-        let mut resolved = None;
-        while links.len() < count {
-            progress(links.len());
-            let link = if is_datagram {
-                self.datagrams(links.is_empty())
-            } else {
-                self.stream(resolved.as_ref().unwrap_or(self.address)).map(|(link, peer)| {
-                    resolved = resolved.take().or(peer);
-                    link
-                })
-            };
-            links.push(link.map_err(|failure| match links.len() {
-                0 => failure,
-                made => failure.and(&format!("{made} of {count} connections were made")),
-            })?);
-        }
-        Ok(links)
-    }
-
-    fn datagrams(&self, first: bool) -> Result<Box<dyn Link>, Failure> {
-        let timeout = self.options.timeout;
-        Ok(match self.options.protocol {
-            Protocol::Text => Box::new(Datagrams::open(self.address, first, timeout)?),
-            Protocol::Native => Box::new(NativeDatagrams::open(self.address, &self.options.credentials, timeout)?),
-        })
-    }
-
-    fn stream(&self, address: &Address) -> Result<(Box<dyn Link>, Option<Address>), Failure> {
-        let connection = StreamSocket::open(address, self.options.timeout)?;
-        let peer = peer(&connection);
-        Ok(match self.options.protocol {
-            Protocol::Text => (Box::new(connection), peer),
-            Protocol::Native => {
-                let stream = Stream::open(connection, self.token.as_deref(), self.options.timeout)?;
-                (Box::new(stream), peer)
-            }
-        })
-    }
-}
-
-/// Where a TCP connection went. A name is resolved once: thousands of questions would be asked of a stranger, and might
-/// be answered differently.
-fn peer(link: &StreamSocket) -> Option<Address> {
-    let peer = SockRef::from(link).peer_addr().ok()?.as_socket()?;
-    Some(Address::Inet { transport: Transport::Tcp, host: Host::Ip(peer.ip()), port: peer.port() })
-}
-
-fn raise_limit(wanted: u64) -> Result<(), Failure> {
-    let limit = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
-        if soft < wanted {
-            setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-        }
-        Ok(soft.max(hard))
-    });
-    match limit {
-        Ok(limit) if limit < wanted => Err(Failure::new(
-            Status::CannotCreate,
-            format!("{limit} files may be open at once, {wanted} are needed; raise the hard limit (ulimit -Hn)"),
-        )),
-        // Where the limit cannot be known or raised, opening says so.
-        _ => Ok(()),
-    }
-}
-
-/// Why a connection ended that should not have.
-pub(in crate::commands::bench) fn ended(tail: &[u8], error: Option<&io::Error>) -> Failure {
+/// Why a connection ended, from the last bytes that were read and the error, if there was one.
+pub(super) fn unexpected_end(tail: &[u8], error: Option<&io::Error>) -> Failure {
     let last = tail.split_inclusive(|byte| *byte == b'\n').next_back().unwrap_or_default();
     match (Farewell::read(last), error) {
         (Some(farewell), _) => Failure::from(&farewell),

@@ -1,47 +1,49 @@
-//! A link of the bench that speaks native over datagrams: the client library, with all that acknowledged delivery takes.
+//! A native endpoint over datagrams as a link of the bench: the client library, with all that acknowledged delivery needs.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use super::Link;
-use crate::cli::Credentials;
-use crate::commands::failure::Failure;
-use crate::commands::native;
 use upcall_client::{Client, Error, Item};
 use upcall_wire::address::Address;
 
-/// A client over datagrams. What it does not hold at once stays with it, and rings again.
-pub(in crate::commands::bench) struct Datagrams {
+use super::BenchLink;
+use crate::cli::Credentials;
+use crate::commands::failure::Failure;
+use crate::commands::native::builder::builder;
+
+/// A client over datagrams.
+pub(super) struct NativeDatagrams {
     client: Client,
-    /// An upcall that did not fit.
+    /// A payload that did not fit into the caller's buffer.
     left: Option<Vec<u8>>,
-    over: Option<Failure>,
+    failure: Option<Failure>,
 }
 
-impl Datagrams {
-    pub(in crate::commands::bench) fn open(
+impl NativeDatagrams {
+    /// Registers with the daemon.
+    pub(super) fn open(
         address: &Address,
         credentials: &Credentials,
         timeout: Duration,
-    ) -> Result<Datagrams, Failure> {
-        let builder = native::builder(address, credentials).connect_timeout(timeout).no_reconnect();
-        Ok(Datagrams { client: builder.connect()?, left: None, over: None })
+    ) -> Result<NativeDatagrams, Failure> {
+        let builder = builder(address, credentials).connect_timeout(timeout).no_reconnect();
+        Ok(NativeDatagrams { client: builder.connect()?, left: None, failure: None })
     }
 
     fn fail(&mut self, error: Error) -> io::Error {
-        self.over = Some(error.into());
+        self.failure = Some(error.into());
         ErrorKind::Other.into()
     }
 }
 
-impl AsFd for Datagrams {
+impl AsFd for NativeDatagrams {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.client.as_fd()
     }
 }
 
-impl Link for Datagrams {
+impl BenchLink for NativeDatagrams {
     fn send(&mut self, messages: &[u8], size: usize) -> io::Result<usize> {
         let mut sent = 0;
         for message in messages.chunks(size) {
@@ -52,7 +54,7 @@ impl Link for Datagrams {
             }
         }
         self.client.absorb();
-        // What has come with that, upcalls or receipts that make room, is looked at in the next turn.
+        // The next turn reads what arrived meanwhile: upcalls, or receipts that make room.
         self.client.wake();
         if sent == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(sent) }
     }
@@ -80,15 +82,15 @@ impl Link for Datagrams {
         }
     }
 
-    fn over(&mut self) -> Option<Failure> {
-        self.over.take()
+    fn take_failure(&mut self) -> Option<Failure> {
+        self.failure.take()
     }
 
-    fn loses(&self) -> bool {
+    fn is_lossy(&self) -> bool {
         false
     }
 
-    fn daemon(&self) -> Option<u32> {
+    fn daemon_pid(&self) -> Option<u32> {
         None
     }
 }

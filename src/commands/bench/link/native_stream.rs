@@ -1,15 +1,14 @@
-//! A link of the bench that speaks native over a stream: as little as is needed, since this program shares a processor
-//! with the daemon that it measures.
+//! A native endpoint over a stream as a link of the bench. It does as little as possible, because this program shares the
+//! processor with the daemon that it measures.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-
-use super::Link;
+use super::BenchLink;
+use super::text_stream::peer_pid;
 use crate::commands::failure::Failure;
-use crate::commands::native;
+use crate::commands::poll::wait_readable;
 use crate::exit::Status;
 use upcall_client::Error;
 use upcall_client::socket::stream::StreamSocket;
@@ -17,40 +16,40 @@ use upcall_wire::frame::{
     Code, ErrorFrame, Frame, FrameDecoder, HEADER, Hello, SEND_OVERHEAD, Send, UPCALL_OVERHEAD, kind,
 };
 
-/// How long a connection waits for its WELCOME at a time.
+/// How long to wait at a time while there is no WELCOME.
 const WAIT: Duration = Duration::from_millis(100);
 
-/// Where in the stream a read has ended.
+/// Where in the stream of frames a read has ended.
 #[derive(Debug)]
-enum Place {
-    /// In the first bytes of a frame, of an upcall up to its topic.
+enum FramePosition {
+    /// In the header of a frame, or in the head of an UPCALL, which ends with its topic. Holds what was read of it.
     Head(Vec<u8>),
-    /// Before so many bytes of a payload.
+    /// In a payload, of which this many bytes are left.
     Payload(usize),
-    /// Before so many bytes of something else.
-    Skip(usize),
+    /// In the body of another frame, of which this many bytes are left.
+    Other(usize),
 }
 
-/// A stream: payloads are passed through as they come, whatever the size of their frames.
-pub(in crate::commands::bench) struct Stream {
+/// A stream. It passes payloads on as they arrive, whatever the size of their frames.
+pub(super) struct NativeStream {
     connection: StreamSocket,
-    place: Place,
+    position: FramePosition,
     next_id: u64,
-    /// Frames that are written, and how much of them is gone.
+    /// Frames to write, and how many of their bytes were written.
     out: Vec<u8>,
-    gone: usize,
-    over: Option<Failure>,
+    written: usize,
+    failure: Option<Failure>,
 }
 
-impl Stream {
+impl NativeStream {
     /// Registers over a connection.
-    pub(in crate::commands::bench) fn open(
+    pub(super) fn open(
         connection: StreamSocket,
         token: Option<&[u8]>,
         timeout: Duration,
-    ) -> Result<Stream, Failure> {
-        let place = Place::Head(Vec::new());
-        let mut stream = Stream { connection, place, next_id: 1, out: Vec::new(), gone: 0, over: None };
+    ) -> Result<NativeStream, Failure> {
+        let position = FramePosition::Head(Vec::new());
+        let mut stream = NativeStream { connection, position, next_id: 1, out: Vec::new(), written: 0, failure: None };
         let hello = Hello { name: "upcall-client bench", token, ..Hello::new(fastrand::u64(1..)) };
         Frame::Hello(hello).write(&mut stream.out);
         stream.await_welcome(timeout)?;
@@ -65,12 +64,12 @@ impl Stream {
                 Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(broken(&error)),
                 _ => {}
             }
-            native::wait_readable(self.connection.as_fd(), WAIT);
-            // Byte by byte: what comes behind the welcome is for others to read.
+            wait_readable(self.connection.as_fd(), WAIT);
+            // Byte by byte, so that what follows the WELCOME is left for `read`.
             let mut byte = [0];
             match self.connection.read(&mut byte) {
                 Ok(0) => {
-                    return Err(Failure::new(Status::Refused, "the daemon closed a connection before it let us in"));
+                    return Err(Failure::new(Status::Refused, "the daemon closed a connection before its WELCOME"));
                 }
                 Ok(_) => {}
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => continue,
@@ -84,59 +83,59 @@ impl Stream {
                 Err(_) => return Err(not_native()),
             }
         }
-        Err(Failure::new(Status::TimedOut, "the daemon has not let us in within the time allowed"))
+        Err(Failure::new(Status::TimedOut, "the daemon did not send its WELCOME in time"))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        while self.gone < self.out.len() {
-            self.gone += self.connection.write(&self.out[self.gone..])?;
+        while self.written < self.out.len() {
+            self.written += self.connection.write(&self.out[self.written..])?;
         }
         self.out.clear();
-        self.gone = 0;
+        self.written = 0;
         Ok(())
     }
 
-    /// Moves the payloads in what was read to its front; returns how long they are.
-    fn distil(&mut self, bytes: &mut [u8]) -> Result<usize, Failure> {
+    /// Moves the payloads among the bytes that were read to the front. Returns their length.
+    fn extract_payloads(&mut self, bytes: &mut [u8]) -> Result<usize, Failure> {
         let (mut at, mut filled) = (0, 0);
         while at < bytes.len() {
-            match &mut self.place {
-                Place::Payload(left) => {
+            match &mut self.position {
+                FramePosition::Payload(left) => {
                     let length = (*left).min(bytes.len() - at);
                     bytes.copy_within(at..at + length, filled);
                     (at, filled, *left) = (at + length, filled + length, *left - length);
                 }
-                Place::Skip(left) => {
+                FramePosition::Other(left) => {
                     let length = (*left).min(bytes.len() - at);
                     (at, *left) = (at + length, *left - length);
                 }
-                Place::Head(head) => {
+                FramePosition::Head(head) => {
                     let wanted = head_length(head);
                     let length = (wanted - head.len()).min(bytes.len() - at);
                     head.extend_from_slice(&bytes[at..at + length]);
                     at += length;
                 }
             }
-            self.go_on()?;
+            self.advance()?;
         }
         Ok(filled)
     }
 
-    /// Looks at what follows on what is complete.
-    fn go_on(&mut self) -> Result<(), Failure> {
-        match &mut self.place {
-            Place::Payload(0) | Place::Skip(0) => self.place = Place::Head(Vec::new()),
-            Place::Head(head) if head.len() >= HEADER && head.len() == head_length(head) => {
+    /// If a head, a payload or a body is complete, moves on to what follows it.
+    fn advance(&mut self) -> Result<(), Failure> {
+        match &mut self.position {
+            FramePosition::Payload(0) | FramePosition::Other(0) => self.position = FramePosition::Head(Vec::new()),
+            FramePosition::Head(head) if head.len() >= HEADER && head.len() == head_length(head) => {
                 let body = u32::from_be_bytes([head[4], head[5], head[6], head[7]]) as usize;
                 let rest = (HEADER + body).saturating_sub(head.len());
                 match head[1] {
-                    kind::UPCALL => self.place = Place::Payload(rest),
-                    // These are the end, and short.
+                    kind::UPCALL => self.position = FramePosition::Payload(rest),
+                    // The end of the connection. Their head holds the whole frame.
                     kind::ERROR | kind::BYE if rest == 0 => return Err(farewell(head)),
-                    _ => self.place = Place::Skip(rest),
+                    _ => self.position = FramePosition::Other(rest),
                 }
                 if rest == 0 {
-                    self.place = Place::Head(Vec::new());
+                    self.position = FramePosition::Head(Vec::new());
                 }
             }
             _ => {}
@@ -145,7 +144,7 @@ impl Stream {
     }
 }
 
-/// How much of a frame is to be seen before it is known what to do with the rest.
+/// How many bytes of a frame must be read before it is known what to do with the rest.
 fn head_length(head: &[u8]) -> usize {
     match head {
         [_, kind::UPCALL, _, topic, _, _, _, _, ..] => UPCALL_OVERHEAD + usize::from(*topic),
@@ -178,16 +177,16 @@ fn broken(error: &io::Error) -> Failure {
     Failure::new(Status::Io, format!("a connection broke: {error}"))
 }
 
-impl AsFd for Stream {
+impl AsFd for NativeStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.connection.as_fd()
     }
 }
 
-impl Link for Stream {
+impl BenchLink for NativeStream {
     fn send(&mut self, messages: &[u8], size: usize) -> io::Result<usize> {
-        if self.gone < self.out.len() {
-            // The first of them was half written the last time, and counts when the rest of it is.
+        if self.written < self.out.len() {
+            // The first message was half written by the last call. It counts once the rest is written.
             self.flush()?;
             return Ok(size);
         }
@@ -203,9 +202,9 @@ impl Link for Stream {
         let (whole, part) = if self.out.is_empty() {
             (messages.len() / size, false)
         } else {
-            (self.gone / frame, !self.gone.is_multiple_of(frame))
+            (self.written / frame, !self.written.is_multiple_of(frame))
         };
-        // What was not begun is not sent.
+        // Frames of which nothing was written are dropped: the caller passes their messages again.
         self.out.truncate((whole + usize::from(part)) * frame);
         self.next_id += (whole + usize::from(part)) as u64;
         if whole == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(whole * size) }
@@ -216,27 +215,25 @@ impl Link for Stream {
         if length == 0 {
             return Ok(0);
         }
-        match self.distil(&mut buffer[..length]) {
+        match self.extract_payloads(&mut buffer[..length]) {
             Ok(0) => Err(ErrorKind::WouldBlock.into()),
             Ok(filled) => Ok(filled),
             Err(failure) => {
-                self.over = Some(failure);
+                self.failure = Some(failure);
                 Err(ErrorKind::Other.into())
             }
         }
     }
 
-    fn over(&mut self) -> Option<Failure> {
-        self.over.take()
+    fn take_failure(&mut self) -> Option<Failure> {
+        self.failure.take()
     }
 
-    fn loses(&self) -> bool {
+    fn is_lossy(&self) -> bool {
         false
     }
 
-    fn daemon(&self) -> Option<u32> {
-        // Of a process that is not on this machine, or not in our namespace, the id is 0.
-        let peer = getsockopt(&self.connection, PeerCredentials).ok()?;
-        u32::try_from(peer.pid()).ok().filter(|pid| *pid != 0)
+    fn daemon_pid(&self) -> Option<u32> {
+        peer_pid(&self.connection)
     }
 }

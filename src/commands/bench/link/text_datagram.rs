@@ -1,71 +1,69 @@
-//! A link of the bench over datagrams: joins when it is made, and sends a message a datagram.
-//! When to renew its lease is for others to say.
+//! A text endpoint over datagrams as a link of the bench: joins when it is opened, and sends each message as a datagram. The
+//! caller decides when to renew the lease.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use super::Link;
-use crate::commands::failure::Failure;
-use crate::commands::text::link::membership::JOIN;
-use crate::exit::Status;
 use upcall_client::socket::datagram::{DatagramSocket, is_full};
 use upcall_wire::address::{Address, Transport};
 use upcall_wire::farewell::Farewell;
 
-/// No datagram is larger (udp(7)): with that much room, none is cut short.
+use super::BenchLink;
+use crate::commands::failure::Failure;
+use crate::commands::text::link::membership::JOIN;
+use crate::exit::Status;
+
+/// The largest datagram, in bytes (udp(7)). With that much room, none is truncated.
 const LARGEST: usize = 65_535;
 
-/// What a daemon answers a stranger with, who sends it back.
+/// How a challenge begins. It must be sent back to prove our address.
 const CHALLENGE: &[u8] = b"join ";
 
-pub(in crate::commands::bench) struct Datagrams {
-    mailbox: DatagramSocket,
-    /// What it proved its address with, if it had to.
+pub(super) struct TextDatagrams {
+    socket: DatagramSocket,
+    /// The cookie of the last challenge, empty if there was none.
     cookie: Vec<u8>,
-    over: Option<Failure>,
+    failure: Option<Failure>,
 }
 
-impl Datagrams {
-    /// Joins the daemon. Only the `first` waits for a refusal: what refuses one refuses all.
-    pub(in crate::commands::bench) fn open(
-        address: &Address,
-        first: bool,
-        timeout: Duration,
-    ) -> Result<Datagrams, Failure> {
-        let patient = first || address.transport() == Transport::UnixDatagram;
-        let mailbox = DatagramSocket::open(address, if patient { timeout } else { Duration::ZERO }, JOIN)?;
-        Ok(Datagrams { mailbox, cookie: Vec::new(), over: None })
+impl TextDatagrams {
+    /// Joins the daemon. Only the `first` link waits for a refusal, since a daemon that refuses one refuses all.
+    pub(super) fn open(address: &Address, first: bool, timeout: Duration) -> Result<TextDatagrams, Failure> {
+        let waits = first || address.transport() == Transport::UnixDatagram;
+        let socket = DatagramSocket::open(address, if waits { timeout } else { Duration::ZERO }, JOIN)?;
+        Ok(TextDatagrams { socket, cookie: Vec::new(), failure: None })
     }
 
-    /// Nobody is there. Why, the daemon may have said before, behind upcalls that nobody has read yet.
+    /// The failure after an error of the socket. The daemon may have sent the reason before, after upcalls that are not read
+    /// yet.
     fn gone(&mut self, error: &io::Error) -> Failure {
         let mut buffer = vec![0; LARGEST];
-        while let Ok(length) = self.mailbox.receive(&mut buffer) {
+        while let Ok(length) = self.socket.receive(&mut buffer) {
             if let Some(farewell) = Farewell::of_datagram(&buffer[..length.unwrap_or(0)]) {
                 return Failure::from(&farewell);
             }
         }
-        Failure::new(Status::Refused, format!("nobody takes datagrams there any more: {error}"))
+        Failure::new(Status::Refused, format!("the daemon does not receive datagrams any more: {error}"))
     }
 }
 
-impl AsFd for Datagrams {
+impl AsFd for TextDatagrams {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.mailbox.as_fd()
+        self.socket.as_fd()
     }
 }
 
-impl Link for Datagrams {
+impl BenchLink for TextDatagrams {
     fn send(&mut self, messages: &[u8], size: usize) -> io::Result<usize> {
         let mut sent = 0;
         for message in messages.chunks(size) {
-            match self.mailbox.send(message) {
+            match self.socket.send(message) {
                 Ok(()) => sent += message.len(),
                 Err(error) if sent > 0 && is_full(&error) => break,
                 Err(error) if is_full(&error) => return Err(ErrorKind::WouldBlock.into()),
                 Err(error) => {
-                    self.over = Some(match error.raw_os_error() {
+                    self.failure = Some(match error.raw_os_error() {
                         Some(libc::EMSGSIZE) => {
                             let message = format!("a message of {size} bytes does not fit into a datagram");
                             Failure::new(Status::BadData, message)
@@ -82,17 +80,17 @@ impl Link for Datagrams {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0;
         while buffer.len() - filled >= LARGEST {
-            match self.mailbox.receive(&mut buffer[filled..]) {
+            match self.socket.receive(&mut buffer[filled..]) {
                 Ok(Some(length)) if buffer[filled..filled + length].starts_with(CHALLENGE) => {
                     let challenge = &buffer[filled..filled + length];
                     self.cookie = challenge[CHALLENGE.len()..].to_vec();
-                    // Where it finds no room it is lost, as it may be on the way.
-                    let _ = self.mailbox.send(challenge);
+                    // Without room it is dropped, since it may be lost on the way as well.
+                    let _ = self.socket.send(challenge);
                 }
                 Ok(length) => {
                     let datagram = &buffer[filled..filled + length.unwrap_or(0)];
                     if let Some(farewell) = Farewell::of_datagram(datagram) {
-                        self.over = Some(Failure::from(&farewell));
+                        self.failure = Some(Failure::from(&farewell));
                         break;
                     }
                     filled += datagram.len();
@@ -100,7 +98,7 @@ impl Link for Datagrams {
                 Err(error) if error.kind() == ErrorKind::WouldBlock && filled > 0 => break,
                 Err(error) => {
                     if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
-                        self.over = Some(self.gone(&error));
+                        self.failure = Some(self.gone(&error));
                     }
                     return Err(error);
                 }
@@ -110,27 +108,27 @@ impl Link for Datagrams {
     }
 
     fn renew(&mut self) {
-        // Where it finds no room it is lost, as it may be on the way; where nobody is there, reading says so.
-        let _ = self.mailbox.send(JOIN);
+        // Without room it is dropped, since it may be lost on the way as well. If the daemon is gone, reading fails.
+        let _ = self.socket.send(JOIN);
     }
 
-    fn over(&mut self) -> Option<Failure> {
-        self.over.take()
+    fn take_failure(&mut self) -> Option<Failure> {
+        self.failure.take()
     }
 
-    fn loses(&self) -> bool {
+    fn is_lossy(&self) -> bool {
         true
     }
 
-    fn daemon(&self) -> Option<u32> {
+    fn daemon_pid(&self) -> Option<u32> {
         None
     }
 }
 
-impl Drop for Datagrams {
+impl Drop for TextDatagrams {
     fn drop(&mut self) {
-        // Else it would be sent upcalls until its lease ends, and the next run be measured with them. Where there is no room
-        // for it, it is a Unix socket, and the daemon finds out by itself that nobody has it any more.
-        let _ = self.mailbox.send(&[b"bye ", self.cookie.as_slice()].concat());
+        // Otherwise the daemon would send upcalls here until the lease ends, which would distort the next run. Only a Unix
+        // socket can lack room for this, and there the daemon notices that the peer's socket is closed.
+        let _ = self.socket.send(&[b"bye ", self.cookie.as_slice()].concat());
     }
 }

@@ -1,7 +1,8 @@
-//! One thread that drives all connections of a bench: the first one publishes, every one receives and is checked.
+//! The loop that drives all connections of a bench in one thread: the first connection publishes; all of them receive and are
+//! checked.
 //!
-//! Knows neither transports nor what is measured. Everything is nonblocking, and where nothing moves for the time allowed
-//! although something is outstanding, the bench fails rather than wait.
+//! Knows neither transports nor what is measured. Everything is nonblocking. If messages are outstanding and nothing is sent
+//! or received for the timeout, the bench fails.
 
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
@@ -13,32 +14,32 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use super::checker::{Checker, Faults};
 use super::histogram::Histogram;
-use super::link::{Link, ended};
-use super::message::{Format, Stamp};
-use super::outgoing::Outgoing;
+use super::link::{BenchLink, unexpected_end};
+use super::message::{MessageFormat, Stamp};
+use super::publish_buffer::PublishBuffer;
 use super::renewals::Renewals;
-use super::scanner::{Found, Scanner};
+use super::scanner::{Finding, Scanner};
 use crate::commands::failure::Failure;
 use crate::exit::Status;
 
-/// Read at a time, in bytes.
+/// How many bytes are read at a time.
 const CHUNK: usize = 256 << 10;
 
-/// Events taken at a time.
+/// How many events are handled at a time.
 const EVENTS: usize = 1_024;
 
-/// What is still outstanding after this time of silence is lost, on links that lose.
+/// On lossy links, what is outstanding after this time without progress counts as lost.
 const LOST_AFTER: Duration = Duration::from_millis(200);
 
-/// Said first. A daemon takes every pause for the end of a message until it has seen a newline, and a large message is
-/// rarely sent without a pause.
-const GREETING: &[u8] = b"bench\n";
+/// Sent before the first message. Until a daemon has received a newline, it treats every pause as the end of a message, and
+/// a large message is rarely sent without a pause.
+const PREAMBLE: &[u8] = b"bench\n";
 
-/// The connection that publishes.
+/// The index of the connection that publishes.
 const PUBLISHER: usize = 0;
 
 struct Member {
-    link: Box<dyn Link>,
+    link: Box<dyn BenchLink>,
     scanner: Scanner,
     checker: Checker,
 }
@@ -49,12 +50,12 @@ pub(super) struct Swarm {
     epoll: Epoll,
     events: Vec<EpollEvent>,
     buffer: Vec<u8>,
-    format: Format,
+    format: MessageFormat,
     epoch: Instant,
     timeout: Duration,
-    /// When something was last sent or received, or had not to be.
-    moved: Instant,
-    out: Outgoing,
+    /// When something was last sent or received, or nothing was outstanding.
+    last_progress: Instant,
+    out: PublishBuffer,
     sent: u64,
     slowest: u64,
     deliveries: u64,
@@ -69,13 +70,13 @@ impl Swarm {
             members: Vec::new(),
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(cannot_wait)?,
             events: vec![EpollEvent::empty(); EVENTS],
-            // What a read continues stands in front of it: less than one message, or the little that a scanner keeps.
+            // Room for a read and the tail before it: less than one message, or what a scanner keeps.
             buffer: vec![0; CHUNK + size + 64],
-            format: Format::new(run, size),
+            format: MessageFormat::new(run, size),
             epoch: Instant::now(),
             timeout,
-            moved: Instant::now(),
-            out: Outgoing::default(),
+            last_progress: Instant::now(),
+            out: PublishBuffer::default(),
             sent: 0,
             slowest: 0,
             deliveries: 0,
@@ -84,12 +85,12 @@ impl Swarm {
         })
     }
 
-    /// Takes over connections, which may not be read or written elsewhere.
-    pub(super) fn add(&mut self, links: Vec<Box<dyn Link>>) -> Result<(), Failure> {
+    /// Takes over connections. The caller must not read or write them any more.
+    pub(super) fn add(&mut self, links: Vec<Box<dyn BenchLink>>) -> Result<(), Failure> {
         for link in links {
             let event = EpollEvent::new(EpollFlags::EPOLLIN, self.members.len() as u64);
             self.epoll.add(&link, event).map_err(cannot_wait)?;
-            if link.loses() {
+            if link.is_lossy() {
                 self.renewals.add(Instant::now(), self.members.len());
             }
             self.members.push(Member { link, scanner: Scanner::default(), checker: Checker::default() });
@@ -97,19 +98,19 @@ impl Swarm {
         Ok(())
     }
 
-    /// Says something short, that is no message of the run, before the publisher says anything else.
-    pub(super) fn greet(&mut self) {
-        self.out.bytes().extend_from_slice(GREETING);
-        // A new connection takes this much; where it is broken, what comes next finds out.
-        self.out.send(self.members[PUBLISHER].link.as_mut(), GREETING.len());
+    /// Sends the preamble, which is not a message of the run. The publisher must not have sent anything before.
+    pub(super) fn send_preamble(&mut self) {
+        self.out.bytes().extend_from_slice(PREAMBLE);
+        // A new connection has room for this much. If it is broken, the next read returns the reason.
+        self.out.send(self.members[PUBLISHER].link.as_mut(), PREAMBLE.len());
     }
 
-    /// Publishes up to `count` messages, as many as the socket takes and a little more; returns how many.
+    /// Publishes up to `count` messages: as many as the socket accepts, and a little more. Returns how many.
     pub(super) fn publish(&mut self, count: u64) -> Result<u64, Failure> {
         let mut left = count;
         if self.slowest == self.sent && left > 0 {
-            // The time to answer begins now.
-            self.moved = Instant::now();
+            // Nothing was outstanding, so the timeout starts now.
+            self.last_progress = Instant::now();
         }
         while left > 0 && self.out.has_room(self.format.size()) {
             let time = u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -123,7 +124,7 @@ impl Swarm {
         Ok(count - left)
     }
 
-    /// Waits up to `wait`, in whole milliseconds, for something to happen, and deals with all that has.
+    /// Waits up to `wait`, in whole milliseconds, for events, and handles them.
     pub(super) fn turn(&mut self, wait: Duration) -> Result<(), Failure> {
         for i in self.renewals.due(Instant::now(), |i| self.members[i].checker.has_begun()) {
             self.members[i].link.renew();
@@ -142,19 +143,19 @@ impl Swarm {
             }
             if event.events() != EpollFlags::EPOLLOUT {
                 self.read(member)?;
-                // Some make room by what they read.
+                // On some links, reading makes room for sending.
                 if member == PUBLISHER && self.out.is_full() {
                     self.write()?;
                 }
             }
         }
         self.slowest = self.participants().map(|member| member.checker.next()).min().unwrap_or(self.sent);
-        if self.slowest < self.sent || !self.out.is_empty() { self.wait_no_longer() } else { Ok(()) }
+        if self.slowest < self.sent || !self.out.is_empty() { self.check_progress() } else { Ok(()) }
     }
 
-    /// Sleeps until something has happened or the time is over, which need not be whole milliseconds.
-    pub(super) fn rest(&self, time: Duration) {
-        // Whatever ends it, what comes next looks for itself.
+    /// Sleeps until there is an event or the time is over, which may be less than a millisecond.
+    pub(super) fn sleep(&self, time: Duration) {
+        // Whatever ends the sleep, the next turn looks for events.
         let _ = ppoll(&mut [PollFd::new(self.epoll.0.as_fd(), PollFlags::POLLIN)], Some(time.into()), None);
     }
 
@@ -162,32 +163,33 @@ impl Swarm {
         self.members.iter().filter(|member| member.checker.has_begun())
     }
 
-    fn wait_no_longer(&mut self) -> Result<(), Failure> {
-        let silence = self.moved.elapsed();
-        let loses = self.members[PUBLISHER].link.loses();
-        if loses && silence >= LOST_AFTER && self.out.is_empty() {
+    /// Fails if there was no progress for the timeout. On lossy links, gives up what is outstanding before that.
+    fn check_progress(&mut self) -> Result<(), Failure> {
+        let silence = self.last_progress.elapsed();
+        let is_lossy = self.members[PUBLISHER].link.is_lossy();
+        if is_lossy && silence >= LOST_AFTER && self.out.is_empty() {
             for member in &mut self.members {
                 member.checker.give_up(self.sent);
             }
             self.slowest = self.sent;
         } else if silence >= self.timeout {
-            return Err(self.stuck());
+            return Err(self.no_progress());
         }
         Ok(())
     }
 
-    fn stuck(&self) -> Failure {
+    fn no_progress(&self) -> Failure {
         let time = humantime::format_duration(self.timeout);
         let participants = self.participants().count();
         let behind = self.participants().filter(|member| member.checker.next() < self.sent).count();
         let message = if self.out.is_empty() {
             format!(
-                "nothing has come for {time}: {behind} of {participants} receivers do not have all of {} messages, the \
-                 slowest {}; is the daemon stuck?",
+                "nothing was received for {time}: {behind} of {participants} receivers do not have all of {} messages, \
+                 the slowest {}; is the daemon stuck?",
                 self.sent, self.slowest
             )
         } else {
-            format!("the daemon has taken nothing for {time}; is it stuck?")
+            format!("the daemon has accepted nothing for {time}; is it stuck?")
         };
         Failure::new(Status::TimedOut, message)
     }
@@ -196,9 +198,9 @@ impl Swarm {
         let was_full = self.out.is_full();
         let publisher = &mut self.members[PUBLISHER];
         if self.out.send(publisher.link.as_mut(), self.format.size()) {
-            self.moved = Instant::now();
+            self.last_progress = Instant::now();
         }
-        publisher.link.over().map_or(Ok(()), Err)?;
+        publisher.link.take_failure().map_or(Ok(()), Err)?;
         if self.out.is_full() == was_full {
             return Ok(());
         }
@@ -207,48 +209,48 @@ impl Swarm {
         self.epoll.modify(&publisher.link, &mut event).map_err(cannot_wait)
     }
 
-    /// Reads once: whoever has more comes again in the next turn.
+    /// Reads once. A link that has more to read is ready again in the next turn.
     fn read(&mut self, i: usize) -> Result<(), Failure> {
         let Member { link, scanner, checker } = &mut self.members[i];
         let start = scanner.tail().len();
         self.buffer[..start].copy_from_slice(scanner.tail());
         let result = link.read(&mut self.buffer[start..start + CHUNK]);
-        link.over().map_or(Ok(()), Err)?;
+        link.take_failure().map_or(Ok(()), Err)?;
         match result {
-            Ok(0) => Err(ended(scanner.tail(), None)),
+            Ok(0) => Err(unexpected_end(scanner.tail(), None)),
             Ok(count) => {
                 let now = Instant::now();
                 let time = u64::try_from((now - self.epoch).as_nanos()).unwrap_or(u64::MAX);
                 scanner.scan(&self.format, &self.buffer[..start + count], |found| match found {
-                    Found::Message(stamp) if checker.take(stamp.index) => {
+                    Finding::Message(stamp) if checker.record(stamp.index) => {
                         self.deliveries += 1;
-                        self.moved = now;
+                        self.last_progress = now;
                         if let Some(times) = &mut self.times {
                             times.record(time.saturating_sub(stamp.time));
                         }
                     }
-                    Found::Message(_) => {}
-                    Found::Damaged => checker.damaged(),
+                    Finding::Message(_) => {}
+                    Finding::Damaged => checker.damaged(),
                 });
                 Ok(())
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(()),
-            Err(error) => Err(ended(scanner.tail(), Some(&error))),
+            Err(error) => Err(unexpected_end(scanner.tail(), Some(&error))),
         }
     }
 
-    /// Begins to measure: counts deliveries from here on, and their times if they are wanted.
+    /// Starts a measurement: counts deliveries from now on, and records their times if `times` is set.
     pub(super) fn measure(&mut self, times: bool) {
         self.deliveries = 0;
         self.times = times.then(Histogram::default);
     }
 
-    /// How long deliveries took since [`Swarm::measure`], where that was wanted.
+    /// The times of the deliveries since [`Swarm::measure`], if they were recorded.
     pub(super) fn take_times(&mut self) -> Option<Histogram> {
         self.times.take()
     }
 
-    /// How many messages were received since [`Swarm::measure`], by all together.
+    /// How many messages all connections together have received since [`Swarm::measure`].
     pub(super) fn deliveries(&self) -> u64 {
         self.deliveries
     }
@@ -258,12 +260,12 @@ impl Swarm {
         self.sent
     }
 
-    /// How many of them every receiver has got, as of the last turn.
+    /// How many of them every receiver has got, at the end of the last turn.
     pub(super) fn slowest(&self) -> u64 {
         self.slowest
     }
 
-    /// Whether the publisher receives what it says itself.
+    /// Whether the publisher has received any of its own messages.
     pub(super) fn echoes(&self) -> bool {
         self.members[PUBLISHER].checker.has_begun()
     }
@@ -274,19 +276,19 @@ impl Swarm {
         (others.len(), others.iter().filter(|member| member.checker.has_begun()).count())
     }
 
-    /// Whether something has come that was no message of ours, where none of ours has.
-    pub(super) fn heard_others(&self) -> bool {
-        self.members.iter().any(|member| member.scanner.heard_others())
+    /// Whether a connection has received something, but none of our messages.
+    pub(super) fn has_only_foreign(&self) -> bool {
+        self.members.iter().any(|member| member.scanner.has_only_foreign())
     }
 
-    /// What was wrong, of all receivers together, and how many of them it was wrong for.
+    /// The faults of all receivers together, and how many receivers have any.
     pub(super) fn faults(&self) -> (Faults, usize) {
         let mut sum = Faults::default();
         self.members.iter().for_each(|member| sum += member.checker.faults());
         (sum, self.members.iter().filter(|member| member.checker.faults().any()).count())
     }
 
-    /// Upcalls of what others said, as the first receiver has them.
+    /// The number of upcalls of other senders, as counted by the receiver that got most.
     pub(super) fn foreign(&self) -> u64 {
         self.members.iter().map(|member| member.scanner.foreign()).max().unwrap_or(0)
     }

@@ -1,7 +1,8 @@
-//! Datagrams as a link: each line is sent as one, each that comes is an upcall. Joins, renews and leaves.
+//! A link over datagrams: each line is sent as a datagram, and each datagram that arrives is an upcall. Joins, renews and
+//! leaves.
 //!
-//! Best effort, as the transport is: nothing confirms an input. What can be noticed is: that nobody is there, and that
-//! the daemon did not know us when a message came.
+//! Best effort, as the transport is: nothing confirms an input. Two failures can be detected: that no daemon receives our
+//! datagrams, and that the daemon did not know us when a message arrived.
 
 use std::io::{self, ErrorKind};
 use std::mem;
@@ -12,96 +13,116 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use memchr::memchr;
 use nix::errno::Errno;
-
-use super::membership::{Heard, JOIN, Session};
-use super::pacer::Pacer;
-use super::{End, Link, Manner, Take};
-use crate::commands::failure::{Failure, say};
-use crate::commands::text::datagram_commands as commands;
-use crate::exit::Status;
 use upcall_client::socket::datagram::{DatagramSocket, Reach, is_full};
 use upcall_wire::address::Address;
 
-/// More than any datagram holds: that of UDP, or a Unix one of the usual send buffer.
+use super::membership::{JOIN, Membership, TextDatagram};
+use super::pacer::Pacer;
+use super::{Link, LinkEnd, LinkOptions, OnUpcall};
+use crate::commands::failure::Failure;
+use crate::commands::terminal::output::notice;
+use crate::commands::text::datagram_commands;
+use crate::exit::Status;
+
+/// The size of the read buffer, in bytes: larger than any datagram over UDP, or over a Unix socket with the usual send
+/// buffer.
 const BUFFER: usize = 256 << 10;
 
-/// What a datagram can carry over UDP and IPv4; a line that has not ended by then never fits.
+/// The most bytes that a datagram carries over UDP and IPv4. A longer line never fits.
 const LARGEST: usize = 65_507;
 
 /// How many datagrams are read before anything else is done.
 const BATCH: usize = 64;
 
-/// How long a goodbye waits for room.
-const PARTING: Duration = Duration::from_millis(500);
+/// How long leaving may wait for room in the daemon's queue.
+const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How much of the time to linger must pass without an upcall until none is expected behind the last input.
+/// After this part of the time to linger without an upcall, none is expected any more for the last input.
 const ECHO_SHARE: u32 = 10;
 
-/// A registration by datagrams, and what is under way.
+/// A registration by datagrams, and the lines on their way.
 pub(in crate::commands) struct DatagramLink {
     name: String,
-    mailbox: DatagramSocket,
-    session: Session,
+    socket: DatagramSocket,
+    membership: Membership,
     random: Rng,
-    manner: Manner,
+    options: LinkOptions,
     buffer: Vec<u8>,
-    /// Lines to be sent.
+    /// Lines to send.
     out: Vec<u8>,
-    /// How much of `out` was there, and had to stay, when it was last looked at.
+    /// The length of `out` after the last attempt to send it; `None` before the first one.
     considered: Option<usize>,
     pacer: Pacer,
-    /// Nothing will be appended to `out`: when to give up, renewed by every datagram that leaves.
-    linger_until: Option<Instant>,
-    /// Everything was sent: when to believe that nothing will be heard of it.
-    settled_at: Option<Instant>,
-    /// Nobody is there to say goodbye to.
+    phase: Phase,
+    /// Whether the registration has ended, so that there is nothing to leave.
     over: bool,
 }
 
+/// How far the link is with what the source had.
+#[derive(Debug, Clone, Copy)]
+enum Phase {
+    /// More lines may be appended.
+    Open,
+    /// Nothing will be appended to `out`, which is not empty yet. Gives up at `linger_until`, which every datagram that is
+    /// sent renews.
+    Draining { linger_until: Instant },
+    /// Everything was sent. No answer to it is expected after `quiet_until`, or at the latest after `linger_until`.
+    Settling { quiet_until: Instant, linger_until: Instant },
+}
+
+impl Phase {
+    fn due(self) -> Option<Instant> {
+        match self {
+            Phase::Open => None,
+            Phase::Draining { linger_until } => Some(linger_until),
+            Phase::Settling { quiet_until, linger_until } => Some(quiet_until.min(linger_until)),
+        }
+    }
+}
+
 impl DatagramLink {
-    /// Joins. By the time this returns, a challenge has come, or is not expected.
-    pub(in crate::commands) fn open(address: &Address, manner: Manner) -> Result<DatagramLink, Failure> {
-        let mailbox = DatagramSocket::open(address, manner.timeout, JOIN)?;
+    /// Joins the daemon. When this returns, a challenge has arrived, or none is expected.
+    pub(in crate::commands) fn open(address: &Address, options: LinkOptions) -> Result<DatagramLink, Failure> {
+        let socket = DatagramSocket::open(address, options.timeout, JOIN)?;
         let mut random = Rng::new();
         Ok(DatagramLink {
             name: address.to_string(),
-            mailbox,
-            session: Session::begun(Instant::now(), &mut random),
+            socket,
+            membership: Membership::joined(Instant::now(), &mut random),
             random,
-            manner,
+            options,
             buffer: vec![0; BUFFER],
             out: Vec::new(),
             considered: None,
             pacer: Pacer::default(),
-            linger_until: None,
-            settled_at: None,
+            phase: Phase::Open,
             over: false,
         })
     }
 
-    /// Sends what belongs to the protocol. It may get lost on the way, so it may as well here.
-    fn post(&mut self, datagram: &[u8]) -> Option<End> {
-        match self.mailbox.send(datagram) {
+    /// Sends a datagram of the protocol. Without room it is dropped, since it may be lost on the way as well.
+    fn send_control(&mut self, datagram: &[u8]) -> Option<LinkEnd> {
+        match self.socket.send(datagram) {
             Err(error) if !is_full(&error) => Some(self.gone(&error)),
             _ => None,
         }
     }
 
-    fn gone(&mut self, error: &io::Error) -> End {
+    fn gone(&mut self, error: &io::Error) -> LinkEnd {
         self.over = true;
         let status = match error.kind() {
             ErrorKind::PermissionDenied => Status::Denied,
             _ => Status::Refused,
         };
-        End::Failed(Failure::new(status, format!("nobody is at {} any more: {error}", self.name)))
+        LinkEnd::Failed(Failure::new(status, format!("{} does not receive datagrams any more: {error}", self.name)))
     }
 
-    /// Sends lines until there are no more, or a pause is due.
-    fn send_lines(&mut self, last: bool, now: Instant) -> Option<End> {
+    /// Sends lines until there are no more, or the pacer asks for a pause.
+    fn send_lines(&mut self, last: bool, now: Instant) -> Option<LinkEnd> {
         let mut lines = mem::take(&mut self.out);
         let mut sent = 0;
         let mut end = None;
-        while self.pacer.is_open(now)
+        while self.pacer.check(now)
             && end.is_none()
             && let Some(line) = next_line(&lines[sent..], last)
         {
@@ -113,16 +134,16 @@ impl DatagramLink {
         lines.drain(..sent);
         self.out = lines;
         if end.is_none() && self.out.len() > LARGEST && next_line(&self.out, false).is_none() {
-            end = Some(unsendable("a line is longer than a datagram can be"));
+            end = Some(unsendable("a line does not fit into a datagram"));
         }
         end
     }
 
-    /// Sends a line as a datagram; returns how much of it left, which is nothing where there is no room.
-    fn send_line(&mut self, line: &[u8], now: Instant) -> Result<usize, End> {
-        let strict = self.session.is_proved() || self.mailbox.reach() == Reach::Network;
-        commands::check(line, strict).map_err(End::Failed)?;
-        match self.mailbox.send(line) {
+    /// Sends a line as a datagram. Returns how many bytes were sent: all, or none if there is no room.
+    fn send_line(&mut self, line: &[u8], now: Instant) -> Result<usize, LinkEnd> {
+        let may_need_proof = self.membership.needs_proof() || self.socket.reach() == Reach::Network;
+        datagram_commands::refuse(line, may_need_proof).map_err(LinkEnd::Failed)?;
+        match self.socket.send(line) {
             Ok(()) => {}
             Err(error) if is_full(&error) => {
                 self.pacer.stalled(now);
@@ -133,34 +154,35 @@ impl DatagramLink {
             }
             Err(error) => return Err(self.gone(&error)),
         }
-        self.session.sent();
-        self.linger_until = self.linger_until.map(|_| now + self.manner.linger);
-        // A Unix socket says by itself when it is full.
-        self.pacer.sent(line.len(), self.mailbox.reach() != Reach::Unix, now);
+        self.membership.sent();
+        if let Phase::Draining { linger_until } = &mut self.phase {
+            *linger_until = now + self.options.linger;
+        }
+        // A send to a full Unix socket fails. Over UDP, only the pacer prevents a full buffer.
+        self.pacer.sent(line.len(), self.socket.reach() != Reach::Unix, now);
         Ok(line.len())
     }
 
-    /// How long to listen when everything is sent: whether something was wrong, and what is still due to us.
-    fn settling(&self) -> Duration {
-        let quiet = self.mailbox.reach().quiet();
-        if self.manner.echo { quiet.max(self.manner.linger / ECHO_SHARE) } else { quiet }
+    /// How long to read after the last line was sent: for an error or a challenge, and for the upcalls that are wanted.
+    fn settle_time(&self) -> Duration {
+        let quiet = self.socket.reach().quiet();
+        if self.options.echo { quiet.max(self.options.linger / ECHO_SHARE) } else { quiet }
     }
 
-    fn verdict(&self) -> End {
-        let (refused, sent) = self.session.refused();
+    fn outcome(&self) -> LinkEnd {
+        let (refused, sent) = self.membership.refused();
         if refused == 0 {
-            return End::Sent;
+            return LinkEnd::Sent;
         }
-        let message = format!(
-            "{refused} of {sent} messages were not taken: when they came, the daemon had yet to see proof of our address"
-        );
-        End::Failed(Failure::new(Status::TimedOut, message))
+        let message =
+            format!("{refused} of {sent} messages were not accepted: they arrived before the proof of our address");
+        LinkEnd::Failed(Failure::new(Status::TimedOut, message))
     }
 }
 
 impl Link for DatagramLink {
     fn fd(&self) -> BorrowedFd<'_> {
-        self.mailbox.as_fd()
+        self.socket.as_fd()
     }
 
     fn wants_room(&self) -> bool {
@@ -169,24 +191,24 @@ impl Link for DatagramLink {
 
     fn due(&self) -> Option<Instant> {
         if self.considered != Some(self.out.len()) {
-            // What was appended waits for nothing but a look at what has come before: it may be a challenge.
+            // Lines were appended. They can be sent once what has arrived was read, which may be a challenge.
             return Some(Instant::now());
         }
-        let renewal = Some(self.session.renew_at());
-        [renewal, self.pacer.resume_at(), self.linger_until, self.settled_at].into_iter().flatten().min()
+        let renewal = Some(self.membership.renew_at());
+        [renewal, self.pacer.resume_at(), self.phase.due()].into_iter().flatten().min()
     }
 
     fn out(&mut self) -> &mut Vec<u8> {
         &mut self.out
     }
 
-    fn receive(&mut self, take: &mut Take<'_>) -> Option<End> {
+    fn receive(&mut self, on_upcall: &mut OnUpcall<'_>) -> Option<LinkEnd> {
         let mut buffer = mem::take(&mut self.buffer);
         let mut end = None;
         for _ in 0..BATCH {
-            let datagram = match self.mailbox.receive(&mut buffer) {
+            let datagram = match self.socket.receive(&mut buffer) {
                 Ok(Some(length @ 1..)) => &buffer[..length],
-                // A stranger's, or an empty one, which is no end of file.
+                // Another sender's datagram, or an empty one, which does not mean end of file.
                 Ok(_) => continue,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -195,25 +217,28 @@ impl Link for DatagramLink {
                     break;
                 }
             };
-            let flow = match self.session.heard(datagram) {
-                Heard::Upcall(upcall) => {
-                    if self.manner.echo && self.settled_at.is_some() {
-                        self.settled_at = Some(Instant::now() + self.settling());
+            let flow = match self.membership.receive(datagram) {
+                TextDatagram::Upcall(upcall) => {
+                    let settle_time = self.settle_time();
+                    if self.options.echo
+                        && let Phase::Settling { quiet_until, .. } = &mut self.phase
+                    {
+                        *quiet_until = Instant::now() + settle_time;
                     }
-                    take(upcall)
+                    on_upcall(upcall)
                 }
-                Heard::Challenge(answer) => {
-                    end = self.post(answer);
-                    // What is said next must not overtake the proof.
-                    match self.mailbox.reach().disorder() {
+                TextDatagram::Challenge(answer) => {
+                    end = self.send_control(answer);
+                    // The next message must not overtake the proof.
+                    match self.socket.reach().disorder() {
                         Duration::ZERO => {}
                         disorder => self.pacer.pause(Instant::now() + disorder),
                     }
                     ControlFlow::Continue(())
                 }
-                Heard::Farewell(farewell) => {
+                TextDatagram::Farewell(farewell) => {
                     self.over = true;
-                    end = Some(End::Closed { farewell: Some(farewell), complete: false });
+                    end = Some(LinkEnd::Closed { farewell: Some(farewell), complete: false });
                     ControlFlow::Break(())
                 }
             };
@@ -222,52 +247,56 @@ impl Link for DatagramLink {
             }
         }
         self.buffer = buffer;
-        if let Some(foreign) = self.mailbox.take_foreign() {
-            say(&foreign);
+        if let Some(foreign) = self.socket.take_foreign() {
+            notice(&foreign);
         }
         end
     }
 
-    fn send(&mut self, last: bool) -> Option<End> {
+    fn send(&mut self, last: bool) -> Option<LinkEnd> {
         let now = Instant::now();
-        if last && self.linger_until.is_none() {
-            self.linger_until = Some(now + self.manner.linger);
+        if last && let Phase::Open = self.phase {
+            self.phase = Phase::Draining { linger_until: now + self.options.linger };
         }
         if let Some(end) = self.send_lines(last, now) {
             return Some(end);
         }
-        if last && self.out.is_empty() && self.settled_at.is_none() {
-            self.settled_at = Some(now + self.settling());
+        if self.out.is_empty()
+            && let Phase::Draining { linger_until } = self.phase
+        {
+            self.phase = Phase::Settling { quiet_until: now + self.settle_time(), linger_until };
         }
         self.considered = Some(self.out.len());
         None
     }
 
-    fn expire(&mut self, _: &mut Take<'_>) -> Option<End> {
+    fn expire(&mut self, _: &mut OnUpcall<'_>) -> Option<LinkEnd> {
         let now = Instant::now();
-        if let Some(join) = self.session.renew(now, &mut self.random)
-            && let Some(end) = self.post(join)
+        if let Some(join) = self.membership.renew(now, &mut self.random)
+            && let Some(end) = self.send_control(join)
         {
             return Some(end);
         }
-        let is_over = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        match (is_over(self.settled_at), is_over(self.linger_until)) {
-            (false, true) if self.settled_at.is_none() => Some(End::Lingered { unsent: true }),
-            (false, false) => None,
-            _ => Some(self.verdict()),
+        if self.phase.due().is_none_or(|due| due > now) {
+            return None;
+        }
+        match self.phase {
+            Phase::Open => None,
+            Phase::Draining { .. } => Some(LinkEnd::Lingered { unsent: true }),
+            Phase::Settling { .. } => Some(self.outcome()),
         }
     }
 
     fn leave(&mut self) {
         if !self.over {
             self.over = true;
-            // If it gets lost, the lease ends by itself.
-            let _ = self.mailbox.send_last(&self.session.bye(), PARTING);
+            // If this is lost, the registration ends with its lease.
+            let _ = self.socket.send_last(&self.membership.bye(), LEAVE_TIMEOUT);
         }
     }
 }
 
-/// The first line of `lines`, its newline included; `last`: also what has none.
+/// The first line of `lines`, its newline included. `last`: a rest without a newline is a line too.
 fn next_line(lines: &[u8], last: bool) -> Option<&[u8]> {
     match memchr(b'\n', lines) {
         Some(newline) => Some(&lines[..=newline]),
@@ -275,6 +304,6 @@ fn next_line(lines: &[u8], last: bool) -> Option<&[u8]> {
     }
 }
 
-fn unsendable(complaint: &str) -> End {
-    End::Failed(Failure::new(Status::BadData, format!("{complaint}; use tcp or unix for it")))
+fn unsendable(complaint: &str) -> LinkEnd {
+    LinkEnd::Failed(Failure::new(Status::BadData, format!("{complaint}; use tcp or unix for it")))
 }

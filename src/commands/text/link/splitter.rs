@@ -1,6 +1,6 @@
-//! What the daemon sends on a text stream, cut into upcalls: lines, tails without a newline, and the farewell.
+//! Splits what the daemon sends on a text stream into upcalls: lines, tails without a newline, and the farewell.
 //!
-//! Pure: it says how long to wait for more, and is told when that much quiet has passed.
+//! Pure. It returns how long to wait for more bytes, and the caller calls back when that time has passed without any.
 
 use std::mem;
 use std::ops::ControlFlow;
@@ -8,44 +8,55 @@ use std::time::Duration;
 
 use upcall_wire::farewell::Farewell;
 
-/// How long nothing must come before what has no newline is taken for an upcall of its own. An upcall ends in a newline
-/// only if its message did.
-const QUIET: Duration = Duration::from_millis(50);
+/// After this time without new bytes, a tail without a newline counts as an upcall. An upcall ends in a newline only if
+/// its message did.
+const TAIL_QUIET: Duration = Duration::from_millis(50);
 
-/// How long end of file is waited for behind a line that reads like a farewell, before it is taken for an upcall.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// After this time without end of file, a line that reads like a farewell counts as an upcall.
+const FAREWELL_QUIET: Duration = Duration::from_secs(1);
 
-/// What is held at most while a newline is waited for, in bytes; beyond it, what there is is shown as it is.
-const LIMIT: usize = 16 << 20;
+/// At most about this many bytes are held until a newline arrives. A longer tail is an upcall at once.
+const MAX_HELD: usize = 16 << 20;
 
-/// Cuts a text stream into upcalls.
+/// Splits a text stream into upcalls.
 #[derive(Debug, Default)]
 pub(in crate::commands) struct Splitter {
     buffer: Vec<u8>,
-    /// Up to here no newline is in the buffer.
+    /// The buffer contains no newline before this index.
     scanned: usize,
-    /// A line that read like a farewell and was passed on as an upcall when no end of file came; nothing came since.
-    doubtful: Option<Farewell>,
-    /// The upcall that was handed out last had no newline.
-    open: bool,
+    last: LastUpcall,
+}
+
+/// What is still to be remembered of the upcall that was handed out last.
+#[derive(Debug, Default)]
+enum LastUpcall {
+    /// Nothing: it was a complete line.
+    #[default]
+    Complete,
+    /// It had no newline: one may still follow, before a farewell.
+    Open,
+    /// It read like a farewell but no end of file followed, and nothing else has arrived since.
+    PossibleFarewell(Farewell),
 }
 
 impl Splitter {
-    /// Takes what was read.
+    /// Accepts bytes that were read.
     pub(in crate::commands) fn push(&mut self, bytes: &[u8]) {
-        self.doubtful = None;
+        if let LastUpcall::PossibleFarewell(_) = self.last {
+            self.last = LastUpcall::Complete;
+        }
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Hands out every complete line, its newline included, until `each` breaks. A last line that reads like a
+    /// Passes every complete line, its newline included, to `each` until that breaks. A last line that reads like a
     /// farewell is held back.
     pub(in crate::commands) fn lines(&mut self, mut each: impl FnMut(&[u8]) -> ControlFlow<()>) -> ControlFlow<()> {
-        if std::mem::take(&mut self.open)
-            && let Some(line) = self.buffer.strip_prefix(b"\n")
-            && Farewell::read(line).is_some()
-        {
-            // It ends the line that the last upcall had left open, and is no upcall itself.
-            self.buffer.remove(0);
+        if let LastUpcall::Open = self.last {
+            self.last = LastUpcall::Complete;
+            if self.buffer.strip_prefix(b"\n").is_some_and(|line| Farewell::read(line).is_some()) {
+                // This newline ends the line that the last upcall left open. It is not an upcall itself.
+                self.buffer.remove(0);
+            }
         }
         let mut start = 0;
         let mut flow = ControlFlow::Continue(());
@@ -66,33 +77,37 @@ impl Splitter {
         flow
     }
 
-    /// How long to wait for more before calling [`Splitter::quiet`]; none when nothing is held back.
+    /// How long to wait for more bytes before calling [`Splitter::quiet`]; `None` if nothing is held back.
     pub(in crate::commands) fn patience(&self) -> Option<Duration> {
         if self.buffer.is_empty() {
             None
-        } else if self.buffer.len() >= LIMIT {
+        } else if self.buffer.len() >= MAX_HELD {
             Some(Duration::ZERO)
         } else if self.buffer.ends_with(b"\n") || Farewell::may_become(&self.buffer) {
-            Some(FAREWELL)
+            Some(FAREWELL_QUIET)
         } else {
-            Some(QUIET)
+            Some(TAIL_QUIET)
         }
     }
 
-    /// The quiet has passed: what is held back is an upcall.
+    /// The time has passed: what is held back is an upcall.
     pub(in crate::commands) fn quiet(&mut self) -> Vec<u8> {
         self.scanned = 0;
         let upcall = mem::take(&mut self.buffer);
-        self.doubtful = Farewell::read(&upcall);
-        self.open = !upcall.ends_with(b"\n");
+        self.last = match Farewell::read(&upcall) {
+            Some(farewell) => LastUpcall::PossibleFarewell(farewell),
+            None if upcall.ends_with(b"\n") => LastUpcall::Complete,
+            None => LastUpcall::Open,
+        };
         upcall
     }
 
-    /// The stream has ended: the last upcall where there is one, and the farewell where there was one.
+    /// The stream has ended: returns the last upcall, empty if there is none, and the farewell if there was one.
     pub(in crate::commands) fn finish(self) -> (Vec<u8>, Option<Farewell>) {
-        match Farewell::read(&self.buffer) {
-            Some(farewell) => (Vec::new(), Some(farewell)),
-            None => (self.buffer, self.doubtful),
+        match (Farewell::read(&self.buffer), self.last) {
+            (Some(farewell), _) => (Vec::new(), Some(farewell)),
+            (None, LastUpcall::PossibleFarewell(farewell)) => (self.buffer, Some(farewell)),
+            (None, _) => (self.buffer, None),
         }
     }
 }
@@ -103,7 +118,7 @@ mod tests {
     use proptest::prelude::*;
     use upcall_wire::reason::farewell;
 
-    /// The lines handed out, and what the splitter holds at the end of the stream.
+    /// The lines passed on, what the splitter holds at the end of the stream, and whether a farewell ended it.
     fn split(pieces: &[&[u8]]) -> (Vec<String>, String, bool) {
         let mut splitter = Splitter::default();
         let mut lines = Vec::new();
@@ -123,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_whole_and_the_rest_at_the_end() {
+    fn lines_are_passed_on_whole_and_the_rest_at_the_end() {
         assert_eq!(split(&[b"a\nb", b"c\n\nd"]), (lines(&["a\n", "bc\n", "\n"]), "d".into(), false));
     }
 
@@ -139,29 +154,29 @@ mod tests {
     }
 
     #[test]
-    fn a_tail_is_an_upcall_after_a_quiet_moment() {
+    fn a_tail_is_an_upcall_after_a_quiet_time() {
         let mut splitter = Splitter::default();
         assert_eq!(splitter.patience(), None);
         splitter.push(b"haii");
-        assert_eq!(splitter.patience(), Some(QUIET));
+        assert_eq!(splitter.patience(), Some(TAIL_QUIET));
         assert_eq!(splitter.quiet(), b"haii");
         assert_eq!(splitter.patience(), None);
     }
 
     #[test]
-    fn a_doubtful_farewell_is_shown_and_still_believed_at_end_of_file() {
+    fn a_possible_farewell_is_shown_and_still_counts_at_end_of_file() {
         let mut splitter = Splitter::default();
         splitter.push(b"upcalld: shut");
-        assert_eq!(splitter.patience(), Some(FAREWELL));
+        assert_eq!(splitter.patience(), Some(FAREWELL_QUIET));
         splitter.push(b"down\n");
         assert!(splitter.lines(|_| panic!("held back")).is_continue());
-        assert_eq!(splitter.patience(), Some(FAREWELL));
+        assert_eq!(splitter.patience(), Some(FAREWELL_QUIET));
         assert_eq!(splitter.quiet(), b"upcalld: shutdown\n");
         assert!(splitter.finish().1.is_some());
     }
 
     #[test]
-    fn whoever_has_enough_gets_no_more() {
+    fn a_break_keeps_the_following_lines() {
         let mut splitter = Splitter::default();
         splitter.push(b"a\nb\nc\n");
         let mut seen = Vec::new();
@@ -181,7 +196,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn however_it_is_cut_the_result_is_the_same(text in "(a|\n|upcalld: |shutdown|x_y){0,12}", cut in 0..64usize) {
+        fn the_sizes_of_reads_do_not_matter(text in "(a|\n|upcalld: |shutdown|x_y){0,12}", cut in 0..64usize) {
             let bytes = text.as_bytes();
             let cut = cut.min(bytes.len());
             let bytewise: Vec<&[u8]> = bytes.chunks(1).collect();

@@ -1,34 +1,46 @@
-//! A stream as a link: bytes are written as they are, what comes is cut into upcalls, and closing our side asks the
-//! daemon to confirm, by closing its own, that it has taken everything.
+//! A link over a stream. Bytes are written as they are, and what is read is split into upcalls. Once everything is sent, our
+//! side is closed; the daemon confirms that it has accepted everything by closing its own.
 
 use std::io::{self, ErrorKind};
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use super::splitter::Splitter;
-use super::{End, Link, Take};
 use upcall_client::socket::stream::StreamSocket;
 
-/// Read from the socket at a time, in bytes.
+use super::splitter::Splitter;
+use super::{Link, LinkEnd, OnUpcall};
+
+/// How many bytes are read from the socket at a time.
 const CHUNK: usize = 64 << 10;
 
-/// A connection, and what is under way on it.
+/// A connection, and what is on its way in either direction.
 pub(in crate::commands) struct StreamLink {
     connection: StreamSocket,
     linger: Duration,
     splitter: Splitter,
     buffer: Vec<u8>,
     last_read: Instant,
-    /// To be written to the socket.
+    /// Bytes to write to the socket.
     out: Vec<u8>,
-    half_closed: bool,
+    write_side: WriteSide,
+    /// The end of the time to linger, once nothing more is appended to `out`.
     linger_until: Option<Instant>,
-    write_error: Option<io::Error>,
+}
+
+/// Our side of the connection.
+#[derive(Debug, Default)]
+enum WriteSide {
+    #[default]
+    Open,
+    /// Everything was sent and our side is closed.
+    Closed,
+    /// Writing failed. The reason may still be read: the farewell, or a reset.
+    Failed(io::Error),
 }
 
 impl StreamLink {
-    /// Waits `linger` for the daemon to close once everything is sent.
+    /// A link that waits `linger` for the daemon to close once everything is sent.
     pub(in crate::commands) fn new(connection: StreamSocket, linger: Duration) -> StreamLink {
         StreamLink {
             connection,
@@ -37,9 +49,8 @@ impl StreamLink {
             buffer: Vec::new(),
             last_read: Instant::now(),
             out: Vec::new(),
-            half_closed: false,
+            write_side: WriteSide::Open,
             linger_until: None,
-            write_error: None,
         }
     }
 
@@ -65,38 +76,40 @@ impl Link for StreamLink {
         &mut self.out
     }
 
-    /// Reads once, and hands on what has come.
-    fn receive(&mut self, take: &mut Take<'_>) -> Option<End> {
+    /// Reads once, and passes on complete upcalls.
+    fn receive(&mut self, on_upcall: &mut OnUpcall<'_>) -> Option<LinkEnd> {
         self.buffer.resize(CHUNK, 0);
         match self.connection.read(&mut self.buffer) {
             Ok(n @ 1..) => {
                 self.last_read = Instant::now();
                 self.splitter.push(&self.buffer[..n]);
-                // Whoever takes remembers having had enough.
-                let _ = self.splitter.lines(take);
+                // The exchange knows whether its sink wants no more.
+                let _ = self.splitter.lines(on_upcall);
                 None
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => None,
             ended => {
-                // What came before the end was said all the same.
+                // What arrived before the end is still an upcall.
                 let (rest, farewell) = mem::take(&mut self.splitter).finish();
                 if !rest.is_empty() {
-                    let _ = take(&rest);
+                    let _ = on_upcall(&rest);
                 }
-                Some(match (ended, self.write_error.take()) {
-                    (Err(error), _) if farewell.is_none() => End::Broken(error),
-                    (Err(_), _) => End::Closed { farewell, complete: false },
-                    (Ok(_), Some(error)) if farewell.is_none() && error.kind() != ErrorKind::BrokenPipe => {
-                        End::Broken(error)
+                Some(match (ended, mem::take(&mut self.write_side)) {
+                    (Err(error), _) if farewell.is_none() => LinkEnd::Broken(error),
+                    (Err(_), _) => LinkEnd::Closed { farewell, complete: false },
+                    (Ok(_), WriteSide::Failed(error))
+                        if farewell.is_none() && error.kind() != ErrorKind::BrokenPipe =>
+                    {
+                        LinkEnd::Broken(error)
                     }
-                    (Ok(_), _) => End::Closed { farewell, complete: self.half_closed },
+                    (Ok(_), side) => LinkEnd::Closed { farewell, complete: matches!(side, WriteSide::Closed) },
                 })
             }
         }
     }
 
-    /// Writes what fits, and closes our side behind the last of it.
-    fn send(&mut self, last: bool) -> Option<End> {
+    /// Writes what fits, and closes our side after the last byte.
+    fn send(&mut self, last: bool) -> Option<LinkEnd> {
         while !self.out.is_empty() {
             match self.connection.write(&self.out) {
                 Ok(n) => {
@@ -106,36 +119,37 @@ impl Link for StreamLink {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
-                    // Why is still to be read: the farewell, or the reset.
-                    self.write_error = Some(error);
+                    self.write_side = WriteSide::Failed(error);
                     self.out.clear();
                 }
             }
         }
-        let last = last || self.write_error.is_some();
+        let last = last || !self.is_writable();
         if last && self.linger_until.is_none() {
-            // From here on every byte that the daemon takes renews it, so that only a standstill counts.
+            // From now on every byte that the daemon accepts renews this time, so that only a standstill counts.
             self.linger_until = Some(Instant::now() + self.linger);
         }
-        if last && self.out.is_empty() && self.write_error.is_none() && !self.half_closed {
-            // Where the connection is gone already, the next read says so.
-            self.half_closed = self.connection.half_close().is_ok();
+        if last && self.out.is_empty() && matches!(self.write_side, WriteSide::Open) {
+            // If this fails, the connection is gone, and the next read returns the reason.
+            if self.connection.half_close().is_ok() {
+                self.write_side = WriteSide::Closed;
+            }
             self.linger_until = Some(Instant::now() + self.linger);
         }
         None
     }
 
-    fn takes_more(&self) -> bool {
-        self.write_error.is_none()
+    fn is_writable(&self) -> bool {
+        !matches!(self.write_side, WriteSide::Failed(_))
     }
 
-    fn expire(&mut self, take: &mut Take<'_>) -> Option<End> {
+    fn expire(&mut self, on_upcall: &mut OnUpcall<'_>) -> Option<LinkEnd> {
         let now = Instant::now();
         if self.quiet_at().is_some_and(|at| at <= now) {
             let upcall = self.splitter.quiet();
-            let _ = take(&upcall);
+            let _ = on_upcall(&upcall);
         }
         let lingered = self.linger_until.is_some_and(|until| until <= now);
-        lingered.then_some(End::Lingered { unsent: !self.half_closed })
+        lingered.then_some(LinkEnd::Lingered { unsent: !matches!(self.write_side, WriteSide::Closed) })
     }
 }
