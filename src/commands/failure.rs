@@ -1,7 +1,8 @@
-//! What went wrong: in words that say what, where and what to do, and as an exit status.
+//! Failures of a command: a message that names what failed, where, and what to do; and an exit status.
+//!
+//! The only place that maps the library's errors and the daemon's reasons to exit statuses.
 
 use std::fmt;
-use std::io::{self, Write};
 
 use upcall_client::{Code, Error};
 use upcall_wire::farewell::Farewell;
@@ -9,7 +10,7 @@ use upcall_wire::reason::{Reason, Refusal};
 
 use crate::exit::Status;
 
-/// Why a command could not do what it was asked to.
+/// Why a command failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failure {
     status: Status,
@@ -17,24 +18,19 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// A failure that ends the program with `status`. The message must hold no raw bytes of strangers.
+    /// A failure that ends the program with `status`. Bytes that were received must be escaped in the message.
     pub(super) fn new(status: Status, message: impl Into<String>) -> Failure {
         Failure { status, message: message.into() }
     }
 
-    /// Standard output could not be written, for another reason than that its reader is gone.
-    pub(super) fn output(error: &io::Error) -> Failure {
-        Failure::new(Status::Io, format!("cannot write to standard output: {error}"))
-    }
-
-    /// How to exit.
+    /// The exit status.
     pub(super) fn status(&self) -> Status {
         self.status
     }
 
-    /// The same with something added, behind a semicolon.
-    pub(super) fn and(self, addition: &str) -> Failure {
-        Failure { message: format!("{}; {addition}", self.message), ..self }
+    /// The same failure with a note appended to the message, after a semicolon.
+    pub(super) fn with_note(self, note: &str) -> Failure {
+        Failure { message: format!("{}; {note}", self.message), ..self }
     }
 }
 
@@ -61,8 +57,8 @@ impl From<Error> for Failure {
                 Code::TooLarge | Code::BadTopic => Status::BadData,
                 _ => Status::Protocol,
             },
-            Error::Bye { reason, .. } => of_reason(reason),
-            // A kind of error that a later version of the library has.
+            Error::Bye { reason, .. } => status_of_reason(reason),
+            // The enum is non-exhaustive: a later version of the library may add a variant.
             _ => Status::Io,
         };
         let advice = match &error {
@@ -72,7 +68,7 @@ impl From<Error> for Failure {
         };
         let failure = Failure::new(status, error.to_string());
         match advice {
-            Some(advice) => failure.and(advice),
+            Some(advice) => failure.with_note(advice),
             None => failure,
         }
     }
@@ -80,21 +76,21 @@ impl From<Error> for Failure {
 
 impl From<&Farewell> for Failure {
     fn from(farewell: &Farewell) -> Failure {
-        let failure = Failure::new(of_reason(farewell.name()), farewell.to_string());
+        let failure = Failure::new(status_of_reason(farewell.name()), farewell.to_string());
         match advice(farewell.name()) {
-            Some(advice) => failure.and(advice),
+            Some(advice) => failure.with_note(advice),
             None => failure,
         }
     }
 }
 
-/// What to do about the reason that the daemon gave, where there is something.
+/// What the user can do about the reason that the daemon gave, if anything.
 fn advice(reason: &str) -> Option<&'static str> {
     (reason == Reason::CredentialsRequired.name()).then_some("use --protocol native --token-file FILE")
 }
 
-/// How a program ends whose connection the daemon closed for this reason, or did not let in.
-fn of_reason(reason: &str) -> Status {
+/// The exit status of a program whose connection the daemon closed, or refused, for this reason.
+fn status_of_reason(reason: &str) -> Status {
     let reason_status = Reason::from_name(reason).map(|reason| match reason {
         Reason::Reset | Reason::Dead | Reason::SlowConsumer => Status::Io,
         Reason::LeaseExpired | Reason::MessageTimeout | Reason::Silent => Status::TimedOut,
@@ -107,13 +103,6 @@ fn of_reason(reason: &str) -> Status {
     });
     let refused = || (reason == Refusal::NotAllowed.name()).then_some(Status::Denied);
     reason_status.or_else(refused).unwrap_or(Status::Refused)
-}
-
-/// Says something to the person, on stderr, in one write. `eprintln!` would panic where stderr is closed.
-pub(super) fn say(message: &impl fmt::Display) {
-    let line = format!("upcall-client: {message}\n");
-    // With stderr gone there is nobody left to tell.
-    let _ = io::stderr().write_all(line.as_bytes());
 }
 
 #[cfg(test)]

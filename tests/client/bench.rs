@@ -135,7 +135,7 @@ fn without_a_mode_three_are_shown() {
             assert!(done.stdout.contains(words), "{words}: {}", done.stdout);
         }
         let done = run(&daemon.url("tcp"), &["bench", "idle", "--receivers", "1", "--duration", "1ms"], b"");
-        assert!(done.stdout.contains("unknown; say --server-pid"), "{done:?}");
+        assert!(done.stdout.contains("unknown; use --server-pid"), "{done:?}");
     });
 }
 
@@ -145,7 +145,7 @@ fn what_cannot_work_says_why() {
         let sender = start("", "[upcall]\ndeliver_to = \"sender\"\n");
         fails(&sender.url("unix"), "fan-out --timeout 200ms", 75, "deliver_to is \"sender\"");
         let silent = start("", "[upcall]\nformat = \"something\\n\"\n");
-        fails(&silent.url("tcp"), "fan-out --timeout 200ms --receivers 2", 75, "has to contain {data}");
+        fails(&silent.url("tcp"), "fan-out --timeout 200ms --receivers 2", 75, "must contain {data}");
         let input = start("role = \"input\"", "");
         fails(&input.url("tcp"), "latency --timeout 200ms --receivers 2", 75, "role \"input\"");
         let output = start("role = \"output\"", "");
@@ -202,7 +202,12 @@ fn what_is_wrong_is_found() {
         let damaged = played(|i, line| format!("{}{line}\n", if i == 5 { &line[..30] } else { "" }));
         fails(&damaged.url, "ping-pong --messages 20", 65, "1 damaged");
         let hole = played(|i, line| if i == 5 { String::new() } else { format!("{line}\n") });
-        fails(&hole.url, "ping-pong --messages 20 --timeout 200ms", 75, "nothing has come for 200ms: 1 of 1 receivers");
+        fails(
+            &hole.url,
+            "ping-pong --messages 20 --timeout 200ms",
+            75,
+            "nothing was received for 200ms: 1 of 1 receivers",
+        );
     });
 }
 
@@ -210,7 +215,7 @@ fn what_is_wrong_is_found() {
 fn a_stuck_daemon_ends_the_bench() {
     within(DEADLINE, || {
         let mute = ScriptedDaemon::tcp(|socket| read_to_end(&socket));
-        fails(&mute.url, "ping-pong --timeout 100ms", 75, "does not come back");
+        fails(&mute.url, "ping-pong --timeout 100ms", 75, "does not receive its own messages");
         let stuck = ScriptedDaemon::tcp(|socket| {
             thread::park();
             drop(socket);

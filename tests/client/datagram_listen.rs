@@ -92,7 +92,7 @@ fn a_farewell_ends_or_is_followed_by_joining_again() {
             daemon.send(&daemon.joined(), "haii\n");
             assert_eq!(running.lines().next().unwrap(), "haii");
             let told: Vec<String> = complaints.collect();
-            assert!(told[0].contains("listener_removed") && told[0].contains("trying again"), "{told:?}");
+            assert!(told[0].contains("listener_removed") && told[0].contains("retrying"), "{told:?}");
             assert_eq!(told[1..], [format!("upcall-client: joined {} again", daemon.url)]);
             assert_eq!((daemon.receive_input(), running.wait().code()), ("bye\n".into(), Some(0)));
         }
@@ -109,7 +109,7 @@ fn listen_waits_for_a_daemon_that_comes_back() {
         first.joined();
         drop(first);
         let complaint = complaints.next().unwrap();
-        assert!(complaint.contains("any more") && complaint.contains("trying again"), "{complaint}");
+        assert!(complaint.contains("any more") && complaint.contains("retrying"), "{complaint}");
         fs::remove_file(&path).unwrap();
         let second = ScriptedDatagrams::unix(&path);
         second.send(&second.joined(), "haii\n");

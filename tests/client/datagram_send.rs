@@ -225,7 +225,7 @@ fn send_waits_no_longer_than_it_should() {
         let arguments = ["send", "--linger", "100ms", "-f", file.to_str().unwrap()];
         let done = run(&daemon.url, &arguments, b"");
         assert_eq!(done.status, Some(75), "{done:?}");
-        assert!(done.stderr.contains("did not take everything within 100ms"), "{done:?}");
+        assert!(done.stderr.contains("did not accept everything within 100ms"), "{done:?}");
         drop(daemon);
     });
 }

@@ -97,7 +97,7 @@ fn a_lost_connection_is_made_again() {
         assert_eq!(lines.next().unwrap(), "two");
         assert_eq!(running.wait().code(), Some(0));
         let lost = complaints.next().unwrap();
-        assert!(lost.contains("shutdown") && lost.contains("(trying again, every 30s at the least)"), "{lost}");
+        assert!(lost.contains("shutdown") && lost.contains("; retrying, at most 30 s between attempts"), "{lost}");
         assert_eq!(complaints.next().unwrap(), format!("upcall-client: connected to {} again", second.url));
         assert_eq!((lines.next(), complaints.next()), (None, None));
     });
@@ -110,7 +110,7 @@ fn retry_waits_for_a_daemon_that_is_not_there_yet() {
         let url = format!("unix://{}", path.display());
         let mut running = Running::start(&mut client(&url, &["listen", "--retry", "-n1"]));
         let complaint = running.error_lines().next().unwrap();
-        assert!(complaint.contains("no such socket") && complaint.contains("trying again"), "{complaint}");
+        assert!(complaint.contains("no such socket") && complaint.contains("retrying, at most"), "{complaint}");
         let _daemon = ScriptedDaemon::unix(&path, send_and_stay("one\n"));
         assert_eq!(running.lines().next().unwrap(), "one");
         assert_eq!(running.wait().code(), Some(0));

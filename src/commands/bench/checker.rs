@@ -1,28 +1,28 @@
-//! What one receiver got of one publisher: whether every index came once, and in order. Pure.
+//! Checks what one receiver gets of one publisher: every index once, and in order. Pure.
 
 use std::ops::AddAssign;
 
 use serde::Serialize;
 
-/// Gaps that are remembered, lest a link that loses much costs memory. A message that comes later than that counts as a
-/// duplicate.
+/// At most this many gaps are remembered, so that a link that loses much does not cost memory. A message that fills an older
+/// gap counts as a duplicate.
 const MAX_GAPS: usize = 1_024;
 
-/// What was wrong with what came.
+/// How many messages were received wrongly, by kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub(super) struct Faults {
-    /// Never came.
+    /// Never received.
     pub(super) lost: u64,
-    /// Came more than once.
+    /// Received more than once.
     pub(super) duplicates: u64,
-    /// Came behind one that was sent after it.
+    /// Received after one that was sent later.
     pub(super) reordered: u64,
-    /// Came with other bytes than were sent.
+    /// Received with other bytes than were sent.
     pub(super) damaged: u64,
 }
 
 impl Faults {
-    /// Whether there is any.
+    /// Whether there are any.
     pub(super) fn any(&self) -> bool {
         *self != Faults::default()
     }
@@ -37,19 +37,19 @@ impl AddAssign for Faults {
     }
 }
 
-/// Follows the indices that a receiver gets, from the first one on.
+/// Follows the indices that a receiver gets, from the first one on, whatever that is.
 #[derive(Debug, Default)]
 pub(super) struct Checker {
     begun: bool,
     next: u64,
-    /// First and last of what is missing, in order.
+    /// The first and last index of each range that is missing, in order.
     gaps: Vec<(u64, u64)>,
     faults: Faults,
 }
 
 impl Checker {
-    /// Takes the index of a message that came; says whether it is the first time.
-    pub(super) fn take(&mut self, index: u64) -> bool {
+    /// Records the index of a message that was received. Returns whether it was received for the first time.
+    pub(super) fn record(&mut self, index: u64) -> bool {
         if index == self.next {
             self.begun = true;
             self.next += 1;
@@ -91,12 +91,12 @@ impl Checker {
         true
     }
 
-    /// Something came that was meant to be a message of this run.
+    /// Records something that began like a message of this run and was not one.
     pub(super) fn damaged(&mut self) {
         self.faults.damaged += 1;
     }
 
-    /// Gives up what was sent before `next` and has not come.
+    /// Counts everything before index `next` as lost that was not received.
     pub(super) fn give_up(&mut self, next: u64) {
         if self.begun && next > self.next {
             self.faults.lost += next - self.next;
@@ -105,17 +105,17 @@ impl Checker {
         }
     }
 
-    /// Whether anything has come.
+    /// Whether anything was received.
     pub(super) fn has_begun(&self) -> bool {
         self.begun
     }
 
-    /// One more than the highest index that came.
+    /// One more than the highest index that was received.
     pub(super) fn next(&self) -> u64 {
         self.next
     }
 
-    /// What was wrong so far.
+    /// The faults so far.
     pub(super) fn faults(&self) -> Faults {
         self.faults
     }
@@ -130,20 +130,20 @@ mod tests {
     fn faults(indices: &[u64]) -> Faults {
         let mut checker = Checker::default();
         for index in indices {
-            checker.take(*index);
+            checker.record(*index);
         }
         checker.faults()
     }
 
     #[test]
-    fn order_from_anywhere_on_is_right() {
+    fn any_first_index_is_right() {
         assert!(!faults(&[0, 1, 2]).any());
         assert!(!faults(&[7, 8, 9]).any());
         assert!(!faults(&[]).any());
     }
 
     #[test]
-    fn each_fault_has_its_name() {
+    fn each_fault_is_counted_by_kind() {
         let none = Faults::default();
         assert_eq!(faults(&[0, 1, 4, 5]), Faults { lost: 2, ..none });
         assert_eq!(faults(&[0, 1, 1, 2, 0]), Faults { duplicates: 2, ..none });
@@ -152,27 +152,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_up_is_lost_until_it_comes() {
+    fn what_is_given_up_is_lost_until_it_is_received() {
         let mut checker = Checker::default();
         checker.give_up(3);
         assert!(!checker.has_begun());
-        checker.take(3);
+        checker.record(3);
         checker.give_up(6);
         assert_eq!((checker.next(), checker.faults().lost), (6, 2));
-        assert!(checker.take(5) && !checker.take(5));
+        assert!(checker.record(5) && !checker.record(5));
         assert_eq!(checker.faults(), Faults { lost: 1, reordered: 1, duplicates: 1, damaged: 0 });
     }
 
     #[test]
-    fn memory_is_bounded() {
+    fn the_number_of_gaps_is_bounded() {
         let mut checker = Checker::default();
-        assert!((0..10_000).all(|i| checker.take(i * 2)));
+        assert!((0..10_000).all(|i| checker.record(i * 2)));
         assert_eq!((checker.gaps.len(), checker.faults().lost), (MAX_GAPS, 9_999));
     }
 
     proptest! {
         #[test]
-        fn the_sums_are_right(indices in prop::collection::vec(0u64..40, 0..80)) {
+        fn losses_and_duplicates_add_up(indices in prop::collection::vec(0u64..40, 0..80)) {
             let indices = [&[0], indices.as_slice()].concat();
             let distinct: BTreeSet<u64> = indices.iter().copied().collect();
             let faults = faults(&indices);

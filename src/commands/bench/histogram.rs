@@ -1,9 +1,9 @@
-//! Counts times by size: log-linear, 64 steps to each doubling, so that a quantile is at most 1.6 % off, in 30 KB and
-//! without allocation per value. Pure.
+//! A histogram of times. It is log-linear with 64 steps to each doubling, so that a quantile is at most 1.6 % off; it takes
+//! 30 KB and allocates nothing per value. Pure.
 
 use std::time::Duration;
 
-/// Steps to a doubling, as a power of two.
+/// The number of steps to a doubling, as a power of two.
 const BITS: u32 = 6;
 const STEPS: usize = 1 << BITS;
 
@@ -22,24 +22,24 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Counts one more.
+    /// Counts a time.
     pub(super) fn record(&mut self, nanoseconds: u64) {
         self.counts[bucket(nanoseconds)] += 1;
         self.count += 1;
         self.max = self.max.max(nanoseconds);
     }
 
-    /// How many there were.
+    /// How many times were counted.
     pub(super) fn count(&self) -> u64 {
         self.count
     }
 
-    /// The longest, exactly.
+    /// The longest time, exactly.
     pub(super) fn max(&self) -> Duration {
         Duration::from_nanos(self.max)
     }
 
-    /// A time that at least this part (0 to 1) of all did not exceed; 0 where there was none.
+    /// A time that at least this part (0 to 1) of all times did not exceed; 0 if there are none.
     pub(super) fn quantile(&self, part: f64) -> Duration {
         let rank = ((self.count as f64 * part).ceil() as u64).clamp(1, self.count.max(1));
         let mut seen = 0;
@@ -52,7 +52,7 @@ impl Histogram {
         Duration::ZERO
     }
 
-    /// How many there were from `low` until below `high` nanoseconds, for each half of a doubling where there were any.
+    /// For each half of a doubling that is not empty: its limits `low` and `high` (exclusive) in nanoseconds, and the count.
     pub(super) fn rows(&self) -> Vec<(u64, u64, u64)> {
         self.counts
             .chunks(STEPS / 2)
@@ -68,7 +68,7 @@ impl Histogram {
 
 fn bucket(value: u64) -> usize {
     let shift = value.checked_ilog2().unwrap_or(0).saturating_sub(BITS);
-    // The first doubling that is split is the second block of buckets; below it every value has a bucket of its own.
+    // In the first two blocks of buckets every value has a bucket of its own; from the third on, several share one.
     shift as usize * STEPS + (value >> shift) as usize
 }
 
@@ -89,7 +89,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_value_has_a_bucket_that_holds_it_and_is_narrow(value: u64) {
+        fn every_value_is_in_a_narrow_bucket(value: u64) {
             let i = bucket(value);
             prop_assert!(lower(i) <= value && value <= upper(i));
             prop_assert!(upper(i) - lower(i) <= value / 64);

@@ -1,6 +1,6 @@
 //! The messages of a run: `bench:` run `:` index `:` time, in fixed-width hexadecimal, then padding and a newline.
 //!
-//! Knows no socket and no daemon; where they are in a stream is the scanner's.
+//! Knows no socket and no daemon. Finding the messages in a stream is up to the scanner.
 
 use memchr::memmem::Finder;
 
@@ -14,31 +14,31 @@ const PADDING: usize = TIME + 16;
 
 const _: () = assert!(PADDING + 2 <= MIN_SIZE as usize);
 
-/// What a message says.
+/// The variable content of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
-    /// Its place among the messages of the run; as much of it as fits into 32 bits.
+    /// Its index among the messages of the run. On the wire it has 32 bits.
     pub(super) index: u64,
-    /// When it was sent, in nanoseconds from a moment that only the run knows.
+    /// When it was sent, in nanoseconds since the start of the run.
     pub(super) time: u64,
 }
 
 /// Writes and reads the messages of one run, which all have one size.
 #[derive(Debug, Clone)]
-pub(super) struct Format {
+pub(super) struct MessageFormat {
     template: Vec<u8>,
     finder: Finder<'static>,
 }
 
-impl Format {
-    /// The format of a run, of whose number 48 bits count, with messages of `size` bytes, at least [`MIN_SIZE`].
-    pub(super) fn new(run: u64, size: usize) -> Format {
+impl MessageFormat {
+    /// The format of a run, identified by the low 48 bits of `run`, with messages of `size` bytes, at least [`MIN_SIZE`].
+    pub(super) fn new(run: u64, size: usize) -> MessageFormat {
         let run = run & 0xffff_ffff_ffff;
         let mut template = format!("bench:{run:012x}:{:08x}:{:016x} ", 0, 0).into_bytes();
         template.resize(size.max(MIN_SIZE as usize) - 1, b'x');
         template.push(b'\n');
         let finder = Finder::new(&template[..MARK]).into_owned();
-        Format { template, finder }
+        MessageFormat { template, finder }
     }
 
     /// The size of a message in bytes.
@@ -46,12 +46,12 @@ impl Format {
         self.template.len()
     }
 
-    /// What every message of this run, and nothing else, begins with.
+    /// How every message of this run begins, and nothing else does.
     pub(super) fn mark(&self) -> &[u8] {
         &self.template[..MARK]
     }
 
-    /// Where the next mark is.
+    /// The index of the first mark in `bytes`.
     pub(super) fn find(&self, bytes: &[u8]) -> Option<usize> {
         self.finder.find(bytes)
     }
@@ -65,7 +65,8 @@ impl Format {
         out[start + TIME + 8..][..8].copy_from_slice(&digits(stamp.time as u32));
     }
 
-    /// Reads a message of [`Format::size`] bytes that begins with the mark; `None` where any byte is not as it was written.
+    /// Reads a message of [`MessageFormat::size`] bytes that begins with the mark; `None` if any byte differs from what was
+    /// written.
     pub(super) fn read(&self, message: &[u8]) -> Option<Stamp> {
         let index = value(message.get(INDEX..INDEX + 8)?)?;
         let high = value(message.get(TIME..TIME + 8)?)?;
@@ -75,8 +76,8 @@ impl Format {
     }
 }
 
-/// Every delivery is parsed, and this program shares a core with the daemon it measures: eight digits at once cost a
-/// dozen instructions, one after the other they would cost a hundred.
+/// 1 in each byte. Every delivery is parsed, and this program shares a core with the daemon that it measures: eight digits
+/// at once cost a dozen instructions, while one after the other they would cost a hundred.
 const ONES: u64 = 0x0101_0101_0101_0101;
 
 fn digits(value: u32) -> [u8; 8] {
@@ -87,7 +88,7 @@ fn digits(value: u32) -> [u8; 8] {
     spell(x).to_be_bytes()
 }
 
-/// A nibble in each byte, as the digit 0 to 9 or a to f.
+/// Converts a nibble in each byte to a digit, 0 to 9 or a to f.
 fn spell(nibbles: u64) -> u64 {
     let letters = ((nibbles + ONES * 6) >> 4) & ONES;
     nibbles + ONES * u64::from(b'0') + letters * u64::from(b'a' - b'0' - 10)
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn every_neighbour_of_a_digit_is_refused() {
+    fn only_digits_are_accepted() {
         for byte in 0..=u8::MAX {
             let mut text = *b"01239abf";
             text[3] = byte;
@@ -139,7 +140,7 @@ mod tests {
     #[test]
     fn messages_round_trip_at_every_size() {
         for size in [48, 49, 64, 1_000] {
-            let format = Format::new(u64::MAX, size);
+            let format = MessageFormat::new(u64::MAX, size);
             let stamp = Stamp { index: 0xfedc_ba98, time: 0x0123_4567_89ab_cdef };
             let mut out = b"before ".to_vec();
             format.write(stamp, &mut out);
@@ -150,8 +151,8 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_byte_is_noticed_or_changes_a_number() {
-        let format = Format::new(1, 48);
+    fn a_changed_byte_is_detected_or_changes_a_number() {
+        let format = MessageFormat::new(1, 48);
         let stamp = Stamp { index: 5, time: 7 };
         let mut message = Vec::new();
         format.write(stamp, &mut message);

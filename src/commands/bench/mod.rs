@@ -1,60 +1,58 @@
-//! `upcall-client bench`: how fast a daemon is, and whether what it delivers is right.
+//! `upcall-client bench`: measures how fast a daemon is, and checks what it delivers.
 //!
 //! ```text
 //! modes: when to publish ─ swarm: one epoll loop over all links ─ scanner ─ message ─ checker, histogram
 //!                                │
-//!                          link: a connection, whatever the transport
+//!                          link: a connection, in either protocol over any transport
 //! ```
 //!
-//! `warm_up` comes before each measurement; `process` knows what the daemon used; `outcome` and `report` say it.
+//! `warm_up` precedes each measurement; `process` reads what the daemon used; `outcome` and `report` present the results.
 
 mod checker;
-mod datagrams;
 mod histogram;
 mod link;
 mod message;
 mod modes;
-mod native;
 mod outcome;
-mod outgoing;
 mod process;
 mod progress;
+mod publish_buffer;
 mod renewals;
 mod report;
 mod scanner;
 mod swarm;
 mod warm_up;
 
-use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use upcall_wire::address::Address;
 
-use super::failure::Failure;
-use super::output::Output;
 use crate::cli::{BenchOptions, ClientProtocol, MAX_MESSAGES, Mode};
+use crate::commands::failure::Failure;
+use crate::commands::terminal::output::Output;
 use crate::exit::Status;
 use checker::Faults;
-use modes::{Plan, Run};
-use outcome::Outcome;
+use link::connect::Connector;
+use modes::{ModePlan, ModeRun};
+use outcome::ModeOutcome;
 use process::Process;
-use progress::Progress;
+use progress::ProgressLine;
 use swarm::Swarm;
-use upcall_wire::address::Address;
 use warm_up::warm_up;
 
-/// What receivers may keep of unfinished messages, all together, in bytes.
+/// The most bytes that all receivers together may keep of unfinished messages.
 const MAX_TAILS: u64 = 1 << 30;
 
-/// What one mode left behind: what it found, and whose daemon it was.
-type Measured = (Outcome, Option<Process>);
+/// The outcome of a mode, and the daemon's process if it is known.
+type Measured = (ModeOutcome, Option<Process>);
 
-/// Measures what the options say, prints it, and fails where anything that was received was wrong.
+/// Measures what the options ask for and prints it. Fails if anything was received wrongly.
 pub(super) fn run(address: &Address, options: &BenchOptions) -> Result<(), Failure> {
     options.check().map_err(|message| Failure::new(Status::Usage, message))?;
     let receivers = u64::from(options.receivers.unwrap_or(DEFAULT_RECEIVERS));
     if receivers * u64::from(options.size) > MAX_TAILS {
-        return Err(Failure::new(Status::Usage, "so many receivers of so large messages take too much memory"));
+        return Err(Failure::new(Status::Usage, "this many receivers of messages of this size need too much memory"));
     }
     let mut measured = Vec::new();
     let mut failure = None;
@@ -68,11 +66,11 @@ pub(super) fn run(address: &Address, options: &BenchOptions) -> Result<(), Failu
         }
     }
     if !measured.is_empty() {
-        // What was measured before something failed is worth knowing all the same.
+        // What was measured before a failure is printed as well.
         print(address, options, &measured)?;
     }
     failure
-        .or_else(|| measured.iter().find_map(|(outcome, _)| complaint(outcome, address, options.protocol)))
+        .or_else(|| measured.iter().find_map(|(outcome, _)| failure_of(outcome, address, options.protocol)))
         .map_or(Ok(()), Err)
 }
 
@@ -83,30 +81,30 @@ fn measure(address: &Address, options: &BenchOptions, mode: Mode) -> Result<Meas
         Mode::PingPong => 0,
         _ => options.receivers.unwrap_or(DEFAULT_RECEIVERS) as usize,
     };
-    let plan = Plan {
+    let plan = ModePlan {
         mode,
         messages: options.messages.unwrap_or(MAX_MESSAGES).into(),
         duration: options.time(),
         rate: options.rate.unwrap_or(1_000),
         window: options.window.unwrap_or(256).into(),
     };
-    let mut progress = Progress::new();
-    // A run of its own for each mode, so that what is still under way from the last one is taken for a stranger's.
+    let mut progress = ProgressLine::new();
+    // Each mode is a run of its own, so that late messages of the mode before do not count.
     let mut swarm = Swarm::new(fastrand::u64(..), options.size as usize, options.timeout)?;
-    let links = link::Plan { address, options, token: link::token(options)? };
-    let first = links.open(1, |_| ())?;
-    let pid = first.iter().find_map(|link| link.daemon());
+    let connector = Connector::new(address, options)?;
+    let first = connector.open(1, |_| ())?;
+    let pid = first.iter().find_map(|link| link.daemon_pid());
     swarm.add(first)?;
-    swarm.greet();
+    swarm.send_preamble();
     let daemon = options.server_pid.or(pid).and_then(Process::new);
     let before = if mode == Mode::Idle { memory_of_one(&mut swarm, daemon.as_ref())? } else { None };
-    let others = links.open(receivers, |made| {
+    let others = connector.open(receivers, |made| {
         progress.show(Instant::now(), || format!("{made} of {receivers} connections are made"));
     })?;
     swarm.add(others)?;
     warm_up(&mut swarm, options.timeout, &mut progress)?;
     let after = daemon.as_ref().and_then(Process::memory);
-    let run = Run { plan, swarm: &mut swarm, daemon: daemon.as_ref(), progress: &mut progress };
+    let run = ModeRun { plan, swarm: &mut swarm, daemon: daemon.as_ref(), progress: &mut progress };
     let mut outcome = run.run()?;
     if let Some(idle) = &mut outcome.idle {
         let grown = after.zip(before).map(|(after, before)| after as f64 - before as f64);
@@ -115,8 +113,8 @@ fn measure(address: &Address, options: &BenchOptions, mode: Mode) -> Result<Meas
     Ok((outcome, daemon))
 }
 
-/// The daemon's memory while the publisher is alone. It has published, as it will have when the others are there, so
-/// that only they make the difference.
+/// The daemon's memory while the publisher is the only endpoint. It publishes once before, as it will have with the other
+/// endpoints, so that only those make the difference.
 fn memory_of_one(swarm: &mut Swarm, daemon: Option<&Process>) -> Result<Option<u64>, Failure> {
     let until = Instant::now() + Duration::from_millis(200);
     swarm.publish(1)?;
@@ -126,9 +124,9 @@ fn memory_of_one(swarm: &mut Swarm, daemon: Option<&Process>) -> Result<Option<u
     Ok(daemon.and_then(Process::memory))
 }
 
-/// What is wrong with what was received. What text loses over datagrams is a figure, not a
-/// fault: nothing else was promised.
-fn complaint(outcome: &Outcome, address: &Address, protocol: ClientProtocol) -> Option<Failure> {
+/// The failure if anything was received wrongly. Losses of text over datagrams are a result, not a failure: that transport
+/// promises nothing else.
+fn failure_of(outcome: &ModeOutcome, address: &Address, protocol: ClientProtocol) -> Option<Failure> {
     let may_lose = address.transport().is_datagram() && protocol == ClientProtocol::Text;
     let lost = if may_lose { 0 } else { outcome.faults.lost };
     Faults { lost, ..outcome.faults }.any().then(|| {
@@ -165,9 +163,5 @@ fn print(address: &Address, options: &BenchOptions, measured: &[Measured]) -> Re
             report::table(outcome, &heading, daemon.as_ref(), &mut text);
         }
     }
-    let output = Output::stdout().map_err(|error| Failure::output(&error))?;
-    match output.write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::output(&error)),
-        _ => Ok(()),
-    }
+    Output::stdout()?.print(text.as_bytes()).map(drop)
 }

@@ -1,41 +1,41 @@
-//! What each mode does with the connections: when it publishes, what it waits for, and what it makes of it.
+//! What each mode does with the connections: when it publishes, what it waits for, and what it measures.
 
 use std::time::{Duration, Instant};
 
 use super::histogram::Histogram;
-use super::outcome::{Idle, Outcome, Spent};
+use super::outcome::{Idle, ModeOutcome, Spent};
 use super::process::{Cpu, Process, own_cpu};
-use super::progress::Progress;
+use super::progress::ProgressLine;
 use super::swarm::Swarm;
 use crate::cli::Mode;
 use crate::commands::failure::Failure;
 
-/// Waited at a time where nothing is due: what is shown meanwhile stays fresh.
+/// The longest wait at a time, so that the progress line stays up to date.
 const TURN: Duration = Duration::from_millis(100);
 
-/// What to do.
+/// What a mode does.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Plan {
+pub(super) struct ModePlan {
     pub(super) mode: Mode,
-    /// End after this many.
+    /// Ends after this many messages,
     pub(super) messages: u64,
-    /// Or this time.
+    /// or after this time.
     pub(super) duration: Duration,
-    /// Messages a second.
+    /// Messages a second, in mode latency.
     pub(super) rate: u32,
-    /// Outstanding to the slowest receiver.
+    /// The most messages outstanding to the slowest receiver, in mode fan-out.
     pub(super) window: u64,
 }
 
-/// What a run needs besides its connections.
-pub(super) struct Run<'a> {
-    pub(super) plan: Plan,
+/// A plan and what it needs.
+pub(super) struct ModeRun<'a> {
+    pub(super) plan: ModePlan,
     pub(super) swarm: &'a mut Swarm,
     pub(super) daemon: Option<&'a Process>,
-    pub(super) progress: &'a mut Progress,
+    pub(super) progress: &'a mut ProgressLine,
 }
 
-/// Where a measurement began.
+/// The figures at the start of a measurement.
 struct Start {
     time: Instant,
     sent: u64,
@@ -43,9 +43,10 @@ struct Start {
     own: Duration,
 }
 
-impl Run<'_> {
-    /// Measures what the plan says, but the memory of idle connections, which is known to who opened them.
-    pub(super) fn run(mut self) -> Result<Outcome, Failure> {
+impl ModeRun<'_> {
+    /// Measures what the plan asks for, except for the memory of idle connections: that is up to the caller, which opened
+    /// them.
+    pub(super) fn run(mut self) -> Result<ModeOutcome, Failure> {
         self.swarm.measure(matches!(self.plan.mode, Mode::Latency | Mode::PingPong));
         let start = Start {
             time: Instant::now(),
@@ -69,7 +70,7 @@ impl Run<'_> {
         Ok(outcome)
     }
 
-    /// Publishes whatever keeps at most `window` messages outstanding to the slowest receiver.
+    /// Publishes as fast as possible with at most `window` messages outstanding to the slowest receiver.
     fn windowed(&mut self, start: &Start, window: u64) -> Result<(), Failure> {
         let limit = start.sent + self.plan.messages;
         loop {
@@ -90,8 +91,8 @@ impl Run<'_> {
         }
     }
 
-    /// Publishes at even intervals, whether or not what was published before has come. Returns by how much each message
-    /// was sent too late: that is this program's fault, or the full socket's.
+    /// Publishes at even intervals, whether or not earlier messages have been received. Returns by how much each message was
+    /// sent too late, because of this program or because the socket was full.
     fn at_a_rate(&mut self, start: &Start) -> Result<Histogram, Failure> {
         let interval = Duration::from_secs(1) / self.plan.rate;
         let limit = start.sent + self.plan.messages;
@@ -115,7 +116,7 @@ impl Run<'_> {
             if over || blocked {
                 self.swarm.turn(TURN)?;
             } else {
-                self.swarm.rest(due.saturating_duration_since(Instant::now()).min(TURN));
+                self.swarm.sleep(due.saturating_duration_since(Instant::now()).min(TURN));
                 self.swarm.turn(Duration::ZERO)?;
             }
         }
@@ -142,12 +143,12 @@ impl Run<'_> {
         });
     }
 
-    fn outcome(&mut self, start: &Start, late: Option<Histogram>) -> Outcome {
+    fn outcome(&mut self, start: &Start, late: Option<Histogram>) -> ModeOutcome {
         let elapsed = start.time.elapsed();
         let daemon = self.daemon.and_then(Process::cpu).zip(start.daemon).map(|(now, before)| now.since(before));
         let deliveries = self.swarm.deliveries();
         let (faults, faulty) = self.swarm.faults();
-        Outcome {
+        ModeOutcome {
             mode: self.plan.mode,
             receivers: self.swarm.receivers().0,
             echo: self.swarm.echoes(),

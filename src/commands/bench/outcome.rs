@@ -1,4 +1,4 @@
-//! What a measurement found, as numbers and as JSON.
+//! The results of a measurement, as numbers and as JSON.
 
 use std::time::Duration;
 
@@ -10,32 +10,33 @@ use super::histogram::Histogram;
 use super::process::Cpu;
 use crate::cli::Mode;
 
-/// The quantiles that are shown, and what they are called.
+/// The quantiles that are shown, and their names.
 pub(super) const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
-/// What one mode found.
+/// The results of one mode.
 #[derive(Debug)]
-pub(super) struct Outcome {
+pub(super) struct ModeOutcome {
     pub(super) mode: Mode,
     /// Connections besides the publisher's.
     pub(super) receivers: usize,
-    /// The publisher is a receiver too, and its deliveries are counted with the others'.
+    /// Whether the publisher is a receiver too. Its deliveries are then counted with those of the others.
     pub(super) echo: bool,
     pub(super) messages: u64,
     pub(super) deliveries: u64,
     pub(super) elapsed: Duration,
-    /// What the daemon used, where that is known.
+    /// The CPU time of the daemon, if it is known.
     pub(super) daemon: Option<Spent>,
+    /// The CPU time of this program.
     pub(super) generator: Spent,
-    /// Of each delivery.
+    /// How long each delivery took, in modes that measure it.
     pub(super) times: Option<Histogram>,
-    /// By how much each message was sent too late.
+    /// By how much each message was sent too late, in modes with a fixed rate.
     pub(super) late: Option<Histogram>,
     pub(super) idle: Option<Idle>,
     pub(super) faults: Faults,
-    /// How many receivers had faults.
+    /// The number of receivers with faults.
     pub(super) faulty: usize,
-    /// Upcalls of others that a receiver got.
+    /// The number of upcalls that a receiver got of other senders.
     pub(super) foreign: u64,
 }
 
@@ -43,7 +44,7 @@ pub(super) struct Outcome {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Spent {
     pub(super) cpu: Cpu,
-    /// In microseconds, where there was a delivery.
+    /// In microseconds, if there was a delivery.
     pub(super) per_delivery: Option<f64>,
 }
 
@@ -62,27 +63,27 @@ impl Spent {
     }
 }
 
-/// What idle connections cost.
+/// The cost of idle connections.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Idle {
-    /// How often the daemon went to sleep, and so had been woken.
+    /// How often the daemon went to sleep, and so had been woken before.
     pub(super) wakeups: Option<u64>,
-    /// By how many bytes of its own memory the daemon grew for each.
+    /// By how many bytes the daemon's own memory grew for each connection.
     pub(super) bytes_per_connection: Option<f64>,
 }
 
-/// What a mode is called on the command line.
+/// The name of a mode on the command line.
 pub(super) fn name(mode: Mode) -> String {
     mode.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
-impl Outcome {
+impl ModeOutcome {
     /// Deliveries a second.
     pub(super) fn rate(&self) -> f64 {
         self.deliveries as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
 
-    /// As JSON; what is not known, or not measured by this mode, is null or absent.
+    /// The results as JSON. What is unknown is null, and what the mode does not measure is absent.
     pub(super) fn json(&self) -> Value {
         let mut json = json!({
             "mode": name(self.mode),

@@ -1,6 +1,6 @@
-//! What the operating system knows of the daemon's process, and of ours: CPU time, memory, wakeups (proc(5)).
+//! What the operating system reports of the daemon's process and of ours: CPU time, memory, wakeups (proc(5)).
 //!
-//! Whatever it does not say is `None`: a measurement without it is worth having all the same.
+//! What it does not report is `None`, because a measurement without it is still useful.
 
 use std::fs;
 use std::time::Duration;
@@ -8,7 +8,6 @@ use std::time::Duration;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::unistd::{SysconfVar, sysconf};
 use serde::Serialize;
-
 use upcall_wire::escape::Escaped;
 
 /// The process of a daemon.
@@ -21,38 +20,38 @@ pub(super) struct Process {
 /// CPU time that a process has used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Cpu {
-    /// User and system time: what accounting says, in clock ticks, as a rule of 10 ms.
+    /// User and system time as the kernel accounts it, in clock ticks of usually 10 ms.
     pub(super) ticks: Duration,
-    /// The same as the scheduler counts it, to the nanosecond, where it does.
+    /// The same in nanoseconds, if the scheduler counts it.
     pub(super) schedstat: Option<Duration>,
 }
 
 impl Cpu {
-    /// What was used since `before`.
+    /// The time used since `before`.
     pub(super) fn since(self, before: Cpu) -> Cpu {
         let schedstat = self.schedstat.zip(before.schedstat).map(|(now, before)| now.saturating_sub(before));
         Cpu { ticks: self.ticks.saturating_sub(before.ticks), schedstat }
     }
 
-    /// The more exact of the two.
+    /// The more exact of the two figures.
     pub(super) fn best(self) -> Duration {
         self.schedstat.unwrap_or(self.ticks)
     }
 }
 
 impl Process {
-    /// The process with this id, where there is one.
+    /// The process with this id, if there is one.
     pub(super) fn new(pid: u32) -> Option<Process> {
         let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
         Some(Process { pid, name: Escaped(name.trim_ascii_end()).to_string() })
     }
 
-    /// Its name and id, for people.
+    /// Its name and id, for the report.
     pub(super) fn label(&self) -> String {
         format!("{}, pid {}", self.name, self.pid)
     }
 
-    /// CPU time of all its threads.
+    /// The CPU time of all its threads.
     pub(super) fn cpu(&self) -> Option<Cpu> {
         let stat = fs::read(format!("/proc/{}/stat", self.pid)).ok()?;
         let ticks = ticks(&String::from_utf8_lossy(&stat))?;
@@ -61,20 +60,20 @@ impl Process {
         Some(Cpu { ticks, schedstat: self.schedstat() })
     }
 
-    /// The file of the process itself speaks of its first thread only.
+    /// The scheduler's figure, summed over the threads: the file of the process itself covers only its first thread.
     fn schedstat(&self) -> Option<Duration> {
         let mut sum = 0;
         for task in fs::read_dir(format!("/proc/{}/task", self.pid)).ok()? {
             let stat = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
             sum += stat.split_ascii_whitespace().next()?.parse::<u64>().ok()?;
         }
-        // Kernels without these statistics have the file, and zeros in it.
+        // Kernels without these statistics have the file, but only zeros in it.
         (sum > 0).then(|| Duration::from_nanos(sum))
     }
 
-    /// Memory of its own that is resident, in bytes.
+    /// Its resident anonymous memory, in bytes.
     pub(super) fn memory(&self) -> Option<u64> {
-        // The counter that everybody may read lags behind by some dozen pages for each processor.
+        // The counter that every user may read lags behind by some dozen pages per processor, so the exact one is preferred.
         let exact = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid)).ok();
         let kilobytes = exact.and_then(|map| field(&map, "Anonymous:")).or_else(|| self.status("RssAnon:"))?;
         Some(kilobytes * 1_024)
@@ -91,7 +90,8 @@ impl Process {
     }
 }
 
-/// User and system time of a line of `/proc/PID/stat`. The name may hold anything, closing brackets too.
+/// User and system time, in ticks, from a line of `/proc/PID/stat`. The name in it may contain any character, including a
+/// closing bracket.
 fn ticks(stat: &str) -> Option<u64> {
     let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace().skip(11);
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
@@ -101,7 +101,7 @@ fn field(status: &str, key: &str) -> Option<u64> {
     status.lines().find_map(|line| line.strip_prefix(key))?.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// CPU time that this program has used.
+/// The CPU time that this program has used.
 pub(super) fn own_cpu() -> Duration {
     let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Duration::ZERO };
     [usage.user_time(), usage.system_time()]
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_proc_are_understood() {
+    fn lines_of_proc_are_parsed() {
         let stat = "42 (a) b) S 1 2 3 4 5 6 7 8 9 10 700 300 11 12 20 0 1 0\n";
         assert_eq!(ticks(stat), Some(1_000));
         assert_eq!(ticks("42"), None);

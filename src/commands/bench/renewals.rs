@@ -1,33 +1,33 @@
-//! When registrations by datagram are to be renewed. Knows members by their numbers only.
+//! When registrations by datagram must be renewed. Knows members only by their index.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
-/// How often somebody asks who is registered already: as often as `upcall-client listen` does at the least.
+/// The time between two requests of a registered member: the same as the longest one of `upcall-client listen`.
 const RENEWAL: Duration = Duration::from_secs(20);
 
-/// How often somebody asks who has not got anything yet: the first time may have been lost, or come when the daemon had
-/// challenged as many strangers as it does in a second.
+/// The time between two requests of a member that has not received anything yet. Its first request may have been lost, or
+/// have arrived when the daemon had already sent as many challenges as it does in a second.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How many ask at a time: a daemon that is busy has room for so many, and for what is measured.
+/// At most this many members send a request at a time. A busy daemon still has room for them, and for what is measured.
 const BATCH: usize = 32;
 
-/// When a member is looked at again, who it is, and when it has last asked.
-type Turn = (Instant, usize, Instant);
+/// When a member is checked again, its index, and when it sent its last request.
+type Check = (Instant, usize, Instant);
 
-/// Who asks when.
+/// The schedule of all members.
 #[derive(Debug, Default)]
-pub(super) struct Renewals(BinaryHeap<Reverse<Turn>>);
+pub(super) struct Renewals(BinaryHeap<Reverse<Check>>);
 
 impl Renewals {
-    /// This member has just asked for the first time.
+    /// Adds a member that has just sent its first request.
     pub(super) fn add(&mut self, now: Instant, member: usize) {
         self.0.push(Reverse((now + RETRY, member, now)));
     }
 
-    /// Who has to ask now, and is taken to do it.
+    /// The members that must send a request now. They are scheduled again as if they had sent it.
     pub(super) fn due(&mut self, now: Instant, is_registered: impl Fn(usize) -> bool) -> Vec<usize> {
         let mut asking = Vec::new();
         while asking.len() < BATCH
@@ -36,7 +36,7 @@ impl Renewals {
             self.0.pop();
             let registered = is_registered(member);
             if registered && now < asked + RENEWAL {
-                // Its first time was enough: nothing is to disturb what is measured.
+                // Its first request was enough. Another one would only disturb the measurement.
                 self.0.push(Reverse((asked + RENEWAL, member, asked)));
                 continue;
             }
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn strangers_ask_often_and_the_registered_now_and_then() {
+    fn requests_are_frequent_until_a_member_is_registered() {
         let (mut renewals, begun) = (Renewals::default(), Instant::now());
         (0..100).for_each(|member| renewals.add(begun, member));
         let mut asked = vec![0; 100];

@@ -1,21 +1,21 @@
-//! What a measurement found, for people: a table and a histogram, in plain ASCII.
+//! The results of a measurement for the user: a table and a histogram, in plain ASCII.
 
 use std::fmt::Write;
 use std::time::Duration;
 
 use super::checker::Faults;
 use super::histogram::Histogram;
-use super::outcome::{Outcome, QUANTILES, Spent, name};
+use super::outcome::{ModeOutcome, QUANTILES, Spent, name};
 use super::process::Process;
 use crate::cli::Mode;
 
-/// The longest bar.
+/// The length of the longest bar.
 const BAR: usize = 40;
 
 /// Appends one mode's table.
-pub(super) fn table(outcome: &Outcome, heading: &str, daemon: Option<&Process>, out: &mut String) {
+pub(super) fn table(outcome: &ModeOutcome, heading: &str, daemon: Option<&Process>, out: &mut String) {
     let mut row = |key: &str, value: String| {
-        // A String takes everything it is given, here and below.
+        // Writing to a String cannot fail, here and below.
         let _ = writeln!(out, "  {key:<18}{value}");
     };
     row(&name(outcome.mode), heading.to_owned());
@@ -33,13 +33,13 @@ pub(super) fn table(outcome: &Outcome, heading: &str, daemon: Option<&Process>, 
     }
     match (&outcome.daemon, daemon) {
         (Some(spent), Some(process)) => row("daemon CPU", format!("{} ({})", cpu(spent, outcome), process.label())),
-        _ => row("daemon CPU", "unknown; say --server-pid".to_owned()),
+        _ => row("daemon CPU", "unknown; use --server-pid".to_owned()),
     }
     row("generator CPU", cpu(&outcome.generator, outcome));
     if let Some(idle) = &outcome.idle {
         row("daemon wakeups", idle.wakeups.map_or_else(|| "unknown".to_owned(), number));
         let memory = idle.bytes_per_connection.map(|bytes| format!("{bytes:.0} bytes a connection"));
-        row("daemon memory", memory.unwrap_or_else(|| "unknown; say --server-pid".to_owned()));
+        row("daemon memory", memory.unwrap_or_else(|| "unknown; use --server-pid".to_owned()));
     }
     let times = outcome.times.as_ref().filter(|times| times.count() > 0);
     if let Some(times) = times {
@@ -49,18 +49,18 @@ pub(super) fn table(outcome: &Outcome, heading: &str, daemon: Option<&Process>, 
         row("sent late by", quantiles(late));
     }
     if outcome.foreign > 0 {
-        row("others", format!("{} upcalls of what others said, ignored", number(outcome.foreign)));
+        row("others", format!("{} upcalls of other senders, ignored", number(outcome.foreign)));
     }
-    let verdict =
+    let received =
         if outcome.faults.any() { faults(&outcome.faults) } else { "right: order, count, no gaps".to_owned() };
-    row("received", verdict);
+    row("received", received);
     if let Some(times) = &outcome.times {
         out.push('\n');
         histogram(times, out);
     }
 }
 
-/// What was wrong, in words.
+/// The faults in words.
 pub(super) fn faults(faults: &Faults) -> String {
     [
         (faults.lost, "lost"),
@@ -75,7 +75,7 @@ pub(super) fn faults(faults: &Faults) -> String {
     .join(", ")
 }
 
-fn cpu(spent: &Spent, outcome: &Outcome) -> String {
+fn cpu(spent: &Spent, outcome: &ModeOutcome) -> String {
     let total = spent.cpu.best().as_secs_f64();
     match spent.per_delivery {
         Some(microseconds) if outcome.mode != Mode::Idle => {
@@ -115,7 +115,7 @@ fn time(time: Duration) -> String {
     }
 }
 
-/// With a comma between thousands.
+/// The number with a comma between thousands.
 fn number(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::new();

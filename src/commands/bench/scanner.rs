@@ -1,19 +1,19 @@
-//! Finds the messages of a run in what a receiver reads, whatever the daemon's format puts around them, and however the
-//! reads cut them. What is between them is taken for what the format adds, or counted as what others said.
+//! Finds the messages of a run in what a receiver reads, whatever the daemon's format adds around them and wherever the reads
+//! split them. The bytes between two messages are what the format adds, or are counted as upcalls of other senders.
 
 use memchr::memchr_iter;
 
-use super::message::{Format, Stamp};
+use super::message::{MessageFormat, Stamp};
 
-/// Kept of what is no message: the daemon's farewell is in the last of it.
+/// How many bytes are kept at the end of what is not a message: they may hold the daemon's farewell.
 const KEEP: usize = 64;
 
-/// Something that a scanner finds.
+/// What a scanner found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum Finding {
     /// A message of this run.
     Message(Stamp),
-    /// What began like one, and was not.
+    /// Bytes that began like one and were not.
     Damaged,
 }
 
@@ -24,64 +24,65 @@ struct Between {
     newlines: u64,
 }
 
-/// Follows one stream.
+/// Scans one stream.
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
     tail: Vec<u8>,
-    /// What has gone by since the last message.
+    /// What was scanned since the last message.
     between: Between,
-    /// What the format puts between two messages, as far as is known: the fewest lines that were seen there.
+    /// What the format adds between two messages, as far as is known: the fewest lines that were found there.
     usual: Option<Between>,
+    /// Whether a message was found.
     begun: bool,
     foreign: u64,
 }
 
 impl Scanner {
-    /// What is not finished yet: it has to stand in front of the next bytes when they are scanned.
+    /// The unfinished end of what was scanned. The caller must put it before the next bytes.
     pub(super) fn tail(&self) -> &[u8] {
         &self.tail
     }
 
-    /// Lines between the messages that the format does not explain: upcalls of what others said.
+    /// The number of lines between messages that the format does not explain: upcalls of other senders.
     pub(super) fn foreign(&self) -> u64 {
         self.foreign
     }
 
-    /// Whether anything came that was no message, before the first one.
-    pub(super) fn heard_others(&self) -> bool {
+    /// Whether bytes were received, but no message yet.
+    pub(super) fn has_only_foreign(&self) -> bool {
         !self.begun && (self.between.bytes > 0 || !self.tail.is_empty())
     }
 
-    /// Goes through `bytes`: the tail, and what has been read behind it.
-    pub(super) fn scan(&mut self, format: &Format, bytes: &[u8], mut found: impl FnMut(Found)) {
+    /// Scans `bytes`: the tail, followed by what was read. Calls `found` for each message.
+    pub(super) fn scan(&mut self, format: &MessageFormat, bytes: &[u8], mut found: impl FnMut(Finding)) {
         let mut rest = bytes;
         while let Some(at) = self.next(format, rest) {
-            self.pass(&rest[..at]);
+            self.skip(&rest[..at]);
             rest = &rest[at..];
             if rest.len() < format.size() {
                 return self.keep(rest);
             }
-            self.arrive();
+            self.begin_message();
             let (message, behind) = rest.split_at(format.size());
             match format.read(message) {
                 Some(stamp) => {
-                    found(Found::Message(stamp));
+                    found(Finding::Message(stamp));
                     rest = behind;
                 }
                 None => {
-                    // Another one may begin within it.
-                    found(Found::Damaged);
+                    // Another message may begin within these bytes.
+                    found(Finding::Damaged);
                     rest = &rest[format.mark().len()..];
                 }
             }
         }
         let kept = rest.len().min(KEEP);
-        self.pass(&rest[..rest.len() - kept]);
+        self.skip(&rest[..rest.len() - kept]);
         self.keep(&rest[rest.len() - kept..]);
     }
 
-    /// Where the next mark is: as a rule, as far away as the last time.
-    fn next(&self, format: &Format, rest: &[u8]) -> Option<usize> {
+    /// The index of the next mark. It is usually as far away as the last time, which is therefore checked first.
+    fn next(&self, format: &MessageFormat, rest: &[u8]) -> Option<usize> {
         let expected = self.usual.map_or(0, |usual| usual.bytes.saturating_sub(self.between.bytes));
         match rest.get(expected..) {
             Some(there) if there.starts_with(format.mark()) => Some(expected),
@@ -89,8 +90,8 @@ impl Scanner {
         }
     }
 
-    /// Takes note of bytes that are no message.
-    fn pass(&mut self, bytes: &[u8]) {
+    /// Records bytes that are not a message.
+    fn skip(&mut self, bytes: &[u8]) {
         match self.usual {
             Some(usual) if self.between.bytes == 0 && usual.bytes == bytes.len() => self.between = usual,
             _ => {
@@ -100,11 +101,11 @@ impl Scanner {
         }
     }
 
-    /// A message begins here.
-    fn arrive(&mut self) {
+    /// Called where a message begins: compares the bytes before it with what the format adds.
+    fn begin_message(&mut self) {
         let between = std::mem::take(&mut self.between);
         if !std::mem::replace(&mut self.begun, true) {
-            // What stands in front of the first one is not what stands between two.
+            // What precedes the first message is not what stands between two messages.
             return;
         }
         match self.usual {
@@ -125,8 +126,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Scans reads of these lengths, and then the rest.
-    fn scan(format: &Format, stream: &[u8], cuts: &[usize]) -> (Vec<Found>, Scanner) {
+    /// Scans the stream, split at these indices.
+    fn scan(format: &MessageFormat, stream: &[u8], cuts: &[usize]) -> (Vec<Finding>, Scanner) {
         let mut scanner = Scanner::default();
         let mut all = Vec::new();
         let mut start = 0;
@@ -138,7 +139,7 @@ mod tests {
         (all, scanner)
     }
 
-    fn stream(format: &Format, before: &str, after: &str, count: u64) -> Vec<u8> {
+    fn stream(format: &MessageFormat, before: &str, after: &str, count: u64) -> Vec<u8> {
         let mut out = Vec::new();
         for index in 0..count {
             out.extend_from_slice(before.as_bytes());
@@ -148,8 +149,8 @@ mod tests {
         out
     }
 
-    fn expected(count: u64) -> Vec<Found> {
-        (0..count).map(|index| Found::Message(Stamp { index, time: index * 3 })).collect()
+    fn expected(count: u64) -> Vec<Finding> {
+        (0..count).map(|index| Finding::Message(Stamp { index, time: index * 3 })).collect()
     }
 
     const FORMATS: [(&str, &str); 4] =
@@ -157,7 +158,7 @@ mod tests {
 
     #[test]
     fn messages_are_found_wherever_the_stream_is_cut() {
-        let format = Format::new(7, 64);
+        let format = MessageFormat::new(7, 64);
         for (before, after) in FORMATS {
             let stream = stream(&format, before, after, 3);
             for cut in 0..=stream.len() {
@@ -170,8 +171,8 @@ mod tests {
     }
 
     #[test]
-    fn others_are_ignored_and_counted() {
-        let (ours, theirs) = (Format::new(1, 64), Format::new(2, 64));
+    fn other_senders_are_ignored_and_counted() {
+        let (ours, theirs) = (MessageFormat::new(1, 64), MessageFormat::new(2, 64));
         for (before, after) in FORMATS {
             let mut all = stream(&ours, before, after, 2);
             all.extend(stream(&theirs, "", "", 2));
@@ -184,33 +185,33 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_what_is_no_message_is_kept() {
-        let format = Format::new(1, 64);
+    fn the_end_of_what_is_not_a_message_is_kept() {
+        let format = MessageFormat::new(1, 64);
         let all = [stream(&format, "", "", 2), b"upcalld: shutdown\n".to_vec()].concat();
         for cut in 0..all.len() {
             let (found, scanner) = scan(&format, &all, &[cut]);
             assert_eq!((found, scanner.tail()), (expected(2), &b"upcalld: shutdown\n"[..]));
         }
         let (found, scanner) = scan(&format, &b"x".repeat(1_000), &[500]);
-        assert_eq!((found, scanner.tail().len(), scanner.heard_others()), (vec![], KEEP, true));
+        assert_eq!((found, scanner.tail().len(), scanner.has_only_foreign()), (vec![], KEEP, true));
     }
 
     #[test]
     fn damage_costs_one_message() {
-        let format = Format::new(1, 64);
+        let format = MessageFormat::new(1, 64);
         let mut all = stream(&format, "> ", "", 3);
         all[66 + 40] = b'?';
         let found = scan(&format, &all, &[]).0;
-        assert_eq!(found, [expected(1)[0], Found::Damaged, expected(3)[2]]);
-        // A message that was cut short hides no other.
+        assert_eq!(found, [expected(1)[0], Finding::Damaged, expected(3)[2]]);
+        // A truncated message does not hide the next one.
         let all = [&stream(&format, "", "", 1)[..30], &stream(&format, "", "", 1)].concat();
-        assert_eq!(scan(&format, &all, &[]).0, [Found::Damaged, expected(1)[0]]);
+        assert_eq!(scan(&format, &all, &[]).0, [Finding::Damaged, expected(1)[0]]);
     }
 
     proptest! {
         #[test]
         fn cuts_change_nothing(kind in 0..FORMATS.len(), mut cuts in prop::collection::vec(0usize..900, 0..20)) {
-            let format = Format::new(9, 80);
+            let format = MessageFormat::new(9, 80);
             let mut stream = stream(&format, FORMATS[kind].0, FORMATS[kind].1, 9);
             stream.extend_from_slice(b"someone else\n");
             stream.truncate(900);

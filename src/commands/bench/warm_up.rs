@@ -1,22 +1,22 @@
-//! Before anything is measured: publishes until every receiver has got a message, and so is registered; where that does
-//! not happen, says what may be the reason.
+//! Before a measurement: publishes until every receiver has got a message and so is registered. If that does not happen,
+//! names the likely reason.
 
 use std::time::{Duration, Instant};
 
-use super::progress::Progress;
+use super::progress::ProgressLine;
 use super::swarm::Swarm;
 use crate::commands::failure::Failure;
 use crate::exit::Status;
 
-/// Between two attempts. Whoever the daemon had not accepted yet gets the next one.
+/// The time between two messages. A connection that the daemon had not accepted yet gets the next one.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Waited at a time.
+/// The longest wait at a time.
 const TURN: Duration = Duration::from_millis(10);
 
-/// Returns when every receiver, or the publisher where it is alone, has got all that was published since its first message.
-/// Fails where nobody new has been heard of for `timeout`.
-pub(super) fn warm_up(swarm: &mut Swarm, timeout: Duration, progress: &mut Progress) -> Result<(), Failure> {
+/// Returns once every receiver (the publisher, if there are no others) has got everything that was published since its first
+/// message. Fails if no further receiver has got one for `timeout`.
+pub(super) fn warm_up(swarm: &mut Swarm, timeout: Duration, progress: &mut ProgressLine) -> Result<(), Failure> {
     let mut next = Instant::now();
     let mut last_news = next;
     let mut known = 0;
@@ -38,9 +38,9 @@ pub(super) fn warm_up(swarm: &mut Swarm, timeout: Duration, progress: &mut Progr
             return Err(explain(swarm, timeout));
         }
     }
-    // The publisher's own upcalls are with those of the others, or never come (deliver_to = "others").
-    let patience = Instant::now() + INTERVAL;
-    while !swarm.echoes() && Instant::now() < patience {
+    // The publisher's own upcalls arrive together with those of the others, or never (deliver_to = "others").
+    let until = Instant::now() + INTERVAL;
+    while !swarm.echoes() && Instant::now() < until {
         swarm.turn(TURN)?;
     }
     while swarm.slowest() < swarm.sent() {
@@ -52,8 +52,8 @@ pub(super) fn warm_up(swarm: &mut Swarm, timeout: Duration, progress: &mut Progr
 fn explain(swarm: &Swarm, timeout: Duration) -> Failure {
     let (receivers, begun) = swarm.receivers();
     let reason = if receivers == 0 {
-        "what this connection says does not come back: ping-pong needs deliver_to = \"all\" or \"sender\", a format with \
-         {data}, and a listener whose role is \"both\""
+        "this connection does not receive its own messages: ping-pong needs deliver_to = \"all\" or \"sender\", a format \
+         with {data}, and a listener whose role is \"both\""
             .to_owned()
     } else if begun > 0 {
         format!("only {begun} of {receivers} receivers have got an upcall")
@@ -65,8 +65,8 @@ fn explain(swarm: &Swarm, timeout: Duration) -> Failure {
              or the daemon stuck?"
         )
     };
-    let reason = if swarm.heard_others() && begun == 0 && !swarm.echoes() {
-        "upcalls come, but not with what was sent: the daemon's format has to contain {data}".to_owned()
+    let reason = if swarm.has_only_foreign() && begun == 0 && !swarm.echoes() {
+        "upcalls arrive, but without the data that was sent: the daemon's format must contain {data}".to_owned()
     } else {
         reason
     };

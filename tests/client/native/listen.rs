@@ -103,7 +103,7 @@ fn it_comes_back_after_a_crash() {
         assert_eq!(lines.next().unwrap(), "are you there");
         let daemon = daemon.crash_for_restart().start();
         let first = reports.next().unwrap();
-        assert!(first.contains("(trying again, every 30s at the least)"), "{first}");
+        assert!(first.contains("; retrying, at most 30 s between attempts"), "{first}");
         assert!(reports.find(|line| line.contains("connected to")).unwrap().contains("restarted"));
         assert_eq!(run_native(&daemon.url("unix"), &["send", "after"]).status, Some(0));
         assert_eq!(lines.next().unwrap(), "after");
@@ -181,7 +181,7 @@ fn retry_waits_for_a_daemon() {
         let done = run_native(&url, &["listen", "--retry", "--timeout", "100ms"]);
         assert_eq!(done.status, Some(75), "{done:?}");
         let mut running = Running::start(&mut native_client(&url, &["listen", "--retry", "-n", "1"]));
-        assert!(running.error_lines().next().unwrap().contains("trying again"));
+        assert!(running.error_lines().next().unwrap().contains("retrying, at most"));
         let _daemon = setup.start();
         let mut sender = Client::connect(&url).unwrap();
         until("the listener is registered", || sender.send(b"x").unwrap().receivers > 0);

@@ -1,11 +1,12 @@
-//! The loop over links that a test makes.
+//! The loop over links of the test itself.
 
-use super::*;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixDatagram;
 
-/// A datagram link that hears itself, but for every tenth of its messages.
+use super::*;
+
+/// A datagram link that receives its own messages, except for every tenth.
 struct Lossy {
     ends: (UnixDatagram, UnixDatagram),
     count: u64,
@@ -17,7 +18,7 @@ impl AsFd for Lossy {
     }
 }
 
-impl Link for Lossy {
+impl BenchLink for Lossy {
     fn send(&mut self, messages: &[u8], size: usize) -> io::Result<usize> {
         self.count += 1;
         if self.count.is_multiple_of(10) { Ok(size) } else { self.ends.1.send(&messages[..size]) }
@@ -27,17 +28,17 @@ impl Link for Lossy {
         self.ends.0.recv(buffer)
     }
 
-    fn loses(&self) -> bool {
+    fn is_lossy(&self) -> bool {
         true
     }
 
-    fn daemon(&self) -> Option<u32> {
+    fn daemon_pid(&self) -> Option<u32> {
         None
     }
 }
 
 #[test]
-fn what_is_lost_is_counted_and_not_waited_for() {
+fn losses_are_counted_and_do_not_block() {
     let ends = UnixDatagram::pair().unwrap();
     ends.0.set_nonblocking(true).unwrap();
     ends.1.set_nonblocking(true).unwrap();
