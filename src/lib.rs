@@ -1,7 +1,7 @@
 //! upcalld: whenever input arrives, every registered endpoint gets an upcall.
 //!
-//! This package holds the two programs, `upcalld` and `upcall-client`. What other programs can use is in three crates of its
-//! workspace:
+//! This package holds the two programs, `upcalld` and `upcall-client`. What other programs can use is in three crates
+//! of its workspace:
 //!
 //! - `upcall-wire`: addresses, and the conversion between bytes and messages;
 //! - `upcall-engine`: the registry, the log and all delivery, without sockets or a clock;
@@ -26,8 +26,8 @@
 //! - [`daemon`]: runs the engine over the sockets: listeners, admission, timers, reload, drain, log lines, systemd;
 //! - [`commands`]: the commands of `upcall-client`.
 //!
-//! `cli` uses `exit`; `daemon` uses `net`, `config`, `cli` and `exit`; `commands` uses `cli` and `exit`. There are no other
-//! dependencies between them, which `tests/dependencies.rs` checks.
+//! `cli` uses `exit`; `daemon` uses `net`, `config`, `cli` and `exit`; `commands` uses `cli` and `exit`. There are no
+//! other dependencies between them, which `tests/dependencies.rs` checks.
 
 pub mod cli;
 pub mod commands;

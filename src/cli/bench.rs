@@ -65,7 +65,8 @@ pub struct BenchOptions {
     #[arg(short, long, value_name = "W", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub window: Option<u32>,
 
-    /// The daemon's process, for its CPU time and memory [default on Unix sockets: as the kernel reports; else neither is shown]
+    /// The daemon's process, for its CPU time and memory [default on Unix sockets: as the kernel reports; else neither
+    /// is shown]
     #[arg(long, value_name = "PID", value_parser = parse_pid)]
     pub server_pid: Option<u32>,
 

@@ -10,7 +10,8 @@ use super::listen::ListenOptions;
 use super::ping::PingOptions;
 use super::send::SendOptions;
 
-/// `upcall-client`: a client of upcalld. Without a command it is interactive: type a message, see the upcalls; `bye` ends.
+/// `upcall-client`: a client of upcalld. Without a command it is interactive: type a message, see the upcalls; `bye`
+/// ends.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "upcall-client", version, about = ABOUT, max_term_width = 100, after_help = AFTER_HELP)]
 pub struct ClientOptions {
@@ -27,17 +28,18 @@ const ABOUT: &str = "\
 Client of upcalld. Without a command it is interactive: type a message, see the upcalls; bye or Ctrl-D ends.";
 
 const AFTER_HELP: &str = "\
-send, listen, exec and ping speak the native protocol: inputs are confirmed, upcalls are in order, and gaps are reported. \
-With --protocol text, delivery over udp and unix-datagram is best effort: status 0 of send means that everything was sent, not \
-that it arrived; and a message that reads join, join ..., bye, or beyond this machine bye ..., is a command there and cannot be sent.
-Exit status: 0 ok, 64 usage, 65 bad data, 68 unknown host, 69 refused or too few receivers, 70 a command of exec failed, \
-74 I/O error, 75 timed out, 76 protocol, 77 denied.";
+send, listen, exec and ping speak the native protocol: inputs are confirmed, upcalls are in order, and gaps are \
+reported. With --protocol text, delivery over udp and unix-datagram is best effort: status 0 of send means that \
+everything was sent, not that it arrived; and a message that reads join, join ..., bye, or beyond this machine \
+bye ..., is a command there and cannot be sent.
+Exit status: 0 ok, 64 usage, 65 bad data, 68 unknown host, 69 refused or too few receivers, \
+70 a command of exec failed, 74 I/O error, 75 timed out, 76 protocol, 77 denied.";
 
 /// Where the daemon is.
 #[derive(Debug, Clone, Args)]
 pub struct TargetOptions {
-    /// The daemon's URL: tcp:// or udp://host:port, unix:// or unix-datagram:// and /path or @name [else $UPCALL_URL, or
-    /// tcp://127.0.0.1:4141]
+    /// The daemon's URL: tcp:// or udp://host:port, unix:// or unix-datagram:// and /path or @name [else $UPCALL_URL,
+    /// or tcp://127.0.0.1:4141]
     #[arg(value_name = "URL", conflicts_with_all = ["transport", "address"], value_parser = url_or_hint)]
     pub(super) url: Option<String>,
 
@@ -45,8 +47,8 @@ pub struct TargetOptions {
     #[arg(long, value_name = "T")]
     pub(super) transport: Option<String>,
 
-    /// Address on that transport: host[:port], a socket's path, or @name [default: that of $UPCALL_URL if it is of the same
-    /// kind, or 127.0.0.1:4141, /run/upcalld/upcalld.sock]
+    /// Address on that transport: host[:port], a socket's path, or @name [default: that of $UPCALL_URL if it is of the
+    /// same kind, or 127.0.0.1:4141, /run/upcalld/upcalld.sock]
     #[arg(long, value_name = "A")]
     pub(super) address: Option<String>,
 }
@@ -69,8 +71,8 @@ pub enum Command {
 }
 
 impl TargetOptions {
-    /// The address that the options name, or that of `environment`, the value of `$UPCALL_URL`. A transport without an address
-    /// replaces only the transport of `$UPCALL_URL`, if its address is possible on both.
+    /// The address that the options name, or that of `environment`, the value of `$UPCALL_URL`. A transport without an
+    /// address replaces only the transport of `$UPCALL_URL`, if its address is possible on both.
     pub fn address(&self, environment: Option<&str>) -> Result<Address, String> {
         let inherited = || {
             environment
@@ -114,7 +116,8 @@ fn parse_place(transport: Transport, place: Option<&str>) -> Result<Address, Str
     Address::parse(transport, place.unwrap_or(default), Some(DEFAULT_PORT)).map_err(|error| error.to_string())
 }
 
-/// Accepts what has the form of a URL. For anything else, the error says what to write instead: it may be a mistyped command.
+/// Accepts what has the form of a URL. For anything else, the error says what to write instead: it may be a mistyped
+/// command.
 pub(super) fn url_or_hint(text: &str) -> Result<String, String> {
     if text.contains("://") {
         return Ok(text.to_owned());

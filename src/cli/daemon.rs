@@ -17,8 +17,8 @@ pub struct DaemonOptions {
     #[arg(short = 't', long)]
     pub check: bool,
 
-    /// Listen here instead of on the configured listeners: tcp:// or udp://host:port, unix:// or unix-datagram:// and /path or
-    /// @name (repeatable)
+    /// Listen here instead of on the configured listeners: tcp:// or udp://host:port, unix:// or unix-datagram:// and
+    /// /path or @name (repeatable)
     #[arg(short, long, value_name = "URL", value_parser = parse_listen)]
     pub listen: Vec<Address>,
 
@@ -30,7 +30,8 @@ pub struct DaemonOptions {
     #[arg(long, conflicts_with = "check")]
     pub print_config: bool,
 
-    /// How log lines are written: auto (to the journal if stderr leads there, else text), text, json [default: as configured]
+    /// How log lines are written: auto (to the journal if stderr leads there, else text), text, json [default: as
+    /// configured]
     #[arg(long, value_name = "FORMAT", value_parser = ["auto", "text", "json"])]
     pub log_format: Option<String>,
 

@@ -41,5 +41,5 @@ pub struct ExecOptions {
 }
 
 const AFTER_HELP: &str = "\
-Commands run one after the other, each in its own process group, which is killed when its time is over, when the command has \
-exited, and when this program is terminated. Exit status: 70 if any command failed.";
+Commands run one after the other, each in its own process group, which is killed when its time is over, when the \
+command has exited, and when this program is terminated. Exit status: 70 if any command failed.";

@@ -25,8 +25,8 @@ pub struct ListenOptions {
     #[arg(long, value_name = "SEQ|start", value_parser = parse_since)]
     pub since: Option<u64>,
 
-    /// Print each upcall as a JSON object on a line of its own: sequence, topic, from, time, and data, or data_base64 if it
-    /// is not UTF-8
+    /// Print each upcall as a JSON object on a line of its own: sequence, topic, from, time, and data, or data_base64
+    /// if it is not UTF-8
     #[arg(long)]
     pub json: bool,
 

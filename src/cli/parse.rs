@@ -8,8 +8,8 @@ use clap::{CommandFactory, Parser};
 use super::client::{ClientOptions, url_or_hint};
 use crate::exit::Status;
 
-/// Parses the program's arguments. Where there is nothing to run, prints the help, the version or the mistake, and returns the
-/// exit status.
+/// Parses the program's arguments. Where there is nothing to run, prints the help, the version or the mistake, and
+/// returns the exit status.
 pub fn parse<P: Parser>() -> Result<P, Status> {
     print_error(P::try_parse())
 }
@@ -22,7 +22,8 @@ pub fn parse_client() -> Result<ClientOptions, Status> {
 
 pub(super) fn parse_client_from(arguments: &[OsString]) -> Result<ClientOptions, clap::Error> {
     ClientOptions::try_parse_from(arguments).map_err(|error| {
-        // If clap has taken the first word for a URL, it reports a mistake in what follows before the mistake in that word.
+        // If clap has taken the first word for a URL, it reports a mistake in what follows before the mistake in that
+        // word.
         let first = arguments.get(1).and_then(|first| first.to_str()).filter(|first| !first.starts_with('-'));
         match (error.kind(), first.map(|first| (first, url_or_hint(first)))) {
             (ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand, Some((first, Err(hint)))) => {

@@ -32,8 +32,8 @@ impl CompletionsOptions {
         let mut script = Vec::new();
         generate(self.shell, &mut command, name, &mut script);
         match (self.shell, self.program) {
-            // If the program's name has a hyphen, clap_complete 4.6 uses one name for a command where it finds it, and another
-            // where it completes it.
+            // If the program's name has a hyphen, clap_complete 4.6 uses one name for a command where it finds it, and
+            // another where it completes it.
             (Shell::Bash, Program::UpcallClient) => {
                 edit(script, |s| s.replace("upcall__subcmd__client", "upcall__client"))
             }

@@ -1,4 +1,5 @@
-//! The listeners of `--listen`, which replace those of the file. The same rules apply; the advice names options instead of keys.
+//! The listeners of `--listen`, which replace those of the file. The same rules apply; the advice names options instead
+//! of keys.
 
 use upcall_wire::address::Address;
 
@@ -7,7 +8,8 @@ use super::types::{Config, ListenerConfig, MAX_LISTENERS};
 use super::validate::{bindable, collision, default_name, exposed};
 
 impl Config {
-    /// Replaces the configured listeners with those of `--listen`, if there are any. `open` permits clients of other machines.
+    /// Replaces the configured listeners with those of `--listen`, if there are any. `open` permits clients of other
+    /// machines.
     pub fn with_listeners(mut self, addresses: Vec<Address>, open: bool) -> Result<Config, Mistakes> {
         if addresses.is_empty() {
             return Ok(self);

@@ -1,4 +1,5 @@
-//! Mistakes: what is wrong, and where. Turns offsets into lines and columns, and suppresses the consequences of a syntax error.
+//! Mistakes: what is wrong, and where. Turns offsets into lines and columns, and suppresses the consequences of a
+//! syntax error.
 
 use std::fmt;
 use std::ops::Range;
@@ -7,7 +8,8 @@ use upcall_wire::escape::Escaped;
 
 use super::syntax::line_around;
 
-/// The most mistakes that one run lists. Without a bound, a file that is not a configuration at all would fill the screen.
+/// The most mistakes that one run lists. Without a bound, a file that is not a configuration at all would fill the
+/// screen.
 const MAX_LISTED: usize = 1_000;
 
 /// The longest reason, in characters. A reason may quote a value of any length.
@@ -72,8 +74,8 @@ impl Mistake {
     }
 }
 
-/// Escapes a reason, which may quote the file: the quotation must not end the line or control a terminal. Backslashes stay as
-/// they are; an ambiguous escape does no harm here.
+/// Escapes a reason, which may quote the file: the quotation must not end the line or control a terminal. Backslashes
+/// stay as they are; an ambiguous escape does no harm here.
 fn printable(text: &str) -> String {
     let mut pieces = text.split('\\').map(|piece| Escaped(piece.as_bytes()).to_string());
     let first = pieces.next().unwrap_or_default();
@@ -110,8 +112,8 @@ impl std::error::Error for Mistakes {}
 
 /// Collects the mistakes of a file while it is read.
 ///
-/// After a syntax error, the parser guesses. Therefore a line that has one gets no further mistake, and rules between keys are not
-/// checked at all. Where even the tables are in doubt, only syntax errors are reported.
+/// After a syntax error, the parser guesses. Therefore a line that has one gets no further mistake, and rules between
+/// keys are not checked at all. Where even the tables are in doubt, only syntax errors are reported.
 pub(super) struct Report<'a> {
     file: &'a str,
     text: &'a str,

@@ -1,7 +1,8 @@
 //! The configuration: TOML in, validated types out, and every mistake of a file in one run, with its line and column.
 //!
-//! Owns the schema, its defaults, the rules between keys, and the search for the file. A [`Config`] has been checked completely,
-//! so that the daemon need not check it again. Binds nothing and writes nothing; must not know sockets or the daemon.
+//! Owns the schema, its defaults, the rules between keys, and the search for the file. A [`Config`] has been checked
+//! completely, so that the daemon need not check it again. Binds nothing and writes nothing; must not know sockets or
+//! the daemon.
 
 mod command_line;
 mod listener;

@@ -21,7 +21,8 @@ const LOG_SIZE: std::ops::RangeInclusive<u64> = 1 << 20..=4 << 30;
 
 /// Parses and validates the text of a configuration file. Every mistake is reported, under the file's name.
 ///
-/// Looks up users and groups, checks whether the paths of Unix sockets are free, and reads token files. Changes nothing.
+/// Looks up users and groups, checks whether the paths of Unix sockets are free, and reads token files. Changes
+/// nothing.
 pub fn parse(file_name: &str, text: &str) -> Result<Config, Mistakes> {
     if text.len() > MAX_FILE {
         return Err(Mistakes::of_file(file_name, too_large()));

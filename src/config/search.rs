@@ -33,8 +33,8 @@ impl fmt::Display for ConfigSource {
     }
 }
 
-/// Chooses the source: the value of `--config`, else that of `$UPCALLD_CONFIG`, else [`DEFAULT_PATH`] if it exists, else the
-/// built-in default. A named file has to exist; if it does not, [`load`] fails.
+/// Chooses the source: the value of `--config`, else that of `$UPCALLD_CONFIG`, else [`DEFAULT_PATH`] if it exists,
+/// else the built-in default. A named file has to exist; if it does not, [`load`] fails.
 pub fn locate(option: Option<&Path>, environment: Option<OsString>) -> ConfigSource {
     locate_with(option, environment, Path::new(DEFAULT_PATH))
 }

@@ -1,7 +1,7 @@
 //! Syntax errors, all of a file in one run, with hints added to the TOML parser's messages.
 //!
-//! The parser continues after an error, but an unclosed header or list swallows what follows. Then the rest is parsed again on its
-//! own, for its syntax errors only. Knows no keys.
+//! The parser continues after an error, but an unclosed header or list swallows what follows. Then the rest is parsed
+//! again on its own, for its syntax errors only. Knows no keys.
 
 use std::ops::Range;
 
@@ -37,14 +37,15 @@ pub(super) fn parse(text: &str) -> Parsed<'_> {
     Parsed { root, errors: all, doubtful }
 }
 
-/// Adds the errors of the text behind `from`, without those that merely follow from another. Returns where to parse again if
-/// something is not closed.
+/// Adds the errors of the text behind `from`, without those that merely follow from another. Returns where to parse
+/// again if something is not closed.
 fn keep(text: &str, from: usize, errors: &[Error], all: &mut Vec<(usize, String)>) -> Option<usize> {
     let mut errors: Vec<_> = errors.iter().map(|error| (place(text, from, error), error.message())).collect();
     errors.sort_by_key(|(offset, _)| *offset);
     let unclosed = |what: &str| errors.iter().find(|(_, message)| message.starts_with(what)).copied();
     let header = unclosed("unclosed table").or(unclosed("unclosed array table")).map(|(offset, _)| offset);
-    // The parser detects an unclosed list at its end; the first error is where it found something that is not an element.
+    // The parser detects an unclosed list at its end; the first error is where it found something that is not an
+    // element.
     let list = unclosed("unclosed array,")
         .or(unclosed("unclosed inline table"))
         .and_then(|_| errors.iter().find(|(_, message)| in_list(message)).map(|(offset, _)| *offset));

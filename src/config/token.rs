@@ -1,4 +1,5 @@
-//! The secret that the clients of a listener share: read from a file that other users cannot read, compared, and never shown.
+//! The secret that the clients of a listener share: read from a file that other users cannot read, compared, and never
+//! shown.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -9,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use upcall_wire::frame::MAX_TOKEN;
 
-/// The mode bits that let the group or others write the file, or others read it. The group may read it, so that a daemon can read a
-/// file that belongs to root.
+/// The mode bits that let the group or others write the file, or others read it. The group may read it, so that a
+/// daemon can read a file that belongs to root.
 const EXPOSED: u32 = 0o026;
 
 /// A token, and the file that it was read from. Only the file name is ever printed.
@@ -21,14 +22,15 @@ pub struct Token {
 }
 
 impl Token {
-    /// Reads the token from a file: 1 to 1024 bytes without NUL, not counting one newline at the end. The file has to be a regular
-    /// one that belongs to root or to the user of this process, with a mode that excludes others. The error is a text, and never
-    /// contains any part of the token.
+    /// Reads the token from a file: 1 to 1024 bytes without NUL, not counting one newline at the end. The file has to
+    /// be a regular one that belongs to root or to the user of this process, with a mode that excludes others. The
+    /// error is a text, and never contains any part of the token.
     pub fn read(path: PathBuf) -> Result<Token, String> {
         let shown = path.display();
         let wrong = |reason: &str| format!("token_file \"{shown}\" {reason}");
         let failed = |error: std::io::Error| format!("token_file \"{shown}\": {error}");
-        // Without O_NONBLOCK, opening a FIFO would wait for a writer. The checks apply to the opened file, not to its name.
+        // Without O_NONBLOCK, opening a FIFO would wait for a writer. The checks apply to the opened file, not to its
+        // name.
         let open = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(&path);
         let file = open.map_err(failed)?;
         let found = file.metadata().map_err(failed)?;
@@ -60,10 +62,11 @@ impl Token {
         &self.path
     }
 
-    /// Whether this is the token. The time that this takes depends on the length of what is offered, and not on the token.
+    /// Whether this is the token. The time that this takes depends on the length of what is offered, and not on the
+    /// token.
     ///
-    /// It is written out here because a crate would be a dependency for five lines: it would add types for arithmetic on secrets,
-    /// and it protects against the optimiser with the same black box.
+    /// It is written out here because a crate would be a dependency for five lines: it would add types for arithmetic
+    /// on secrets, and it protects against the optimiser with the same black box.
     pub fn is(&self, offered: &[u8]) -> bool {
         let of_secret = self.secret.iter().cycle();
         let differs = offered.iter().zip(of_secret).fold(0, |differs, (a, b)| black_box(differs | (a ^ b)));

@@ -163,7 +163,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_is_read_back(bytes in any::<u64>(), shift in 0..40, nanos in 0..=MAX_DURATION.as_nanos(), mode in 0..=0o777u32) {
+        fn what_is_printed_is_read_back(
+            bytes in any::<u64>(),
+            shift in 0..40,
+            nanos in 0..=MAX_DURATION.as_nanos(),
+            mode in 0..=0o777u32,
+        ) {
             let bytes = bytes >> 8 >> shift << shift;
             prop_assert_eq!(parse_size(&print_size(bytes as usize)), Ok(bytes));
             let duration = Duration::from_nanos(nanos as u64);

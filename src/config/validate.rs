@@ -1,5 +1,6 @@
-//! The rules: which addresses are possible, which listeners must restrict access, which collide, which sizes fit into which, and
-//! what the text protocol cannot do. They are the same for files and for `--listen`; only the advice differs.
+//! The rules: which addresses are possible, which listeners must restrict access, which collide, which sizes fit into
+//! which, and what the text protocol cannot do. They are the same for files and for `--listen`; only the advice
+//! differs.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,8 +14,8 @@ use super::read::Field;
 use super::types::{Config, ListenerConfig, ListenerProtocol};
 use super::units::print_size;
 
-/// The keys of a text-only listener that the text protocol cannot honour, each with the reason. To accept and ignore such a key
-/// would break a promise.
+/// The keys of a text-only listener that the text protocol cannot honour, each with the reason. To accept and ignore
+/// such a key would break a promise.
 pub(super) fn beyond_text(listener: &ListenerConfig) -> Vec<(&'static str, String)> {
     let rules = [
         (listener.token.is_some(), "token_file", "carry a token"),
@@ -35,8 +36,8 @@ pub(super) fn address(transport: Transport, text: &str) -> Result<Address, Strin
     bindable(Address::parse(transport, text, None).map_err(|error| error.to_string())?)
 }
 
-/// Checks that an address can be listened on: an IP address, `localhost` included, or the name of a Unix socket whose path is free
-/// or holds a socket.
+/// Checks that an address can be listened on: an IP address, `localhost` included, or the name of a Unix socket whose
+/// path is free or holds a socket.
 pub(super) fn bindable(address: Address) -> Result<Address, String> {
     match address {
         Address::Inet { transport, host: Host::Name(name), port } if name == "localhost" => {
@@ -57,7 +58,8 @@ pub(super) fn bindable(address: Address) -> Result<Address, String> {
     }
 }
 
-/// Checks that the path of a socket does not hold another kind of file. A path that cannot be inspected now is left to the bind.
+/// Checks that the path of a socket does not hold another kind of file. A path that cannot be inspected now is left to
+/// the bind.
 fn socket_path(path: &Path) -> Result<(), String> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
@@ -72,7 +74,8 @@ fn socket_path(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Why this listener must be refused: it is reachable from other machines, and nothing in its configuration permits that.
+/// Why this listener must be refused: it is reachable from other machines, and nothing in its configuration permits
+/// that.
 pub(super) fn exposed(listener: &ListenerConfig) -> Option<String> {
     let admits = !listener.allow.is_empty() || listener.token.is_some() || listener.open;
     if admits || listener.address.is_local() {
@@ -139,7 +142,8 @@ pub(super) struct Marks {
     pub(super) log_size: Field<()>,
 }
 
-/// Checks that the largest message, as rendered for text endpoints, fits into `max_behind`, and `max_behind` twice into the log.
+/// Checks that the largest message, as rendered for text endpoints, fits into `max_behind`, and `max_behind` twice into
+/// the log.
 pub(super) fn sizes(config: &Config, marks: &Marks, report: &mut Report<'_>) {
     let (max_message, max_behind) = (config.upcall.max_message, config.slow_consumer.max_behind);
     let shown = format!("max_behind ({}) of [slow_consumer]", print_size(max_behind));

@@ -130,8 +130,8 @@ fn duration(value: &DeValue<'_>) -> Option<Result<Duration, String>> {
     }
 }
 
-/// A network. A bare address is the network of that address alone. An IPv4-mapped IPv6 network (RFC 4291, 2.5.5.2) becomes an
-/// IPv4 one, as peers' addresses do.
+/// A network. A bare address is the network of that address alone. An IPv4-mapped IPv6 network (RFC 4291, 2.5.5.2)
+/// becomes an IPv4 one, as peers' addresses do.
 fn network(text: &str) -> Result<IpNet, String> {
     let parsed = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
     let network = parsed.map_err(|_| format!("\"{text}\" is not a network, such as \"192.0.2.0/24\""))?;

@@ -59,7 +59,8 @@ impl FromStr for When {
     }
 }
 
-/// The known word that `word` was probably meant to be: it differs in at most two letters, and in less than half of them.
+/// The known word that `word` was probably meant to be: it differs in at most two letters, and in less than half of
+/// them.
 pub(super) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     // No known word is this long, and computing the distance of long words takes time.
     if word.chars().count() > 64 {

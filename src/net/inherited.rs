@@ -1,6 +1,6 @@
-//! Sockets that the service manager has bound and passes to the daemon (sd_listen_fds(3)): takes them over, inspects them, and
-//! compares them with what a listener would have bound. They belong to the manager: nothing here unlinks their paths or
-//! changes their modes.
+//! Sockets that the service manager has bound and passes to the daemon (sd_listen_fds(3)): takes them over, inspects
+//! them, and compares them with what a listener would have bound. They belong to the manager: nothing here unlinks
+//! their paths or changes their modes.
 
 use std::ffi::OsString;
 use std::io;
@@ -22,7 +22,8 @@ const MAX: RawFd = 4096;
 /// The name of a socket that was given none (sd_listen_fds_with_names(3)).
 const NAMELESS: &str = "unknown";
 
-/// A socket of the service manager. It stays open, and keeps connections and datagrams waiting, while no listener uses it.
+/// A socket of the service manager. It stays open, and keeps connections and datagrams waiting, while no listener uses
+/// it.
 #[derive(Debug)]
 pub struct Inherited {
     name: String,
@@ -34,8 +35,9 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// Takes the sockets that `$LISTEN_PID`, `$LISTEN_FDS` and `$LISTEN_FDNAMES` describe, if they are meant for this process.
-    /// Must be called once, before any other descriptor is opened. The error names the socket that cannot be used, and why.
+    /// Takes the sockets that `$LISTEN_PID`, `$LISTEN_FDS` and `$LISTEN_FDNAMES` describe, if they are meant for this
+    /// process. Must be called once, before any other descriptor is opened. The error names the socket that cannot be
+    /// used, and why.
     pub fn take(variables: [Option<OsString>; 3]) -> Result<Vec<Inherited>, String> {
         let [pid, count, names] = variables.map(|value| value.and_then(|value| value.into_string().ok()));
         let (Some(pid), Some(count)) = (pid, count) else { return Ok(Vec::new()) };
@@ -90,8 +92,8 @@ impl Inherited {
         &self.address
     }
 
-    /// Whether datagrams may wait in it whose senders' credentials are unknown, because the kernel was not asked for them in time
-    /// (SO_PASSCRED, unix(7)).
+    /// Whether datagrams may wait in it whose senders' credentials are unknown, because the kernel was not asked for
+    /// them in time (SO_PASSCRED, unix(7)).
     pub fn lacked_credentials(&self) -> bool {
         self.lacked_credentials
     }
@@ -118,7 +120,8 @@ impl Inherited {
         Ok(())
     }
 
-    /// Another descriptor for the socket. Options that are set on one descriptor apply to all, the service manager's included.
+    /// Another descriptor for the socket. Options that are set on one descriptor apply to all, the service manager's
+    /// included.
     pub(super) fn socket(&self) -> io::Result<Socket> {
         self.socket.try_clone()
     }

@@ -53,7 +53,8 @@ pub enum AcceptOutcome {
 }
 
 impl StreamListener {
-    /// Binds and listens. Errors are those of the system; where the system's text explains too little, with our own text.
+    /// Binds and listens. Errors are those of the system; where the system's text explains too little, with our own
+    /// text.
     pub fn bind(address: &Address, binding: Binding) -> io::Result<StreamListener> {
         match address {
             Address::Inet { transport: Transport::Tcp, host: Host::Ip(ip), port } => {
@@ -131,7 +132,8 @@ impl AsFd for StreamListener {
 
 fn bind_tcp(address: SocketAddr, dual_stack: bool) -> io::Result<StreamListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // So that a restart need not wait for connections of the process before (TIME_WAIT). A second live listener still fails.
+    // So that a restart need not wait for connections of the process before (TIME_WAIT). A second live listener still
+    // fails.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(!dual_stack)?;

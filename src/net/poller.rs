@@ -1,5 +1,5 @@
-//! Edge-triggered readiness (epoll(7)): a socket is registered once for its whole life, and one that is not read for a while
-//! causes no wakeups.
+//! Edge-triggered readiness (epoll(7)): a socket is registered once for its whole life, and one that is not read for a
+//! while causes no wakeups.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -17,8 +17,8 @@ const BATCH: usize = 1024;
 pub enum Interest {
     /// Something to read, an end of stream, or an error.
     Read,
-    /// The same, or room to write. To be used only after a write has found no room: on a Unix socket, every read of the peer
-    /// causes such an event.
+    /// The same, or room to write. To be used only after a write has found no room: on a Unix socket, every read of the
+    /// peer causes such an event.
     ReadWrite,
 }
 
@@ -59,7 +59,8 @@ impl Poller {
         Ok(Poller { epoll, events: vec![RawEvent { events: 0, u64: 0 }; BATCH] })
     }
 
-    /// Registers a socket. Closing the socket ends the registration, unless another descriptor or process holds it open.
+    /// Registers a socket. Closing the socket ends the registration, unless another descriptor or process holds it
+    /// open.
     pub fn add(&self, socket: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
         Ok(self.epoll.add(socket, EpollEvent::new(interest.flags(), token))?)
     }

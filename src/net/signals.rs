@@ -49,8 +49,8 @@ impl SignalPipes {
         self.pipes.iter().map(|(_, reader)| reader.as_fd())
     }
 
-    /// Every request that came since the last call, once for each signal. They are in the order of the table of signals, not
-    /// in the order in which the signals came.
+    /// Every request that came since the last call, once for each signal. They are in the order of the table of
+    /// signals, not in the order in which the signals came.
     pub fn take(&mut self) -> Vec<SignalRequest> {
         let mut requests = Vec::new();
         for (request, reader) in &mut self.pipes {

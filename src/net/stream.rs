@@ -65,7 +65,8 @@ impl Stream {
         }
     }
 
-    /// Copies what can be read without consuming it. `None` at the end of the stream, on an error, and where nothing waits.
+    /// Copies what can be read without consuming it. `None` at the end of the stream, on an error, and where nothing
+    /// waits.
     pub fn peek(&self, buffer: &mut [u8]) -> Option<usize> {
         let count = recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_PEEK).ok()?;
         (count > 0).then_some(count)
@@ -112,9 +113,11 @@ impl Stream {
         Ok(Credentials { pid: peer.pid(), uid: peer.uid(), gid: peer.gid() })
     }
 
-    /// How long the peer of a TCP connection has acknowledged nothing while something is outstanding; `None` while nothing is.
+    /// How long the peer of a TCP connection has acknowledged nothing while something is outstanding; `None` while
+    /// nothing is.
     ///
-    /// Three unanswered window probes count as something outstanding. A peer that merely has no room answers each probe.
+    /// Three unanswered window probes count as something outstanding. A peer that merely has no room answers each
+    /// probe.
     pub fn silence(&self) -> Option<Duration> {
         let info = sys::tcp_info(self).ok()?;
         (info.unacknowledged > 0 || info.probes >= 3).then_some(info.silence)

@@ -1,5 +1,5 @@
-//! The path of a Unix socket: bound only where no live socket is, never more accessible than configured, and removed at the
-//! end.
+//! The path of a Unix socket: bound only where no live socket is, never more accessible than configured, and removed at
+//! the end.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -11,8 +11,8 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, chown, geteuid};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// The path of a bound socket, with its lock file. Dropping it removes the socket file, if that is still the one that was
-/// bound, and the lock file.
+/// The path of a bound socket, with its lock file. Dropping it removes the socket file, if that is still the one that
+/// was bound, and the lock file.
 #[derive(Debug)]
 pub(super) struct OwnedPath {
     path: PathBuf,
@@ -59,7 +59,8 @@ impl OwnedPath {
 
 impl Drop for OwnedPath {
     fn drop(&mut self) {
-        // A file that another process has put in its place stays. The lock file is removed last, while it is locked: see `lock`.
+        // A file that another process has put in its place stays. The lock file is removed last, while it is locked:
+        // see `lock`.
         if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
             let _ = fs::remove_file(&self.path);
         }
@@ -73,8 +74,8 @@ fn lock_path(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Creates and locks the file beside the socket. The owner of a lock removes the file while it holds the lock, so a file that
-/// is no longer at its path after it was locked belonged to an earlier owner: then try again.
+/// Creates and locks the file beside the socket. The owner of a lock removes the file while it holds the lock, so a
+/// file that is no longer at its path after it was locked belonged to an earlier owner: then try again.
 fn lock(path: &Path) -> io::Result<Flock<File>> {
     loop {
         let file = OpenOptions::new()
@@ -117,8 +118,8 @@ fn remove_if_dead(path: &Path) -> io::Result<()> {
     if metadata.uid() != geteuid().as_raw() {
         return refuse("there is a socket of another user; remove it, or choose another path");
     }
-    // The kernel refuses a connect to a dead socket, whatever its type. A live one of another type gives EPROTOTYPE, and a live
-    // datagram socket does not notice the connect. A stream probe would leave a connection to be accepted.
+    // The kernel refuses a connect to a dead socket, whatever its type. A live one of another type gives EPROTOTYPE,
+    // and a live datagram socket does not notice the connect. A stream probe would leave a connection to be accepted.
     let probe = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
     probe.set_nonblocking(true)?;
     match probe.connect(&SockAddr::unix(path)?) {

@@ -1,4 +1,5 @@
-//! Datagram sockets over loopback and in temporary directories. What cannot be caused from outside is in the unit tests.
+//! Datagram sockets over loopback and in temporary directories. What cannot be caused from outside is in the unit
+//! tests.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod udp;

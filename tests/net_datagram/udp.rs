@@ -190,8 +190,8 @@ fn a_run_arrives_as_datagrams_in_order() {
         client.send(b"hello").unwrap();
         let (_, _, from) = receive(&socket, &mut Inbox::new(4, 10), 1).pop().unwrap();
         let Sender::Inet { peer, local } = from else { panic!() };
-        // More than a run takes: of segments, of bytes; a last one that is shorter; cut across slices. All of it has to fit
-        // the client's receive buffer.
+        // More than a run takes: of segments, of bytes; a last one that is shorter; cut across slices. All of it has to
+        // fit the client's receive buffer.
         for (size, total) in [(10, 1000), (1000, 64_000), (1200, 70_111), (40_000, 100_000), (7, 7), (7, 6), (7, 0)] {
             let bytes: Vec<u8> = (0..total).map(|index: usize| (index % 251) as u8).collect();
             let mut outbox = BatchBuffer::new();

@@ -1,5 +1,5 @@
-//! Unix datagram peers that have connected their sockets and do not read: what they leave unread is all charged to the one
-//! socket that serves them, and must leave room for those who read.
+//! Unix datagram peers that have connected their sockets and do not read: what they leave unread is all charged to the
+//! one socket that serves them, and must leave room for those who read.
 
 use std::io::IoSlice;
 use std::os::linux::net::SocketAddrExt;

@@ -1,5 +1,5 @@
-//! Outgoing datagrams: collected without copying, and sent with as few system calls as possible. An error of one peer delays
-//! no message of another.
+//! Outgoing datagrams: collected without copying, and sent with as few system calls as possible. An error of one peer
+//! delays no message of another.
 
 use std::fmt;
 use std::io::IoSlice;
@@ -36,8 +36,8 @@ pub enum Destination<'p> {
 pub struct SendOutcome {
     /// How many of its datagrams were sent, from the first on. More than one only if it was a run.
     pub sent: usize,
-    /// Why the rest was not sent. Messages that were not tried, because an earlier one to the same peer failed or because the
-    /// socket is full, have that error.
+    /// Why the rest was not sent. Messages that were not tried, because an earlier one to the same peer failed or
+    /// because the socket is full, have that error.
     pub error: Option<SendError>,
 }
 
@@ -107,8 +107,8 @@ impl BatchItem {
         if let Some(LocalAddress { ip, interface }) = self.source
             && !ip.is_unspecified()
         {
-            // Only a link-local address needs an interface. Otherwise the routing table chooses the way back, which need not
-            // be the interface that the datagram arrived on.
+            // Only a link-local address needs an interface. Otherwise the routing table chooses the way back, which
+            // need not be the interface that the datagram arrived on.
             let link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
             self.control.set_source(ip, if link_local { interface } else { 0 }, family == Family::Ipv6);
         }
@@ -132,8 +132,8 @@ impl DatagramSocket {
 impl<'b, 'd> Batch<'_, 'b, 'd> {
     /// Adds a message: the bytes of these slices, one after the other. It is sent from `source`, if given.
     ///
-    /// With a `segment` it is a run of datagrams of this many bytes each, except the last, which may be shorter. A datagram can
-    /// be made of at most 1,024 slices (UIO_MAXIOV), and so can a run of 64 datagrams.
+    /// With a `segment` it is a run of datagrams of this many bytes each, except the last, which may be shorter. A
+    /// datagram can be made of at most 1,024 slices (UIO_MAXIOV), and so can a run of 64 datagrams.
     pub fn push(
         &mut self,
         to: Destination<'_>,
@@ -184,8 +184,8 @@ impl<'b, 'd> Batch<'_, 'b, 'd> {
         self.buffer.outcomes.is_empty()
     }
 
-    /// Sends what can be sent now, in order, and returns the outcome of each message. Only a full UDP socket and a lack of
-    /// memory end the batch; after any other error, only the messages that follow to the same address are left out.
+    /// Sends what can be sent now, in order, and returns the outcome of each message. Only a full UDP socket and a lack
+    /// of memory end the batch; after any other error, only the messages that follow to the same address are left out.
     pub fn send(self) -> &'b [SendOutcome] {
         let Batch { socket, buffer, mut parts } = self;
         let BatchBuffer { names, items, headers, outcomes, .. } = &mut *buffer;
@@ -243,8 +243,9 @@ fn attempt(
         }
         let unix = socket.family == Family::Unix;
         let error = if unix { SendError::of_unix(errno) } else { SendError::of_udp(errno) };
-        // An error that is pending for the whole socket (left by a receive, or by ICMP on an inherited socket with IP_RECVERR)
-        // is reported by the next call, whatever its peer, and is cleared by that. If it comes again, it is the peer's own.
+        // An error that is pending for the whole socket (left by a receive, or by ICMP on an inherited socket with
+        // IP_RECVERR) is reported by the next call, whatever its peer, and is cleared by that. If it comes again, it is
+        // the peer's own.
         if matches!(error, SendError::Unreachable(_)) && !unix && !std::mem::replace(&mut retried, true) {
             continue;
         }
@@ -252,7 +253,8 @@ fn attempt(
         let end = match error {
             // A smaller message may still go.
             SendError::TooLarge => end_of(items, *next, |other| other.message == item.message),
-            // Over a Unix socket, the same error stands for a receiver's full queue; the kernel does not tell which it is.
+            // Over a Unix socket, the same error stands for a receiver's full queue; the kernel does not tell which it
+            // is.
             SendError::Full if !unix => items.len(),
             SendError::NoMemory => items.len(),
             // A later message must not overtake an earlier one to the same peer.

@@ -14,24 +14,24 @@ use crate::net::sys;
 use crate::net::sys::control::space;
 use crate::net::unix_path::OwnedPath;
 
-/// Send and receive buffer of a UDP socket, and receive buffer of a Unix socket, in bytes; the kernel doubles it, and allows no
-/// more than net.core.rmem_max and net.core.wmem_max (208 KiB by default).
+/// Send and receive buffer of a UDP socket, and receive buffer of a Unix socket, in bytes; the kernel doubles it, and
+/// allows no more than net.core.rmem_max and net.core.wmem_max (208 KiB by default).
 ///
-/// It serves all peers of a listener, and so has to be far larger than a stream's. Received: a small datagram is charged 768
-/// bytes, so that 2 MiB hold the simultaneous acknowledgements of 2,700 endpoints; UDP has no other way to hold a sender back.
-/// Sent over UDP: what the device has not taken yet.
+/// It serves all peers of a listener, and so has to be far larger than a stream's. Received: a small datagram is
+/// charged 768 bytes, so that 2 MiB hold the simultaneous acknowledgements of 2,700 endpoints; UDP has no other way to
+/// hold a sender back. Sent over UDP: what the device has not taken yet.
 const BUFFER: usize = 1024 * 1024;
 
-/// The most that all peers together may have unread of what a Unix socket has sent, in bytes; the kernel doubles it, and without
-/// CAP_NET_ADMIN allows no more than net.core.wmem_max. It reserves nothing.
+/// The most that all peers together may have unread of what a Unix socket has sent, in bytes; the kernel doubles it,
+/// and without CAP_NET_ADMIN allows no more than net.core.wmem_max. It reserves nothing.
 ///
-/// It bounds how many peers that have connected their sockets may stall ([`super::FlowControl`]): an upcall of 60 KiB is
-/// charged 64.25 KiB, so that 1,020 peers may each hold one.
+/// It bounds how many peers that have connected their sockets may stall ([`super::FlowControl`]): an upcall of 60 KiB
+/// is charged 64.25 KiB, so that 1,020 peers may each hold one.
 const UNIX_SEND_BUFFER: i32 = 32 * 1024 * 1024;
 
-/// The differentiated services field of the daemon's own UDP datagrams, which distinguishes them from all others: code point 3,
-/// from the pool for local use (RFC 2474, section 6). Without it, two daemons that take each other for clients, which a forged
-/// datagram can bring about, would send each other's upcalls back and forth for ever.
+/// The differentiated services field of the daemon's own UDP datagrams, which distinguishes them from all others: code
+/// point 3, from the pool for local use (RFC 2474, section 6). Without it, two daemons that take each other for
+/// clients, which a forged datagram can bring about, would send each other's upcalls back and forth for ever.
 pub(super) const MARK: u8 = 3 << 2;
 
 impl DatagramSocket {
@@ -46,13 +46,15 @@ impl DatagramSocket {
         }
     }
 
-    /// Binds where other sockets of this process, which are about to be closed, occupy the UDP port. They can still send, and a
-    /// datagram that comes in the meantime reaches one of the sockets. Errors are those of [`DatagramSocket::bind`].
+    /// Binds where other sockets of this process, which are about to be closed, occupy the UDP port. They can still
+    /// send, and a datagram that comes in the meantime reaches one of the sockets. Errors are those of
+    /// [`DatagramSocket::bind`].
     pub fn bind_beside(address: &Address, binding: Binding, others: &[&DatagramSocket]) -> io::Result<DatagramSocket> {
         let Address::Inet { transport: Transport::Udp, host: Host::Ip(ip), port } = address else {
             return DatagramSocket::bind(address, binding);
         };
-        // All of them have to allow it, and only for as long as the bind takes. The kernel admits no other user's socket.
+        // All of them have to allow it, and only for as long as the bind takes. The kernel admits no other user's
+        // socket.
         let share = |on| others.iter().try_for_each(|other| other.socket.set_reuse_port(on));
         let bound = share(true).and_then(|()| bind_udp(SocketAddr::new(*ip, *port), binding.dual_stack, true));
         share(false).and(bound)
@@ -83,8 +85,8 @@ fn set_buffers(socket: &Socket) -> io::Result<()> {
 
 fn bind_udp(address: SocketAddr, dual_stack: bool, beside: bool) -> io::Result<DatagramSocket> {
     let socket = open(Domain::for_address(address), Some(Protocol::UDP))?;
-    // No SO_REUSEADDR: with it, a second daemon would take over the port, and UDP has no TIME_WAIT that would require it. No
-    // IP_RECVERR: with it, an ICMP error of one peer fails the next call for another.
+    // No SO_REUSEADDR: with it, a second daemon would take over the port, and UDP has no TIME_WAIT that would require
+    // it. No IP_RECVERR: with it, an ICMP error of one peer fails the next call for another.
     if address.is_ipv6() {
         socket.set_only_v6(!dual_stack)?;
     }
@@ -97,7 +99,8 @@ fn bind_udp(address: SocketAddr, dual_stack: bool, beside: bool) -> io::Result<D
     Ok(DatagramSocket::new(socket, family, address, None, control_room))
 }
 
-/// Sets the options of a UDP socket. Returns its family, and the room for the control messages of each datagram, in bytes.
+/// Sets the options of a UDP socket. Returns its family, and the room for the control messages of each datagram, in
+/// bytes.
 fn set_udp_options(socket: &Socket, ip: IpAddr, dual_stack: bool) -> io::Result<(Family, usize)> {
     let wildcard = ip.is_unspecified();
     let (family, info) = if ip.is_ipv6() {
@@ -111,15 +114,15 @@ fn set_udp_options(socket: &Socket, ip: IpAddr, dual_stack: bool) -> io::Result<
         }
         (Family::Ipv4, space(size_of::<libc::in_pktinfo>()))
     };
-    // IPv4: a datagram that does not fit is fragmented, here and on the way, and no ICMP message, which can be forged, changes
-    // that. With path MTU discovery, a path that drops ICMP would drop larger datagrams for ever, because text is not
-    // acknowledged (RFC 8085 section 3.2; IP_PMTUDISC_OMIT in linux/in.h). IPv6 routers do not fragment: there the kernel has
-    // to obey ICMP, as it does by default, and fragments here. A dual-stack socket does both.
+    // IPv4: a datagram that does not fit is fragmented, here and on the way, and no ICMP message, which can be forged,
+    // changes that. With path MTU discovery, a path that drops ICMP would drop larger datagrams for ever, because text
+    // is not acknowledged (RFC 8085 section 3.2; IP_PMTUDISC_OMIT in linux/in.h). IPv6 routers do not fragment: there
+    // the kernel has to obey ICMP, as it does by default, and fragments here. A dual-stack socket does both.
     if ip.is_ipv4() || dual_stack {
         sys::set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)?;
     }
-    // An inherited socket may have it set: then an error would end a batch before the last datagram, without an event for the
-    // rest.
+    // An inherited socket may have it set: then an error would end a batch before the last datagram, without an event
+    // for the rest.
     if ip.is_ipv4() || dual_stack {
         sys::set_option(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 0)?;
     }
@@ -157,7 +160,8 @@ fn bind_unix(name: &UnixName, binding: Binding) -> io::Result<DatagramSocket> {
     Ok(DatagramSocket::new(socket, family, address, path, control_room))
 }
 
-/// Sets the options of a Unix socket. Returns its family, and the room for the control messages of each datagram, in bytes.
+/// Sets the options of a Unix socket. Returns its family, and the room for the control messages of each datagram, in
+/// bytes.
 fn set_unix_options(socket: &Socket) -> io::Result<(Family, usize)> {
     if sys::set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, UNIX_SEND_BUFFER).is_err() {
         // The kernel reduces it to what it allows.

@@ -1,5 +1,5 @@
-//! What an errno of a datagram socket means. Pure functions of a number. Many peers share a socket, so the question is always
-//! whether an error concerns the socket or one peer only.
+//! What an errno of a datagram socket means. Pure functions of a number. Many peers share a socket, so the question is
+//! always whether an error concerns the socket or one peer only.
 
 use std::fmt;
 use std::io;
@@ -7,8 +7,8 @@ use std::io;
 /// Why a datagram was not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendError {
-    /// There is no room. UDP: in the socket's send buffer; the poller reports when there is. Unix: there, or in the receiver's
-    /// queue; only a [`PeerSocket`](super::PeerSocket) can tell when there is.
+    /// There is no room. UDP: in the socket's send buffer; the poller reports when there is. Unix: there, or in the
+    /// receiver's queue; only a [`PeerSocket`](super::PeerSocket) can tell when there is.
     Full,
     /// The kernel has no memory (or no file descriptors) now; no event reports when it has, so the caller has to retry.
     NoMemory,
@@ -16,8 +16,8 @@ pub enum SendError {
     TooLarge,
     /// The Unix socket does not exist any more.
     Gone,
-    /// This peer cannot be sent to: an unreachable network, a firewall, an invalid address, a missing permission. Holds the
-    /// errno.
+    /// This peer cannot be sent to: an unreachable network, a firewall, an invalid address, a missing permission. Holds
+    /// the errno.
     Unreachable(i32),
 }
 
@@ -32,15 +32,15 @@ impl SendError {
         }
     }
 
-    /// Interprets an error of connecting or sending to a Unix datagram socket (unix(7), send(2)). EPERM means that the peer has
-    /// connected its socket to another one than the sending one, and accepts datagrams from that one only.
+    /// Interprets an error of connecting or sending to a Unix datagram socket (unix(7), send(2)). EPERM means that the
+    /// peer has connected its socket to another one than the sending one, and accepts datagrams from that one only.
     pub const fn of_unix(errno: i32) -> SendError {
         match errno {
             libc::EAGAIN => SendError::Full,
             libc::ENOBUFS | libc::ENOMEM | libc::EMFILE | libc::ENFILE => SendError::NoMemory,
             libc::EMSGSIZE => SendError::TooLarge,
-            // The name does not exist; no socket is bound to it; the socket has shut down its reading side; a stream socket
-            // has the name now.
+            // The name does not exist; no socket is bound to it; the socket has shut down its reading side; a stream
+            // socket has the name now.
             libc::ENOENT
             | libc::ENOTDIR
             | libc::ECONNREFUSED
@@ -65,7 +65,8 @@ impl fmt::Display for SendError {
     }
 }
 
-/// Whether an error of a run of datagrams (UDP_SEGMENT) may be due to sending them as a run; then they are sent one by one.
+/// Whether an error of a run of datagrams (UDP_SEGMENT) may be due to sending them as a run; then they are sent one by
+/// one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RunError {
     /// This run does not fit the path: a segment is larger than the MTU.
@@ -98,8 +99,8 @@ pub(super) enum ReceiveError {
 }
 
 impl ReceiveError {
-    /// Interprets an error of recvmmsg(2). Errors that ICMP and ICMPv6 can cause (icmp_err_convert in the kernel; ip(7)) concern
-    /// something that was sent before, to any peer.
+    /// Interprets an error of recvmmsg(2). Errors that ICMP and ICMPv6 can cause (icmp_err_convert in the kernel;
+    /// ip(7)) concern something that was sent before, to any peer.
     pub(super) const fn of(errno: i32) -> ReceiveError {
         match errno {
             libc::EAGAIN => ReceiveError::Drained,

@@ -1,13 +1,14 @@
 //! Flow control on a shared Unix socket: how much each peer may have unread of what that socket has sent.
 //!
-//! Unread datagrams are charged to the sending socket's buffer, and when that is full, no peer can be sent anything over it. The
-//! kernel bounds how many datagrams wait for a peer (net.unix.max_dgram_qlen), but not their size; and for a peer that has
-//! connected its socket to ours, and so accepts datagrams from no other socket, not even their number (unix_dgram_sendmsg).
+//! Unread datagrams are charged to the sending socket's buffer, and when that is full, no peer can be sent anything
+//! over it. The kernel bounds how many datagrams wait for a peer (net.unix.max_dgram_qlen), but not their size; and for
+//! a peer that has connected its socket to ours, and so accepts datagrams from no other socket, not even their number
+//! (unix_dgram_sendmsg).
 //!
-//! Therefore each peer has a credit. What it was sent counts against the credit until it is known to have read everything: all
-//! peers have when nothing is charged any more; otherwise the kernel is asked for each. Nothing can take unread datagrams back
-//! from a peer: they are charged until it reads them or closes its socket. So the size of the buffer bounds how many peers may
-//! stall.
+//! Therefore each peer has a credit. What it was sent counts against the credit until it is known to have read
+//! everything: all peers have when nothing is charged any more; otherwise the kernel is asked for each. Nothing can
+//! take unread datagrams back from a peer: they are charged until it reads them or closes its socket. So the size of
+//! the buffer bounds how many peers may stall.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,9 +21,9 @@ use super::socket::{BufferUsage, DatagramSocket};
 use super::unix_diag::{PeerQueue, UnixDiag};
 use super::unix_peer::UnixPeer;
 
-/// What one peer may have unread, in charged bytes. The least is room for ten small datagrams by the estimate of [`charge`],
-/// which is as many as the kernel queues for one peer by default. A larger buffer allows more, which saves requests to the
-/// kernel. A single datagram of any size is always allowed.
+/// What one peer may have unread, in charged bytes. The least is room for ten small datagrams by the estimate of
+/// [`charge`], which is as many as the kernel queues for one peer by default. A larger buffer allows more, which saves
+/// requests to the kernel. A single datagram of any size is always allowed.
 const LEAST_CREDIT: usize = 16 * 1024;
 const MOST_CREDIT: usize = 64 * 1024;
 
@@ -32,7 +33,8 @@ const CREDITS: usize = 32;
 /// What one peer was sent over the shared socket since it was last known to have read everything.
 #[derive(Debug, Default)]
 pub struct InFlight {
-    /// The epoch in which that was. `None` for a new peer: datagrams may wait for it that were sent before it left and returned.
+    /// The epoch in which that was. `None` for a new peer: datagrams may wait for it that were sent before it left and
+    /// returned.
     epoch: Option<u64>,
     /// An upper bound of what is charged for it, in bytes.
     bytes: usize,
@@ -45,7 +47,8 @@ pub struct InFlight {
 pub enum Stalled {
     /// A [`PeerSocket`](super::PeerSocket) would relieve the shared one.
     Unread,
-    /// It has connected its socket to the shared one, and accepts datagrams from no other. No event reports when it has read.
+    /// It has connected its socket to the shared one, and accepts datagrams from no other. No event reports when it has
+    /// read.
     Connected,
 }
 
@@ -84,14 +87,15 @@ enum Diagnostics {
 #[derive(Debug)]
 struct KnownQueues {
     peers: HashMap<UnixName, PeerQueue>,
-    /// What was charged when they were read. While that is still charged, and nothing was sent, no peer has read anything.
+    /// What was charged when they were read. While that is still charged, and nothing was sent, no peer has read
+    /// anything.
     sending: usize,
     /// They were read in this round.
     is_new: bool,
 }
 
-/// The most that the kernel charges for a datagram of this size: its buffers are powers of two, or pages, and each has a header
-/// (truesize; as measured on Linux 6.18: 768 for one byte, 8,448 for 4,000, 65,792 for 60 KiB).
+/// The most that the kernel charges for a datagram of this size: its buffers are powers of two, or pages, and each has
+/// a header (truesize; as measured on Linux 6.18: 768 for one byte, 8,448 for 4,000, 65,792 for 60 KiB).
 const fn charge(bytes: usize) -> usize {
     bytes.saturating_mul(2).saturating_add(1024)
 }
@@ -130,8 +134,8 @@ impl FlowControl {
         self.full &= self.sending >= self.send_buffer / 2;
     }
 
-    /// Records that a datagram found no room. If the shared socket is full, returns how full it is: once, and again only after
-    /// half of the buffer has been free.
+    /// Records that a datagram found no room. If the shared socket is full, returns how full it is: once, and again
+    /// only after half of the buffer has been free.
     pub fn note_full(&mut self, socket: &DatagramSocket) -> Option<BufferUsage> {
         let usage = socket.buffer_usage().ok().filter(|usage| usage.sending >= usage.send_buffer)?;
         (!mem::replace(&mut self.full, true)).then_some(usage)
@@ -174,8 +178,8 @@ impl FlowControl {
         if self.is_unavailable() {
             return usize::MAX;
         }
-        // The credit holds while half of the buffer is free. After that, a peer with unread datagrams gets nothing, so that the
-        // rest serves many peers, however many have used up their credit.
+        // The credit holds while half of the buffer is free. After that, a peer with unread datagrams gets nothing, so
+        // that the rest serves many peers, however many have used up their credit.
         let credit = if self.charged() < self.send_buffer / 2 { self.credit() } else { 0 };
         let datagrams = credit.saturating_sub(in_flight.bytes) / charge(size);
         if in_flight.bytes == 0 { datagrams.max(1) } else { datagrams }
@@ -212,8 +216,8 @@ impl FlowControl {
         }
     }
 
-    /// Finds out whether a peer has read everything. One request to the kernel answers for all peers, until something is sent or
-    /// read.
+    /// Finds out whether a peer has read everything. One request to the kernel answers for all peers, until something
+    /// is sent or read.
     fn check_drained(&mut self, socket: &DatagramSocket, peer: &UnixPeer) -> Result<(), Stalled> {
         if !self.is_known(peer) {
             self.request_queues(socket);
@@ -256,7 +260,8 @@ impl FlowControl {
         }
     }
 
-    /// Why the kernel cannot be asked, once. From then on, all peers may be sent as much as the kernel accepts for them.
+    /// Why the kernel cannot be asked, once. From then on, all peers may be sent as much as the kernel accepts for
+    /// them.
     pub fn take_error(&mut self) -> Option<io::Error> {
         self.error.take()
     }

@@ -42,14 +42,14 @@ pub enum Sender {
     Inet {
         /// The source address; an IPv4-mapped IPv6 address is given as IPv4.
         peer: SocketAddr,
-        /// The destination of the datagram, on a socket that is bound to a wildcard address; `None` if it is a multicast
-        /// address.
+        /// The destination of the datagram, on a socket that is bound to a wildcard address; `None` if it is a
+        /// multicast address.
         local: Option<LocalAddress>,
     },
     /// A Unix socket.
     Unix {
-        /// What the sender is bound to; `None` if it is not bound, so that it cannot be answered. A path is the sender's: it
-        /// may be relative, in another namespace, or another user's. See [`UnixPeer`](super::UnixPeer).
+        /// What the sender is bound to; `None` if it is not bound, so that it cannot be answered. A path is the
+        /// sender's: it may be relative, in another namespace, or another user's. See [`UnixPeer`](super::UnixPeer).
         name: Option<UnixName>,
         /// The sender's process, verified by the kernel (SCM_CREDENTIALS, unix(7)).
         credentials: Option<Credentials>,
@@ -63,8 +63,8 @@ pub struct Datagram<'i> {
     pub bytes: &'i [u8],
     /// It is larger than the inbox allows.
     pub truncated: bool,
-    /// It was sent by a socket like this one, so it is an upcall and not an input. Known for UDP only, and only where no router
-    /// changes the mark.
+    /// It was sent by a socket like this one, so it is an upcall and not an input. Known for UDP only, and only where
+    /// no router changes the mark.
     pub looped: bool,
     /// Where it came from.
     pub from: Sender,
@@ -79,10 +79,12 @@ pub struct Inbox {
 impl Inbox {
     /// Room for `count` datagrams of at most `largest` bytes each.
     ///
-    /// It reserves `count * (largest + 1)` bytes of address space, and 300 bytes for each datagram's header. Only pages that
-    /// were written to occupy memory: 64 slots of 60 KiB cost 60 KiB while datagrams come one at a time, and 3.8 MiB at most.
+    /// It reserves `count * (largest + 1)` bytes of address space, and 300 bytes for each datagram's header. Only pages
+    /// that were written to occupy memory: 64 slots of 60 KiB cost 60 KiB while datagrams come one at a time, and 3.8
+    /// MiB at most.
     pub fn new(count: usize, largest: usize) -> Inbox {
-        // One byte more than is allowed: a datagram that fills it is too large, whether or not the kernel has marked it as truncated.
+        // One byte more than is allowed: a datagram that fills it is too large, whether or not the kernel has marked it
+        // as truncated.
         Inbox { slots: Slots::new(count, largest + 1), largest }
     }
 
@@ -117,8 +119,8 @@ impl Inbox {
 }
 
 impl DatagramSocket {
-    /// Receives the datagrams that are there and that the inbox has room for, in one system call. To be repeated until the
-    /// socket is drained: an error may have ended a short batch, and only the next call reports it.
+    /// Receives the datagrams that are there and that the inbox has room for, in one system call. To be repeated until
+    /// the socket is drained: an error may have ended a short batch, and only the next call reports it.
     pub fn receive(&self, inbox: &mut Inbox) -> Received {
         loop {
             let error = match self.fault().map_or_else(|| inbox.slots.receive(&self.socket, self.control_room), Err) {

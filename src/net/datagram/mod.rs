@@ -2,8 +2,8 @@
 //!
 //! Knows addresses and bytes. It must not know endpoints, or what a datagram means.
 //!
-//! [`DatagramSocket`] is the socket that all peers of a listener share. [`FlowControl`] keeps peers that do not read from
-//! filling a shared Unix socket, and [`PeerSocket`] is a sending socket for one such peer.
+//! [`DatagramSocket`] is the socket that all peers of a listener share. [`FlowControl`] keeps peers that do not read
+//! from filling a shared Unix socket, and [`PeerSocket`] is a sending socket for one such peer.
 
 mod batch;
 mod bind;

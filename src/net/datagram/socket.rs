@@ -1,4 +1,5 @@
-//! The datagram socket that many peers share. How it is bound is in `bind`, how it receives in `inbox`, how it sends in `batch`.
+//! The datagram socket that many peers share. How it is bound is in `bind`, how it receives in `inbox`, how it sends in
+//! `batch`.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -38,7 +39,8 @@ pub struct DatagramSocket {
 /// The memory that the kernel charges to a socket for its datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BufferUsage {
-    /// Bytes charged for datagrams that were sent and have not left yet; over a Unix socket, that have not been read yet.
+    /// Bytes charged for datagrams that were sent and have not left yet; over a Unix socket, that have not been read
+    /// yet.
     pub sending: usize,
     /// The most that may be charged for them, in bytes. When a Unix socket reaches it, no peer can be sent anything.
     pub send_buffer: usize,

@@ -1,5 +1,6 @@
-//! Asks the kernel which peers have read everything. It answers for all Unix sockets at once (sock_diag(7), linux/unix_diag.h).
-//! Requests and answers are encoded and decoded here as plain bytes, which needs neither a crate nor unsafe code.
+//! Asks the kernel which peers have read everything. It answers for all Unix sockets at once (sock_diag(7),
+//! linux/unix_diag.h). Requests and answers are encoded and decoded here as plain bytes, which needs neither a crate
+//! nor unsafe code.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -21,7 +22,8 @@ const NAME: u16 = 0;
 const PEER: u16 = 2;
 const QUEUES: u16 = 4;
 
-/// The bytes of a message's header (nlmsghdr), of the part before its attributes (unix_diag_msg), and of an attribute's header.
+/// The bytes of a message's header (nlmsghdr), of the part before its attributes (unix_diag_msg), and of an attribute's
+/// header.
 const HEADER: usize = 16;
 const SOCKET: usize = 16;
 const ATTRIBUTE: usize = 4;
@@ -60,16 +62,16 @@ impl UnixDiag {
         Ok(UnixDiag { netlink, ours, sequence: 0, buffer: vec![0; ROOM] })
     }
 
-    /// The queues of all named sockets that accept datagrams from ours. Where several sockets have one name, as an unlinked one
-    /// and its successor may, the name counts as drained only if all of them are. Sockets in other network namespaces are
-    /// missing.
+    /// The queues of all named sockets that accept datagrams from ours. Where several sockets have one name, as an
+    /// unlinked one and its successor may, the name counts as drained only if all of them are. Sockets in other network
+    /// namespaces are missing.
     pub(super) fn queues(&mut self) -> io::Result<HashMap<UnixName, PeerQueue>> {
         self.sequence = self.sequence.wrapping_add(1);
         self.netlink.send(&request(self.sequence))?;
         let mut found = HashMap::new();
         loop {
-            // This does not block: the kernel has written the first part before the request returns, and each further one when
-            // the part before it has been read.
+            // This does not block: the kernel has written the first part before the request returns, and each further
+            // one when the part before it has been read.
             let count = (&self.netlink).read(&mut self.buffer)?;
             let mut rest = &self.buffer[..count];
             while let Some((header, body, next)) = message(rest) {
@@ -105,7 +107,8 @@ fn request(sequence: u32) -> Vec<u8> {
     bytes.extend(flags.to_ne_bytes());
     bytes.extend(sequence.to_ne_bytes());
     bytes.extend(0u32.to_ne_bytes());
-    // The family, a protocol (none), and two bytes of padding; states, a socket's number, the attributes to show, a cookie.
+    // The family, a protocol (none), and two bytes of padding; states, a socket's number, the attributes to show, a
+    // cookie.
     bytes.extend([libc::AF_UNIX as u8, 0, 0, 0]);
     for word in [any, 0, SHOW, 0, 0] {
         bytes.extend(word.to_ne_bytes());

@@ -5,7 +5,8 @@ use std::os::fd::{FromRawFd, OwnedFd};
 
 use upcall_wire::address::Credentials;
 
-/// The most bytes of control messages with one datagram: an in6_pktinfo (40), and a segment size or a traffic class (24).
+/// The most bytes of control messages with one datagram: an in6_pktinfo (40), and a segment size or a traffic class
+/// (24).
 const ROOM: usize = 64;
 
 /// A buffer for the control messages of one datagram.
@@ -39,8 +40,8 @@ impl Control {
         self.bytes.as_ptr().cast()
     }
 
-    /// Sets the source address of a datagram (IP_PKTINFO in ip(7), IPV6_PKTINFO in RFC 3542 section 6). An IPv6 socket accepts
-    /// only the latter, with IPv4-mapped addresses.
+    /// Sets the source address of a datagram (IP_PKTINFO in ip(7), IPV6_PKTINFO in RFC 3542 section 6). An IPv6 socket
+    /// accepts only the latter, with IPv4-mapped addresses.
     pub(in crate::net) fn set_source(&mut self, source: IpAddr, interface: u32, ipv6_socket: bool) {
         match source {
             IpAddr::V4(source) if !ipv6_socket => {
@@ -130,7 +131,8 @@ impl Ancillary {
                         let ucred = data.cast::<libc::ucred>().read_unaligned();
                         found.credentials = Some(Credentials { pid: ucred.pid, uid: ucred.uid, gid: ucred.gid });
                     }
-                    // The buffer has no room for them (see `receive`); should any arrive all the same, they must not stay open.
+                    // The buffer has no room for them (see `receive`); should any arrive all the same, they must not
+                    // stay open.
                     (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
                         for index in 0..length / size_of::<libc::c_int>() {
                             let fd = data.cast::<libc::c_int>().add(index).read_unaligned();

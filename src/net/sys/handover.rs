@@ -13,18 +13,19 @@ pub fn take_variables<const N: usize>(names: [&str; N]) -> [Option<OsString>; N]
     names.map(|name| {
         let value = std::env::var_os(name);
         if alone && value.is_some() {
-            // SAFETY: this is the only thread, so no other reads the environment now, and only this one could start another.
+            // SAFETY: this is the only thread, so no other reads the environment now, and only this one could start
+            // another.
             unsafe { std::env::remove_var(name) };
         }
         value
     })
 }
 
-/// Takes over a file descriptor that was open when the process started, and sets FD_CLOEXEC, so that no child inherits it.
-/// The error is EBADF if it is not open.
+/// Takes over a file descriptor that was open when the process started, and sets FD_CLOEXEC, so that no child inherits
+/// it. The error is EBADF if it is not open.
 ///
-/// Must be called once for each number, before any other descriptor is opened: until then, no other code in this process can
-/// own a descriptor with this number.
+/// Must be called once for each number, before any other descriptor is opened: until then, no other code in this
+/// process can own a descriptor with this number.
 pub(in crate::net) fn take_descriptor(number: RawFd) -> io::Result<OwnedFd> {
     if number <= libc::STDERR_FILENO {
         return Err(io::Error::from_raw_os_error(libc::EBADF));

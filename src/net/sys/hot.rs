@@ -1,7 +1,7 @@
 //! The system calls of a turn that carries a single message, over streams and over datagrams.
 //!
-//! They are made by number, because the C library's wrappers are cancellation points (pthreads(7)): each costs two locked
-//! instructions more once the process has had a second thread.
+//! They are made by number, because the C library's wrappers are cancellation points (pthreads(7)): each costs two
+//! locked instructions more once the process has had a second thread.
 
 use std::io;
 use std::marker::PhantomData;
@@ -31,8 +31,8 @@ impl NameRef<'_> {
 pub(in crate::net) fn wait(epoll: impl AsFd, events: &mut [RawEvent], timeout: i32) -> io::Result<usize> {
     let (fd, room) = (epoll.as_fd().as_raw_fd(), i32::try_from(events.len()).unwrap_or(i32::MAX));
     let no_signals = null_mut::<libc::sigset_t>();
-    // SAFETY: the pointer and the count are those of the slice, whose elements may hold any bits; without a signal set, the
-    // kernel ignores its size.
+    // SAFETY: the pointer and the count are those of the slice, whose elements may hold any bits; without a signal set,
+    // the kernel ignores its size.
     let result = unsafe {
         libc::syscall(libc::SYS_epoll_pwait, fd, events.as_mut_ptr(), room, timeout, no_signals, size_of::<u64>())
     };
@@ -61,13 +61,13 @@ pub(super) unsafe fn receive_many(socket: impl AsFd, headers: &mut [libc::mmsghd
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
-/// Sends without waiting (sendto(2)): one datagram to a name, or bytes over a connected socket. A broken connection raises no
-/// signal. Returns the number of bytes that the kernel took.
+/// Sends without waiting (sendto(2)): one datagram to a name, or bytes over a connected socket. A broken connection
+/// raises no signal. Returns the number of bytes that the kernel took.
 pub(in crate::net) fn send(socket: impl AsFd, bytes: &[u8], to: Option<NameRef<'_>>) -> io::Result<usize> {
     let (fd, flags) = (socket.as_fd().as_raw_fd(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
     let (name, length) = to.map_or((null(), 0), |name| (name.start, name.length));
-    // SAFETY: the pointer and the length are those of the slice, and those of a borrowed name or none; the kernel only reads
-    // both.
+    // SAFETY: the pointer and the length are those of the slice, and those of a borrowed name or none; the kernel only
+    // reads both.
     let result = unsafe { libc::syscall(libc::SYS_sendto, fd, bytes.as_ptr(), bytes.len(), flags, name, length) };
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }

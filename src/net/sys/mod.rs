@@ -1,5 +1,5 @@
-//! System calls that no crate wraps: the only module with unsafe code. Returns the system's errors as they are; what an error
-//! means is decided by the callers.
+//! System calls that no crate wraps: the only module with unsafe code. Returns the system's errors as they are; what an
+//! error means is decided by the callers.
 #![allow(unsafe_code)]
 
 pub(super) mod control;
@@ -16,8 +16,8 @@ use std::time::Duration;
 /// The most groups that a process can have (NGROUPS_MAX, credentials(7)).
 const MAX_GROUPS: usize = 65_536;
 
-/// Returns freed memory to the kernel, wherever it lies in the heap (malloc_trim(3)). Does nothing unless the allocator is that
-/// of the GNU C library; others do so by themselves, or cannot.
+/// Returns freed memory to the kernel, wherever it lies in the heap (malloc_trim(3)). Does nothing unless the allocator
+/// is that of the GNU C library; others do so by themselves, or cannot.
 pub fn give_memory_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it touches free memory only, under the allocator's lock.
@@ -26,7 +26,8 @@ pub fn give_memory_back() {
     }
 }
 
-/// The supplementary groups of the process that connected a Unix socket, as they were at that time (SO_PEERGROUPS, socket(7)).
+/// The supplementary groups of the process that connected a Unix socket, as they were at that time (SO_PEERGROUPS,
+/// socket(7)).
 pub fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
     let fd = socket.as_fd().as_raw_fd();
     let mut groups = vec![0 as libc::gid_t; 64];
@@ -130,7 +131,8 @@ pub(super) fn memory(socket: impl AsFd) -> io::Result<SocketMemory> {
     Ok(SocketMemory { sending: values[2], send_buffer: values[3], drops: values[8] })
 }
 
-/// Bytes that were written and are not yet acknowledged (SIOCOUTQ, tcp(7)) or, over a Unix socket, not yet read (unix(7)).
+/// Bytes that were written and are not yet acknowledged (SIOCOUTQ, tcp(7)) or, over a Unix socket, not yet read
+/// (unix(7)).
 pub(super) fn unsent(socket: impl AsFd) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: the request writes one int to the address that it is given.

@@ -27,8 +27,8 @@ pub(in crate::net) struct Slots {
     control_room: usize,
 }
 
-// SAFETY: the pointers in `parts` and `headers` point into the vectors beside them, whose contents never move, since no vector
-// changes its length.
+// SAFETY: the pointers in `parts` and `headers` point into the vectors beside them, whose contents never move, since no
+// vector changes its length.
 unsafe impl Send for Slots {}
 
 /// The name of a socket, as the kernel reports it.
@@ -57,15 +57,16 @@ impl Slots {
         }
     }
 
-    /// Receives the datagrams that are there, without waiting; returns how many. `control` is the room for the control messages
-    /// of each, in bytes. It should be no more than the expected messages need, so that an unexpected SCM_RIGHTS does not fit
-    /// and the kernel drops its descriptors.
+    /// Receives the datagrams that are there, without waiting; returns how many. `control` is the room for the control
+    /// messages of each, in bytes. It should be no more than the expected messages need, so that an unexpected
+    /// SCM_RIGHTS does not fit and the kernel drops its descriptors.
     pub(in crate::net) fn receive(&mut self, socket: impl AsFd, control: usize) -> io::Result<usize> {
         self.filled = 0;
         let stale = if self.control_room == control { self.first_intact } else { self.headers.len() };
         self.prepare(stale, control);
-        // SAFETY: every header points to a name, a part and a control buffer of its own, each as long as the header says, in
-        // vectors that are borrowed for the whole call: the headers that the last call has changed were prepared again.
+        // SAFETY: every header points to a name, a part and a control buffer of its own, each as long as the header
+        // says, in vectors that are borrowed for the whole call: the headers that the last call has changed were
+        // prepared again.
         let received = unsafe { hot::receive_many(socket, &mut self.headers) };
         // The kernel may have started to fill one header more than it counts; after an error, any of them.
         self.first_intact = received.as_ref().map_or(self.headers.len(), |count| count + 1);
@@ -131,7 +132,8 @@ fn read_name(storage: &libc::sockaddr_storage, length: usize) -> SocketName {
     let family = if length < size_of::<libc::sa_family_t>() { libc::AF_UNIX } else { storage.ss_family.into() };
     match family {
         libc::AF_INET if length >= size_of::<libc::sockaddr_in>() => {
-            // SAFETY: the storage is larger than, and aligned for, every socket address; the family tells which one it holds.
+            // SAFETY: the storage is larger than, and aligned for, every socket address; the family tells which one it
+            // holds.
             let address = unsafe { &*at.cast::<libc::sockaddr_in>() };
             let ip = Ipv4Addr::from(address.sin_addr.s_addr.to_ne_bytes());
             SocketName::Inet(SocketAddrV4::new(ip, u16::from_be(address.sin_port)).into())

@@ -39,8 +39,8 @@ impl Headers {
     ) -> Prepared<'m> {
         self.0.clear();
         self.0.extend(messages.map(|message| {
-            // SAFETY: this is a plain C structure, for which all zeros are a valid value. (On some systems it has private
-            // padding, so that it cannot be written as a literal.)
+            // SAFETY: this is a plain C structure, for which all zeros are a valid value. (On some systems it has
+            // private padding, so that it cannot be written as a literal.)
             let mut header: libc::mmsghdr = unsafe { MaybeUninit::zeroed().assume_init() };
             header.msg_hdr.msg_name = message.to.as_ptr().cast_mut().cast();
             header.msg_hdr.msg_namelen = message.to.len();
@@ -57,15 +57,15 @@ impl Headers {
 }
 
 impl Prepared<'_> {
-    /// Sends the messages from `first` on, until one fails; returns how many were sent. The error is that of the message
-    /// `first`; the error of a later one is lost (sendmmsg(2)).
+    /// Sends the messages from `first` on, until one fails; returns how many were sent. The error is that of the
+    /// message `first`; the error of a later one is lost (sendmmsg(2)).
     pub(in crate::net) fn send(&mut self, socket: impl AsFd, first: usize) -> io::Result<usize> {
         let headers = &mut self.headers[first..];
         if let [libc::mmsghdr { msg_hdr, .. }] = headers
             && (msg_hdr.msg_iovlen, msg_hdr.msg_controllen) == (1, 0)
         {
-            // A single message is sent without its header, which the kernel would have to copy and check first.
-            // SAFETY: the header points to one part (see below) and to a name, which are borrowed as long as `self` lives.
+            // A single message is sent without its header, which the kernel would have to copy and check first. SAFETY:
+            // the header points to one part (see below) and to a name, which are borrowed as long as `self` lives.
             let (bytes, name) = unsafe {
                 let libc::iovec { iov_base, iov_len } = *msg_hdr.msg_iov;
                 let bytes = std::slice::from_raw_parts(iov_base.cast(), iov_len);
@@ -75,9 +75,9 @@ impl Prepared<'_> {
         }
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         let fd = socket.as_fd().as_raw_fd();
-        // SAFETY: the pointer and the count are those of the slice. Each header points to a name, to parts (an IoSlice is an
-        // iovec, by its documentation) and to control messages, which are borrowed as long as `self` lives; the kernel only
-        // reads them.
+        // SAFETY: the pointer and the count are those of the slice. Each header points to a name, to parts (an IoSlice
+        // is an iovec, by its documentation) and to control messages, which are borrowed as long as `self` lives; the
+        // kernel only reads them.
         let result = unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), headers.len() as libc::c_uint, flags as _) };
         usize::try_from(result).map_err(|_| io::Error::last_os_error())
     }
@@ -89,8 +89,8 @@ pub(in crate::net) fn bytes_of<'d>(slice: &IoSlice<'d>) -> &'d [u8] {
     unsafe { std::slice::from_raw_parts(slice.as_ptr(), slice.len()) }
 }
 
-/// Sends a run of datagrams over a connected socket, until one fails; returns how many were sent. All datagrams have `size`
-/// bytes, except the last, which may be shorter.
+/// Sends a run of datagrams over a connected socket, until one fails; returns how many were sent. All datagrams have
+/// `size` bytes, except the last, which may be shorter.
 pub(in crate::net) fn send_run(socket: impl AsFd, run: &[u8], size: usize) -> io::Result<usize> {
     let mut parts: Vec<IoSlice<'_>> = run.chunks(size).map(IoSlice::new).collect();
     let header = |part: &mut IoSlice<'_>| {
@@ -102,8 +102,8 @@ pub(in crate::net) fn send_run(socket: impl AsFd, run: &[u8], size: usize) -> io
     let mut headers: Vec<libc::mmsghdr> = parts.iter_mut().map(header).collect();
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     let fd = socket.as_fd().as_raw_fd();
-    // SAFETY: the pointer and the count are those of the vector. Each header points to one part (an IoSlice is an iovec, by its
-    // documentation); all parts live until the end of the function, and the kernel only reads them.
+    // SAFETY: the pointer and the count are those of the vector. Each header points to one part (an IoSlice is an
+    // iovec, by its documentation); all parts live until the end of the function, and the kernel only reads them.
     let result = unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), headers.len() as libc::c_uint, flags as _) };
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
