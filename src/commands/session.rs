@@ -98,7 +98,7 @@ impl Session {
             self.cookie = Some(cookie.to_vec());
             return Heard::Challenge(datagram);
         }
-        match Farewell::of_datagram(datagram) {
+        match Farewell::parse_datagram(datagram) {
             Some(farewell) => Heard::Farewell(farewell),
             None => Heard::Upcall(datagram),
         }

@@ -42,7 +42,7 @@ impl Splitter {
     pub(super) fn lines(&mut self, mut each: impl FnMut(&[u8]) -> ControlFlow<()>) -> ControlFlow<()> {
         if std::mem::take(&mut self.open)
             && let Some(line) = self.buffer.strip_prefix(b"\n")
-            && Farewell::read(line).is_some()
+            && Farewell::parse(line).is_some()
         {
             // It ends the line that the last upcall had left open, and is no upcall itself.
             self.buffer.remove(0);
@@ -54,7 +54,7 @@ impl Splitter {
         {
             let end = self.scanned + found + 1;
             let line = &self.buffer[start..end];
-            if end == self.buffer.len() && Farewell::read(line).is_some() {
+            if end == self.buffer.len() && Farewell::parse(line).is_some() {
                 break;
             }
             flow = each(line);
@@ -72,7 +72,7 @@ impl Splitter {
             None
         } else if self.buffer.len() >= LIMIT {
             Some(Duration::ZERO)
-        } else if self.buffer.ends_with(b"\n") || Farewell::may_become(&self.buffer) {
+        } else if self.buffer.ends_with(b"\n") || Farewell::may_begin(&self.buffer) {
             Some(FAREWELL)
         } else {
             Some(QUIET)
@@ -83,14 +83,14 @@ impl Splitter {
     pub(super) fn quiet(&mut self) -> Vec<u8> {
         self.scanned = 0;
         let upcall = mem::take(&mut self.buffer);
-        self.doubtful = Farewell::read(&upcall);
+        self.doubtful = Farewell::parse(&upcall);
         self.open = !upcall.ends_with(b"\n");
         upcall
     }
 
     /// The stream has ended: the last upcall where there is one, and the farewell where there was one.
     pub(super) fn finish(self) -> (Vec<u8>, Option<Farewell>) {
-        match Farewell::read(&self.buffer) {
+        match Farewell::parse(&self.buffer) {
             Some(farewell) => (Vec::new(), Some(farewell)),
             None => (self.buffer, self.doubtful),
         }
@@ -101,7 +101,6 @@ impl Splitter {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use upcall_wire::reason::farewell;
 
     /// The lines handed out, and what the splitter holds at the end of the stream.
     fn split(pieces: &[&[u8]]) -> (Vec<String>, String, bool) {
@@ -129,7 +128,7 @@ mod tests {
 
     #[test]
     fn only_a_last_line_is_a_farewell() {
-        let bye = farewell("shutdown");
+        let bye = Farewell::line("shutdown");
         assert_eq!(split(&[b"a\n", bye.as_bytes()]), (lines(&["a\n"]), String::new(), true));
         assert_eq!(split(&[bye.as_bytes(), b"a\n"]), (lines(&[&bye, "a\n"]), String::new(), false));
         let after_haii = format!("\n{bye}");

@@ -4,7 +4,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use upcall_engine::{EndpointId, ExpectedProtocol, InputTurn, Intake, Progress, Registration, Time};
 use upcall_wire::address::{Peer, Transport};
-use upcall_wire::reason::{Reason, farewell};
+use upcall_wire::farewell::Farewell;
+use upcall_wire::reason::Reason;
 
 use crate::world::{Input, LEASE, World};
 
@@ -232,7 +233,7 @@ impl World {
                 client.receives && input.is_for(*number) && (client.joined..until).contains(sequence)
             });
             if let Some(sent) = &client.datagrams {
-                let farewell = reason.is_announced().then(|| farewell(reason.name()).into_bytes());
+                let farewell = reason.is_announced().then(|| Farewell::line(reason.name()).into_bytes());
                 let mut expected = due.map(|(input, _)| &input.rendered).chain(farewell.as_ref());
                 let in_order = sent.iter().all(|datagram| expected.any(|due| due == datagram));
                 assert!(in_order, "#{number} was sent something that was not due, or not in order");
@@ -242,7 +243,7 @@ impl World {
                 continue;
             }
             let due = plain(&due.flat_map(|(input, _)| input.rendered.iter().copied()).collect::<Vec<_>>());
-            let last_line = if reason.is_announced() { farewell(reason.name()) } else { String::new() };
+            let last_line = if reason.is_announced() { Farewell::line(reason.name()) } else { String::new() };
             let (read, last_line) = (plain(&client.read), last_line.trim_end());
             match (complete, reason) {
                 (true, Reason::SlowConsumer) => {
@@ -253,7 +254,7 @@ impl World {
                 (true, _) => assert_eq!(read, [&due, last_line.as_bytes()].concat(), "#{number}"),
                 (false, _) => {
                     // One that was cut off may be lost before it has read the whole farewell.
-                    let cut = farewell(Reason::SlowConsumer.name());
+                    let cut = Farewell::line(Reason::SlowConsumer.name());
                     let got_less = [last_line, cut.trim_end()].iter().any(|line| {
                         (0..=line.len()).any(|part| {
                             let upcalls = read.strip_suffix(&line.as_bytes()[..part]);

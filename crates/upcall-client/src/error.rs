@@ -78,8 +78,8 @@ impl Error {
 }
 
 fn bye(reason: &str) -> Error {
-    let line = upcall_wire::reason::farewell(reason);
-    let explanation = match Farewell::read(line.as_bytes()) {
+    let line = Farewell::line(reason);
+    let explanation = match Farewell::parse(line.as_bytes()) {
         Some(farewell) => farewell.to_string(),
         None => "the daemon closed the connection".into(),
     };
@@ -89,7 +89,7 @@ fn bye(reason: &str) -> Error {
 /// Text came where frames should: a refusal from before the daemon knew what we speak, or a server without frames.
 fn not_native(said: &[u8], place: &str) -> Error {
     let line = said.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
-    match Farewell::read(line) {
+    match Farewell::parse(line) {
         Some(farewell) if farewell.name() != Reason::Protocol.name() => bye(farewell.name()),
         _ => Error::NotNative(format!("{place} does not speak the native protocol")),
     }

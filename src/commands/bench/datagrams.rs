@@ -38,7 +38,7 @@ impl Datagrams {
     fn gone(&mut self, error: &io::Error) -> Failure {
         let mut buffer = vec![0; LARGEST];
         while let Ok(length) = self.mailbox.receive(&mut buffer) {
-            if let Some(farewell) = Farewell::of_datagram(&buffer[..length.unwrap_or(0)]) {
+            if let Some(farewell) = Farewell::parse_datagram(&buffer[..length.unwrap_or(0)]) {
                 return Failure::from(&farewell);
             }
         }
@@ -87,7 +87,7 @@ impl Link for Datagrams {
                 }
                 Ok(length) => {
                     let datagram = &buffer[filled..filled + length.unwrap_or(0)];
-                    if let Some(farewell) = Farewell::of_datagram(datagram) {
+                    if let Some(farewell) = Farewell::parse_datagram(datagram) {
                         self.over = Some(Failure::from(&farewell));
                         break;
                     }

@@ -157,7 +157,7 @@ fn raise_limit(wanted: u64) -> Result<(), Failure> {
 /// Why a connection ended that should not have.
 pub(super) fn ended(tail: &[u8], error: Option<&io::Error>) -> Failure {
     let last = tail.split_inclusive(|byte| *byte == b'\n').next_back().unwrap_or_default();
-    match (Farewell::read(last), error) {
+    match (Farewell::parse(last), error) {
         (Some(farewell), _) => Failure::from(&farewell),
         (None, Some(error)) => Failure::new(Status::Io, format!("a connection broke: {error}")),
         (None, None) => Failure::new(Status::Refused, "the daemon closed a connection and did not say why"),
