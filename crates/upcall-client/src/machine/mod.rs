@@ -12,12 +12,12 @@
 //! its [`Machine::event`]s. Whatever happens to the connection, inputs without a receipt, filters and the place in the log
 //! stay here.
 
-mod chain;
 mod event;
-mod filters;
+mod ordering;
 mod receive;
 mod sending;
 mod settings;
+mod subscriptions;
 mod timing;
 mod transmit;
 
@@ -29,9 +29,9 @@ use fastrand::Rng;
 pub use event::{Cause, Event, Loss, Upcall};
 pub use settings::{Carrier, Settings, Ticket};
 
-use chain::Chain;
-use filters::Wanted;
+use ordering::Chain;
 use sending::Sending;
+use subscriptions::Wanted;
 use timing::{Attempt, RoundTrip};
 use upcall_wire::frame::datagram::Arrivals;
 use upcall_wire::frame::{FrameDecoder, Resume};

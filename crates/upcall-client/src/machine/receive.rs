@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::chain::Taken;
 use super::event::{Cause, Event, Upcall};
+use super::ordering::Taken;
 use super::{Carrier, Machine, State, Ticket};
 use upcall_wire::frame::datagram::{Arrivals, Envelope};
 use upcall_wire::frame::{self, Code, ErrorFrame, Frame, Role, VERSION, Welcome, kind};
