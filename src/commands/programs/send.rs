@@ -114,7 +114,7 @@ impl Sender<'_> {
             }
             Item::Disconnected { error, .. } => self.losses.lost(&error),
             Item::Reconnected { .. } => self.losses.over(),
-            Item::Complaint(error) => say(&error),
+            Item::DaemonError(error) => say(&error),
             _ => {}
         }
         Ok(())

@@ -116,8 +116,8 @@ impl Wish<'_> {
                 };
                 say(&format!("connected to {} again{more}", self.address));
             }
-            Item::Complaint(error) => say(&error),
-            Item::Foreign(foreign) => say(&foreign),
+            Item::DaemonError(error) => say(&error),
+            Item::ForeignSender(foreign) => say(&foreign),
             _ => {}
         }
         None

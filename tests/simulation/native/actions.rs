@@ -1,6 +1,6 @@
 //! What native clients do, and what happens to them, at random.
 
-use upcall_client::machine::{Carrier, Cause, Settings};
+use upcall_client::machine::{Carrier, DisconnectReason, Settings};
 use upcall_wire::frame::Role;
 
 use super::client::{Client, Fate, Sent};
@@ -111,7 +111,7 @@ impl World {
     /// ended, or none. `twice`: the first one did not end at all.
     fn crash(&mut self, index: usize, twice: bool) {
         let over = self.natives.clients[index].over.clone();
-        if matches!(over, Some(Cause::Left)) || self.natives.clients[index].replaced {
+        if matches!(over, Some(DisconnectReason::Left)) || self.natives.clients[index].replaced {
             return;
         }
         let client = &mut self.natives.clients[index];
@@ -134,7 +134,7 @@ impl World {
             let client = &mut self.natives.clients[index];
             client.replaced = true;
             if !client.machine.is_ready() && client.over.is_none() {
-                (client.over, client.retry_at) = (Some(Cause::Closed), None);
+                (client.over, client.retry_at) = (Some(DisconnectReason::Closed), None);
                 self.drop_line(index, End::Silent);
             }
             return self.natives.clients.push(program);

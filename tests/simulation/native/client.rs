@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use upcall_client::machine::{Carrier, Cause, Event, Machine, Settings, Ticket};
+use upcall_client::machine::{Carrier, DisconnectReason, Event, Machine, ResumeTicket, Settings};
 use upcall_engine::Time;
 use upcall_wire::frame::Code;
 
@@ -49,9 +49,9 @@ pub(crate) struct Client {
     /// Another program goes on with its session: it does not come back.
     pub(crate) replaced: bool,
     /// How the machine ended.
-    pub(crate) over: Option<Cause>,
+    pub(crate) over: Option<DisconnectReason>,
     /// What was saved of it, and what it had been told by then.
-    pub(crate) saved: Option<(Ticket, Ledger)>,
+    pub(crate) saved: Option<(ResumeTicket, Ledger)>,
     pub(crate) ledger: Ledger,
     /// By ticket.
     pub(crate) sent: BTreeMap<u64, Sent>,
@@ -235,7 +235,7 @@ impl World {
                 client.ledger.tell(first, last, true);
                 figures.gaps += 1;
             }
-            Event::Receipt { ticket, sequence, repeat, .. } => {
+            Event::Receipt { input: ticket, sequence, repeat, .. } => {
                 let (log, number) = client.ledger.present().unwrap();
                 let input = &truth.inputs(log, &self.inputs)[sequence as usize - 1];
                 let sent = client.sent.get_mut(&ticket).unwrap();
@@ -245,11 +245,11 @@ impl World {
                 figures.receipts += 1;
                 figures.repeats += u64::from(repeat);
             }
-            Event::Unknown { ticket } => {
+            Event::Unknown { input: ticket } => {
                 client.sent.get_mut(&ticket).unwrap().fate = Fate::Unknown;
                 figures.unknown += 1;
             }
-            Event::Rejected { ticket, .. } => client.sent.get_mut(&ticket).unwrap().fate = Fate::Refused,
+            Event::Rejected { input: ticket, .. } => client.sent.get_mut(&ticket).unwrap().fate = Fate::Refused,
             Event::Subscribed { request, from, everything, filters } => {
                 let (log, number) = client.ledger.present().unwrap();
                 let filters = (!everything).then(|| filters.into_iter().collect());
@@ -263,15 +263,19 @@ impl World {
                 assert!(client.requests.remove(&request));
             }
             Event::Pong { .. } => {}
-            Event::Complaint { code, text } => panic!("{code:?}: {text}"),
-            Event::Down(cause) => self.down(index, cause),
+            Event::DaemonError { code, text } => panic!("{code:?}: {text}"),
+            Event::Disconnected(cause) => self.down(index, cause),
         }
     }
 
-    fn down(&mut self, index: usize, cause: Cause) {
+    fn down(&mut self, index: usize, cause: DisconnectReason) {
         // It was refused; or its HELLO took more than a second, and it was held to be a text client.
-        let refused = matches!(&cause, Cause::NotNative(text) if text.starts_with(b"upcalld: ") || text[0] == b'<');
-        assert!(refused || !matches!(cause, Cause::NotNative(_) | Cause::Protocol(_)), "{cause:?}");
+        let refused =
+            matches!(&cause, DisconnectReason::NotNative(text) if text.starts_with(b"upcalld: ") || text[0] == b'<');
+        assert!(
+            refused || !matches!(cause, DisconnectReason::NotNative(_) | DisconnectReason::Protocol(_)),
+            "{cause:?}"
+        );
         let how = if self.rng.bool() { End::Eof } else { End::Reset };
         self.drop_line(index, how);
         let pause = Duration::from_millis(self.rng.u64(..1_000));

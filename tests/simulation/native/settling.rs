@@ -39,7 +39,7 @@ impl World {
             let machine = &client.machine;
             let what = match () {
                 () if !machine.is_ready() => "is not registered",
-                () if !machine.is_settled() => "waits for receipts",
+                () if !machine.is_flushed() => "waits for receipts",
                 () if !client.requests.is_empty() => "waits for filters",
                 () if client.ledger.check(&self.natives.truth, &self.inputs).is_some() => "misses upcalls",
                 () => return None,

@@ -1,115 +1,120 @@
-//! What we want to hear of: requests until they are answered, and what a new session is to begin with. Pure.
+//! The filters of this client: requests to change them, until they are answered, and the filters of the next HELLO.
 
 use std::time::Instant;
 
+use upcall_wire::frame::{Code, Filters, Frame};
+
 use super::event::Event;
 use super::timing::Attempt;
-use upcall_wire::frame::{Code, Filters, Frame};
 
 #[derive(Debug)]
 struct Request {
-    /// What the caller knows it by; none for one of our own.
-    ticket: Option<u64>,
-    /// Its number in the session, once it has one.
+    /// The number that the caller got; `None` for a request of our own.
+    number: Option<u64>,
+    /// Its request id in the session, once it has been sent there.
     id: Option<u32>,
     add: bool,
     filters: Vec<String>,
     attempt: Attempt,
 }
 
-/// The filters of an endpoint.
+/// The filters of this client.
 #[derive(Debug)]
-pub(super) struct Wanted {
+pub(super) struct Subscriptions {
+    /// The filters that the caller wants.
     filters: Vec<String>,
-    /// Filters were given at some time: none means nothing, not everything.
-    given: bool,
+    /// Whether there ever was a filter. If so, no filter means nothing; otherwise it means everything.
+    had_filter: bool,
+    /// The requests without an answer, oldest first.
     requests: Vec<Request>,
-    /// What the HELLO that is under way begins with, and how many of the requests that answers.
-    greeting: (Vec<String>, usize),
-    next_ticket: u64,
+    /// The filters of the HELLO in flight, and how many of the requests they include.
+    hello: (Vec<String>, usize),
+    next_number: u64,
     next_id: u32,
 }
 
-/// What nobody says, to begin with when nothing is wanted: no filter at all would mean everything.
+/// A topic that no program uses. A HELLO without a filter would subscribe to everything, so this one subscribes to nothing.
 const NOTHING: &str = "upcall-client/nothing";
 
-impl Wanted {
-    pub(super) fn new(filters: Vec<String>, next_id: u32) -> Wanted {
-        let given = !filters.is_empty();
-        let (requests, greeting) = (Vec::new(), (Vec::new(), 0));
-        Wanted { filters, given, requests, greeting, next_ticket: 1, next_id: next_id.max(1) }
+impl Subscriptions {
+    pub(super) fn new(filters: Vec<String>, next_id: u32) -> Subscriptions {
+        let had_filter = !filters.is_empty();
+        let (requests, hello) = (Vec::new(), (Vec::new(), 0));
+        Subscriptions { filters, had_filter, requests, hello, next_number: 1, next_id: next_id.max(1) }
     }
 
-    /// A HELLO is to begin a new session. It says the same however often it is repeated: the daemon may have taken the first.
-    pub(super) fn greet(&mut self) {
-        let nothing = self.given && self.filters.is_empty();
+    /// Fixes the filters of a HELLO for a new session. Its repetitions have the same ones, because the daemon may have accepted
+    /// any of them.
+    pub(super) fn begin_hello(&mut self) {
+        let nothing = self.had_filter && self.filters.is_empty();
         let filters = if nothing { vec![NOTHING.to_owned()] } else { self.filters.clone() };
-        self.greeting = (filters, self.requests.len());
+        self.hello = (filters, self.requests.len());
     }
 
-    /// What the new session begins with.
-    pub(super) fn initial(&self) -> Vec<&str> {
-        self.greeting.0.iter().map(String::as_str).collect()
+    /// The filters of the HELLO.
+    pub(super) fn of_hello(&self) -> Vec<&str> {
+        self.hello.0.iter().map(String::as_str).collect()
     }
 
-    /// The number of the next request.
+    /// The id of the next request.
     pub(super) fn next_id(&self) -> u32 {
         self.next_id
     }
 
-    /// Wants more (`add`), or less.
+    /// Adds or removes filters. Returns the number of the request.
     pub(super) fn change(&mut self, add: bool, filters: &[&str]) -> u64 {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
+        let number = self.next_number;
+        self.next_number += 1;
         self.apply(add, filters);
-        self.request(Some(ticket), add, filters);
-        ticket
+        self.request(Some(number), add, filters);
+        number
     }
 
     fn apply(&mut self, add: bool, filters: &[&str]) {
         self.filters.retain(|known| !filters.contains(&known.as_str()));
         if add {
-            self.given = true;
+            self.had_filter = true;
             self.filters.extend(filters.iter().map(|&filter| filter.to_owned()));
         }
     }
 
-    fn request(&mut self, ticket: Option<u64>, add: bool, filters: &[&str]) {
+    fn request(&mut self, number: Option<u64>, add: bool, filters: &[&str]) {
         let filters = filters.iter().map(|&filter| filter.to_owned()).collect();
-        self.requests.push(Request { ticket, id: None, add, filters, attempt: Attempt::default() });
+        self.requests.push(Request { number, id: None, add, filters, attempt: Attempt::default() });
     }
 
-    /// A new session has begun with what was wanted when its HELLO was made: that answers the requests until then.
+    /// A new session has begun with the filters of its HELLO. That answers the requests that these include.
     pub(super) fn begin(&mut self, from: u64, out: &mut impl FnMut(Event)) {
         self.next_id = 1;
-        let (mut begun, answered) = std::mem::take(&mut self.greeting);
-        let everything = begun.is_empty();
-        let nothing = begun == [NOTHING];
+        let (mut in_force, answered) = std::mem::take(&mut self.hello);
+        let everything = in_force.is_empty();
+        let nothing = in_force == [NOTHING];
         if nothing {
-            begun.clear();
+            in_force.clear();
         }
         for request in self.requests.drain(..answered.min(self.requests.len())) {
-            if let Some(request) = request.ticket {
-                out(Event::Subscribed { request, from, everything, filters: begun.clone() });
+            if let Some(request) = request.number {
+                out(Event::Subscribed { request, from, everything, filters: in_force.clone() });
             }
         }
         for request in &mut self.requests {
             (request.id, request.attempt) = (None, Attempt::default());
         }
         if nothing {
+            // No filter is left once this one is removed, before anything else.
             self.request(None, false, &[NOTHING]);
             self.requests.rotate_right(1);
         }
     }
 
-    /// The session goes on: what is not answered is said again.
+    /// The session was resumed: requests without an answer are sent again.
     pub(super) fn resume(&mut self) {
         for request in &mut self.requests {
             request.attempt = Attempt::default();
         }
     }
 
-    /// What is to be said next, if anything is by now. One at a time: the order matters.
+    /// The next request to send now. There is one at a time, because their order matters.
     pub(super) fn next(&self, now: Instant) -> Option<Frame<'_>> {
         let request = self.requests.first().filter(|request| request.attempt.is_due(now))?;
         let filters = request.filters.iter().map(String::as_str).collect();
@@ -117,28 +122,28 @@ impl Wanted {
         Some(if request.add { Frame::Subscribe(filters) } else { Frame::Unsubscribe(filters) })
     }
 
-    /// The next one has been said.
-    pub(super) fn said(&mut self, said: impl FnOnce(&mut Attempt)) {
+    /// The next request has been sent. `sent` updates its attempt.
+    pub(super) fn sent(&mut self, sent: impl FnOnce(&mut Attempt)) {
         if let Some(request) = self.requests.first_mut() {
             if request.id.is_none() {
                 request.id = Some(self.next_id);
                 self.next_id += 1;
             }
-            said(&mut request.attempt);
+            sent(&mut request.attempt);
         }
     }
 
-    /// The request that is waited for.
-    pub(super) fn waiting(&self) -> Option<&Attempt> {
+    /// The attempt of the oldest request.
+    pub(super) fn attempt(&self) -> Option<&Attempt> {
         self.requests.first().map(|request| &request.attempt)
     }
 
-    fn take(&mut self, id: u64) -> Option<Request> {
+    fn remove(&mut self, id: u64) -> Option<Request> {
         let at = self.requests.iter().position(|request| request.id.map(u64::from) == Some(id))?;
         Some(self.requests.remove(at))
     }
 
-    /// The answer to a request.
+    /// Removes the request with this id, which has been answered. Returns the event for the caller, if it is one of theirs.
     pub(super) fn subscribed(
         &mut self,
         id: u32,
@@ -146,24 +151,25 @@ impl Wanted {
         everything: bool,
         filters: &[&str],
     ) -> Option<(Event, Attempt)> {
-        let request = self.take(id.into())?;
+        let request = self.remove(id.into())?;
         let filters = filters.iter().map(|&filter| filter.to_owned()).collect();
-        let event = request.ticket.map(|request| Event::Subscribed { request, from, everything, filters });
+        let event = request.number.map(|request| Event::Subscribed { request, from, everything, filters });
         event.map(|event| (event, request.attempt))
     }
 
-    /// Whether a request was made, and has been answered.
+    /// Whether the request with this id has been sent and answered.
     pub(super) fn is_answered(&self, id: u64) -> bool {
         id < self.next_id.into() && !self.requests.iter().any(|request| request.id.map(u64::from) == Some(id))
     }
 
-    /// A request was refused: what it wanted is not wanted any more. Says whether that was it.
+    /// Removes the request with this id, which was refused, and the filters that it wanted to add. Returns whether there was
+    /// such a request.
     pub(super) fn refused(&mut self, id: u64, code: Code, text: &str, out: &mut impl FnMut(Event)) -> bool {
-        let Some(request) = self.take(id) else { return false };
+        let Some(request) = self.remove(id) else { return false };
         if request.add {
             self.filters.retain(|known| !request.filters.contains(known));
         }
-        if let Some(request) = request.ticket {
+        if let Some(request) = request.number {
             out(Event::NotSubscribed { request, code, text: text.to_owned() });
         }
         true
@@ -175,48 +181,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_new_session_begins_with_what_is_wanted() {
-        let mut wanted = Wanted::new(vec!["a".into()], 1);
-        wanted.change(true, &["b*", "a"]);
-        wanted.change(false, &["a"]);
-        wanted.greet();
-        assert_eq!(wanted.initial(), ["b*"]);
-        // What is wanted while the HELLO is under way is not in it.
-        wanted.change(true, &["c"]);
-        assert_eq!(wanted.initial(), ["b*"]);
+    fn a_new_session_begins_with_the_filters() {
+        let mut subscriptions = Subscriptions::new(vec!["a".into()], 1);
+        subscriptions.change(true, &["b*", "a"]);
+        subscriptions.change(false, &["a"]);
+        subscriptions.begin_hello();
+        assert_eq!(subscriptions.of_hello(), ["b*"]);
+        // A change while the HELLO is in flight is not in it.
+        subscriptions.change(true, &["c"]);
+        assert_eq!(subscriptions.of_hello(), ["b*"]);
         let mut events = Vec::new();
-        wanted.begin(7, &mut |event| events.push(event));
+        subscriptions.begin(7, &mut |event| events.push(event));
         let answer = |request| Event::Subscribed { request, from: 7, everything: false, filters: vec!["b*".into()] };
         assert_eq!(events, [answer(1), answer(2)]);
         let request = Filters { request: 1, filters: vec!["c"] };
-        assert_eq!(wanted.next(Instant::now()), Some(Frame::Subscribe(request)));
+        assert_eq!(subscriptions.next(Instant::now()), Some(Frame::Subscribe(request)));
     }
 
     #[test]
     fn nothing_is_not_everything() {
-        let mut wanted = Wanted::new(vec!["a".into()], 1);
-        wanted.change(false, &["a"]);
-        wanted.greet();
-        assert_eq!(wanted.initial(), [NOTHING]);
-        wanted.begin(1, &mut |_| {});
+        let mut subscriptions = Subscriptions::new(vec!["a".into()], 1);
+        subscriptions.change(false, &["a"]);
+        subscriptions.begin_hello();
+        assert_eq!(subscriptions.of_hello(), [NOTHING]);
+        subscriptions.begin(1, &mut |_| {});
         let request = Filters { request: 1, filters: vec![NOTHING] };
-        assert_eq!(wanted.next(Instant::now()), Some(Frame::Unsubscribe(request)));
+        assert_eq!(subscriptions.next(Instant::now()), Some(Frame::Unsubscribe(request)));
     }
 
     #[test]
-    fn requests_are_said_one_after_the_other_until_answered() {
-        let (mut wanted, now) = (Wanted::new(Vec::new(), 5), Instant::now());
-        wanted.change(true, &["a"]);
-        wanted.change(true, &["b"]);
-        let said = |wanted: &mut Wanted| wanted.said(|attempt| attempt.said(now, |_| None));
-        said(&mut wanted);
-        assert_eq!(wanted.next(now), None);
-        assert!(wanted.subscribed(4, 1, false, &["a"]).is_none());
-        assert!(wanted.subscribed(5, 1, false, &["a"]).is_some());
-        said(&mut wanted);
+    fn requests_are_sent_one_after_the_other_until_answered() {
+        let (mut subscriptions, now) = (Subscriptions::new(Vec::new(), 5), Instant::now());
+        subscriptions.change(true, &["a"]);
+        subscriptions.change(true, &["b"]);
+        let sent = |subscriptions: &mut Subscriptions| subscriptions.sent(|attempt| attempt.sent(now, |_| None));
+        sent(&mut subscriptions);
+        assert_eq!(subscriptions.next(now), None);
+        assert!(subscriptions.subscribed(4, 1, false, &["a"]).is_none());
+        assert!(subscriptions.subscribed(5, 1, false, &["a"]).is_some());
+        sent(&mut subscriptions);
         let mut events = Vec::new();
-        assert!(wanted.refused(6, Code::Limit, "no", &mut |event| events.push(event)));
-        wanted.greet();
-        assert_eq!((wanted.initial(), events.len()), (vec!["a"], 1));
+        assert!(subscriptions.refused(6, Code::Limit, "no", &mut |event| events.push(event)));
+        subscriptions.begin_hello();
+        assert_eq!((subscriptions.of_hello(), events.len()), (vec!["a"], 1));
     }
 }

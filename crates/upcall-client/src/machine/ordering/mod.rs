@@ -1,168 +1,174 @@
-//! Upcalls in order: what each of them says came before it, against what has. Pure.
+//! The order of upcalls. Each upcall names the sequence that precedes it for this client, and is delivered after that one.
+//!
+//! Upcalls that arrive early are kept, those that arrive twice are dropped, and gaps are reported in their place. Knows
+//! sequences, but neither frames nor the time.
 
 use std::collections::BTreeMap;
 
 use super::event::{Event, Loss, Upcall};
 
-/// Kept of what came early, in upcalls and in bytes. A daemon has 64 datagrams under way at most.
+/// The most early upcalls that are kept. A daemon has at most 64 datagrams in flight.
 const MAX_EARLY: usize = 8 << 10;
-const MAX_BYTES: usize = 16 << 20;
 
-/// What became of something that came.
+/// The most bytes of early upcalls that are kept.
+const MAX_EARLY_BYTES: usize = 16 << 20;
+
+/// The result of an upcall or a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taken {
-    /// It was handed on, is kept, or had come before.
+pub(super) enum Accepted {
+    /// It was delivered, is kept, or had come before.
     Yes,
-    /// There is no room to keep it: it has to come again.
+    /// It arrived too early, and there is no room to keep it. The daemon has to send it again.
     NoRoom,
-    /// It does not fit to what came before it, on a transport that keeps order.
-    Broken,
+    /// It contradicts what came before.
+    Violation,
 }
 
 #[derive(Debug)]
-struct Early {
+struct EarlyUpcall {
     prev: u64,
     upcall: Upcall,
 }
 
-/// The place in the log up to which everything due has been handed on or reported missing.
+/// The position in the log up to which everything due has been delivered or reported missing, and what arrived early.
 #[derive(Debug, Default)]
-pub(super) struct Chain {
-    /// Nothing comes early, or twice.
-    strict: bool,
+pub(super) struct UpcallOrder {
+    /// Whether the transport keeps the order, so that nothing arrives early or twice.
+    is_strict: bool,
     last: u64,
-    /// Nothing up to here is handed on: an earlier session did that.
+    /// Nothing up to this sequence is delivered, because an earlier session did that.
     floor: u64,
-    /// The one before the start of the session, or of its latest resumption.
+    /// The sequence before the start of the session, or of its latest resumption.
     entry: u64,
-    /// What is gone before `entry` may still be announced.
-    preface: bool,
-    early: BTreeMap<u64, Early>,
-    gaps: BTreeMap<u64, (u64, Loss)>,
-    bytes: usize,
+    /// Whether the daemon may still announce a gap before `entry`.
+    may_begin_with_gap: bool,
+    early: BTreeMap<u64, EarlyUpcall>,
+    /// Early gaps: from the first sequence to the last, and why.
+    early_gaps: BTreeMap<u64, (u64, Loss)>,
+    early_bytes: usize,
 }
 
-impl Chain {
-    /// `strict`: the transport keeps order, and loses nothing. Begins behind `last`.
-    pub(super) fn new(strict: bool, last: u64) -> Chain {
-        Chain { strict, last, ..Chain::default() }
+impl UpcallOrder {
+    /// Begins after the sequence `last`. `is_strict` tells whether the transport keeps the order and loses nothing.
+    pub(super) fn new(is_strict: bool, last: u64) -> UpcallOrder {
+        UpcallOrder { is_strict, last, ..UpcallOrder::default() }
     }
 
-    /// The last sequence that was handed on, was reported missing, or is known not to be due.
+    /// The last sequence that was delivered, was reported missing, or is known not to be due.
     pub(super) fn last(&self) -> u64 {
         self.last.max(self.floor)
     }
 
-    /// The session goes on from `start`. What came early comes again.
+    /// The session was resumed at `start`. The daemon sends again what arrived early.
     pub(super) fn resume(&mut self, start: u64) {
-        self.forget();
+        self.drop_early();
         self.entry = start.saturating_sub(1);
-        // What an earlier session had dealt with was not asked for again.
+        // What an earlier session had delivered was not requested again.
         self.last = self.last.max(self.floor);
     }
 
-    /// A new session begins at `start`, in a log of which everything up to `floor` has been dealt with, if it is known.
+    /// A new session begins at `start`. If it is in the same log, `floor` is the last sequence that was delivered there.
     pub(super) fn begin(&mut self, start: u64, floor: Option<u64>, out: &mut impl FnMut(Event)) {
-        self.forget();
+        self.drop_early();
         self.floor = floor.unwrap_or(0);
         self.last = start.saturating_sub(1);
         self.entry = self.last;
-        self.preface = true;
-        // Nothing may have been dealt with yet: then everything up to the start is missing.
+        self.may_begin_with_gap = true;
+        // A floor of 0 counts: nothing was delivered yet, so everything up to the start is missing.
         if floor.is_some() {
-            self.missing(self.floor + 1, self.last, Loss::Session, out);
+            self.report_missing(self.floor + 1, self.last, Loss::Session, out);
         }
     }
 
-    fn forget(&mut self) {
+    fn drop_early(&mut self) {
         self.early.clear();
-        self.gaps.clear();
-        self.bytes = 0;
-        self.preface = false;
+        self.early_gaps.clear();
+        self.early_bytes = 0;
+        self.may_begin_with_gap = false;
     }
 
-    /// Takes an upcall, that `prev` (its low 32 bits) was due before.
-    pub(super) fn upcall(&mut self, upcall: Upcall, prev: u32, out: &mut impl FnMut(Event)) -> Taken {
+    /// Adds an upcall. `prev` is the low 32 bits of the sequence that precedes it.
+    pub(super) fn upcall(&mut self, upcall: Upcall, prev: u32, out: &mut impl FnMut(Event)) -> Accepted {
         let sequence = upcall.sequence;
         let distance = match (sequence as u32).wrapping_sub(prev) {
             0 => 1 << 32,
             distance => u64::from(distance),
         };
-        let Some(prev) = sequence.checked_sub(distance) else { return Taken::Broken };
-        if self.strict && prev == self.entry && self.entry > self.last {
-            // The daemon goes on further ahead than we are, and has not said why.
-            self.pass(self.entry, Loss::Evicted, out);
+        let Some(prev) = sequence.checked_sub(distance) else { return Accepted::Violation };
+        if self.is_strict && prev == self.entry && self.entry > self.last {
+            // The daemon resumed further ahead than this client is, and announced no gap.
+            self.advance(self.entry, Loss::Evicted, out);
         }
         match (sequence > self.last, prev <= self.last) {
-            _ if self.strict && prev != self.last => return Taken::Broken,
+            _ if self.is_strict && prev != self.last => return Accepted::Violation,
             (false, _) => {}
             (true, true) => {
                 self.deliver(upcall, out);
-                self.settle(out);
+                self.deliver_early(out);
             }
             (true, false) => return self.keep(upcall, prev),
         }
-        Taken::Yes
+        Accepted::Yes
     }
 
-    fn keep(&mut self, upcall: Upcall, prev: u64) -> Taken {
+    fn keep(&mut self, upcall: Upcall, prev: u64) -> Accepted {
         let size = upcall.payload.len() + upcall.topic.len();
         if self.early.contains_key(&upcall.sequence) {
-            return Taken::Yes;
+            return Accepted::Yes;
         }
-        if self.early.len() >= MAX_EARLY || self.bytes + size > MAX_BYTES {
-            return Taken::NoRoom;
+        if self.early.len() >= MAX_EARLY || self.early_bytes + size > MAX_EARLY_BYTES {
+            return Accepted::NoRoom;
         }
-        self.bytes += size;
-        self.early.insert(upcall.sequence, Early { prev, upcall });
-        Taken::Yes
+        self.early_bytes += size;
+        self.early.insert(upcall.sequence, EarlyUpcall { prev, upcall });
+        Accepted::Yes
     }
 
-    /// Takes the announcement that `first` to `last` will not come.
-    pub(super) fn gap(&mut self, first: u64, last: u64, loss: Loss, out: &mut impl FnMut(Event)) -> Taken {
-        if self.preface && last <= self.entry && self.last == self.entry {
-            // What was asked for before the start, and is no more.
-            self.preface = false;
-            self.missing(first, last, loss, out);
-            return Taken::Yes;
+    /// Adds a gap from `first` to `last`.
+    pub(super) fn gap(&mut self, first: u64, last: u64, loss: Loss, out: &mut impl FnMut(Event)) -> Accepted {
+        if self.may_begin_with_gap && last <= self.entry && self.last == self.entry {
+            // Requested history that the log no longer holds.
+            self.may_begin_with_gap = false;
+            self.report_missing(first, last, loss, out);
+            return Accepted::Yes;
         }
         match first - 1 <= self.last {
-            _ if self.strict && first - 1 != self.last => return Taken::Broken,
+            _ if self.is_strict && first - 1 != self.last => return Accepted::Violation,
             true => {
-                self.pass(last, loss, out);
-                self.settle(out);
+                self.advance(last, loss, out);
+                self.deliver_early(out);
             }
-            false if self.gaps.len() >= MAX_EARLY => return Taken::NoRoom,
+            false if self.early_gaps.len() >= MAX_EARLY => return Accepted::NoRoom,
             false => {
-                let known = self.gaps.entry(first).or_insert((last, loss));
+                let known = self.early_gaps.entry(first).or_insert((last, loss));
                 known.0 = known.0.max(last);
             }
         }
-        Taken::Yes
+        Accepted::Yes
     }
 
-    /// Goes on to `to`: hands on what came early of it, and reports the rest missing.
-    fn pass(&mut self, to: u64, loss: Loss, out: &mut impl FnMut(Event)) {
+    /// Advances to the end of a gap: delivers the early upcalls within it, and reports the rest missing.
+    fn advance(&mut self, to: u64, loss: Loss, out: &mut impl FnMut(Event)) {
         while let Some((sequence, prev, upcall)) = self.pop_early(|sequence, _| sequence <= to) {
             if sequence > self.last {
-                // Between the two nothing was due.
-                self.missing(self.last + 1, prev, loss, out);
+                // Nothing was due between `prev` and this one, so the missing range ends there.
+                self.report_missing(self.last + 1, prev, loss, out);
                 self.deliver(upcall, out);
             }
         }
-        self.missing(self.last + 1, to, loss, out);
+        self.report_missing(self.last + 1, to, loss, out);
         self.last = self.last.max(to);
     }
 
-    /// Hands on what was waiting for what has come.
-    fn settle(&mut self, out: &mut impl FnMut(Event)) {
+    /// Delivers the early upcalls and gaps that now follow directly.
+    fn deliver_early(&mut self, out: &mut impl FnMut(Event)) {
         loop {
             let last = self.last;
-            if let Some(gap) = self.gaps.first_entry()
+            if let Some(gap) = self.early_gaps.first_entry()
                 && *gap.key() - 1 <= last
             {
                 let (to, loss) = gap.remove();
-                self.pass(to, loss, out);
+                self.advance(to, loss, out);
             } else if let Some((sequence, _, upcall)) = self.pop_early(|_, prev| prev <= last) {
                 if sequence > last {
                     self.deliver(upcall, out);
@@ -173,26 +179,26 @@ impl Chain {
         }
     }
 
-    /// Takes out the first that came early, if it is wanted.
-    fn pop_early(&mut self, wanted: impl FnOnce(u64, u64) -> bool) -> Option<(u64, u64, Upcall)> {
-        let (&sequence, Early { prev, .. }) = self.early.first_key_value()?;
-        if !wanted(sequence, *prev) {
+    /// Removes the first early upcall, with its sequence and the one that precedes it, if it matches.
+    fn pop_early(&mut self, matches: impl FnOnce(u64, u64) -> bool) -> Option<(u64, u64, Upcall)> {
+        let (&sequence, EarlyUpcall { prev, .. }) = self.early.first_key_value()?;
+        if !matches(sequence, *prev) {
             return None;
         }
-        let (sequence, Early { prev, upcall }) = self.early.pop_first()?;
-        self.bytes -= upcall.payload.len() + upcall.topic.len();
+        let (sequence, EarlyUpcall { prev, upcall }) = self.early.pop_first()?;
+        self.early_bytes -= upcall.payload.len() + upcall.topic.len();
         Some((sequence, prev, upcall))
     }
 
     fn deliver(&mut self, upcall: Upcall, out: &mut impl FnMut(Event)) {
         self.last = upcall.sequence;
-        self.preface = false;
+        self.may_begin_with_gap = false;
         if upcall.sequence > self.floor {
             out(Event::Upcall(upcall));
         }
     }
 
-    fn missing(&self, first: u64, last: u64, loss: Loss, out: &mut impl FnMut(Event)) {
+    fn report_missing(&self, first: u64, last: u64, loss: Loss, out: &mut impl FnMut(Event)) {
         let first = first.max(self.floor + 1);
         if first <= last {
             out(Event::Gap { first, last, loss });

@@ -1,15 +1,16 @@
-//! Upcalls that come twice, late, or never: what is told of them.
+//! Upcalls that arrive twice, late, or never, and what is reported for them.
 
-use super::*;
 use fastrand::Rng;
 use proptest::prelude::*;
+
+use super::*;
 
 fn upcall(sequence: u64) -> Upcall {
     Upcall { sequence, source: 1, time: 0, topic: String::new(), payload: sequence.to_string().into_bytes() }
 }
 
-/// What was handed on: upcalls by their sequence, gaps by their ends.
-fn told(events: Vec<Event>) -> Vec<(u64, u64)> {
+/// The reported events: upcalls by their sequence, gaps by their ends.
+fn reported(events: Vec<Event>) -> Vec<(u64, u64)> {
     let of = |event| match event {
         Event::Upcall(upcall) => (upcall.sequence, upcall.sequence),
         Event::Gap { first, last, .. } => (first, last + 1_000_000),
@@ -19,64 +20,64 @@ fn told(events: Vec<Event>) -> Vec<(u64, u64)> {
 }
 
 #[test]
-fn a_gap_spares_what_came_early() {
-    let (mut chain, mut events) = (Chain::new(false, 2), Vec::new());
+fn a_gap_spares_early_upcalls() {
+    let (mut order, mut events) = (UpcallOrder::new(false, 2), Vec::new());
     let mut out = |event| events.push(event);
-    chain.upcall(upcall(4), 3, &mut out);
-    chain.upcall(upcall(9), 7, &mut out);
-    chain.gap(8, 8, Loss::TooLarge, &mut out);
-    chain.gap(3, 7, Loss::SlowConsumer, &mut out);
-    chain.gap(3, 7, Loss::SlowConsumer, &mut out);
-    chain.upcall(upcall(5), 4, &mut out);
+    order.upcall(upcall(4), 3, &mut out);
+    order.upcall(upcall(9), 7, &mut out);
+    order.gap(8, 8, Loss::TooLarge, &mut out);
+    order.gap(3, 7, Loss::SlowConsumer, &mut out);
+    order.gap(3, 7, Loss::SlowConsumer, &mut out);
+    order.upcall(upcall(5), 4, &mut out);
     let gap = |first: u64, last: u64| (first, last + 1_000_000);
-    assert_eq!(told(events), [gap(3, 3), (4, 4), gap(5, 7), gap(8, 8), (9, 9)]);
+    assert_eq!(reported(events), [gap(3, 3), (4, 4), gap(5, 7), gap(8, 8), (9, 9)]);
 }
 
 #[test]
 fn a_stream_has_no_holes() {
-    let mut chain = Chain::new(true, 2);
+    let mut order = UpcallOrder::new(true, 2);
     let mut out = |_| {};
-    assert_eq!(chain.upcall(upcall(3), 2, &mut out), Taken::Yes);
-    assert_eq!(chain.upcall(upcall(3), 2, &mut out), Taken::Broken);
-    assert_eq!(chain.upcall(upcall(6), 5, &mut out), Taken::Broken);
-    assert_eq!(chain.gap(5, 6, Loss::Evicted, &mut out), Taken::Broken);
-    assert_eq!(chain.gap(4, 6, Loss::Evicted, &mut out), Taken::Yes);
-    assert_eq!(chain.upcall(upcall(9), 6, &mut out), Taken::Yes);
+    assert_eq!(order.upcall(upcall(3), 2, &mut out), Accepted::Yes);
+    assert_eq!(order.upcall(upcall(3), 2, &mut out), Accepted::Violation);
+    assert_eq!(order.upcall(upcall(6), 5, &mut out), Accepted::Violation);
+    assert_eq!(order.gap(5, 6, Loss::Evicted, &mut out), Accepted::Violation);
+    assert_eq!(order.gap(4, 6, Loss::Evicted, &mut out), Accepted::Yes);
+    assert_eq!(order.upcall(upcall(9), 6, &mut out), Accepted::Yes);
 }
 
 #[test]
-fn sequences_beyond_32_bits_are_told_apart() {
-    let mut chain = Chain::new(false, (1 << 32) - 1);
+fn sequences_beyond_32_bits_are_distinguished() {
+    let mut order = UpcallOrder::new(false, (1 << 32) - 1);
     let mut events = Vec::new();
-    chain.upcall(upcall((1 << 32) + 1), 0, &mut |event| events.push(event));
-    chain.upcall(upcall(1 << 32), u32::MAX, &mut |event| events.push(event));
-    assert_eq!(told(events), [(1 << 32, 1 << 32), ((1 << 32) + 1, (1 << 32) + 1)]);
+    order.upcall(upcall((1 << 32) + 1), 0, &mut |event| events.push(event));
+    order.upcall(upcall(1 << 32), u32::MAX, &mut |event| events.push(event));
+    assert_eq!(reported(events), [(1 << 32, 1 << 32), ((1 << 32) + 1, (1 << 32) + 1)]);
 }
 
 #[test]
-fn a_new_session_says_what_it_missed() {
-    let (mut chain, mut events) = (Chain::new(true, 7), Vec::new());
-    chain.begin(10, Some(7), &mut |event| events.push(event));
-    assert_eq!(chain.upcall(upcall(10), 9, &mut |event| events.push(event)), Taken::Yes);
-    // With history, what was said before comes again, and is not said twice.
-    chain.begin(9, Some(10), &mut |event| events.push(event));
-    chain.upcall(upcall(10), 8, &mut |event| events.push(event));
-    chain.upcall(upcall(11), 10, &mut |event| events.push(event));
-    assert_eq!(told(events), [(8, 1_000_009), (10, 10), (11, 11)]);
+fn a_new_session_reports_what_it_missed() {
+    let (mut order, mut events) = (UpcallOrder::new(true, 7), Vec::new());
+    order.begin(10, Some(7), &mut |event| events.push(event));
+    assert_eq!(order.upcall(upcall(10), 9, &mut |event| events.push(event)), Accepted::Yes);
+    // With history, earlier upcalls come again, and are not reported twice.
+    order.begin(9, Some(10), &mut |event| events.push(event));
+    order.upcall(upcall(10), 8, &mut |event| events.push(event));
+    order.upcall(upcall(11), 10, &mut |event| events.push(event));
+    assert_eq!(reported(events), [(8, 1_000_009), (10, 10), (11, 11)]);
 }
 
 #[test]
 fn a_session_of_which_nothing_came_is_missing_from_its_start() {
-    let (mut chain, mut events) = (Chain::new(true, 0), Vec::new());
-    chain.begin(1, None, &mut |event| events.push(event));
-    chain.begin(5, Some(0), &mut |event| events.push(event));
-    assert_eq!(told(events), [(1, 1_000_004)]);
+    let (mut order, mut events) = (UpcallOrder::new(true, 0), Vec::new());
+    order.begin(1, None, &mut |event| events.push(event));
+    order.begin(5, Some(0), &mut |event| events.push(event));
+    assert_eq!(reported(events), [(1, 1_000_004)]);
 }
 
 proptest! {
-    /// Whatever comes twice, late, or never until its gap is announced: each due sequence is told once, in order.
+    /// Upcalls arrive twice, late, or not at all until their gap does. Each due sequence is reported once, in order.
     #[test]
-    fn every_sequence_is_told_once(
+    fn every_sequence_is_reported_once(
         due in prop::collection::btree_set(1u64..60, 1..40),
         lost in prop::collection::btree_set(1u64..60, 0..20),
         seed: u64,
@@ -97,15 +98,15 @@ proptest! {
         }
         packets.extend(packets.clone());
         random.shuffle(&mut packets);
-        let (mut chain, mut events) = (Chain::new(false, 0), Vec::new());
+        let (mut order, mut events) = (UpcallOrder::new(false, 0), Vec::new());
         for (sequence, prev, gap) in packets {
             let out = &mut |event| events.push(event);
-            let taken = if gap {
-                chain.gap(prev + 1, sequence, Loss::SlowConsumer, out)
+            let accepted = if gap {
+                order.gap(prev + 1, sequence, Loss::SlowConsumer, out)
             } else {
-                chain.upcall(upcall(sequence), prev as u32, out)
+                order.upcall(upcall(sequence), prev as u32, out)
             };
-            prop_assert_eq!(taken, Taken::Yes);
+            prop_assert_eq!(accepted, Accepted::Yes);
         }
         let mut next = 1;
         let mut covered = std::collections::BTreeSet::new();
