@@ -122,7 +122,7 @@ mod tests {
             ("slow_consumer", Status::Io),
             ("from_the_future", Status::Refused),
         ] {
-            let farewell = Farewell::read(format!("upcalld: {name}\n").as_bytes()).unwrap();
+            let farewell = Farewell::parse(format!("upcalld: {name}\n").as_bytes()).unwrap();
             assert_eq!(Failure::from(&farewell).status(), status, "{name}");
         }
     }
@@ -131,7 +131,7 @@ mod tests {
     fn advice_names_the_option() {
         let error = Error::NotNative("tcp://x:1 does not speak the native protocol".into());
         assert!(Failure::from(error).to_string().ends_with("use --protocol text for it"));
-        let farewell = Farewell::read(b"upcalld: credentials_required\n").unwrap();
+        let farewell = Farewell::parse(b"upcalld: credentials_required\n").unwrap();
         assert!(Failure::from(&farewell).to_string().contains("--token-file"));
     }
 }

@@ -14,7 +14,8 @@ use crate::net::poller::Interest;
 use crate::net::stream::Stream;
 use upcall_engine::{EndpointId, ExpectedProtocol, ListenerNumber, Now, Registration};
 use upcall_wire::address::Peer;
-use upcall_wire::reason::{Refusal, farewell};
+use upcall_wire::farewell::Farewell;
+use upcall_wire::reason::Refusal;
 
 /// Connections accepted in one turn from one listener: those who are there have to be served, too.
 const PER_TURN: usize = 64;
@@ -142,7 +143,7 @@ impl Server {
         let name = self.listeners.get(&connection.listener).map_or("?", |active| &active.rules.name);
         info!(self.log, listener = name, peer = peer, reason = refusal; "refused {peer} on {name}: {refusal}");
         // A new socket has room for a line; one that is broken already needs none.
-        let _ = connection.stream.send(farewell(refusal.name()).as_bytes());
+        let _ = connection.stream.send(Farewell::line(refusal.name()).as_bytes());
         self.linger(now, key);
     }
 }

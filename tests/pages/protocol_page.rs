@@ -1,5 +1,5 @@
 //! upcall-protocol(7) and the code cannot part: every example on the page is read and written back by the codec, and
-//! every number in the code stands on the page with its name, and in the dissector for Wireshark.
+//! every number in the code is on the page with its name, and in the dissector for Wireshark.
 
 use std::fs;
 use std::path::Path;
@@ -45,8 +45,8 @@ fn round_trip(message: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let (mut kinds, mut written) = (Vec::new(), Vec::new());
     let mut frames = message;
     if message[1] == kind::DATAGRAM {
-        let (opening, rest) = Envelope::split(message).expect("the opening of a datagram");
-        opening.write(&mut written);
+        let (envelope, rest) = Envelope::split(message).expect("the envelope of a datagram");
+        envelope.write(&mut written);
         kinds.push(kind::DATAGRAM);
         frames = rest;
     }
@@ -73,7 +73,7 @@ fn every_example_is_read_and_written_back() {
         }
         seen.extend(kinds);
     }
-    for (name, kind) in constants("crates/upcall-wire/src/frame/mod.rs", "kind") {
+    for (name, kind) in kind::ALL {
         let is_shown = seen.contains(&kind) || [kind::REPLY, kind::SKIPPABLE].contains(&kind);
         assert!(is_shown, "{name} has no example");
     }
@@ -101,25 +101,9 @@ fn assert_row(cells: &[&str]) {
     assert!(PAGE.lines().any(begins), "the page has no row {cells:?}");
 }
 
-/// The constants of a module in a source file, by name and value: also those that come to be when nobody thinks of the page.
-fn constants(file: &str, module: &str) -> Vec<(String, u8)> {
-    let source = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
-    let (_, rest) = source.split_once(&format!("pub mod {module} {{\n")).expect("the module");
-    let (inside, _) = rest.split_once("\n}").expect("its end");
-    let constants = inside.lines().filter_map(|line| line.trim().strip_prefix("pub const ")).map(|line| {
-        let (name, value) = line.split_once(": u8 = ").expect("a number");
-        let value = value.trim_end_matches(';');
-        let number = value.strip_prefix("0x").map_or(value.parse(), |hex| u8::from_str_radix(hex, 16));
-        (name.to_string(), number.unwrap())
-    });
-    let constants: Vec<_> = constants.collect();
-    assert!(constants.len() > 3, "{constants:?}");
-    constants
-}
-
 #[test]
 fn every_kind_is_on_the_page() {
-    for (name, kind) in constants("crates/upcall-wire/src/frame/mod.rs", "kind") {
+    for (name, kind) in kind::ALL {
         let sender = match kind {
             0x00..0x20 => "client",
             0x20..0x80 => "both",
@@ -128,15 +112,15 @@ fn every_kind_is_on_the_page() {
         if kind == kind::SKIPPABLE {
             assert!(PAGE.contains(&format!("\nKinds from {kind:#04x} on may be added")));
         } else {
-            assert_row(&[&format!("{kind:#04x}"), &name, sender]);
+            assert_row(&[&format!("{kind:#04x}"), name, sender]);
         }
     }
 }
 
 #[test]
 fn every_flag_is_on_the_page() {
-    for (name, bits) in constants("crates/upcall-wire/src/frame/mod.rs", "flag") {
-        let frame = match &*name {
+    for (name, bits) in flag::ALL {
+        let frame = match name {
             "RECEIPT" => "SEND",
             "REPEAT" => "RECEIPT",
             "EVERYTHING" => "SUBSCRIBED",
@@ -147,32 +131,33 @@ fn every_flag_is_on_the_page() {
             }
             other => panic!("{other} is new: say here which kind of frame has it"),
         };
-        assert_row(&[frame, &format!("{bits:#04x}"), &name]);
+        assert_row(&[frame, &format!("{bits:#04x}"), name]);
     }
 }
 
 #[test]
 fn every_option_and_role_is_on_the_page() {
-    for (name, number) in constants("crates/upcall-wire/src/frame/hello.rs", "option") {
+    for (name, number) in option::ALL {
         if number == option::SKIPPABLE {
             assert!(PAGE.contains(&format!("An unknown type from {number:#04x} on is skipped")));
         } else {
-            assert_row(&[&number.to_string(), &name]);
+            assert_row(&[&number.to_string(), name]);
         }
     }
-    let [both, send, receive] = [Role::Both, Role::SendOnly, Role::ReceiveOnly].map(|role| role as u8);
-    let roles = [format!("Role {both} (both)"), format!("{send} (send only)"), format!("{receive} (receive only)")];
-    assert!(roles.iter().all(|role| PAGE.contains(role)), "{roles:?}");
+    for role in Role::ALL {
+        let described = format!("{} ({role})", role.number());
+        assert!(PAGE.contains(&described), "the page does not have {described}");
+    }
 }
 
 #[test]
 fn every_code_and_reason_is_on_the_page() {
     for code in Code::ALL {
         let fatal = if code.is_fatal() { "yes" } else { "no" };
-        assert_row(&[&(code as u16).to_string(), code.name(), fatal]);
+        assert_row(&[&code.number().to_string(), code.name(), fatal]);
     }
     for reason in GapReason::ALL {
-        assert_row(&[&(reason as u8).to_string(), reason.name()]);
+        assert_row(&[&reason.number().to_string(), reason.name()]);
     }
     let only_logged = "\nreset, dead, lease_expired\t";
     for reason in Reason::ALL {
@@ -243,7 +228,7 @@ fn strings(lua: &str) -> Vec<&str> {
 fn the_dissector_knows_every_kind_and_flag() {
     let kinds = lua_table("KINDS");
     let mut known = 0;
-    for (name, kind) in constants("crates/upcall-wire/src/frame/mod.rs", "kind") {
+    for (name, kind) in kind::ALL {
         if kind == kind::SKIPPABLE {
             assert!(DISSECTOR.contains(&format!("SKIPPABLE_OPTION = {kind:#04x}, {:#04x}\n", option::SKIPPABLE)));
             continue;
@@ -275,12 +260,11 @@ fn the_dissector_knows_every_name() {
     assert_eq!(codes, Code::ALL.map(|code| (code.name(), code.is_fatal())));
     let line = |name| DISSECTOR.lines().find(|line| line.starts_with(&format!("local {name} = {{"))).unwrap();
     assert_eq!(strings(line("GAPS")), GapReason::ALL.map(GapReason::name));
-    let mut options = constants("crates/upcall-wire/src/frame/hello.rs", "option");
-    options.retain(|(_, number)| *number != option::SKIPPABLE);
+    let options: Vec<_> = option::ALL.into_iter().filter(|(_, number)| *number != option::SKIPPABLE).collect();
     assert!(options.iter().zip(1..).all(|((_, number), place)| *number == place), "{options:?}");
-    assert_eq!(strings(line("OPTION_NAMES")), options.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>());
-    let roles = [Role::Both, Role::SendOnly, Role::ReceiveOnly].map(|role| role as u8);
-    assert_eq!((roles, strings(line("ROLES"))), ([0, 1, 2], vec!["both", "send only", "receive only"]));
+    assert_eq!(strings(line("OPTION_NAMES")), options.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+    assert!(Role::ALL.iter().zip(0..).all(|(role, place)| role.number() == place));
+    assert_eq!(strings(line("ROLES")), Role::ALL.map(Role::name));
 
     let mut known: Vec<&str> =
         lua_table("REASONS").lines().filter_map(|line| Some(line.trim().split_once(" = ")?.0)).collect();

@@ -1,11 +1,14 @@
-//! How long to wait before trying again: exponential, with full jitter, so that many clients of a daemon that comes back
-//! do not all arrive at once. Pure: no clock, and the randomness is the caller's.
+//! Delays between attempts to connect: exponential with full jitter, so that the clients of a restarted daemon do not all
+//! connect at once.
+//!
+//! [`Client`](crate::Client) reconnects with it by itself. It is public for programs that drive sockets of their own, and
+//! may change between minor versions. It has no clock, and the caller provides the random numbers.
 
 use std::time::Duration;
 
 use fastrand::Rng;
 
-/// The delays between attempts.
+/// A sequence of delays.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     base: Duration,
@@ -14,12 +17,12 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The first delay is at most `base`, each further one at most twice the one before, none more than `cap`.
+    /// Creates a sequence whose first delay is at most `base`. The maximum doubles with each delay, up to `cap`.
     pub fn new(base: Duration, cap: Duration) -> Backoff {
         Backoff { base, cap, attempts: 0 }
     }
 
-    /// The next delay: uniform between nothing and what is due by now, in whole milliseconds.
+    /// The next delay: a uniform random time from zero to the current maximum, in whole milliseconds.
     pub fn next(&mut self, random: &mut Rng) -> Duration {
         let factor = 1u32.checked_shl(self.attempts).unwrap_or(u32::MAX);
         let ceiling = self.base.saturating_mul(factor).min(self.cap);
@@ -27,7 +30,7 @@ impl Backoff {
         Duration::from_millis(random.u64(0..=u64::try_from(ceiling.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// Begins anew: an attempt was a lasting success.
+    /// Begins again with `base`, after a connection that lasted.
     pub fn reset(&mut self) {
         self.attempts = 0;
     }
@@ -35,9 +38,10 @@ impl Backoff {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use fastrand::Rng;
     use proptest::prelude::*;
+
+    use super::*;
 
     const BASE: Duration = Duration::from_millis(500);
     const CAP: Duration = Duration::from_secs(30);

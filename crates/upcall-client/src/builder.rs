@@ -1,60 +1,86 @@
-//! What a client is to be, before it connects.
+//! The options of a client, before it connects.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::driver::{Driver, Policy};
+use upcall_wire::address::{Address, DEFAULT_PORT};
+use upcall_wire::frame::{MAX_NAME, MAX_TOKEN, Role};
+use upcall_wire::topic::{MAX_FILTER_BYTES, MAX_FILTERS};
+
+use super::check::check_filters;
+use super::driver::{ConnectionPolicy, Driver};
+use super::token::read_token;
 use super::{Client, Error, Session};
 use crate::machine::Settings;
+use crate::socket::carrier;
 use crate::socket::stream::CONNECT_TIMEOUT;
-use upcall_wire::address::{Address, DEFAULT_PORT};
-use upcall_wire::frame::{MAX_NAME, Role};
-use upcall_wire::topic::{MAX_FILTER_BYTES, MAX_FILTERS, is_filter};
 
-/// The longest token, in bytes.
-const MAX_TOKEN: usize = 1024;
-
-/// Others may neither read nor write it.
-const OTHERS: u32 = 0o006;
-
-/// What a client is to be. Mistakes are reported by [`Builder::connect`].
+/// The options of a [`Client`].
+///
+/// Invalid options are reported by [`Builder::connect`] and [`Builder::start`], the first one if there are several.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use upcall_client::{Client, Role};
+///
+/// let mut sensor = Client::builder("tcp://upcall-server")
+///     .name("sensor")
+///     .role(Role::SendOnly)
+///     .timeout(Duration::from_secs(5))
+///     .connect()?;
+/// sensor.send(b"on")?;
+/// # Ok::<(), upcall_client::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Builder {
     address: Result<Address, Error>,
     settings: Result<Settings, Error>,
-    policy: Policy,
+    policy: ConnectionPolicy,
+}
+
+impl Client {
+    /// Connects to the daemon at a URL, and registers, with the default options.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::connect`].
+    pub fn connect(url: &str) -> Result<Client, Error> {
+        Client::builder(url).connect()
+    }
+
+    /// The options of a client of the daemon at a URL. The same as [`Builder::new`].
+    pub fn builder(url: &str) -> Builder {
+        Builder::new(url)
+    }
 }
 
 impl Builder {
-    /// A client of the daemon at a URL: `tcp://host:port`, `udp://host:port`, `unix:///path`, `unix-datagram:///path`; `@name`
-    /// instead of a path is an abstract socket. Without a port it is 4141.
+    /// The options of a client of the daemon at a URL: `tcp://host:port`, `udp://host:port`, `unix:///path` or
+    /// `unix-datagram:///path`. `@name` instead of a path is an abstract socket. The default port is 4141.
     pub fn new(url: &str) -> Builder {
         let address = Address::parse_url(url, Some(DEFAULT_PORT)).map_err(|error| Error::Invalid(error.to_string()));
         Builder::at(address)
     }
 
-    /// A client of the daemon at an address.
+    /// The options of a client of the daemon at an address.
     pub fn to(address: &Address) -> Builder {
         Builder::at(Ok(address.clone()))
     }
 
     fn at(address: Result<Address, Error>) -> Builder {
-        let settings = address.clone().map(|address| Settings::new(super::socket::carrier(&address)));
-        let policy = Policy {
+        let settings = address.clone().map(|address| Settings::new(carrier(&address)));
+        let policy = ConnectionPolicy {
             connect_timeout: CONNECT_TIMEOUT,
-            timeout: Duration::from_secs(30),
+            call_timeout: Duration::from_secs(30),
             reconnect: Some((Duration::from_millis(500), Duration::from_secs(30))),
-            insist: false,
+            retry_first: false,
         };
         Builder { address, settings, policy }
     }
 
+    /// Changes the settings, unless there was a mistake before: the first one is reported.
     fn set(mut self, change: impl FnOnce(&mut Settings) -> Result<(), Error>) -> Builder {
-        // The first mistake is the one that is told.
         self.settings = self.settings.and_then(|mut settings| change(&mut settings).map(|()| settings));
         self
     }
@@ -70,7 +96,8 @@ impl Builder {
         })
     }
 
-    /// What it is for; both by default. One that only sends should say so: it then gets no upcalls that nobody takes.
+    /// What the endpoint does; [`Role::Both`] by default. A client that only sends should use [`Role::SendOnly`], so that the
+    /// daemon sends it no upcalls.
     pub fn role(self, role: Role) -> Builder {
         self.set(|settings| {
             settings.role = role;
@@ -78,22 +105,22 @@ impl Builder {
         })
     }
 
-    /// Adds a filter: a topic, or the beginning of topics and an asterisk. Without any, everything is due.
+    /// Adds a filter: a topic, or a prefix of topics followed by an asterisk. Without any, the client receives everything. At
+    /// most 64 filters are possible, of 4096 bytes in all.
     pub fn filter(self, filter: &str) -> Builder {
         self.set(|settings| {
             check_filters(&[filter])?;
             settings.filters.push(filter.to_owned());
             let bytes: usize = settings.filters.iter().map(String::len).sum();
             if settings.filters.len() > MAX_FILTERS || bytes > MAX_FILTER_BYTES {
-                let message =
-                    format!("at most {MAX_FILTERS} filters, of {MAX_FILTER_BYTES} bytes together, are possible");
+                let message = format!("at most {MAX_FILTERS} filters are possible, of {MAX_FILTER_BYTES} bytes in all");
                 return Err(Error::Invalid(message));
             }
             Ok(())
         })
     }
 
-    /// The secret that the listener wants: 1 to 1024 bytes.
+    /// The token that the listener requires: 1 to 1024 bytes.
     pub fn token(self, token: &[u8]) -> Builder {
         self.set(|settings| {
             if !(1..=MAX_TOKEN).contains(&token.len()) {
@@ -104,7 +131,7 @@ impl Builder {
         })
     }
 
-    /// The file that the secret is in, without the newline at its end. Others than owner and group may not read it.
+    /// As [`Builder::token`], from a file. See [`read_token`] for its form and permissions.
     pub fn token_file(self, path: &Path) -> Builder {
         match read_token(path) {
             Ok(token) => self.token(&token),
@@ -112,8 +139,8 @@ impl Builder {
         }
     }
 
-    /// Wants what was said before, from this sequence on; 0 for all that the daemon still has. The listener has to allow it
-    /// (`history = true`). Means nothing to a session that is resumed.
+    /// Asks for the history from this sequence on; 0 for all that the daemon's log holds. The listener must allow it (`history
+    /// = true`). It has no effect on a session that is resumed.
     pub fn since(self, sequence: u64) -> Builder {
         self.set(|settings| {
             settings.since = Some(sequence);
@@ -121,7 +148,7 @@ impl Builder {
         })
     }
 
-    /// Goes on with a session. Where the daemon does not know it any more, a new one begins.
+    /// Resumes a session. If the daemon no longer knows it, a new one begins.
     pub fn resume(self, session: Session) -> Builder {
         self.set(|settings| {
             settings.resume = Some(session.0);
@@ -129,21 +156,24 @@ impl Builder {
         })
     }
 
-    /// How long it may take to connect and register; 10 s by default.
+    /// The time limit for connecting and registering; 10 s by default.
     pub fn connect_timeout(mut self, timeout: Duration) -> Builder {
         self.policy.connect_timeout = timeout;
         self
     }
 
-    /// How long a call waits for its answer, reconnecting included; 30 s by default.
+    /// The time limit of calls that wait for an answer and have no limit of their own, reconnecting included; 30 s by default.
     pub fn timeout(mut self, timeout: Duration) -> Builder {
-        self.policy.timeout = timeout;
+        self.policy.call_timeout = timeout;
         self
     }
 
-    /// How often the daemon is asked for a sign of life while nothing else happens, at least a millisecond; 30 s by default.
-    /// Over datagrams it is asked at least three times in a lease. It is taken for dead when it has not answered three times
-    /// over datagrams, or for 20 s; or for a minute on a stream, where inputs may be held back with everything in order.
+    /// The interval of PINGs while nothing else happens: at least 1 ms, and 30 s by default. Over datagrams they are sent at least
+    /// three times in a lease.
+    ///
+    /// It also decides when the daemon is considered gone: over datagrams, when an answer has been due for 20 s or three
+    /// intervals, whichever is shorter; on a stream, when a PING has had no answer for 60 s, because inputs may be held back
+    /// there although nothing is wrong.
     pub fn ping_interval(self, interval: Duration) -> Builder {
         self.set(|settings| {
             settings.ping_interval = interval.max(Duration::from_millis(1));
@@ -151,41 +181,41 @@ impl Builder {
         })
     }
 
-    /// How long to wait before a lost connection is made again: a random time of at most `base`, and of at most twice as
-    /// much each further time, up to `cap`. By default 500 ms and 30 s.
+    /// The delays before reconnecting, which are random: up to `base` before the first attempt, up to twice as much before each
+    /// further one, and at most `cap`. 500 ms and 30 s by default.
     pub fn reconnect(mut self, base: Duration, cap: Duration) -> Builder {
         self.policy.reconnect = Some((base, cap));
         self
     }
 
-    /// A lost connection is the end.
+    /// Makes a lost connection the end of the client.
     pub fn no_reconnect(mut self) -> Builder {
         self.policy.reconnect = None;
         self
     }
 
-    /// Keeps trying where the daemon cannot be reached at first, too, as long as `connect_timeout` says.
-    pub fn insist(mut self) -> Builder {
-        self.policy.insist = true;
+    /// Retries the first connection, too, within [`Builder::connect_timeout`]. For a daemon that may only be starting.
+    pub fn retry_first_connect(mut self) -> Builder {
+        self.policy.retry_first = true;
         self
     }
 
-    /// Connects, and registers.
+    /// Connects and registers, and blocks until that is complete.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a mistake in what was asked for; else why the daemon cannot be reached or refuses.
+    /// [`Error::Invalid`] for an invalid option; otherwise why the daemon cannot be reached, or refuses.
     pub fn connect(self) -> Result<Client, Error> {
-        Client::connected(self.driver()?)
+        Client::new(self.driver()?).register_blocking()
     }
 
-    /// Starts to connect, without waiting for the registration: call [`Client::register`] until it is complete.
+    /// Creates a client without connecting. Call [`Client::register`] until it returns `true`.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a mistake in what was asked for.
+    /// [`Error::Invalid`] for an invalid option; [`Error::Broken`] if the process has no more descriptors.
     pub fn start(self) -> Result<Client, Error> {
-        Ok(Client::begun(self.driver()?))
+        Ok(Client::new(self.driver()?))
     }
 
     fn driver(self) -> Result<Driver, Error> {
@@ -193,68 +223,21 @@ impl Builder {
     }
 }
 
-/// Whether these are filters, at least one.
-pub(super) fn check_filters(filters: &[&str]) -> Result<(), Error> {
-    if filters.is_empty() {
-        return Err(Error::Invalid("there is no filter".into()));
-    }
-    match filters.iter().find(|filter| !is_filter(filter)) {
-        Some(wrong) => Err(Error::Invalid(format!(
-            "\"{}\" is not a filter: 1 to 128 bytes without control characters, and an asterisk at the end at most",
-            upcall_wire::escape::Escaped(wrong.as_bytes())
-        ))),
-        None => Ok(()),
-    }
-}
-
-/// Reads the secret in a file, without the newline at its end.
-///
-/// # Errors
-///
-/// [`Error::Invalid`] where the file cannot be read, or where other users may read it.
-pub fn read_token(path: &Path) -> Result<Vec<u8>, Error> {
-    let unreadable = |error| Error::Invalid(format!("cannot read the token file {path:?}: {error}"));
-    let mut file = File::open(path).map_err(unreadable)?;
-    if file.metadata().map_err(unreadable)?.mode() & OTHERS != 0 {
-        return Err(Error::Invalid(format!("the token file {path:?} is open to everybody; chmod o-rw it")));
-    }
-    let mut token = Vec::new();
-    // One more than fits shows that it is too long; nothing is read without end.
-    (&mut file).take(MAX_TOKEN as u64 + 3).read_to_end(&mut token).map_err(unreadable)?;
-    let end = token.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line).len());
-    token.truncate(end.unwrap_or(token.len()));
-    Ok(token)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
 
     fn mistake(builder: Builder) -> String {
         builder.settings.map(|_| ()).unwrap_err().to_string()
     }
 
     #[test]
-    fn mistakes_are_told_without_connecting() {
+    fn mistakes_are_reported_without_connecting() {
         let builder = || Builder::new("tcp://lab");
         assert!(mistake(builder().name("a\n").name("b")).contains("name"));
         assert!(mistake(builder().filter("a\t")).contains("a\\t"));
         assert!(mistake(builder().token(b"")).contains("token"));
         assert!((0..65).fold(builder(), |builder, i| builder.filter(&format!("{i}"))).settings.is_err());
         assert!(matches!(Builder::new("tpc://x").connect(), Err(Error::Invalid(_))));
-    }
-
-    #[test]
-    fn a_token_file_is_kept_from_others() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("token");
-        fs::write(&path, "secret\r\n").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        assert_eq!(read_token(&path).unwrap(), b"secret");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(read_token(&path).unwrap_err().to_string().contains("chmod o-rw"));
-        assert!(read_token(Path::new("/nonexistent")).unwrap_err().to_string().contains("/nonexistent"));
     }
 }

@@ -1,55 +1,212 @@
-//! Calls of a [`Client`] that wait for their answer, and keep whatever else comes meanwhile.
+//! The calls of a [`Client`] that send, subscribe, and end it. Items that come while they wait are kept for the iterator.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use upcall_wire::topic::is_topic;
 
 use super::Error;
-use super::client::{Client, MAX_BYTES, MAX_ITEMS};
-use super::driver::News;
-use super::item::{Item, Subscription};
-use crate::machine::Event;
+use super::check::check_filters;
+use super::client::Client;
+use super::driver::DriverEvent;
+use super::item::{Item, Receipt, Subscription};
+use crate::machine::{Event, InputId};
 
 impl Client {
-    pub(super) fn until(&self) -> Option<Instant> {
-        Instant::now().checked_add(self.driver.policy.timeout)
+    /// Sends an input without a topic, and waits for its receipt. Items that come meanwhile are kept for the iterator.
+    ///
+    /// A lost connection does not fail the call: the input is sent again after reconnecting, and accepted at most once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if the daemon does not accept it; [`Error::Unknown`] if the daemon lost the session before the receipt
+    /// came, as when it restarts; [`Error::TimedOut`] after [`Builder::timeout`](crate::Builder::timeout), when the input may
+    /// still be accepted and an [`Item::SendResult`] follows; [`Error::Overflow`] if the buffer for other items is full;
+    /// otherwise why the client has ended.
+    pub fn send(&mut self, payload: &[u8]) -> Result<Receipt, Error> {
+        self.send_on("", payload)
     }
 
-    pub(super) fn turn(&mut self, until: Option<Instant>, what: &str) -> Result<(), Error> {
+    /// Sends an input with a topic, and waits for its receipt. An empty topic is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::send`], and [`Error::Invalid`] for text that is not a topic.
+    pub fn send_on(&mut self, topic: &str, payload: &[u8]) -> Result<Receipt, Error> {
+        // The answer cannot be among the items that were there before.
+        let kept = self.kept_items().len();
+        let input = self.submit(topic, payload)?;
+        self.await_item(kept, "a receipt", move |item| match item {
+            Item::SendResult { input: of, result } if *of == input => Some(result.clone()),
+            _ => None,
+        })
+    }
+
+    /// Sends an input without waiting for its receipt; the result is an [`Item::SendResult`]. An empty topic is none. Waits only
+    /// while 64 inputs have no receipt yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for text that is not a topic; [`Error::TimedOut`] if there is no room within
+    /// [`Builder::timeout`](crate::Builder::timeout); [`Error::Overflow`] if the buffer for items is full; otherwise why the
+    /// client has ended.
+    pub fn submit(&mut self, topic: &str, payload: &[u8]) -> Result<InputId, Error> {
+        let until = self.call_deadline();
+        loop {
+            if let Some(input) = self.queue(topic, payload)? {
+                self.driver.work();
+                self.process_events();
+                return Ok(input);
+            }
+            self.turn(until, "room for an input")?;
+        }
+    }
+
+    /// As [`Client::submit`], but never waits, and does not send yet. What is queued leaves with the next other call that sends
+    /// or receives; small inputs then share a system call or a datagram. Returns `None` while 64 inputs have no receipt yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for text that is not a topic; otherwise why the client has ended.
+    pub fn queue(&mut self, topic: &str, payload: &[u8]) -> Result<Option<InputId>, Error> {
+        if !topic.is_empty() && !is_topic(topic) {
+            let message = "a topic is 1 to 128 bytes long, has no control characters and does not end in an asterisk";
+            return Err(Error::Invalid(message.into()));
+        }
+        self.check_running()?;
+        Ok(self.driver.machine.send(topic, payload))
+    }
+
+    /// Whether [`Client::submit`] accepts an input without waiting.
+    pub fn has_room(&self) -> bool {
+        self.driver.machine.has_room()
+    }
+
+    /// Waits until every input has its result. The results are [`Item::SendResult`]s.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] if that takes longer than `timeout`; [`Error::Overflow`] if the buffer for items is full; otherwise why
+    /// the client has ended.
+    pub fn flush(&mut self, timeout: Duration) -> Result<(), Error> {
+        let until = Instant::now().checked_add(timeout);
+        while !self.driver.machine.is_flushed() {
+            self.check_running()?;
+            self.turn(until, "all receipts")?;
+        }
+        Ok(())
+    }
+
+    /// Adds filters, and waits until they are in force. A filter is a topic, or a prefix of topics followed by an asterisk.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for text that is not a filter, and for none; [`Error::Refused`] if there are too many;
+    /// [`Error::TimedOut`] after [`Builder::timeout`](crate::Builder::timeout); otherwise why the client has ended.
+    pub fn subscribe(&mut self, filters: &[&str]) -> Result<Subscription, Error> {
+        check_filters(filters)?;
+        let request = self.driver.machine.subscribe(filters);
+        self.await_subscription(request)
+    }
+
+    /// Removes filters, and waits until that is in force. After the last one is removed, nothing is due to the client.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::subscribe`].
+    pub fn unsubscribe(&mut self, filters: &[&str]) -> Result<Subscription, Error> {
+        check_filters(filters)?;
+        let request = self.driver.machine.unsubscribe(filters);
+        self.await_subscription(request)
+    }
+
+    /// Sends a PING, and waits for the answer. Returns the round trip.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] if nothing comes within `timeout`; otherwise why the client has ended.
+    pub fn ping(&mut self, timeout: Duration) -> Result<Duration, Error> {
+        let nonce = self.driver.machine.ping();
+        let until = Instant::now().checked_add(timeout);
+        let answer = self.await_event(until, "an answer", |event| match event {
+            Event::Pong { nonce: of, round_trip } if *of == nonce => Some(Ok(*round_trip)),
+            _ => None,
+        });
+        self.driver.machine.forget_ping(nonce);
+        answer
+    }
+
+    /// Ends the session: waits for outstanding receipts, sends BYE, and waits for the daemon's answer. Returns the items that
+    /// were not taken, with the upcalls that were due until then.
+    ///
+    /// A client that has ended before returns its items as well. Inputs without a receipt are [`Item::SendResult`]s with an error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TimedOut`] if that takes longer than `timeout`; [`Error::Overflow`] if the buffer for items is full; otherwise why
+    /// the daemon did not answer.
+    pub fn close(mut self, timeout: Duration) -> Result<Vec<Item>, Error> {
+        let until = Instant::now().checked_add(timeout);
+        while !self.has_ended() && !self.driver.machine.is_flushed() {
+            self.turn(until, "all receipts")?;
+        }
+        self.driver.machine.leave();
+        self.driver.work();
+        self.process_events();
+        while !self.has_ended() {
+            self.turn(until, "the answer to BYE")?;
+        }
+        match self.take_error() {
+            None | Some(Error::Closed) => Ok(self.take_items()),
+            Some(error) => Err(error),
+        }
+    }
+
+    fn call_deadline(&self) -> Option<Instant> {
+        Instant::now().checked_add(self.driver.policy.call_timeout)
+    }
+
+    /// Waits and works once. `what` is what the call waits for.
+    fn turn(&mut self, until: Option<Instant>, what: &str) -> Result<(), Error> {
+        self.check_deadline(until, what)?;
+        if !self.has_room_for_items() {
+            return Err(Error::Overflow);
+        }
+        self.driver.turn(until);
+        self.process_events();
+        Ok(())
+    }
+
+    fn check_deadline(&self, until: Option<Instant>, what: &str) -> Result<(), Error> {
         if until.is_some_and(|until| until <= Instant::now()) {
             let place = self.driver.place();
             return Err(Error::TimedOut(format!("{what} did not come from {place} within the time allowed")));
         }
-        if self.items.len() >= MAX_ITEMS || self.bytes >= MAX_BYTES {
-            return Err(Error::Overflow);
-        }
-        self.driver.turn(until);
-        self.hear();
         Ok(())
     }
 
-    pub(super) fn await_answer<T>(
+    /// Waits for the item that is the answer, and removes it. The first `seen` items are not.
+    fn await_item<T>(
         &mut self,
         mut seen: usize,
         what: &str,
         answer: impl Fn(&Item) -> Option<Result<T, Error>>,
     ) -> Result<T, Error> {
-        let until = self.until();
+        let until = self.call_deadline();
         loop {
-            while let Some(item) = self.items.get(seen) {
+            while let Some(item) = self.kept_items().get(seen) {
                 if let Some(result) = answer(item) {
-                    self.items.remove(seen);
+                    self.remove_answer(seen);
                     return result;
                 }
                 seen += 1;
             }
-            if self.ended {
-                return Err(self.end.clone().unwrap_or(Error::Closed));
-            }
+            self.check_running()?;
             self.turn(until, what)?;
         }
     }
 
-    pub(super) fn await_subscription(&mut self, request: u64) -> Result<Subscription, Error> {
-        let until = self.until();
+    fn await_subscription(&mut self, request: u64) -> Result<Subscription, Error> {
+        let until = self.call_deadline();
         self.await_event(until, "an answer", |event| match event {
             Event::Subscribed { request: of, from, everything, filters } if *of == request => {
                 Some(Ok(Subscription { from: *from, everything: *everything, filters: filters.clone() }))
@@ -61,7 +218,8 @@ impl Client {
         })
     }
 
-    pub(super) fn await_event<T>(
+    /// Waits for the event that is the answer. Items that come meanwhile are kept, without a limit.
+    fn await_event<T>(
         &mut self,
         until: Option<Instant>,
         what: &str,
@@ -70,22 +228,17 @@ impl Client {
         let mut found = None;
         self.driver.work();
         loop {
-            while let Some(news) = self.driver.news() {
-                if let News::Event(event) = &news {
+            while let Some(event) = self.driver.event() {
+                if let DriverEvent::Machine(event) = &event {
                     found = found.or_else(|| answer(event));
                 }
-                self.note(news);
+                self.process(event);
             }
             if let Some(result) = found {
                 return result;
             }
-            if self.ended {
-                return Err(self.end.clone().unwrap_or(Error::Closed));
-            }
-            if until.is_some_and(|until| until <= Instant::now()) {
-                let place = self.driver.place();
-                return Err(Error::TimedOut(format!("{what} did not come from {place} within the time allowed")));
-            }
+            self.check_running()?;
+            self.check_deadline(until, what)?;
             self.driver.turn(until);
         }
     }

@@ -1,354 +1,271 @@
-//! A registered endpoint, for programs that may block.
+//! The client: registration, items, and the end. The calls that send and subscribe are in [`super::calls`].
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use super::builder::{Builder, check_filters};
-use super::driver::{Driver, News};
-use super::item::{InputId, Item, Receipt, Subscription, item};
+use super::driver::{Driver, DriverEvent};
+use super::item::Item;
 use super::{Error, Session};
-use crate::machine::{Event, Upcall};
-use upcall_wire::topic::is_topic;
+use crate::machine::Event;
 
-/// Kept of what comes while a call waits for its answer, in items and in bytes.
-pub(super) const MAX_ITEMS: usize = 1 << 20;
-pub(super) const MAX_BYTES: usize = 64 << 20;
+/// The most items that are kept while a call waits for its answer.
+const MAX_ITEMS: usize = 1 << 20;
 
-/// An endpoint of a daemon: sends inputs, and iterates over what it hears of. See the [crate](crate) for examples.
+/// The most bytes of topics and payloads that are kept with them.
+const MAX_BYTES: usize = 64 << 20;
+
+/// An endpoint of a daemon. It sends inputs, and iterates over what it receives.
 ///
-/// Belongs to one thread at a time, and works only while it is called: whoever listens should come back within a third of
-/// the daemon's `lease` on datagrams. To wait for something else, too, poll its descriptor (`AsFd`) for reading, and call
-/// [`Client::try_next`] until it returns none whenever that is readable.
+/// The [documentation of the crate](crate) has examples. The calls block, each with a time limit:
 ///
-/// Dropped, it leaves the session behind on a stream, to be resumed, and ends it on datagrams. [`Client::close`] ends it in any
-/// case and makes sure of what was sent; [`Client::hang_up`] leaves it behind in any case.
+/// | to | call |
+/// |---|---|
+/// | connect | [`connect`](Client::connect), or [`builder`](Client::builder) for options |
+/// | send | [`send`](Client::send), [`send_on`](Client::send_on); [`submit`](Client::submit), [`queue`](Client::queue) and [`flush`](Client::flush) without waiting for each receipt |
+/// | receive | the iterator, [`next_timeout`](Client::next_timeout), [`try_next`](Client::try_next) |
+/// | change filters | [`subscribe`](Client::subscribe), [`unsubscribe`](Client::unsubscribe) |
+/// | end | [`close`](Client::close) ends the session, [`detach`](Client::detach) keeps it to be resumed |
+///
+/// # Time
+///
+/// A client works only during calls. Over datagrams, call it at least three times in the daemon's lease (`lease` of its
+/// configuration), or the registration may expire. [`Client::absorb`] is enough.
+///
+/// # Event loops
+///
+/// To wait for other things as well, poll the descriptor (`AsFd`) for reading. Whenever it is readable, call
+/// [`Client::try_next`] until that returns `None`.
+///
+/// # Drop
+///
+/// Over a stream, dropping a client keeps the session, which can be resumed. Over datagrams it ends the session, because the
+/// daemon would go on sending to a socket that no longer exists. In neither case are receipts awaited; use [`Client::close`]
+/// for that.
 #[derive(Debug)]
 pub struct Client {
     pub(super) driver: Driver,
-    pub(super) items: VecDeque<Item>,
-    pub(super) bytes: usize,
-    /// Why nothing more will come; told once.
-    pub(super) end: Option<Error>,
-    pub(super) ended: bool,
-    /// The last sequence that was taken from here.
-    taken: u64,
-    welcomed: bool,
+    items: VecDeque<Item>,
+    /// The sum of the items' sizes, in bytes.
+    bytes: usize,
+    state: ClientState,
+    was_registered: bool,
+    /// The last sequence that the caller took.
+    last_taken: u64,
+}
+
+#[derive(Debug)]
+enum ClientState {
+    Running,
+    /// It has ended with this error, which the caller has not got yet.
+    Failed(Error),
+    /// It has ended, and the caller knows the error.
+    Ended,
 }
 
 impl Client {
-    /// Connects to the daemon at a URL, and registers. [`Client::builder`] can say more.
-    ///
-    /// # Errors
-    ///
-    /// Why it cannot be reached, or refuses.
-    pub fn connect(url: &str) -> Result<Client, Error> {
-        Client::builder(url).connect()
-    }
-
-    /// What a client of the daemon at a URL is to be.
-    pub fn builder(url: &str) -> Builder {
-        Builder::new(url)
-    }
-
-    pub(super) fn begun(driver: Driver) -> Client {
+    pub(super) fn new(driver: Driver) -> Client {
         let items = VecDeque::new();
-        Client { driver, items, bytes: 0, end: None, ended: false, taken: 0, welcomed: false }
+        Client { driver, items, bytes: 0, state: ClientState::Running, was_registered: false, last_taken: 0 }
     }
 
-    /// Continues the registration that [`Builder::start`] began, and returns whether it is complete. Blocks only while a
-    /// connection is made; poll the descriptor for reading between two calls.
+    /// Continues the registration that [`Builder::start`](crate::Builder::start) began. Returns whether it is complete. Blocks
+    /// only while a connection is made; poll the descriptor for reading between two calls.
     ///
     /// # Errors
     ///
-    /// As [`Builder::connect`].
+    /// As [`Builder::connect`](crate::Builder::connect).
     pub fn register(&mut self) -> Result<bool, Error> {
         self.driver.work();
-        self.hear();
+        self.process_events();
         self.driver.arm();
-        match self.end.take() {
-            Some(error) if !self.welcomed => Err(error),
-            end => {
-                self.end = end;
-                Ok(self.welcomed)
+        match self.take_error() {
+            Some(error) if !self.was_registered => Err(error),
+            Some(error) => {
+                self.state = ClientState::Failed(error);
+                Ok(true)
             }
+            None => Ok(self.was_registered),
         }
     }
 
-    pub(super) fn connected(driver: Driver) -> Result<Client, Error> {
-        let mut client = Client::begun(driver);
-        while !client.register()? {
-            client.driver.wait();
+    /// Registers, and blocks until that is complete.
+    pub(super) fn register_blocking(mut self) -> Result<Client, Error> {
+        while !self.register()? {
+            self.driver.wait(None);
         }
-        Ok(client)
+        Ok(self)
     }
 
-    /// Sends an input without a topic, and waits for its receipt. What comes meanwhile is kept for [`Client::next`].
+    /// The next item, or `None` if none comes within `timeout`, and after the end.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] where the daemon does not take it, [`Error::Unknown`] where the daemon was restarted before it had
-    /// confirmed the input. After [`Error::TimedOut`] it may still be taken, and its fate comes as an item.
-    pub fn send(&mut self, payload: &[u8]) -> Result<Receipt, Error> {
-        self.send_on("", payload)
-    }
-
-    /// Sends an input with a topic, and waits for its receipt.
-    ///
-    /// # Errors
-    ///
-    /// As [`Client::send`]; [`Error::Invalid`] for what is not a topic.
-    pub fn send_on(&mut self, topic: &str, payload: &[u8]) -> Result<Receipt, Error> {
-        // It cannot be among what was there before.
-        let kept = self.items.len();
-        let input = self.submit(topic, payload)?;
-        self.await_answer(kept, "a receipt", move |item| match item {
-            Item::SendResult { input: of, result } if *of == input => Some(result.clone()),
-            _ => None,
-        })
-    }
-
-    /// Sends an input, and does not wait: what becomes of it is an [`Item::SendResult`]. Waits only while 64 inputs wait for
-    /// their receipts. The topic may be empty.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Invalid`] for what is not a topic, [`Error::TimedOut`] where nothing was confirmed for too long.
-    pub fn submit(&mut self, topic: &str, payload: &[u8]) -> Result<InputId, Error> {
-        let until = self.until();
-        loop {
-            if let Some(input) = self.queue(topic, payload)? {
-                self.driver.work();
-                self.hear();
-                return Ok(input);
-            }
-            self.turn(until, "room for an input")?;
-        }
-    }
-
-    /// As [`Client::submit`], but never waits, and sends nothing yet: what is queued leaves together when any other call is
-    /// made, and small inputs share a system call or a datagram. None where 64 inputs wait for their receipts already.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Invalid`] for what is not a topic; why the client has ended.
-    pub fn queue(&mut self, topic: &str, payload: &[u8]) -> Result<Option<InputId>, Error> {
-        if !topic.is_empty() && !is_topic(topic) {
-            let message = "a topic is 1 to 128 bytes long, has no control characters and does not end in an asterisk";
-            return Err(Error::Invalid(message.into()));
-        }
-        if self.ended {
-            return Err(self.end.clone().unwrap_or(Error::Closed));
-        }
-        Ok(self.driver.machine.send(topic, payload))
-    }
-
-    /// Whether [`Client::submit`] takes an input without waiting.
-    pub fn has_room(&self) -> bool {
-        self.driver.machine.has_room()
-    }
-
-    /// Waits until the daemon has confirmed every input that was posted, or said what else became of it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::TimedOut`] if that takes longer than `timeout`; else why the client has ended.
-    pub fn flush(&mut self, timeout: Duration) -> Result<(), Error> {
-        let until = Instant::now().checked_add(timeout);
-        while !self.driver.machine.is_settled() {
-            if self.ended {
-                return Err(self.end.clone().unwrap_or(Error::Closed));
-            }
-            self.turn(until, "all receipts")?;
-        }
-        Ok(())
-    }
-
-    /// Wants to hear of these filters, too, and waits until that is in force.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Invalid`] for what is not a filter, [`Error::Refused`] where there are too many.
-    pub fn subscribe(&mut self, filters: &[&str]) -> Result<Subscription, Error> {
-        check_filters(filters)?;
-        let request = self.driver.machine.subscribe(filters);
-        self.await_subscription(request)
-    }
-
-    /// No longer wants to hear of these filters, and waits until that is in force. Whoever gives up the last one hears of
-    /// nothing.
-    ///
-    /// # Errors
-    ///
-    /// As [`Client::subscribe`].
-    pub fn unsubscribe(&mut self, filters: &[&str]) -> Result<Subscription, Error> {
-        check_filters(filters)?;
-        let request = self.driver.machine.unsubscribe(filters);
-        self.await_subscription(request)
-    }
-
-    /// Asks the daemon for a sign of life; returns how long it took.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::TimedOut`] if nothing comes within `timeout`; else why the client has ended.
-    pub fn ping(&mut self, timeout: Duration) -> Result<Duration, Error> {
-        let nonce = self.driver.machine.ping();
-        let until = Instant::now().checked_add(timeout);
-        let answer = self.await_event(until, "an answer", |event| match event {
-            Event::Pong { nonce: of, round_trip } if *of == nonce => Some(Ok(*round_trip)),
-            _ => None,
-        });
-        self.driver.machine.forget_ping(nonce);
-        answer
-    }
-
-    /// The next item, as soon as there is one; none after the end. An error is the end: no item follows it.
-    #[allow(clippy::should_implement_trait, reason = "it is what the Iterator does, too")]
+    /// Why the client has ended, once. No item follows.
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Item>, Error> {
         self.next_until(Instant::now().checked_add(timeout))
     }
 
-    /// The next item, if there is one by now.
+    /// The next item, or `None` if there is none now, and after the end. Does not block, except to reconnect.
     ///
     /// # Errors
     ///
-    /// Why the client has ended, once.
+    /// Why the client has ended, once. No item follows.
     pub fn try_next(&mut self) -> Result<Option<Item>, Error> {
         self.next_until(Some(Instant::now()))
     }
 
     fn next_until(&mut self, until: Option<Instant>) -> Result<Option<Item>, Error> {
-        let mut worked = false;
+        let mut has_worked = false;
         loop {
-            if let Some(item) = self.take() {
+            if let Some(item) = self.take_item() {
                 return Ok(Some(item));
             }
-            if self.ended {
-                return self.end.take().map_or(Ok(None), Err);
+            if self.has_ended() {
+                return self.take_error().map_or(Ok(None), Err);
             }
-            if worked && until.is_some_and(|until| until <= Instant::now()) {
-                // Whoever polls the descriptor goes to sleep now.
+            if has_worked && until.is_some_and(|until| until <= Instant::now()) {
+                // The caller may poll the descriptor next.
                 self.driver.arm();
                 return Ok(None);
             }
             self.driver.turn(until);
-            self.hear();
-            worked = true;
+            self.process_events();
+            has_worked = true;
         }
     }
 
-    /// What resumes the session, in this process or another: [`Builder::resume`]. It says that what was taken from here has
-    /// been dealt with, and what has come but was not taken yet has not.
-    pub fn session(&self) -> Option<Session> {
-        let mut session = self.driver.machine.session()?;
-        session.last = self.taken;
-        Some(Session(session))
-    }
-
-    /// Takes what has come, and keeps it for [`Client::next_timeout`]: for whoever is busy with an item, and does not want to
-    /// be taken for gone. Says whether there is room for more; where there is none, nothing is read, and the daemon sees a
-    /// slow consumer.
+    /// Receives what has come, and keeps it for [`Client::next_timeout`]. Call it while an item takes long to process, so that
+    /// the daemon does not consider the client gone.
+    ///
+    /// Returns whether there is room for more, which is never so after the end. Without room (1,048,576 items, or 64 MiB of
+    /// topics and payloads) nothing is read, and the daemon treats the client as a slow consumer.
     pub fn absorb(&mut self) -> bool {
-        let has_room = self.items.len() < MAX_ITEMS && self.bytes < MAX_BYTES;
-        if has_room && !self.ended {
+        let may_receive = self.has_room_for_items() && !self.has_ended();
+        if may_receive {
             self.driver.work();
-            self.hear();
+            self.process_events();
             self.driver.arm();
         }
-        has_room && !self.ended
+        may_receive && !self.has_ended()
     }
 
-    /// Makes the descriptor readable, although nothing has been received.
+    /// Makes the descriptor readable although nothing has come, until the next call that receives. For a program that leaves
+    /// items in the client, and polls the descriptor.
     pub fn wake(&mut self) {
         self.driver.wake();
     }
 
-    /// Whether there is a connection just now.
+    /// Whether there is a connection now.
     pub fn is_connected(&self) -> bool {
         self.driver.is_connected()
     }
 
-    /// Waits for outstanding receipts, says goodbye, and waits until the daemon has answered. That ends the session. What
-    /// was due until then and not taken is returned.
+    /// What resumes the session, in this process or another: see [`Builder::resume`](crate::Builder::resume). `None` before the
+    /// first registration.
     ///
-    /// # Errors
-    ///
-    /// [`Error::TimedOut`] if that takes longer than `timeout`; else why the client had ended.
-    pub fn close(mut self, timeout: Duration) -> Result<Vec<Item>, Error> {
-        let until = Instant::now().checked_add(timeout);
-        while !self.ended && !self.driver.machine.is_settled() {
-            self.turn(until, "all receipts")?;
-        }
-        self.driver.machine.leave();
-        self.driver.work();
-        self.hear();
-        while !self.ended {
-            self.turn(until, "the daemon's goodbye")?;
-        }
-        match self.end.take() {
-            None | Some(Error::Closed) => Ok(std::mem::take(&mut self.items).into()),
-            Some(error) => Err(error),
-        }
+    /// Items that were taken from this client count as processed. Items that it holds, but were not taken, come again.
+    pub fn session(&self) -> Option<Session> {
+        let mut session = self.driver.machine.session()?;
+        session.last = self.last_taken;
+        Some(Session(session))
     }
 
-    /// Ends the connection without a word: the session can be resumed, as long as the daemon keeps it.
-    pub fn hang_up(mut self) -> Option<Session> {
-        self.driver.hang_up();
+    /// Closes the connection and keeps the session. It can be resumed as long as the daemon keeps it, and gets the upcalls in
+    /// between. `None` before the first registration.
+    pub fn detach(mut self) -> Option<Session> {
+        self.driver.detach();
         self.session()
     }
 
-    /// Takes note of all that has happened.
-    pub(super) fn hear(&mut self) {
-        while let Some(news) = self.driver.news() {
-            self.note(news);
+    /// Processes everything that the driver reports.
+    pub(super) fn process_events(&mut self) {
+        while let Some(event) = self.driver.event() {
+            self.process(event);
         }
     }
 
-    pub(super) fn note(&mut self, news: News) {
-        let item = match news {
-            News::Over(error) => {
-                (self.end, self.ended) = (Some(error), true);
+    pub(super) fn process(&mut self, event: DriverEvent) {
+        let item = match event {
+            DriverEvent::Ended(error) => {
+                self.state = ClientState::Failed(error);
                 return;
             }
-            News::Disconnected { error, retry_in } if self.welcomed => Item::Disconnected { error, retry_in },
-            News::Disconnected { .. } => return,
-            News::Foreign(foreign) => Item::Foreign(foreign),
-            News::Event(Event::Welcomed { start, .. }) if !self.welcomed => {
-                self.welcomed = true;
-                self.taken = start.saturating_sub(1);
+            DriverEvent::Disconnected { error, retry_in } if self.was_registered => {
+                Item::Disconnected { error, retry_in }
+            }
+            DriverEvent::Disconnected { .. } => return,
+            DriverEvent::ForeignSender(sender) => Item::ForeignSender(sender),
+            DriverEvent::Machine(Event::Welcomed { start, .. }) if !self.was_registered => {
+                self.was_registered = true;
+                self.last_taken = start.saturating_sub(1);
                 return;
             }
-            News::Event(event) => match item(event) {
+            DriverEvent::Machine(event) => match Item::from_event(event) {
                 Some(item) => item,
                 None => return,
             },
         };
-        self.bytes += weight(&item);
+        self.bytes += item.size();
         self.items.push_back(item);
     }
 
-    fn take(&mut self) -> Option<Item> {
+    fn take_item(&mut self) -> Option<Item> {
         let item = self.items.pop_front()?;
-        self.bytes -= weight(&item);
+        self.bytes -= item.size();
         match &item {
-            Item::Upcall(upcall) => self.taken = upcall.sequence,
-            Item::Gap(gap) => self.taken = gap.last,
-            Item::Reconnected { resumed: false, start, .. } => self.taken = start.saturating_sub(1),
+            Item::Upcall(upcall) => self.last_taken = upcall.sequence,
+            Item::Gap(gap) => self.last_taken = gap.last,
+            Item::Reconnected { resumed: false, start, .. } => self.last_taken = start.saturating_sub(1),
             _ => {}
         }
         Some(item)
     }
-}
 
-fn weight(item: &Item) -> usize {
-    match item {
-        Item::Upcall(Upcall { topic, payload, .. }) => topic.len() + payload.len(),
-        _ => 0,
+    pub(super) fn kept_items(&self) -> &VecDeque<Item> {
+        &self.items
+    }
+
+    /// Removes an item that is the answer to a call, at this place.
+    pub(super) fn remove_answer(&mut self, at: usize) {
+        self.items.remove(at);
+    }
+
+    pub(super) fn take_items(&mut self) -> Vec<Item> {
+        self.bytes = 0;
+        std::mem::take(&mut self.items).into()
+    }
+
+    pub(super) fn has_room_for_items(&self) -> bool {
+        self.items.len() < MAX_ITEMS && self.bytes < MAX_BYTES
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        !matches!(self.state, ClientState::Running)
+    }
+
+    /// Fails once the client has ended.
+    pub(super) fn check_running(&self) -> Result<(), Error> {
+        match &self.state {
+            ClientState::Running => Ok(()),
+            ClientState::Failed(error) => Err(error.clone()),
+            ClientState::Ended => Err(Error::Closed),
+        }
+    }
+
+    /// The error that ended the client, unless the caller has got it already.
+    pub(super) fn take_error(&mut self) -> Option<Error> {
+        match &self.state {
+            ClientState::Running | ClientState::Ended => None,
+            ClientState::Failed(_) => match std::mem::replace(&mut self.state, ClientState::Ended) {
+                ClientState::Failed(error) => Some(error),
+                ClientState::Running | ClientState::Ended => None,
+            },
+        }
     }
 }
 
-/// Waits for the next item, without end; ends behind an error.
+/// Waits for the next item without a time limit. Ends after an error.
 impl Iterator for Client {
     type Item = Result<Item, Error>;
 
@@ -359,8 +276,9 @@ impl Iterator for Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        // A stream ends with its socket. Over datagrams the daemon would go on sending, and wait for us as for somebody slow.
-        self.driver.leave_behind();
+        // The daemon notices the end of a stream. Over datagrams it would go on sending, and hold back inputs for this client
+        // as for a slow consumer.
+        self.driver.leave_unconfirmed();
     }
 }
 

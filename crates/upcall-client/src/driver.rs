@@ -1,85 +1,101 @@
-//! Drives the protocol over sockets: waits, moves bytes, makes a lost connection again.
+//! Drives the machine over sockets: connects and reconnects, waits, and moves bytes.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-
-use super::socket::Socket;
-use super::wakeup::Wakeup;
-use super::{Error, Foreign};
-use crate::backoff::Backoff;
-use crate::machine::{Cause, Event, Machine, Settings};
 use upcall_wire::address::Address;
 
-/// A registration that stood this long was a success; a shorter one does not shorten the wait for the next.
+use super::Error;
+use super::wakeup::Wakeup;
+use crate::backoff::Backoff;
+use crate::machine::{DisconnectReason, Event, Machine, Settings};
+use crate::socket::DaemonSocket;
+use crate::socket::owner::ForeignSender;
+
+/// A registration that lasts this long resets the delays between attempts.
 const LASTING: Duration = Duration::from_secs(5);
 
-/// How long, and how often.
+/// How long to wait, and how often to try.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Policy {
+pub(super) struct ConnectionPolicy {
+    /// The limit for connecting and registering.
     pub(super) connect_timeout: Duration,
-    pub(super) timeout: Duration,
+    /// The limit for calls that wait for an answer.
+    pub(super) call_timeout: Duration,
+    /// The base and the cap of the delays between attempts; `None` not to reconnect.
     pub(super) reconnect: Option<(Duration, Duration)>,
-    pub(super) insist: bool,
+    /// Whether to retry the first connection, too.
+    pub(super) retry_first: bool,
 }
 
-/// What a driver tells of.
+/// What a driver reports.
 #[derive(Debug)]
-pub(super) enum News {
-    Event(Event),
-    Foreign(Foreign),
-    Disconnected { error: Error, retry_in: Duration },
-    Over(Error),
+pub(super) enum DriverEvent {
+    /// An event of the machine, but never [`Event::Disconnected`].
+    Machine(Event),
+    ForeignSender(ForeignSender),
+    /// The connection is lost, or an attempt failed. Another one follows.
+    Disconnected {
+        error: Error,
+        retry_in: Duration,
+    },
+    /// Nothing follows.
+    Ended(Error),
+}
+
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "a client has one of it")]
+enum Connection {
+    /// There is no socket until the next attempt.
+    Waiting { retry_at: Instant },
+    /// The socket is gone, and that is to be reported: with this error, unless the machine knows a better one.
+    Lost(Option<Error>),
+    /// There is a socket. While the registration is not complete, it has a deadline.
+    Open { socket: DaemonSocket, register_by: Option<Instant> },
+    /// There is no socket, and will be none.
+    Ended,
 }
 
 #[derive(Debug)]
 pub(super) struct Driver {
     address: Address,
+    /// The address as text, for messages.
     place: String,
     pub(super) machine: Machine,
-    pub(super) policy: Policy,
-    socket: Option<Socket>,
+    pub(super) policy: ConnectionPolicy,
+    connection: Connection,
     wakeup: Wakeup,
-    /// The socket has more than was read.
-    more: bool,
+    /// Whether there is work to do at once, because not everything was read, or the caller asked for it.
+    work_pending: bool,
     backoff: Backoff,
     random: Rng,
-    /// When to connect again.
-    retry_at: Option<Instant>,
-    /// Until when to be registered.
-    welcome_by: Option<Instant>,
-    welcomed_at: Option<Instant>,
-    was_welcomed: bool,
     begun: Instant,
-    over: bool,
-    /// What happened outside the machine.
-    failed: Option<Error>,
+    /// Whether there ever was a registration.
+    was_registered: bool,
+    /// When the latest registration was completed, until its end is reported.
+    registered_at: Option<Instant>,
 }
 
 impl Driver {
-    pub(super) fn new(address: Address, settings: Settings, policy: Policy) -> Result<Driver, Error> {
+    pub(super) fn new(address: Address, settings: Settings, policy: ConnectionPolicy) -> Result<Driver, Error> {
         let (base, cap) = policy.reconnect.unwrap_or((Duration::from_millis(100), Duration::from_secs(5)));
         let mut random = Rng::new();
-        let wakeup = Wakeup::new().map_err(|error| Error::Broken(format!("cannot wait for events: {error}")))?;
+        let begun = Instant::now();
         Ok(Driver {
             place: address.to_string(),
             address,
             machine: Machine::new(settings, random.u64(..)),
             policy,
-            socket: None,
-            wakeup,
-            more: false,
+            connection: Connection::Waiting { retry_at: begun },
+            wakeup: Wakeup::new().map_err(cannot_wait)?,
+            work_pending: false,
             backoff: Backoff::new(base, cap),
             random,
-            retry_at: Some(Instant::now()),
-            welcome_by: None,
-            welcomed_at: None,
-            was_welcomed: false,
-            begun: Instant::now(),
-            over: false,
-            failed: None,
+            begun,
+            was_registered: false,
+            registered_at: None,
         })
     }
 
@@ -87,45 +103,54 @@ impl Driver {
         &self.place
     }
 
-    /// Waits until there may be something to do, or `until`; then does it.
+    /// Waits until there may be work, or `until`, and does it.
     pub(super) fn turn(&mut self, until: Option<Instant>) {
-        if let Err(error) = self.wakeup.set(self.due()).and_then(|()| self.wakeup.wait(until)) {
-            self.failed = Some(Error::Broken(format!("cannot wait for events: {error}")));
-            return;
-        }
+        self.wait(until);
         self.work();
     }
 
-    /// Waits until there may be something to do.
-    pub(super) fn wait(&mut self) {
-        if let Err(error) = self.wakeup.set(self.due()).and_then(|()| self.wakeup.wait(None)) {
-            self.failed = Some(Error::Broken(format!("cannot wait for events: {error}")));
+    /// Waits until there may be work, or `until`.
+    pub(super) fn wait(&mut self, until: Option<Instant>) {
+        if let Err(error) = self.wakeup.set(self.due()).and_then(|()| self.wakeup.wait(until)) {
+            self.lose(Some(cannot_wait(error)));
         }
     }
 
-    /// Does what can be done without waiting, but for connecting.
+    /// Makes the descriptor readable at the time of the next work.
+    pub(super) fn arm(&mut self) {
+        if let Err(error) = self.wakeup.set(self.due()) {
+            self.lose(Some(cannot_wait(error)));
+        }
+    }
+
+    /// Makes the descriptor readable now, until the next work.
+    pub(super) fn wake(&mut self) {
+        self.work_pending = true;
+        self.arm();
+    }
+
+    /// Does what there is to do. Blocks only while it connects.
     pub(super) fn work(&mut self) {
-        let now = Instant::now();
-        if self.retry_at.is_some_and(|at| at <= now) {
-            self.retry_at = None;
+        self.work_pending = false;
+        if matches!(self.connection, Connection::Waiting { retry_at } if retry_at <= Instant::now()) {
             self.connect();
         }
-        if self.socket.is_some()
-            && let Err(error) = self.exchange()
-        {
+        if let Err(error) = self.exchange() {
             self.lose(Some(Error::Broken(format!("the connection to {} broke: {error}", self.place))));
         }
-        if self.welcome_by.is_some_and(|by| by <= Instant::now()) {
-            let message = format!("{} has not let us in within the time allowed", self.place);
+        let now = Instant::now();
+        if matches!(self.connection, Connection::Open { register_by: Some(by), .. } if by <= now) {
+            let message = format!("{} did not complete the registration within the time allowed", self.place);
             self.lose(Some(Error::TimedOut(message)));
         }
     }
 
     fn exchange(&mut self) -> io::Result<()> {
-        let Some(socket) = &mut self.socket else { return Ok(()) };
-        // What comes is looked at first: what is sent over a connection that has ended would have an unknown fate.
-        self.more = match socket.receive(&mut self.machine) {
-            Ok(more) => more,
+        let Connection::Open { socket, .. } = &mut self.connection else { return Ok(()) };
+        // Receive first. If the connection has ended, nothing more must be sent over it: whether the daemon accepted that
+        // could not be found out.
+        self.work_pending = match socket.receive(&mut self.machine) {
+            Ok(is_more) => is_more,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 self.lose(None);
                 return Ok(());
@@ -139,121 +164,124 @@ impl Driver {
     }
 
     fn connect(&mut self) {
-        let now = Instant::now();
-        let by = now + self.policy.connect_timeout;
-        match Socket::open(&self.address, self.policy.connect_timeout, &mut self.machine) {
+        let register_by = Some(Instant::now() + self.policy.connect_timeout);
+        match DaemonSocket::open(&self.address, self.policy.connect_timeout, &mut self.machine) {
             Ok(socket) => match self.wakeup.add(&socket) {
-                Ok(()) => {
-                    self.socket = Some(socket);
-                    self.welcome_by = Some(by);
-                }
-                Err(error) => self.failed = Some(Error::Broken(format!("cannot wait for events: {error}"))),
+                Ok(()) => self.connection = Connection::Open { socket, register_by },
+                Err(error) => self.lose(Some(cannot_wait(error))),
             },
-            Err(error) => self.failed = Some(error),
+            Err(error) => self.lose(Some(error)),
         }
     }
 
-    /// The socket is gone. `error`: what is wrong, where the machine does not know better.
+    /// Closes the socket, if there is one, and tells the machine. `error` is what is known here.
     fn lose(&mut self, error: Option<Error>) {
-        self.socket = None;
-        self.welcome_by = None;
-        self.failed = error.or_else(|| self.failed.take());
-        self.machine.disconnected();
+        if !matches!(self.connection, Connection::Ended) {
+            self.connection = Connection::Lost(error);
+            self.machine.disconnected();
+        }
     }
 
+    /// When there is work to do, if nothing comes before.
     fn due(&self) -> Option<Instant> {
-        if self.more {
+        if self.work_pending {
             return Some(Instant::now());
         }
-        let paused = self.socket.as_ref().and_then(Socket::paused_until);
-        let machine = self.machine.due().map(|due| paused.map_or(due, |paused| paused.max(due)));
-        [machine, paused, self.retry_at, self.welcome_by].into_iter().flatten().min()
+        match &self.connection {
+            Connection::Waiting { retry_at } => Some(*retry_at),
+            Connection::Open { socket, register_by } => {
+                let paused = socket.paused_until();
+                let machine = self.machine.due().map(|due| paused.map_or(due, |paused| paused.max(due)));
+                [machine, paused, *register_by].into_iter().flatten().min()
+            }
+            Connection::Lost(_) | Connection::Ended => None,
+        }
     }
 
-    /// What has happened.
-    pub(super) fn news(&mut self) -> Option<News> {
+    /// Takes the next event.
+    pub(super) fn event(&mut self) -> Option<DriverEvent> {
         match self.machine.event() {
-            Some(Event::Down(cause)) => return Some(self.down(&cause)),
-            Some(Event::Welcomed { resumed, new_log, start, next }) => {
-                self.welcome_by = None;
-                self.welcomed_at = Some(Instant::now());
-                self.was_welcomed = true;
-                return Some(News::Event(Event::Welcomed { resumed, new_log, start, next }));
+            Some(Event::Disconnected(reason)) => return Some(self.disconnected(&reason)),
+            Some(event) => {
+                if matches!(event, Event::Welcomed { .. }) {
+                    self.registered();
+                }
+                return Some(DriverEvent::Machine(event));
             }
-            Some(event) => return Some(News::Event(event)),
             None => {}
         }
-        if let Some(foreign) = self.socket.as_mut().and_then(Socket::take_foreign) {
-            return Some(News::Foreign(foreign));
+        match &mut self.connection {
+            Connection::Open { socket, .. } => socket.take_foreign().map(DriverEvent::ForeignSender),
+            // The machine did not know of the attempt.
+            Connection::Lost(error) => error.take().map(|error| self.retry(error)),
+            Connection::Waiting { .. } | Connection::Ended => None,
         }
-        // The machine did not know of the attempt.
-        (self.socket.is_none() && !self.over).then(|| self.failed.take()).flatten().map(|error| self.retry(error))
     }
 
-    fn down(&mut self, cause: &Cause) -> News {
-        self.socket = None;
-        self.more = false;
-        self.welcome_by = None;
-        let told = self.failed.take();
-        let error = match (cause, told) {
-            (Cause::Closed, Some(error)) => error,
-            _ => Error::of(cause, &self.place),
+    fn registered(&mut self) {
+        if let Connection::Open { register_by, .. } = &mut self.connection {
+            *register_by = None;
+        }
+        self.was_registered = true;
+        self.registered_at = Some(Instant::now());
+    }
+
+    fn disconnected(&mut self, reason: &DisconnectReason) -> DriverEvent {
+        self.work_pending = false;
+        let known = match std::mem::replace(&mut self.connection, Connection::Lost(None)) {
+            Connection::Lost(error) => error,
+            _ => None,
         };
-        if cause.is_final() || self.machine.is_over() {
-            self.over = true;
-            return News::Over(error);
+        let error = match (reason, known) {
+            (DisconnectReason::Closed, Some(error)) => error,
+            _ => Error::from_disconnect(reason, &self.place),
+        };
+        if reason.is_final() || self.machine.is_over() {
+            self.connection = Connection::Ended;
+            return DriverEvent::Ended(error);
         }
         self.retry(error)
     }
 
-    fn retry(&mut self, error: Error) -> News {
-        let again = match self.was_welcomed {
+    fn retry(&mut self, error: Error) -> DriverEvent {
+        let may_retry = match self.was_registered {
             true => self.policy.reconnect.is_some(),
-            false => self.policy.insist && self.begun.elapsed() < self.policy.connect_timeout,
+            false => self.policy.retry_first && !error.is_final() && self.begun.elapsed() < self.policy.connect_timeout,
         };
-        if !again || (!self.was_welcomed && error.is_final()) {
-            self.over = true;
-            return News::Over(error);
+        if !may_retry {
+            self.connection = Connection::Ended;
+            return DriverEvent::Ended(error);
         }
-        if self.welcomed_at.take().is_some_and(|at| at.elapsed() >= LASTING) {
+        if self.registered_at.take().is_some_and(|at| at.elapsed() >= LASTING) {
             self.backoff.reset();
         }
         let retry_in = self.backoff.next(&mut self.random);
-        self.retry_at = Some(Instant::now() + retry_in);
-        News::Disconnected { error, retry_in }
+        self.connection = Connection::Waiting { retry_at: Instant::now() + retry_in };
+        DriverEvent::Disconnected { error, retry_in }
     }
 
-    /// Says goodbye without waiting for an answer, where a registration would outlive its socket.
-    pub(super) fn leave_behind(&mut self) {
-        if self.socket.is_some() && self.machine.is_ready() && self.address.transport().is_datagram() {
+    /// Sends BYE without waiting for an answer, over datagrams, where the registration would outlive its socket.
+    pub(super) fn leave_unconfirmed(&mut self) {
+        let is_open = matches!(self.connection, Connection::Open { .. });
+        if is_open && self.machine.is_ready() && self.address.transport().is_datagram() {
             self.machine.leave_now();
             self.work();
         }
     }
 
-    /// Closes the socket; the session stays.
-    pub(super) fn hang_up(&mut self) {
-        self.socket = None;
-        self.over = true;
-    }
-
-    /// Makes the descriptor ready at the right time.
-    pub(super) fn arm(&mut self) {
-        if self.wakeup.set(self.due()).is_err() {
-            self.failed = Some(Error::Broken("cannot wait for events".into()));
-        }
-    }
-
-    /// Makes the descriptor ready now.
-    pub(super) fn wake(&mut self) {
-        self.more = true;
-        self.arm();
+    /// Closes the socket without BYE, so that the session stays.
+    pub(super) fn detach(&mut self) {
+        self.connection = Connection::Ended;
     }
 
     /// Whether there is a connection, registered or not.
     pub(super) fn is_connected(&self) -> bool {
-        self.socket.is_some()
+        matches!(self.connection, Connection::Open { .. })
     }
+}
+
+fn cannot_wait(error: impl std::fmt::Display) -> Error {
+    Error::Broken(format!("cannot wait for events: {error}"))
 }
 
 impl AsFd for Driver {

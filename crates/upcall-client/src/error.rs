@@ -1,4 +1,4 @@
-//! What can go wrong: the one error type of the library.
+//! The one error type of the library.
 
 use std::fmt;
 
@@ -7,52 +7,54 @@ use upcall_wire::farewell::Farewell;
 use upcall_wire::frame::Code;
 use upcall_wire::reason::Reason;
 
-use crate::machine::Cause;
+use crate::machine::DisconnectReason;
 
-/// Why something could not be done.
+/// Why a call failed, or a connection ended.
+///
+/// The texts are for people, complete, and safe to print: what came from the daemon is escaped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// What was asked for makes no sense: an address, a topic, a filter, a token that is none.
+    /// An argument is invalid: an address, a name, a topic, a filter, a token or a session.
     Invalid(String),
-    /// The host's name does not resolve.
+    /// The host name does not resolve.
     UnknownHost(String),
-    /// Nobody is there, or the socket cannot be opened.
+    /// Nothing listens at the address, or the socket cannot be opened.
     Unreachable(String),
     /// This user may not use the socket.
     Denied(String),
-    /// The connection broke, or reading and writing failed.
+    /// The connection broke, or reading or writing failed.
     Broken(String),
-    /// Nothing came in time.
+    /// The daemon did not answer in time.
     TimedOut(String),
-    /// The daemon, or its listener, speaks text.
+    /// The daemon or its listener uses text instead of the native protocol.
     NotNative(String),
-    /// What came is not what upcall-protocol(7) says.
+    /// The daemon sent bytes that violate upcall-protocol(7).
     Protocol(String),
-    /// The daemon said no.
+    /// The daemon refused, with an ERROR frame.
     Refused {
-        /// Why.
+        /// What is wrong.
         code: Code,
-        /// In its words, escaped.
+        /// The daemon's explanation for a person, escaped.
         text: String,
     },
-    /// The daemon said goodbye.
+    /// The daemon ended the session or the connection, with a reason.
     Bye {
-        /// Its reason, escaped, as `wire::reason` lists them.
+        /// The name of the reason, escaped: usually one of [`Reason`] or [`Refusal`](upcall_wire::reason::Refusal).
         reason: String,
         /// The reason and what it means, for a person.
         explanation: String,
     },
-    /// Whether the daemon has taken the input cannot be known any more; it is not sent again.
+    /// The input was sent, and whether the daemon accepted it can no longer be found out. It is not sent again.
     Unknown,
-    /// Upcalls came faster than they were taken, and more than can be kept.
+    /// The client's buffer is full: upcalls came faster than they were taken.
     Overflow,
     /// The client was closed.
     Closed,
 }
 
 impl Error {
-    /// Whether trying again would end the same way.
+    /// Whether another attempt would fail the same way. The client does not retry its first connection after such an error.
     pub fn is_final(&self) -> bool {
         matches!(self, Error::Denied(_) | Error::NotNative(_) | Error::Protocol(_) | Error::Invalid(_))
     }
@@ -61,35 +63,35 @@ impl Error {
         Error::Refused { code, text: Escaped(text.as_bytes()).to_string() }
     }
 
-    /// What the end of a registration means, on the way to `place`.
-    pub(super) fn of(cause: &Cause, place: &str) -> Error {
-        match cause {
-            Cause::Left => Error::Closed,
-            Cause::Closed => Error::Broken(format!("{place} closed the connection and did not say why")),
-            Cause::Bye(reason) => bye(reason),
-            Cause::Refused { code, text, .. } => Error::refused(*code, text),
-            Cause::Protocol(what) => {
+    /// The error for the end of a registration with the daemon at `place`.
+    pub(super) fn from_disconnect(reason: &DisconnectReason, place: &str) -> Error {
+        match reason {
+            DisconnectReason::Left => Error::Closed,
+            DisconnectReason::Closed => Error::Broken(format!("{place} closed the connection and gave no reason")),
+            DisconnectReason::Bye(reason) => bye(reason),
+            DisconnectReason::Refused { code, text, .. } => Error::refused(*code, text),
+            DisconnectReason::Protocol(what) => {
                 Error::Protocol(format!("{place} broke the protocol: {}", Escaped(what.as_bytes())))
             }
-            Cause::NotNative(said) => not_native(said, place),
-            Cause::Silent => Error::TimedOut(format!("{place} has not answered for too long")),
+            DisconnectReason::NotNative(text) => not_native(text, place),
+            DisconnectReason::Unresponsive => Error::TimedOut(format!("{place} has not answered for too long")),
         }
     }
 }
 
 fn bye(reason: &str) -> Error {
-    let line = upcall_wire::reason::farewell(reason);
-    let explanation = match Farewell::read(line.as_bytes()) {
+    let explanation = match Farewell::parse(Farewell::line(reason).as_bytes()) {
         Some(farewell) => farewell.to_string(),
         None => "the daemon closed the connection".into(),
     };
     Error::Bye { reason: Escaped(reason.as_bytes()).to_string(), explanation }
 }
 
-/// Text came where frames should: a refusal from before the daemon knew what we speak, or a server without frames.
-fn not_native(said: &[u8], place: &str) -> Error {
-    let line = said.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
-    match Farewell::read(line) {
+/// The error for text where frames should be: a refusal, from before the daemon knew the client's protocol, or a server
+/// that does not use frames.
+fn not_native(text: &[u8], place: &str) -> Error {
+    let line = text.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
+    match Farewell::parse(line) {
         Some(farewell) if farewell.name() != Reason::Protocol.name() => bye(farewell.name()),
         _ => Error::NotNative(format!("{place} does not speak the native protocol")),
     }
@@ -108,10 +110,8 @@ impl fmt::Display for Error {
             | Error::Protocol(text) => f.write_str(text),
             Error::Refused { code, text } => write!(f, "the daemon refused: {code} ({text})"),
             Error::Bye { explanation, .. } => f.write_str(explanation),
-            Error::Unknown => {
-                f.write_str("whether the daemon has taken the input cannot be known any more; it is not sent again")
-            }
-            Error::Overflow => f.write_str("upcalls come faster than they are taken, and there is no room for more"),
+            Error::Unknown => f.write_str("the daemon may or may not have accepted the input; it is not sent again"),
+            Error::Overflow => f.write_str("upcalls come faster than they are taken, and the client's buffer is full"),
             Error::Closed => f.write_str("the client is closed"),
         }
     }
@@ -124,22 +124,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_told_from_a_refusal() {
-        let of = |said: &[u8]| Error::of(&Cause::NotNative(said.to_vec()), "tcp://x:1");
-        for said in [&b"upcalld: protocol\n"[..], b"Upcall event: Processing x"] {
-            assert!(matches!(of(said), Error::NotNative(_)), "{:?}", of(said));
+    fn a_refusal_is_not_mistaken_for_a_text_server() {
+        let of = |text: &[u8]| Error::from_disconnect(&DisconnectReason::NotNative(text.to_vec()), "tcp://x:1");
+        for text in [&b"upcalld: protocol\n"[..], b"Upcall event: Processing x"] {
+            assert!(matches!(of(text), Error::NotNative(_)), "{:?}", of(text));
         }
-        for reason in ["max_endpoints", "not_allowed"] {
-            let error = of(format!("upcalld: {reason}\n").as_bytes());
-            assert!(matches!(&error, Error::Bye { reason: said, .. } if said == reason), "{error:?}");
-            assert!(error.to_string().contains(reason), "{error}");
+        for name in ["max_endpoints", "not_allowed"] {
+            let error = of(format!("upcalld: {name}\n").as_bytes());
+            assert!(matches!(&error, Error::Bye { reason, .. } if reason == name), "{error:?}");
+            assert!(error.to_string().contains(name), "{error}");
         }
     }
 
     #[test]
-    fn what_strangers_say_is_escaped() {
-        let cause = Cause::Refused { code: Code::Refused, about: 1, text: "\x1b[2J".into() };
-        assert!(!Error::of(&cause, "x").to_string().contains('\x1b'));
-        assert!(!Error::of(&Cause::Bye("\x1b".into()), "x").to_string().contains('\x1b'));
+    fn text_of_the_daemon_is_escaped() {
+        let reason = DisconnectReason::Refused { code: Code::Refused, about: 1, text: "\x1b[2J".into() };
+        assert!(!Error::from_disconnect(&reason, "x").to_string().contains('\x1b'));
+        assert!(!Error::from_disconnect(&DisconnectReason::Bye("\x1b".into()), "x").to_string().contains('\x1b'));
     }
 }

@@ -1,110 +1,112 @@
-//! What a client hears of.
+//! What a client receives, and the answers to its calls.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use super::{Error, Foreign};
-use crate::machine::{Event, Loss, Upcall};
+use super::Error;
+use crate::machine::{Event, InputId, Loss, Upcall};
+use crate::socket::owner::ForeignSender;
 
-impl Upcall {
-    /// When the daemon received it.
-    pub fn received(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_millis(self.time)
-    }
-}
-
-/// What names an input that was posted, until its receipt comes.
-pub type InputId = u64;
-
-/// Something that a client hears of, in order.
+/// What a client receives, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Item {
     /// An upcall.
     Upcall(Upcall),
-    /// Upcalls that will not come.
+    /// A range of sequences that the client does not get.
     Gap(Gap),
-    /// The connection is gone. It is made again by itself.
+    /// The connection is lost. The client reconnects by itself, and this is not the end.
     Disconnected {
         /// Why.
         error: Error,
-        /// When it is tried next.
+        /// The time until the next attempt.
         retry_in: Duration,
     },
-    /// The connection is there again.
+    /// The client is registered again.
     Reconnected {
-        /// The session goes on: nothing is missing but what a gap names. Otherwise it is a new one; what was said meanwhile is
-        /// a gap, too, where the log is the same.
+        /// Whether the session goes on. If so, a [`Gap`] names everything that is missing. If not, a new session began; upcalls
+        /// in between are a [`Gap`] if the log is still the same.
         resumed: bool,
-        /// The daemon has another log than before, as after a restart: sequences begin anew, and what was said in between
-        /// is not known.
+        /// Whether the daemon's log is another one than before, as after a restart. Sequences then begin anew, and upcalls in
+        /// between are not known.
         new_log: bool,
-        /// The first sequence that may come.
+        /// The first sequence that may be due to the client.
         start: u64,
     },
-    /// What became of an input that was posted.
+    /// The result of an input that [`Client::submit`](crate::Client::submit) or [`Client::queue`](crate::Client::queue) sent.
     SendResult {
-        /// What [`super::Client::submit`] returned.
+        /// What that call returned.
         input: InputId,
-        /// A receipt; [`Error::Unknown`] where that cannot be known any more; [`Error::Refused`] where it was not taken.
+        /// The receipt; [`Error::Refused`] if the daemon did not accept the input; [`Error::Unknown`] if that can no longer be
+        /// found out.
         result: Result<Receipt, Error>,
     },
-    /// Datagrams of another user were dropped, on a Unix socket: somebody who is not the daemon sends to this client. Reported
-    /// once for each socket.
-    Foreign(Foreign),
-    /// The daemon complains of something that no call of ours explains.
-    Complaint(Error),
+    /// Datagrams of another user were dropped, over a Unix socket: a process that is not the daemon sends to this client.
+    /// Reported once for each connection.
+    ForeignSender(ForeignSender),
+    /// The daemon sent an error that belongs to no call of this client. Always [`Error::Refused`].
+    DaemonError(Error),
 }
 
-/// Sequences that a client does not get. They need not all have been due to it.
+/// A range of sequences that a client does not get. Not all of them need to have been due to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
-    /// The first.
+    /// The first sequence.
     pub first: u64,
-    /// The last.
+    /// The last sequence.
     pub last: u64,
     /// Why.
     pub loss: Loss,
 }
 
-/// What became of an input.
+/// The daemon's confirmation of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
-    /// Its place in the one order.
+    /// The input's position in the log.
     pub sequence: u64,
-    /// How many endpoints it was due to, the sender excluded.
+    /// How many endpoints the input was due to, not counting the sender.
     pub receivers: u32,
-    /// The daemon had taken it before: the first receipt was lost.
+    /// Whether the daemon had accepted the input before, so that its first receipt was lost.
     pub repeat: bool,
 }
 
-/// The filters that are in force.
+/// The filters in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscription {
-    /// The first sequence that they go for.
+    /// The first sequence that the filters apply to.
     pub from: u64,
-    /// No filter was ever given: everything is due.
+    /// Whether the endpoint never had a filter, so that everything is due to it.
     pub everything: bool,
-    /// All of them.
+    /// All filters in force.
     pub filters: Vec<String>,
 }
 
-/// What the library says of an event; none where only a call waits for it.
-pub(super) fn item(event: Event) -> Option<Item> {
-    Some(match event {
-        Event::Welcomed { resumed, new_log, start, .. } => Item::Reconnected { resumed, new_log, start },
-        Event::Upcall(upcall) => Item::Upcall(upcall),
-        Event::Gap { first, last, loss } => Item::Gap(Gap { first, last, loss }),
-        Event::Receipt { ticket, sequence, due, repeat } => {
-            Item::SendResult { input: ticket, result: Ok(Receipt { sequence, receivers: due, repeat }) }
+impl Item {
+    /// The item for an event of the machine; `None` for an event that only matters to the call that waits for it.
+    pub(super) fn from_event(event: Event) -> Option<Item> {
+        Some(match event {
+            Event::Welcomed { resumed, new_log, start, .. } => Item::Reconnected { resumed, new_log, start },
+            Event::Upcall(upcall) => Item::Upcall(upcall),
+            Event::Gap { first, last, loss } => Item::Gap(Gap { first, last, loss }),
+            Event::Receipt { input, sequence, due, repeat } => {
+                Item::SendResult { input, result: Ok(Receipt { sequence, receivers: due, repeat }) }
+            }
+            Event::Unknown { input } => Item::SendResult { input, result: Err(Error::Unknown) },
+            Event::Rejected { input, code, text } => {
+                Item::SendResult { input, result: Err(Error::refused(code, &text)) }
+            }
+            Event::DaemonError { code, text } => Item::DaemonError(Error::refused(code, &text)),
+            // The call has taken its answer, or has given up. The driver handles a lost connection.
+            Event::Subscribed { .. } | Event::NotSubscribed { .. } | Event::Pong { .. } | Event::Disconnected(_) => {
+                return None;
+            }
+        })
+    }
+
+    /// The bytes of topic and payload, which count against the limit of buffered items.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Item::Upcall(Upcall { topic, payload, .. }) => topic.len() + payload.len(),
+            _ => 0,
         }
-        Event::Unknown { ticket } => Item::SendResult { input: ticket, result: Err(Error::Unknown) },
-        Event::Rejected { ticket, code, text } => {
-            Item::SendResult { input: ticket, result: Err(Error::refused(code, &text)) }
-        }
-        Event::Complaint { code, text } => Item::Complaint(Error::refused(code, &text)),
-        // Whoever asked has had the answer, or has given up.
-        Event::Subscribed { .. } | Event::NotSubscribed { .. } | Event::Pong { .. } | Event::Down(_) => {
-            return None;
-        }
-    })
+    }
 }

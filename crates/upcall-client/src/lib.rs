@@ -1,11 +1,17 @@
-//! A client of upcalld, for programs that may block. No async runtime.
+//! A blocking client of upcalld.
 //!
-//! A [`Client`] is a registered endpoint that speaks the native protocol (upcall-protocol(7)) over TCP, UDP, Unix stream or
-//! Unix datagram sockets. It blocks, and needs no async runtime. Inputs are confirmed by receipts and sent once, whatever
-//! happens to the connection; upcalls come in order, without duplicates, and what is missing is announced as a gap; a
-//! connection that was lost is made again, and the session goes on where it was.
+//! upcalld keeps a registry of endpoints and sends each of them an *upcall* for every input that any of them sends. A
+//! [`Client`] is such an endpoint. It uses the native protocol, upcall-protocol(7), over TCP, UDP, and Unix stream and datagram
+//! sockets, and it needs no async runtime.
 //!
-//! Send, and hear:
+//! - Inputs are confirmed by receipts. A lost connection or datagram does not lose or duplicate an input.
+//! - Upcalls come in one order for all endpoints, without duplicates. Missing ones are reported as a [`Gap`].
+//! - A lost connection is made again, and the session goes on where it was.
+//!
+//! # Sending and receiving
+//!
+//! Inputs may have a topic, and an endpoint may have filters, which select the topics that it receives. The sender of an input
+//! does not receive it.
 //!
 //! ```
 //! # use clap::Parser;
@@ -17,8 +23,8 @@
 //! use std::time::Duration;
 //! use upcall_client::{Client, Item};
 //!
-//! // url is for example "tcp://127.0.0.1:4141"; insist: the daemon may only be starting.
-//! let mut display = Client::builder(url).name("display").filter("door/*").insist().connect()?;
+//! // The url is, for example, "tcp://127.0.0.1:4141". The daemon may only be starting, so retry.
+//! let mut display = Client::builder(url).name("display").filter("door/*").retry_first_connect().connect()?;
 //! let mut sensor = Client::connect(url)?;
 //!
 //! let receipt = sensor.send_on("door/front", b"open")?;
@@ -35,7 +41,69 @@
 //! # Ok::<(), upcall_client::Error>(())
 //! ```
 //!
-//! Keep a session, and go on with it in another process:
+//! # Losses
+//!
+//! A client is an iterator of [`Item`]s, which also report lost connections and missing upcalls. It reconnects by itself.
+//!
+//! ```
+//! # use clap::Parser;
+//! # let url = format!("unix://@upcalld-doc-{}", std::process::id());
+//! # let options = ["upcalld", "--quiet", "--config", "/dev/null", "--listen", &url];
+//! # let daemon = upcalld::cli::Daemon::parse_from(options);
+//! # std::thread::spawn(move || upcalld::daemon::run(&daemon));
+//! # let url = url.as_str();
+//! use upcall_client::{Client, Item};
+//!
+//! let mut listener = Client::builder(url).retry_first_connect().connect()?;
+//! # let mut other = Client::connect(url)?;
+//! # for _ in 0..3 { other.send(b"stop")?; }
+//! for item in &mut listener {
+//!     match item? {
+//!         Item::Upcall(upcall) if upcall.payload == b"stop" => break,
+//!         Item::Upcall(upcall) => println!("{} bytes", upcall.payload.len()),
+//!         Item::Gap(gap) => println!("{} to {} are missing", gap.first, gap.last),
+//!         Item::Disconnected { error, retry_in } => println!("{error}; retrying in {retry_in:?}"),
+//!         _ => {}
+//!     }
+//! }
+//! # Ok::<(), upcall_client::Error>(())
+//! ```
+//!
+//! # Sending without waiting
+//!
+//! [`Client::submit`] sends up to 64 inputs without a receipt. Their results come as items, and [`Client::flush`] waits for
+//! all of them.
+//!
+//! ```
+//! # use clap::Parser;
+//! # let url = format!("unix://@upcalld-doc-{}", std::process::id());
+//! # let options = ["upcalld", "--quiet", "--config", "/dev/null", "--listen", &url];
+//! # let daemon = upcalld::cli::Daemon::parse_from(options);
+//! # std::thread::spawn(move || upcalld::daemon::run(&daemon));
+//! # let url = url.as_str();
+//! use std::time::Duration;
+//! use upcall_client::{Client, Item, Role};
+//!
+//! let mut sensor = Client::builder(url).role(Role::SendOnly).retry_first_connect().connect()?;
+//! for reading in 0..1000 {
+//!     sensor.submit("temperature", reading.to_string().as_bytes())?;
+//! }
+//! sensor.flush(Duration::from_secs(5))?;
+//!
+//! let mut confirmed = 0;
+//! while let Some(item) = sensor.try_next()? {
+//!     if let Item::SendResult { result: Ok(_), .. } = item {
+//!         confirmed += 1;
+//!     }
+//! }
+//! assert_eq!(confirmed, 1000);
+//! # Ok::<(), upcall_client::Error>(())
+//! ```
+//!
+//! # Sessions
+//!
+//! The daemon keeps the session of a lost connection for a while. Another process can resume it, and gets what was sent in
+//! between.
 //!
 //! ```
 //! # use clap::Parser;
@@ -47,52 +115,36 @@
 //! use std::time::Duration;
 //! use upcall_client::{Client, Item, Session};
 //!
-//! let listener = Client::builder(url).insist().connect()?;
-//! // Hanging up is no goodbye: the daemon keeps the session for a while.
-//! let kept: String = listener.hang_up().map(|session| session.to_string()).unwrap_or_default();
+//! let listener = Client::builder(url).retry_first_connect().connect()?;
+//! // Detaching closes the connection and keeps the session. Its text is a secret.
+//! let saved: String = listener.detach().expect("the client is registered").to_string();
 //!
-//! Client::connect(url)?.send(b"said meanwhile")?;
+//! Client::connect(url)?.send(b"sent in between")?;
 //!
-//! let mut again = Client::builder(url).resume(kept.parse::<Session>()?).connect()?;
-//! let item = again.next_timeout(Duration::from_secs(5))?;
-//! assert!(matches!(item, Some(Item::Upcall(upcall)) if upcall.payload == b"said meanwhile"));
+//! let mut resumed = Client::builder(url).resume(saved.parse::<Session>()?).connect()?;
+//! let item = resumed.next_timeout(Duration::from_secs(5))?;
+//! assert!(matches!(item, Some(Item::Upcall(upcall)) if upcall.payload == b"sent in between"));
 //! # Ok::<(), upcall_client::Error>(())
 //! ```
 //!
-//! Listen for ever, and tell what is missing:
+//! # Threads and event loops
 //!
-//! ```
-//! # use clap::Parser;
-//! # let url = format!("unix://@upcalld-doc-{}", std::process::id());
-//! # let options = ["upcalld", "--quiet", "--config", "/dev/null", "--listen", &url];
-//! # let daemon = upcalld::cli::Daemon::parse_from(options);
-//! # std::thread::spawn(move || upcalld::daemon::run(&daemon));
-//! # let url = url.as_str();
-//! use upcall_client::{Client, Item};
+//! A client belongs to one thread at a time. To send and receive in two threads, use two clients, and give the sending one
+//! [`Role::SendOnly`]. To wait for other things as well, poll the client's descriptor; see [`Client`].
 //!
-//! let mut listener = Client::builder(url).insist().connect()?;
-//! # let mut other = Client::connect(url)?;
-//! # for _ in 0..3 { other.send(b"stop")?; }
-//! for item in &mut listener {
-//!     match item? {
-//!         Item::Upcall(upcall) if upcall.payload == b"stop" => break,
-//!         Item::Upcall(upcall) => println!("{} bytes", upcall.payload.len()),
-//!         Item::Gap(gap) => println!("{} to {} are missing", gap.first, gap.last),
-//!         Item::Disconnected { error, retry_in } => println!("{error}; again in {retry_in:?}"),
-//!         _ => {}
-//!     }
-//! }
-//! # Ok::<(), upcall_client::Error>(())
-//! ```
+//! # Stability
 //!
-//! A client belongs to one thread at a time. To send and to hear in two threads, use two clients, one of them with
-//! [`Role::SendOnly`]; to wait for other things as well, poll its descriptor (see [`Client`]).
+//! The interface is [`Client`], [`Builder`], and the types that they use. The modules below are lower-level: they are public
+//! for programs with an event loop or a protocol of their own, and may change between minor versions.
+//!
+//! The library never prints, and never ends the process. All errors are an [`Error`].
 
 #![forbid(unsafe_code)]
 
 pub mod backoff;
 mod builder;
 mod calls;
+mod check;
 mod client;
 mod driver;
 mod error;
@@ -100,13 +152,15 @@ mod item;
 pub mod machine;
 mod session;
 pub mod socket;
+mod token;
 mod wakeup;
 
-pub use builder::{Builder, read_token};
+pub use builder::Builder;
 pub use client::Client;
 pub use error::Error;
-pub use item::{Gap, InputId, Item, Receipt, Subscription};
-pub use machine::{Loss, Upcall};
+pub use item::{Gap, Item, Receipt, Subscription};
+pub use machine::{InputId, Loss, Upcall};
 pub use session::Session;
-pub use socket::owner::Foreign;
+pub use socket::owner::ForeignSender;
+pub use token::read_token;
 pub use upcall_wire::frame::{Code, Role};

@@ -1,4 +1,4 @@
-//! One descriptor that becomes readable when there is something to do: for a socket, or because it is time.
+//! One descriptor that becomes readable when there is something to do: for a socket, or at a time.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -8,12 +8,13 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-/// An epoll instance with a timer in it, and at most one socket.
+/// An epoll instance with a timer and at most one socket in it.
 #[derive(Debug)]
 pub(super) struct Wakeup {
     epoll: Epoll,
     timer: TimerFd,
     due: Option<Instant>,
+    /// Whether it also watches the socket for room to write.
     wants_room: bool,
 }
 
@@ -25,13 +26,13 @@ impl Wakeup {
         Ok(Wakeup { epoll, timer, due: None, wants_room: false })
     }
 
-    /// Rings for this socket, too. When it is closed, it is forgotten by itself (epoll(7)).
+    /// Watches this socket for reading. The kernel removes it when it is closed (epoll(7)).
     pub(super) fn add(&mut self, socket: &impl AsFd) -> Result<(), Errno> {
         self.wants_room = false;
         self.epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, 1))
     }
 
-    /// Rings for the socket when there is room, or no longer does.
+    /// Starts or stops watching the socket for room to write.
     pub(super) fn want_room(&mut self, socket: &impl AsFd, wants_room: bool) -> Result<(), Errno> {
         if std::mem::replace(&mut self.wants_room, wants_room) == wants_room {
             return Ok(());
@@ -40,7 +41,7 @@ impl Wakeup {
         self.epoll.modify(socket, &mut EpollEvent::new(EpollFlags::EPOLLIN | also, 1))
     }
 
-    /// Rings at this time, or not for the time.
+    /// Sets the timer, or stops it.
     pub(super) fn set(&mut self, due: Option<Instant>) -> Result<(), Errno> {
         if std::mem::replace(&mut self.due, due) == due {
             return Ok(());
@@ -48,18 +49,18 @@ impl Wakeup {
         match due {
             None => self.timer.unset(),
             Some(due) => {
-                // A zero would mean never.
+                // Zero would stop the timer (timerfd_settime(2)).
                 let left = due.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
                 self.timer.set(Expiration::OneShot(TimeSpec::from_duration(left)), TimerSetTimeFlags::empty())
             }
         }
     }
 
-    /// Waits until it rings, or `until`.
+    /// Waits until the descriptor is readable, or `until`.
     pub(super) fn wait(&self, until: Option<Instant>) -> Result<(), Errno> {
         let timeout = until.map_or(EpollTimeout::NONE, |until| {
             let left = until.saturating_duration_since(Instant::now());
-            // Rounded up: a wait that ends too early would be followed by many that take no time.
+            // Round up to whole milliseconds: a wait that ends too early would be repeated without any delay.
             let left = if left.is_zero() { left } else { left + Duration::from_millis(1) };
             EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
         });

@@ -6,8 +6,9 @@ use super::registry::Source;
 use super::ring::Cursor;
 use super::session::Room;
 use super::{Deadline, Engine, Event, Now, Policy};
+use upcall_wire::farewell::Farewell;
 use upcall_wire::frame::{Frame, Gap, GapReason, UPCALL_OVERHEAD, Upcall};
-use upcall_wire::reason::{Reason, farewell};
+use upcall_wire::reason::Reason;
 
 impl Engine {
     /// Lets an endpoint leave: it gets what is due to it until now, a farewell if the reason is the daemon's, and is then
@@ -222,6 +223,6 @@ fn farewell_after(log: &Log, endpoint: &Endpoint, until: u64, reason: Reason) ->
         && !endpoint.transport.is_datagram()
         && last >= text.oldest()
         && text.payload(last).is_some_and(|payload| !payload.ends_with(b"\n"));
-    let line = farewell(reason.name());
+    let line = Farewell::line(reason.name());
     if open { format!("\n{line}") } else { line }.into_bytes()
 }

@@ -1,8 +1,8 @@
-//! Bytes from strangers, made safe to print: on a terminal, in a log line.
+//! Untrusted bytes, made safe to print on a terminal or in a log line.
 
 use std::fmt;
 
-/// Displays bytes with everything escaped that could move a cursor, end a line or reorder text: C0 and C1 controls, DEL,
+/// Displays bytes, and escapes everything that could move a cursor, end a line or reorder text: C0 and C1 controls, DEL,
 /// bidirectional controls and line separators (UAX #9), and bytes that are not UTF-8. A backslash is doubled, so that
 /// no escape can be forged.
 #[derive(Debug, Clone, Copy)]
@@ -31,8 +31,8 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// Invisible characters that change how others are shown: bidirectional marks, embeddings, overrides and isolates, zero
-/// width characters, line and paragraph separators, the byte order mark, interlinear annotations, tags.
+/// Whether a character is invisible and changes how others are shown: bidirectional marks, embeddings, overrides and
+/// isolates, zero width characters, line and paragraph separators, the byte order mark, interlinear annotations, tags.
 fn is_format_control(c: char) -> bool {
     matches!(c,
         '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
@@ -49,12 +49,12 @@ mod tests {
     }
 
     #[test]
-    fn plain_text_is_left_alone() {
+    fn plain_text_is_unchanged() {
         assert_eq!(escape("haii, apa kabar? 你好 ✓".as_bytes()), "haii, apa kabar? 你好 ✓");
     }
 
     #[test]
-    fn what_could_do_harm_is_escaped() {
+    fn harmful_characters_are_escaped() {
         assert_eq!(escape(b"a\x1b[2Jb\r\n\t\x00\x7f\\n"), "a\\x1b[2Jb\\r\\n\\t\\x00\\x7f\\\\n");
         assert_eq!(escape("\u{9b}31m\u{202e}x\u{2028}".as_bytes()), "\\u{9b}31m\\u{202e}x\\u{2028}");
         assert_eq!(escape(b"\xff\xc3("), "\\xff\\xc3(");

@@ -1,18 +1,25 @@
-//! The template that renders an upcall for text endpoints: `Upcall event: Processing {data}`.
+//! The template that renders an upcall for text endpoints, such as `Upcall event: Processing {data}`.
 
 use std::fmt;
 use std::io::Write;
 use std::time::SystemTime;
 
-/// What the practicum's server answers.
+/// The template of the practicum's server, and the default.
 pub const DEFAULT_FORMAT: &str = "Upcall event: Processing {data}";
 
-/// The names that may stand in braces.
+/// The names that may appear in braces.
 pub const FIELDS: [&str; 5] = ["data", "seq", "topic", "from", "time"];
 
-/// A parsed template. `{data}` is the message byte for byte, its newline included if it had one; `{seq}` its sequence;
-/// `{topic}` its topic, empty for text; `{from}` who sent it; `{time}` when it was received (RFC 3339, UTC,
-/// milliseconds). `{{` and `}}` are braces.
+/// A parsed template.
+///
+/// | in the template | in the rendition |
+/// |---|---|
+/// | `{data}` | the message, byte for byte, its newline included if it has one |
+/// | `{seq}` | its sequence |
+/// | `{topic}` | its topic; empty where it has none, as every text message |
+/// | `{from}` | the endpoint that sent it |
+/// | `{time}` | when it was received (RFC 3339, UTC, milliseconds) |
+/// | `{{`, `}}` | a brace |
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Format {
     pieces: Vec<Piece>,
@@ -29,7 +36,7 @@ enum Piece {
     Time,
 }
 
-/// What a template can show of an upcall.
+/// The values that a template can render.
 #[derive(Debug, Clone, Copy)]
 pub struct Fields<'a, F> {
     /// The message.
@@ -38,20 +45,20 @@ pub struct Fields<'a, F> {
     pub sequence: u64,
     /// Its topic; empty where it has none.
     pub topic: &'a str,
-    /// Who sent it.
+    /// The endpoint that sent it.
     pub from: F,
     /// When it was received.
     pub time: SystemTime,
 }
 
-/// What is wrong with a template, and where.
+/// A mistake in a template, and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FormatError {
-    /// Offset in the template, in bytes.
+    /// The offset of the mistake in the template, in bytes.
     pub offset: usize,
     /// What is wrong, and what to write instead.
     pub message: String,
-    /// The name in braces, where it is an unknown one.
+    /// The name in braces, if the mistake is that it is unknown.
     pub unknown: Option<String>,
 }
 
@@ -65,6 +72,10 @@ impl std::error::Error for FormatError {}
 
 impl Format {
     /// Parses a template.
+    ///
+    /// # Errors
+    ///
+    /// The first brace without its counterpart, or the first unknown name in braces.
     pub fn parse(source: &str) -> Result<Format, FormatError> {
         let mut pieces = Vec::new();
         let mut literal = Vec::new();
@@ -109,12 +120,12 @@ impl Format {
         Ok(Format { pieces, source: source.into() })
     }
 
-    /// The template as it was written.
+    /// The text that the template was parsed from.
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// Whether the rendition is the message itself.
+    /// Whether the rendition is exactly the message.
     pub fn is_verbatim(&self) -> bool {
         matches!(self.pieces[..], [Piece::Data])
     }
@@ -133,9 +144,9 @@ impl Format {
         }
     }
 
-    /// The longest rendition of a message of `data` bytes, in bytes.
+    /// An upper bound of the length of a rendition, in bytes, for a message of `data` bytes.
     pub fn max_rendered(&self, data: usize) -> usize {
-        // Room for the longest of the short fields: a topic (128), a peer's URL, a sequence, a time.
+        // Enough for every short field: a topic (at most 128 bytes), a peer's URL, a sequence, a time.
         const FIELD: usize = 128;
         self.pieces
             .iter()
@@ -155,7 +166,7 @@ impl Default for Format {
 }
 
 fn display(value: impl fmt::Display, out: &mut Vec<u8>) {
-    // A Vec takes every byte it is given.
+    // Writing to a Vec cannot fail.
     let _ = write!(out, "{value}");
 }
 
@@ -194,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_placed() {
+    fn mistakes_have_a_place() {
         for (source, offset, words) in [
             ("a {dta}", 2, "unknown field {dta}"),
             ("ab}", 2, "write }}"),

@@ -1,4 +1,18 @@
-//! What upcalld and its clients say to each other: bytes ↔ messages. No sockets and no clock; incomplete is not an error.
+//! What upcalld and its clients exchange: addresses, text, frames of the native protocol, and the names of reasons.
+//!
+//! This crate translates between bytes and values. It knows no sockets and no clock, and incomplete input is not an error:
+//! a decoder keeps what it has and continues with the next read.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`address`] | transports, and addresses such as `tcp://host:port` |
+//! | [`text`] | the boundaries of messages in a text stream |
+//! | [`mod@format`] | the template that renders an upcall as text |
+//! | [`frame`] | the native protocol, upcall-protocol(7) |
+//! | [`topic`] | topics and filters |
+//! | [`reason`] | why an endpoint left, and why a connection was refused |
+//! | [`farewell`] | the line that tells a client such a reason |
+//! | [`escape`] | untrusted bytes, made safe to print |
 
 #![forbid(unsafe_code)]
 

@@ -1,22 +1,68 @@
-//! Sets of named cases. Logs, counters, summaries, pages and tests use these names.
+//! Macros for closed sets of named values: reasons, codes, transports, kinds of frames.
+//!
+//! Each value is written once, with its name, its number and its documentation. Logs, counters, manual pages and tests use
+//! the same names, and a table sized by `ALL.len()` cannot miss a value.
 
-/// Defines an enum whose variants have a name each: `Variant => "name"`, or `Variant = 7 => "name"` where the variant has
-/// a number on the wire.
+/// Defines an enum in which every variant has a name: `Variant => "name"`.
 ///
-/// The enum gets `ALL`, with its variants in the order of their definition, `name`, `from_name`, and `Display`, which
-/// writes the name. Each variant is written once, so a table that is sized by `ALL.len()` cannot miss one.
+/// The enum gets `ALL`, with its variants in the order of definition, `name`, `from_name`, and a `Display` that writes the
+/// name. With the type of a number behind its name (`enum Code: u16`, variants `Variant = 7 => "name"`) it also gets `number`
+/// and `from_number`, for values that are sent as that number.
+///
+/// ```
+/// upcall_wire::named_enum! {
+///     /// What to do.
+///     pub enum Action: u8 {
+///         /// Go on.
+///         Go = 1 => "go",
+///         /// Stop.
+///         Stop = 2 => "stop",
+///     }
+/// }
+/// assert_eq!(Action::ALL.map(Action::name), ["go", "stop"]);
+/// assert_eq!(Action::from_name("stop"), Action::from_number(2));
+/// ```
 #[macro_export]
 macro_rules! named_enum {
     (
         $(#[$attribute:meta])*
+        $visibility:vis enum $name:ident: $number:ident {
+            $($(#[$variant_attribute:meta])* $variant:ident = $value:literal => $text:literal,)+
+        }
+    ) => {
+        $crate::named_enum! {
+            $(#[$attribute])*
+            #[repr($number)]
+            $visibility enum $name {
+                $($(#[$variant_attribute])* $variant = $value => $text,)+
+            }
+        }
+
+        impl $name {
+            /// The number that is sent for it.
+            pub const fn number(self) -> $number {
+                self as $number
+            }
+
+            /// The variant with this number.
+            pub const fn from_number(number: $number) -> Option<$name> {
+                match number {
+                    $($value => Some($name::$variant),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+    (
+        $(#[$attribute:meta])*
         $visibility:vis enum $name:ident {
-            $($(#[$variant_attribute:meta])* $variant:ident $(= $number:literal)? => $text:literal,)+
+            $($(#[$variant_attribute:meta])* $variant:ident $(= $value:literal)? => $text:literal,)+
         }
     ) => {
         $(#[$attribute])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         $visibility enum $name {
-            $($(#[$variant_attribute])* $variant $(= $number)?,)+
+            $($(#[$variant_attribute])* $variant $(= $value)?,)+
         }
 
         impl $name {
@@ -46,3 +92,25 @@ macro_rules! named_enum {
         }
     };
 }
+
+/// Defines a module of `u8` constants, and `ALL` in it: each constant's name and value, in the order of definition.
+///
+/// For numbers that are matched as bytes, where an enum would have to be converted first.
+macro_rules! named_numbers {
+    (
+        $(#[$attribute:meta])*
+        $visibility:vis mod $name:ident {
+            $($(#[$constant_attribute:meta])* $constant:ident = $value:literal,)+
+        }
+    ) => {
+        $(#[$attribute])*
+        $visibility mod $name {
+            $($(#[$constant_attribute])* pub const $constant: u8 = $value;)+
+
+            /// The name and the value of every constant of this module.
+            pub const ALL: [(&str, u8); [$($value),+].len()] = [$((stringify!($constant), $value)),+];
+        }
+    };
+}
+
+pub(crate) use named_numbers;

@@ -1,4 +1,4 @@
-//! Why an endpoint left, or was not let in: the names that logs, counters, tests and the wire share.
+//! Why an endpoint left, or was refused: the names that logs, counters, tests and both protocols share.
 
 use crate::named_enum;
 
@@ -21,13 +21,13 @@ named_enum! {
         MessageTimeout => "message_timeout",
         /// Its first line was an HTTP request.
         Http => "http",
-        /// It broke the protocol, or speaks one that its listener does not.
+        /// It broke the protocol, or uses one that its listener does not.
         Protocol => "protocol",
         /// It sent something to a listener whose role is `output`.
         OutputOnly => "output_only",
-        /// It said nothing where something had to be said.
+        /// It sent nothing although its listener requires a HELLO with credentials.
         Silent => "silent",
-        /// It speaks text where credentials are required, which text cannot carry.
+        /// It uses text where credentials are required, which text cannot carry.
         CredentialsRequired => "credentials_required",
         /// Its session was resumed over another connection.
         Superseded => "superseded",
@@ -39,7 +39,7 @@ named_enum! {
 }
 
 named_enum! {
-    /// Why a connection was not let in. It never was an endpoint.
+    /// Why a connection was refused. It never was an endpoint.
     pub enum Refusal {
         /// `registry.max_endpoints` are registered.
         MaxEndpoints => "max_endpoints",
@@ -55,7 +55,7 @@ named_enum! {
 }
 
 impl Reason {
-    /// Whether the daemon tells the endpoint why, in a final line: the reasons that are its own decision.
+    /// Whether the daemon sends the endpoint this reason before it closes: it does where the decision was its own.
     pub const fn is_announced(self) -> bool {
         !matches!(self, Reason::Closed | Reason::Reset | Reason::Dead | Reason::LeaseExpired)
     }
@@ -63,17 +63,17 @@ impl Reason {
     /// What it means to the client, for a person: "the daemon closed the connection: http (…)".
     pub const fn explanation(self) -> &'static str {
         match self {
-            Reason::Closed => "it took this side for closed",
-            Reason::Reset | Reason::Dead => "it took the connection for broken",
+            Reason::Closed => "it considered this side closed",
+            Reason::Reset | Reason::Dead => "it considered the connection broken",
             Reason::LeaseExpired => "the lease was not renewed in time",
             Reason::SlowConsumer => "upcalls were not read fast enough; some are lost",
             Reason::MessageTooLarge => "a message is larger than its max_message; send smaller ones",
             Reason::MessageTimeout => "a message was begun and not ended in time",
             Reason::Http => "the first line looks like an HTTP request, and those are refused",
-            Reason::Protocol => "the first byte was NUL, and this listener speaks text only",
+            Reason::Protocol => "the first byte was NUL, and this listener accepts text only",
             Reason::OutputOnly => "this listener takes no input; send to another one",
-            Reason::Silent => "nothing was said in time where a HELLO with credentials was wanted",
-            Reason::CredentialsRequired => "this listener wants a token, which text cannot carry",
+            Reason::Silent => "no HELLO with credentials came in time, and this listener requires one",
+            Reason::CredentialsRequired => "this listener requires a token, which text cannot carry",
             Reason::Superseded => "the session was resumed over another connection",
             Reason::ListenerRemoved => "its configuration no longer has this listener",
             Reason::Shutdown => "it is ending; try again when it is back",
@@ -92,9 +92,4 @@ impl Refusal {
             Refusal::Shutdown => Reason::Shutdown.explanation(),
         }
     }
-}
-
-/// The final line of a text stream that the daemon closes on purpose.
-pub fn farewell(name: &str) -> String {
-    format!("upcalld: {name}\n")
 }

@@ -1,10 +1,12 @@
-//! Text streams: where a message ends, in lines or in chunks as they arrive.
+//! The boundaries of messages in a text stream: lines, or chunks as they arrive.
+//!
+//! Knows neither sockets nor endpoints. The caller reads, and passes on what it knows of the bytes that follow ([`End`]).
 
 use memchr::memchr;
 
-use super::reason::Reason;
+use crate::reason::Reason;
 
-/// How a text stream is cut into messages.
+/// How a text stream is divided into messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Framing {
     /// Chunks until the first newline, then lines.
@@ -16,10 +18,10 @@ pub enum Framing {
     Chunk,
 }
 
-/// What is known of the stream behind the bytes given to [`TextDecoder::next`].
+/// What is known of the stream after the bytes given to [`TextDecoder::next`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// There may be more at once: the read filled its buffer.
+    /// More may be available at once: the read filled its buffer.
     More,
     /// The socket is drained for now.
     Drained,
@@ -27,33 +29,34 @@ pub enum End {
     Eof,
 }
 
-/// Cuts one stream into messages. Keeps what is unfinished, at most one message, and nothing else.
+/// Divides one stream into messages. Keeps an incomplete message, at most one, and nothing else.
 #[derive(Debug, Default)]
 pub struct TextDecoder {
-    /// Boxed, since there is none most of the time, and there are thousands of connections.
+    /// Boxed, because most of the thousands of connections have none at any time.
     carry: Option<Box<Carry>>,
     framing: Framing,
-    /// The first message is complete; before that, the stream may turn out to be HTTP.
+    /// Whether the first message is complete. Before that, the stream may turn out to be HTTP.
     begun: bool,
 }
 
 #[derive(Debug, Default)]
 struct Carry {
-    /// The beginning of a message whose end has not come yet, or the message handed out last.
+    /// The beginning of an incomplete message, or the message that was returned last.
     bytes: Vec<u8>,
-    handed_out: bool,
+    returned: bool,
 }
 
 impl TextDecoder {
-    /// A decoder at the beginning of a stream.
+    /// Creates a decoder for the beginning of a stream.
     pub fn new(framing: Framing) -> TextDecoder {
         TextDecoder { framing, ..TextDecoder::default() }
     }
 
-    /// The messages in `input` that are whole there and nothing but lines, each taken out of it: those that
-    /// [`TextDecoder::next`] would give up to the first for which there is more to it than that.
+    /// Takes complete lines from the front of `input`, as long as each of them is a message without further checks. They are
+    /// the messages that [`TextDecoder::next`] would return, only faster. Ends at the first line that needs `next`: one
+    /// that begins in an earlier read, is longer than `max` bytes, or is the first of the stream.
     pub fn lines<'a>(&mut self, input: &mut &'a [u8], max: usize) -> impl Iterator<Item = &'a [u8]> {
-        self.carry.take_if(|carry| carry.handed_out);
+        self.carry.take_if(|carry| carry.returned);
         let plain = self.begun && self.carry.is_none();
         std::iter::from_fn(move || {
             let end = if plain { memchr(b'\n', input)? + 1 } else { return None };
@@ -69,18 +72,20 @@ impl TextDecoder {
         })
     }
 
-    /// The next message in `input`, newline included, as a slice of `input` where it is whole there; `None` when all of
-    /// `input` is taken and no message ends there.
+    /// Takes the next message from the front of `input`, newline included. It is a slice of `input` where it begins there.
+    /// Returns `None` when all of `input` is consumed and no message ends in it.
     ///
-    /// Errors: [`Reason::MessageTooLarge`] above `max` bytes, [`Reason::Http`] where the first line is an HTTP request.
+    /// # Errors
+    ///
+    /// [`Reason::MessageTooLarge`] above `max` bytes, newline included; [`Reason::Http`] if the first line is an HTTP request.
     pub fn next<'a, 'b: 'a>(
         &'a mut self,
         input: &mut &'b [u8],
         end: End,
         max: usize,
     ) -> Result<Option<&'a [u8]>, Reason> {
-        // Most streams have nothing unfinished most of the time: give the memory back rather than keep it.
-        self.carry.take_if(|carry| carry.handed_out);
+        // Most streams have no incomplete message most of the time: free the memory rather than keep it.
+        self.carry.take_if(|carry| carry.returned);
         let newline = memchr(b'\n', input);
         let (taken, rest) = input.split_at(newline.map_or(input.len(), |at| at + 1));
         *input = rest;
@@ -106,7 +111,7 @@ impl TextDecoder {
             None => taken,
             Some(carry) => {
                 carry.bytes.extend_from_slice(taken);
-                carry.handed_out = true;
+                carry.returned = true;
                 &carry.bytes
             }
         };
@@ -119,17 +124,17 @@ impl TextDecoder {
         Ok(Some(message))
     }
 
-    /// Whether a message has begun that has not ended.
+    /// Whether a message has begun and not ended.
     pub fn is_unfinished(&self) -> bool {
-        self.carry.as_ref().is_some_and(|carry| !carry.handed_out)
+        self.carry.as_ref().is_some_and(|carry| !carry.returned)
     }
 
     fn carried(&self) -> &[u8] {
         self.carry.as_ref().map_or(&[], |carry| &carry.bytes)
     }
 
-    /// Whether the first message, as far as it has come, could be the beginning of an HTTP request line: then it waits
-    /// for its newline, lest a web page gets its request line delivered in chunks.
+    /// Whether the first message could be the beginning of an HTTP request line. It is then kept until its newline comes,
+    /// so that a web page cannot get its request line delivered in chunks.
     fn may_be_http(&self, taken: &[u8]) -> bool {
         let first = if self.carried().is_empty() { taken } else { self.carried() };
         !self.begun && strip_method(first).is_some_and(|target| target.starts_with(b"/"))
@@ -144,8 +149,8 @@ fn strip_method(line: &[u8]) -> Option<&[u8]> {
     METHODS.iter().find_map(|method| line.strip_prefix(*method))
 }
 
-/// Whether a line is `METHOD target HTTP/version` (RFC 9112, section 3). Web pages can make browsers send such a line to
-/// a loopback port, and what follows it is the page's to choose.
+/// Whether a line is `METHOD target HTTP/version` (RFC 9112, section 3). A web page can make a browser send such a line to
+/// a loopback port, and can choose what follows it.
 fn is_http_request(line: &[u8]) -> bool {
     let Some(target_and_version) = strip_method(line) else { return false };
     let mut words = target_and_version.trim_ascii_end().split(|byte| *byte == b' ');
@@ -159,12 +164,12 @@ mod tests {
 
     const MAX: usize = 64;
 
-    /// Feeds reads, each of which drains the socket, then end of file.
+    /// Decodes reads, each of which drains the socket, then end of file.
     fn decode(framing: Framing, reads: &[&[u8]]) -> Result<Vec<Vec<u8>>, Reason> {
         let mut decoder = TextDecoder::new(framing);
         let mut messages = Vec::new();
         for (mut input, end) in reads.iter().map(|read| (*read, End::Drained)).chain([(&b""[..], End::Eof)]) {
-            // Lines first, as the daemon does it: they are only a quicker way to the same messages.
+            // Lines first, as the daemon does it: they are a faster way to the same messages.
             loop {
                 messages.extend(decoder.lines(&mut input, MAX).map(<[u8]>::to_vec));
                 let Some(message) = decoder.next(&mut input, end, MAX)? else { break };
@@ -250,7 +255,7 @@ mod tests {
             }
         }
 
-        /// Whatever arrives, a chunk stream delivers every byte in order or refuses by name.
+        /// Whatever arrives, a chunk stream delivers every byte in order, or ends with a reason.
         #[test]
         fn chunks_lose_no_byte(reads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..8)) {
             let slices: Vec<&[u8]> = reads.iter().map(Vec::as_slice).collect();

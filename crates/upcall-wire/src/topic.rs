@@ -1,23 +1,24 @@
-//! Topics, and the filters that choose among them.
+//! Topics, and the filters that select them. Pure functions on text.
 
 /// The longest topic, in bytes.
 pub const MAX_TOPIC: usize = 128;
 
-/// The longest filter, in bytes: a topic and the asterisk.
+/// The longest filter, in bytes: a topic and an asterisk.
 pub const MAX_FILTER: usize = MAX_TOPIC + 1;
 
-/// The most filters that one endpoint may have, and the most bytes that they may have together.
+/// The most filters that one endpoint may have.
 pub const MAX_FILTERS: usize = 64;
-/// See [`MAX_FILTERS`].
+
+/// The most bytes that all filters of one endpoint may have together.
 pub const MAX_FILTER_BYTES: usize = 4096;
 
-/// Whether a text is a topic: 1 to 128 bytes of UTF-8 without control characters, and without an asterisk at its end,
-/// which would look like a filter.
+/// Whether a text is a topic: 1 to 128 bytes of UTF-8, without control characters, and without an asterisk at the end,
+/// which would make it look like a filter.
 pub fn is_topic(text: &str) -> bool {
     (1..=MAX_TOPIC).contains(&text.len()) && !text.ends_with('*') && !text.chars().any(char::is_control)
 }
 
-/// Whether a text is a filter: a topic, or the beginning of topics followed by an asterisk. A lone asterisk is everything.
+/// Whether a text is a filter: a topic, or a prefix of topics followed by an asterisk. A lone asterisk matches everything.
 pub fn is_filter(text: &str) -> bool {
     match text.strip_suffix('*') {
         Some("") => true,
@@ -26,7 +27,7 @@ pub fn is_filter(text: &str) -> bool {
     }
 }
 
-/// Whether an input with this topic (empty: it has none) passes this filter.
+/// Whether a filter matches an input with this topic, which is empty for an input without one.
 pub fn matches(filter: &str, topic: &str) -> bool {
     match filter.strip_suffix('*') {
         Some(prefix) => topic.starts_with(prefix),
@@ -49,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_is_exact_or_a_beginning() {
+    fn a_filter_is_exact_or_a_prefix() {
         assert!(matches("door", "door") && !matches("door", "doors") && !matches("door", ""));
         assert!(matches("door*", "doors") && matches("door*", "door") && !matches("door*", "do"));
         assert!(matches("*", "") && matches("*", "anything"));

@@ -108,7 +108,7 @@ impl InputSender<'_> {
             }
             Item::Disconnected { error, .. } => self.outage.lost(&error),
             Item::Reconnected { .. } => self.outage.over(),
-            Item::Complaint(error) => notice(&error),
+            Item::DaemonError(error) => notice(&error),
             _ => {}
         }
         Ok(())

@@ -125,8 +125,8 @@ impl Subscriber<'_> {
                 };
                 notice(&format!("connected to {} again{more}", self.address));
             }
-            Item::Complaint(error) => notice(&error),
-            Item::Foreign(foreign) => notice(&foreign),
+            Item::DaemonError(error) => notice(&error),
+            Item::ForeignSender(foreign) => notice(&foreign),
             _ => {}
         }
         None

@@ -49,7 +49,7 @@ fn a_session_is_kept_and_resumed() {
             sender.send(b"two").unwrap();
             assert_eq!(next_upcall(&mut listener).payload, b"one");
             // What came and was not taken is had again.
-            let session = listener.hang_up().unwrap().to_string();
+            let session = listener.detach().unwrap().to_string();
             sender.send(b"three").unwrap();
             let mut again = Client::builder(url).resume(session.parse::<Session>().unwrap()).connect().unwrap();
             let payloads: Vec<Vec<u8>> = (0..2).map(|_| next_upcall(&mut again).payload).collect();

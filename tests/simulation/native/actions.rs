@@ -1,6 +1,6 @@
 //! What native clients do, and what happens to them, at random.
 
-use upcall_client::machine::{Carrier, Cause, Settings};
+use upcall_client::machine::{Carrier, DisconnectReason, Settings};
 use upcall_wire::frame::Role;
 
 use super::client::{NativeClient, SendOutcome, SentInput};
@@ -112,7 +112,7 @@ impl Simulation {
     /// crash, or without one. With `overlap` the first one keeps running.
     fn crash(&mut self, index: usize, overlap: bool) {
         let ended = self.native.clients[index].ended.clone();
-        if matches!(ended, Some(Cause::Left)) || self.native.clients[index].replaced {
+        if matches!(ended, Some(DisconnectReason::Left)) || self.native.clients[index].replaced {
             return;
         }
         let client = &mut self.native.clients[index];
@@ -135,7 +135,7 @@ impl Simulation {
             let client = &mut self.native.clients[index];
             client.replaced = true;
             if !client.machine.is_ready() && client.ended.is_none() {
-                (client.ended, client.retry_at) = (Some(Cause::Closed), None);
+                (client.ended, client.retry_at) = (Some(DisconnectReason::Closed), None);
                 self.drop_connection(index, ConnectionEnd::Silent);
             }
             return self.native.clients.push(program);

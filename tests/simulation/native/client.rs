@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use upcall_client::machine::{Carrier, Cause, Machine, Settings, Ticket};
+use upcall_client::machine::{Carrier, DisconnectReason, Machine, ResumeTicket, Settings};
 use upcall_engine::Time;
 
 use super::delivery_record::DeliveryRecord;
@@ -45,9 +45,9 @@ pub(crate) struct NativeClient {
     /// Another program took over its session: it does not connect again.
     pub(crate) replaced: bool,
     /// How the machine ended.
-    pub(crate) ended: Option<Cause>,
+    pub(crate) ended: Option<DisconnectReason>,
     /// The session ticket that the application saved, and what it had received by then.
-    pub(crate) saved: Option<(Ticket, DeliveryRecord)>,
+    pub(crate) saved: Option<(ResumeTicket, DeliveryRecord)>,
     pub(crate) record: DeliveryRecord,
     /// Inputs, by ticket.
     pub(crate) sent: BTreeMap<u64, SentInput>,

@@ -41,7 +41,7 @@ impl Simulation {
             let machine = &client.machine;
             let what = match () {
                 () if !machine.is_ready() => "is not registered",
-                () if !machine.is_settled() => "has no receipts yet",
+                () if !machine.is_flushed() => "has no receipts yet",
                 () if !client.requests.is_empty() => "has no answer about filters yet",
                 () if client.record.check(&self.native.reference, &self.inputs).is_some() => "lacks upcalls",
                 () => return None,

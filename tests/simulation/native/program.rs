@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use upcall_client::machine::{Cause, Event};
+use upcall_client::machine::{DisconnectReason, Event};
 use upcall_wire::frame::Code;
 
 use super::client::SendOutcome;
@@ -143,7 +143,7 @@ impl Simulation {
                 client.record.gap(first, last);
                 counts.gaps += 1;
             }
-            Event::Receipt { ticket, sequence, repeat, .. } => {
+            Event::Receipt { input: ticket, sequence, repeat, .. } => {
                 let (log, number) = client.record.current().unwrap();
                 let input = &reference.inputs(log, &self.inputs)[sequence as usize - 1];
                 let sent = client.sent.get_mut(&ticket).unwrap();
@@ -153,11 +153,13 @@ impl Simulation {
                 counts.receipts += 1;
                 counts.repeats += u64::from(repeat);
             }
-            Event::Unknown { ticket } => {
+            Event::Unknown { input: ticket } => {
                 client.sent.get_mut(&ticket).unwrap().outcome = SendOutcome::Unknown;
                 counts.unknown += 1;
             }
-            Event::Rejected { ticket, .. } => client.sent.get_mut(&ticket).unwrap().outcome = SendOutcome::Refused,
+            Event::Rejected { input: ticket, .. } => {
+                client.sent.get_mut(&ticket).unwrap().outcome = SendOutcome::Refused
+            }
             Event::Subscribed { request, from, everything, filters } => {
                 let (log, number) = client.record.current().unwrap();
                 let filters = (!everything).then(|| filters.into_iter().collect());
@@ -171,15 +173,19 @@ impl Simulation {
                 assert!(client.requests.remove(&request));
             }
             Event::Pong { .. } => {}
-            Event::Complaint { code, text } => panic!("{code:?}: {text}"),
-            Event::Down(cause) => self.connection_down(index, cause),
+            Event::DaemonError { code, text } => panic!("{code:?}: {text}"),
+            Event::Disconnected(cause) => self.connection_down(index, cause),
         }
     }
 
-    fn connection_down(&mut self, index: usize, cause: Cause) {
+    fn connection_down(&mut self, index: usize, cause: DisconnectReason) {
         // It was refused; or its HELLO took more than a second, and the daemon took it for a text client.
-        let refused = matches!(&cause, Cause::NotNative(text) if text.starts_with(b"upcalld: ") || text[0] == b'<');
-        assert!(refused || !matches!(cause, Cause::NotNative(_) | Cause::Protocol(_)), "{cause:?}");
+        let refused =
+            matches!(&cause, DisconnectReason::NotNative(text) if text.starts_with(b"upcalld: ") || text[0] == b'<');
+        assert!(
+            refused || !matches!(cause, DisconnectReason::NotNative(_) | DisconnectReason::Protocol(_)),
+            "{cause:?}"
+        );
         let how = if self.rng.bool() { ConnectionEnd::Eof } else { ConnectionEnd::Reset };
         self.drop_connection(index, how);
         let pause = Duration::from_millis(self.rng.u64(..1_000));

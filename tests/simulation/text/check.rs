@@ -2,7 +2,8 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use upcall_wire::reason::{Reason, farewell};
+use upcall_wire::farewell::Farewell;
+use upcall_wire::reason::Reason;
 
 use crate::simulation::Simulation;
 
@@ -18,7 +19,7 @@ impl Simulation {
                 client.receives && input.is_for(*number) && (client.joined..until).contains(sequence)
             });
             if let Some(sent) = &client.datagrams {
-                let farewell = reason.is_announced().then(|| farewell(reason.name()).into_bytes());
+                let farewell = reason.is_announced().then(|| Farewell::line(reason.name()).into_bytes());
                 let mut expected = due.map(|(input, _)| &input.rendered).chain(farewell.as_ref());
                 let in_order = sent.iter().all(|datagram| expected.any(|due| due == datagram));
                 assert!(in_order, "#{number}: sent something that was not due, or out of order");
@@ -28,7 +29,7 @@ impl Simulation {
                 continue;
             }
             let due = plain(&due.flat_map(|(input, _)| input.rendered.iter().copied()).collect::<Vec<_>>());
-            let last_line = if reason.is_announced() { farewell(reason.name()) } else { String::new() };
+            let last_line = if reason.is_announced() { Farewell::line(reason.name()) } else { String::new() };
             let (read, last_line) = (plain(&client.read), last_line.trim_end());
             match (complete, reason) {
                 (true, Reason::SlowConsumer) => {
@@ -39,7 +40,7 @@ impl Simulation {
                 (true, _) => assert_eq!(read, [&due, last_line.as_bytes()].concat(), "#{number}"),
                 (false, _) => {
                     // A slow consumer may lose its connection before it has read the whole farewell.
-                    let slow = farewell(Reason::SlowConsumer.name());
+                    let slow = Farewell::line(Reason::SlowConsumer.name());
                     let is_prefix = [last_line, slow.trim_end()].iter().any(|line| {
                         (0..=line.len()).any(|part| {
                             let upcalls = read.strip_suffix(&line.as_bytes()[..part]);

@@ -1,39 +1,49 @@
-//! What a [`super::Machine`] tells of, and in which words a registration ends.
+//! What a [`Machine`](super::Machine) reports, and why a registration ended.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use upcall_wire::frame::{Code, GapReason, kind};
 
-/// An upcall, as it came.
+/// The number of an input of this client, from the call that sends it to the result. It has no meaning elsewhere.
+pub type InputId = u64;
+
+/// An upcall.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Upcall {
-    /// Its place in the one order.
+    /// Its position in the log.
     pub sequence: u64,
-    /// The endpoint that it came from; 0 for somebody who is not registered.
+    /// The number of the endpoint that sent the input; 0 for a sender that is not registered.
     pub source: u64,
-    /// When the daemon received it, in milliseconds since 1970 (UTC).
+    /// When the daemon received the input, in milliseconds since 1970 (UTC).
     pub time: u64,
-    /// Its topic; empty where it has none.
+    /// Its topic; empty if it has none.
     pub topic: String,
     /// The input, byte for byte.
     pub payload: Vec<u8>,
 }
 
+impl Upcall {
+    /// When the daemon received the input, by the daemon's clock.
+    pub fn received(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(self.time)
+    }
+}
+
 /// Why upcalls are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Loss {
-    /// We fell too far behind, and the daemon skips rather than disconnects.
+    /// The client fell too far behind, and the daemon's policy for slow consumers is to skip.
     SlowConsumer,
-    /// The daemon's log did not hold it any more when the session was resumed, or history was asked for.
+    /// The daemon's log no longer held them when the session was resumed, or when history was requested.
     Evicted,
-    /// It does not fit into a datagram.
+    /// The upcall does not fit into a datagram.
     TooLarge,
-    /// The daemon had forgotten the session, and a new one began.
+    /// The daemon did not know the session any more, and a new one began.
     Session,
 }
 
 impl Loss {
-    /// The name, as it is shown.
+    /// The name that programs show: `slow_consumer`, `evicted`, `too_large` (as in upcall-protocol(7)), `session_lost`.
     pub const fn name(self) -> &'static str {
         match self {
             Loss::SlowConsumer => GapReason::SlowConsumer.name(),
@@ -54,23 +64,23 @@ impl From<GapReason> for Loss {
     }
 }
 
-/// Something that has happened.
+/// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The daemon has registered us.
+    /// The daemon has registered this client.
     Welcomed {
-        /// The session goes on.
+        /// Whether the previous session goes on.
         resumed: bool,
-        /// The daemon has a log that is not the one of the session before: its sequences are others.
+        /// Whether the daemon's log is another one than in the previous session, so that sequences begin anew.
         new_log: bool,
-        /// The first sequence that may come.
+        /// The first sequence that may be due to this client.
         start: u64,
         /// The sequence that the next input gets.
         next: u64,
     },
-    /// An upcall, in order, once.
+    /// An upcall. Each is reported once, in order.
     Upcall(Upcall),
-    /// Sequences that will not come.
+    /// A range of sequences that this client does not get.
     Gap {
         /// The first.
         first: u64,
@@ -79,107 +89,108 @@ pub enum Event {
         /// Why.
         loss: Loss,
     },
-    /// The daemon has taken an input.
+    /// The daemon has accepted an input.
     Receipt {
-        /// Which.
-        ticket: u64,
-        /// Its place in the one order.
+        /// What [`Machine::send`](super::Machine::send) returned.
+        input: InputId,
+        /// The input's position in the log.
         sequence: u64,
-        /// How many endpoints it was due to, we excluded.
+        /// How many endpoints it was due to, not counting this one.
         due: u32,
-        /// The first receipt for it was lost.
+        /// Whether the daemon had accepted it before, so that its first receipt was lost.
         repeat: bool,
     },
-    /// Whether the daemon has taken an input cannot be known any more. It is not sent again.
+    /// An input was sent, and whether the daemon accepted it can no longer be found out. It is not sent again.
     Unknown {
-        /// Which.
-        ticket: u64,
+        /// What [`Machine::send`](super::Machine::send) returned.
+        input: InputId,
     },
-    /// The daemon has not taken an input, and will not.
+    /// An input was not accepted, and is not sent again.
     Rejected {
-        /// Which.
-        ticket: u64,
+        /// What [`Machine::send`](super::Machine::send) returned.
+        input: InputId,
         /// Why.
         code: Code,
-        /// In words.
+        /// An explanation for a person.
         text: String,
     },
     /// A change of the filters is in force.
     Subscribed {
-        /// Which request it was.
+        /// What [`Machine::subscribe`](super::Machine::subscribe) or its counterpart returned.
         request: u64,
-        /// The first sequence that it goes for.
+        /// The first sequence that the filters apply to.
         from: u64,
-        /// No filter was ever given.
+        /// Whether there never was a filter, so that everything is due.
         everything: bool,
         /// All filters in force.
         filters: Vec<String>,
     },
     /// A change of the filters was refused.
     NotSubscribed {
-        /// Which request it was.
+        /// What [`Machine::subscribe`](super::Machine::subscribe) or its counterpart returned.
         request: u64,
         /// Why.
         code: Code,
-        /// In words.
+        /// An explanation for a person.
         text: String,
     },
-    /// The answer to [`super::Machine::ping`].
+    /// The answer to [`Machine::ping`](super::Machine::ping).
     Pong {
-        /// What that returned.
+        /// What that call returned.
         nonce: u64,
-        /// The time from asking to the answer.
+        /// The time from the first PING to the answer.
         round_trip: Duration,
     },
-    /// The daemon complains of something that we cannot place.
-    Complaint {
-        /// What.
+    /// The daemon sent an error that belongs to no input and no request of this client.
+    DaemonError {
+        /// What is wrong.
         code: Code,
-        /// In words.
+        /// An explanation for a person.
         text: String,
     },
-    /// The registration has ended, or did not come about.
-    Down(Cause),
+    /// The registration has ended, or could not be made.
+    Disconnected(DisconnectReason),
 }
 
-/// Why a registration ended.
+/// Why a registration ended, or could not be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cause {
-    /// We said goodbye, and it was answered, or would not be.
+pub enum DisconnectReason {
+    /// This client sent BYE. The daemon answered it, or did not answer several of them.
     Left,
-    /// The connection closed without a word, or broke.
+    /// The connection was closed without a BYE, or broke.
     Closed,
-    /// The daemon said goodbye: the name of a reason of `wire::reason`, or one that is not known here.
+    /// The daemon sent BYE. The text is the name of an [`upcall_wire::reason::Reason`] or
+    /// [`Refusal`](upcall_wire::reason::Refusal), or one that this version does not know.
     Bye(String),
-    /// The daemon said no.
+    /// The daemon sent an error that ends the registration.
     Refused {
-        /// Why.
+        /// What is wrong.
         code: Code,
         /// The kind of the frame that it is about; 0 for none.
         about: u8,
-        /// In words.
+        /// An explanation for a person.
         text: String,
     },
-    /// What came is not what upcall-protocol(7) says.
+    /// The daemon sent bytes that violate upcall-protocol(7). The text tells what is wrong with them.
     Protocol(String),
-    /// What came is text: what it begins with.
+    /// The daemon sent text. Holds its beginning.
     NotNative(Vec<u8>),
-    /// Nothing came for too long, though something was to be answered.
-    Silent,
+    /// An answer was due, and nothing came for too long.
+    Unresponsive,
 }
 
-impl Cause {
+impl DisconnectReason {
     /// Whether another attempt would end the same way.
     pub fn is_final(&self) -> bool {
         match self {
-            Cause::Left | Cause::Protocol(_) | Cause::NotNative(_) => true,
-            Cause::Closed | Cause::Silent => false,
-            Cause::Bye(reason) => matches!(
+            DisconnectReason::Left | DisconnectReason::Protocol(_) | DisconnectReason::NotNative(_) => true,
+            DisconnectReason::Closed | DisconnectReason::Unresponsive => false,
+            DisconnectReason::Bye(reason) => matches!(
                 reason.as_str(),
                 "superseded" | "not_allowed" | "message_too_large" | "protocol" | "output_only" | "http" | "closed"
             ),
-            Cause::Refused { code: Code::Refused, text, .. } => text.contains("not_allowed"),
-            Cause::Refused { code, about, .. } => code.is_fatal() || *about == kind::HELLO,
+            DisconnectReason::Refused { code: Code::Refused, text, .. } => text.contains("not_allowed"),
+            DisconnectReason::Refused { code, about, .. } => code.is_fatal() || *about == kind::HELLO,
         }
     }
 }

@@ -1,23 +1,33 @@
-//! The client's half of the native protocol without sockets: bytes and the time in, bytes and events out.
+//! The client's side of the native protocol without I/O: bytes and the time in, bytes and events out.
+//!
+//! This is the lower-level interface. [`Client`](crate::Client) drives a `Machine` over sockets of its own; use it directly to
+//! bring your own event loop, or to test. Unlike `Client`, it may change between minor versions.
 //!
 //! ```text
-//! receive: frames → chain: upcalls in order ─ sending: inputs and receipts ─ filters: what is wanted
-//!                                             timing: when to say something again
-//! transmit: what is to be said → bytes of a stream, or datagrams
+//! receive:  bytes → frames → ordering: upcalls in order
+//!                          → sending: receipts for inputs
+//!                          → subscriptions: answers to requests
+//! transmit: what each of them has to send → bytes of a stream, or datagrams
+//! timing:   when to send something again
 //! ```
 //!
-//! Deterministic: there is no clock and no source of randomness in here. Whoever drives it calls [`Machine::connect`] when
-//! there is a way to the daemon, hands it what came ([`Machine::receive`]), sends what it wants to be sent
-//! ([`Machine::transmit`]) until it wants nothing more, wakes it at [`Machine::due`] with [`Machine::expire`], and takes
-//! its [`Machine::event`]s. Whatever happens to the connection, inputs without a receipt, filters and the place in the log
-//! stay here.
+//! A machine is deterministic: it has no clock, and its random numbers follow from the seed. A driver
+//!
+//! 1. calls [`Machine::connect`] when it has a connection, or a datagram socket;
+//! 2. passes received bytes to [`Machine::receive`];
+//! 3. calls [`Machine::transmit`] and sends what that appends, until there is nothing more;
+//! 4. calls [`Machine::expire`] at the time that [`Machine::due`] returns, and goes on with 3;
+//! 5. takes events from [`Machine::event`] after each of these;
+//! 6. calls [`Machine::disconnected`] when the connection is lost, and later begins again with 1.
+//!
+//! Inputs without a receipt, filters and the position in the log survive a lost connection.
 
-mod chain;
 mod event;
-mod filters;
+mod ordering;
 mod receive;
 mod sending;
 mod settings;
+mod subscriptions;
 mod timing;
 mod transmit;
 
@@ -25,238 +35,254 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-
-pub use event::{Cause, Event, Loss, Upcall};
-pub use settings::{Carrier, Settings, Ticket};
-
-use chain::Chain;
-use filters::Wanted;
-use sending::Sending;
-use timing::{Attempt, RoundTrip};
 use upcall_wire::frame::datagram::Arrivals;
-use upcall_wire::frame::{FrameDecoder, Resume};
+use upcall_wire::frame::{Code, FrameDecoder, Resume};
 
-/// How often a goodbye over datagrams is said.
-const GOODBYES: u32 = 3;
+pub use event::{DisconnectReason, Event, InputId, Loss, Upcall};
+pub use settings::{Carrier, ResumeTicket, Settings};
 
+use ordering::UpcallOrder;
+use sending::SendQueue;
+use subscriptions::Subscriptions;
+use timing::{Attempt, RoundTrip};
+
+/// How far the registration is.
 #[derive(Debug)]
-enum State {
-    /// There is no way to the daemon.
-    Idle,
-    /// HELLO is to be answered.
-    Greeting { nonce: u64, cookie: Option<u64>, resume: Option<Resume>, attempt: Attempt },
-    /// Registered.
-    Ready { key: u64, max_message: usize },
+enum Registration {
+    /// There is no connection.
+    Disconnected,
+    /// A HELLO has been sent, or is about to be.
+    AwaitingWelcome { nonce: u64, cookie: Option<u64>, resume: Option<Resume>, attempt: Attempt },
+    /// The daemon has registered this client.
+    Registered { key: u64, max_message: usize },
 }
 
-/// A PING that is not answered yet.
+/// Whether the machine is still in use.
+#[derive(Debug)]
+enum Lifecycle {
+    /// It is, and registers again after a lost connection.
+    Active,
+    /// The BYE, which follows when every input is answered.
+    Leaving(Attempt),
+    /// It is not: `connect` has no effect.
+    Over,
+}
+
+/// A PING without an answer.
 #[derive(Debug)]
 struct Ping {
     nonce: u64,
     cookie: Option<u64>,
-    /// Somebody asked for it.
-    asked: bool,
+    /// Whether the caller asked for it, and gets an event.
+    by_caller: bool,
     attempt: Attempt,
 }
 
-/// The client's half of the protocol.
+/// The client's side of the protocol.
 #[derive(Debug)]
 pub struct Machine {
     settings: Settings,
     random: Rng,
-    state: State,
-    session: Option<Ticket>,
-    chain: Chain,
-    sending: Sending,
-    wanted: Wanted,
+    registration: Registration,
+    lifecycle: Lifecycle,
+    session: Option<ResumeTicket>,
+    /// Whether the daemon has refused to resume the session, so that the next HELLO begins a new one.
+    session_refused: bool,
+    order: UpcallOrder,
+    inputs: SendQueue,
+    subscriptions: Subscriptions,
     pings: Vec<Ping>,
+    /// The nonces of PINGs to answer.
     pongs: Vec<u64>,
     decoder: FrameDecoder,
     arrivals: Arrivals,
-    /// Datagrams have come that are to be acknowledged.
-    acknowledge: bool,
+    /// Whether datagrams have arrived since the last ACK.
+    ack_due: bool,
     round_trip: RoundTrip,
-    /// When something authentic last came.
-    heard: Option<Instant>,
-    /// How often to ask for a sign of life, and when to do so next.
-    liveness: Duration,
-    ask_at: Option<Instant>,
-    leaving: Option<Attempt>,
-    /// The daemon does not know the session any more.
-    forgotten: bool,
-    over: bool,
+    /// When the last authentic bytes came.
+    last_received: Option<Instant>,
+    /// The interval of PINGs: that of the settings, or a third of the lease if that is shorter.
+    ping_interval: Duration,
+    /// When to send the next PING of the machine's own.
+    ping_at: Option<Instant>,
     events: VecDeque<Event>,
 }
 
 impl Machine {
-    /// A machine that is not connected; the seed makes what it says unpredictable to others, and reproducible in a test.
+    /// Creates a machine without a connection. The seed decides its random numbers: it should be unpredictable to others, and
+    /// makes a test reproducible.
     pub fn new(settings: Settings, seed: u64) -> Machine {
         let session = settings.resume;
         let is_stream = settings.carrier == Carrier::Stream;
         Machine {
             random: Rng::with_seed(seed),
-            state: State::Idle,
+            registration: Registration::Disconnected,
+            lifecycle: Lifecycle::Active,
             session,
-            chain: Chain::new(is_stream, session.map_or(0, |session| session.last)),
-            sending: Sending::new(),
-            wanted: Wanted::new(settings.filters.clone(), session.map_or(1, |session| session.request)),
+            session_refused: false,
+            order: UpcallOrder::new(is_stream, session.map_or(0, |session| session.last)),
+            inputs: SendQueue::new(),
+            subscriptions: Subscriptions::new(settings.filters.clone(), session.map_or(1, |session| session.request)),
             pings: Vec::new(),
             pongs: Vec::new(),
             decoder: FrameDecoder::default(),
             arrivals: Arrivals::default(),
-            acknowledge: false,
+            ack_due: false,
             round_trip: RoundTrip::default(),
-            heard: None,
-            liveness: settings.ping_interval,
-            ask_at: None,
-            leaving: None,
-            forgotten: false,
-            over: false,
+            last_received: None,
+            ping_interval: settings.ping_interval,
+            ping_at: None,
             events: VecDeque::new(),
             settings,
         }
     }
 
-    /// There is a way to the daemon: a new connection, or a socket. Registers over it.
+    /// Begins a registration over a new connection, or a datagram socket. No effect once [`Machine::is_over`].
     pub fn connect(&mut self, now: Instant) {
-        if self.over {
+        if self.is_over() {
             return;
         }
         self.decoder = FrameDecoder::default();
         self.pongs.clear();
-        self.acknowledge = false;
-        self.heard = Some(now);
-        self.ask_at = None;
-        let last = self.chain.last();
-        let known = self.session.filter(|_| !self.forgotten);
-        self.greet(known.map(|Ticket { id, secret, .. }| Resume { id, secret, last }));
+        self.ack_due = false;
+        self.last_received = Some(now);
+        self.ping_at = None;
+        let last = self.order.last();
+        let known = self.session.filter(|_| !self.session_refused);
+        self.begin_hello(known.map(|ResumeTicket { id, secret, .. }| Resume { id, secret, last }));
     }
 
-    fn greet(&mut self, resume: Option<Resume>) {
+    /// Makes a HELLO the next thing to send: it resumes this session, or begins a new one.
+    fn begin_hello(&mut self, resume: Option<Resume>) {
         if resume.is_none() {
-            self.wanted.greet();
+            self.subscriptions.begin_hello();
         }
         let (nonce, attempt) = (self.random.u64(1..), Attempt::default());
-        self.state = State::Greeting { nonce, cookie: None, resume, attempt };
+        self.registration = Registration::AwaitingWelcome { nonce, cookie: None, resume, attempt };
     }
 
-    /// The way to the daemon is gone: the connection closed, or broke.
+    /// Reports that the connection is lost: it was closed, or broke.
     pub fn disconnected(&mut self) {
-        if !matches!(self.state, State::Idle) {
-            self.down(if self.leaving.is_some() { Cause::Left } else { Cause::Closed });
+        if !matches!(self.registration, Registration::Disconnected) {
+            self.end(if self.is_leaving() { DisconnectReason::Left } else { DisconnectReason::Closed });
         }
     }
 
-    /// The registration has ended.
-    fn down(&mut self, cause: Cause) {
-        self.state = State::Idle;
-        self.ask_at = None;
-        self.pings.retain(|ping| ping.asked);
+    /// Ends the registration, and the machine if the reason is final or it is leaving.
+    fn end(&mut self, reason: DisconnectReason) {
+        self.registration = Registration::Disconnected;
+        self.ping_at = None;
+        self.pings.retain(|ping| ping.by_caller);
         for ping in &mut self.pings {
             (ping.cookie, ping.attempt) = (None, Attempt::default());
         }
-        if cause.is_final() || self.leaving.is_some() {
-            self.over = true;
+        if reason.is_final() || self.is_leaving() {
+            self.lifecycle = Lifecycle::Over;
         }
-        self.events.push_back(Event::Down(cause));
-        if self.over {
-            self.abandon();
+        self.events.push_back(Event::Disconnected(reason));
+        if self.is_over() {
+            self.abandon_inputs();
         }
     }
 
-    /// Gives up: reports what was sent and never confirmed, and what was never sent.
-    fn abandon(&mut self) {
-        for (ticket, sent) in self.sending.abandon() {
-            let code = upcall_wire::frame::Code::Refused;
-            self.events.push_back(match sent {
-                true => Event::Unknown { ticket },
-                false => Event::Rejected { ticket, code, text: "it was never sent".into() },
+    /// Gives up all inputs without a receipt, and reports each of them.
+    fn abandon_inputs(&mut self) {
+        for (input, was_sent) in self.inputs.abandon() {
+            self.events.push_back(match was_sent {
+                true => Event::Unknown { input },
+                false => Event::Rejected { input, code: Code::Refused, text: "it was never sent".into() },
             });
         }
     }
 
-    /// Whether the daemon has registered us.
+    /// Whether this client is registered.
     pub fn is_ready(&self) -> bool {
-        matches!(self.state, State::Ready { .. })
+        matches!(self.registration, Registration::Registered { .. })
     }
 
-    /// Whether this is the end: [`Machine::connect`] does nothing any more.
+    /// Whether the machine has ended for good, so that [`Machine::connect`] has no effect.
     pub fn is_over(&self) -> bool {
-        self.over
+        matches!(self.lifecycle, Lifecycle::Over)
     }
 
-    /// What resumes the session, once there is one. What it says to have been dealt with is what was handed out as events.
-    pub fn session(&self) -> Option<Ticket> {
-        self.session.map(|session| Ticket { last: self.chain.last(), request: self.wanted.next_id(), ..session })
+    fn is_leaving(&self) -> bool {
+        matches!(self.lifecycle, Lifecycle::Leaving(_))
     }
 
-    /// The largest payload of an input in bytes, while we are registered.
+    /// What resumes the session, once there is one. Everything that was returned as an event counts as processed.
+    pub fn session(&self) -> Option<ResumeTicket> {
+        let (last, request) = (self.order.last(), self.subscriptions.next_id());
+        self.session.map(|session| ResumeTicket { last, request, ..session })
+    }
+
+    /// The largest payload of an input, in bytes; `None` while not registered.
     pub fn max_message(&self) -> Option<usize> {
-        match self.state {
-            State::Ready { max_message, .. } => Some(max_message),
+        match self.registration {
+            Registration::Registered { max_message, .. } => Some(max_message),
             _ => None,
         }
     }
 
-    /// Whether [`Machine::send`] takes another input: 64 may wait for their receipts.
+    /// Whether [`Machine::send`] accepts another input. At most 64 can be without a receipt.
     pub fn has_room(&self) -> bool {
-        self.sending.has_room() && self.leaving.is_none() && !self.over
+        self.inputs.has_room() && matches!(self.lifecycle, Lifecycle::Active)
     }
 
     /// Whether every input has been answered.
-    pub fn is_settled(&self) -> bool {
-        self.sending.is_empty()
+    pub fn is_flushed(&self) -> bool {
+        self.inputs.is_empty()
     }
 
-    /// Takes an input that is to be sent until it is confirmed; its topic may be empty, and is a topic otherwise. Returns
-    /// the ticket that [`Event::Receipt`], [`Event::Rejected`] or [`Event::Unknown`] will name, or none without room.
-    pub fn send(&mut self, topic: &str, payload: &[u8]) -> Option<u64> {
-        self.has_room().then(|| self.sending.add(topic, payload))
+    /// Queues an input, which is sent until it is answered. The caller guarantees that the topic is empty or valid
+    /// ([`upcall_wire::topic::is_topic`]). Returns the number that [`Event::Receipt`], [`Event::Rejected`] or
+    /// [`Event::Unknown`] will have, or `None` if there is no room.
+    pub fn send(&mut self, topic: &str, payload: &[u8]) -> Option<InputId> {
+        self.has_room().then(|| self.inputs.push(topic, payload))
     }
 
-    /// Wants these filters, too. Returns what [`Event::Subscribed`] or [`Event::NotSubscribed`] will name.
+    /// Adds filters. Returns the number that [`Event::Subscribed`] or [`Event::NotSubscribed`] will have.
     pub fn subscribe(&mut self, filters: &[&str]) -> u64 {
-        self.wanted.change(true, filters)
+        self.subscriptions.change(true, filters)
     }
 
-    /// Wants these filters no more. Returns what [`Event::Subscribed`] will name.
+    /// Removes filters. Returns the number that [`Event::Subscribed`] or [`Event::NotSubscribed`] will have.
     pub fn unsubscribe(&mut self, filters: &[&str]) -> u64 {
-        self.wanted.change(false, filters)
+        self.subscriptions.change(false, filters)
     }
 
-    /// Asks for a sign of life, while registered. Returns what [`Event::Pong`] will name.
+    /// Sends a PING as soon as this client is registered. Returns the nonce that [`Event::Pong`] will have.
     pub fn ping(&mut self) -> u64 {
-        self.ask(true)
+        self.add_ping(true)
     }
 
-    /// Gives up waiting for an answer to [`Machine::ping`].
+    /// Cancels a [`Machine::ping`].
     pub fn forget_ping(&mut self, nonce: u64) {
         self.pings.retain(|ping| ping.nonce != nonce);
     }
 
-    fn ask(&mut self, asked: bool) -> u64 {
+    fn add_ping(&mut self, by_caller: bool) -> u64 {
         let nonce = self.random.u64(1..);
-        self.pings.push(Ping { nonce, cookie: None, asked, attempt: Attempt::default() });
+        self.pings.push(Ping { nonce, cookie: None, by_caller, attempt: Attempt::default() });
         nonce
     }
 
-    /// Says goodbye, once every input has been answered. What is due until the daemon answers still comes.
+    /// Leaves: sends BYE as soon as every input has been answered. Upcalls that are due until the daemon answers still come.
     pub fn leave(&mut self) {
-        if self.leaving.is_none() {
-            self.leaving = Some(Attempt::default());
-            if matches!(self.state, State::Idle) && !self.over {
-                self.down(Cause::Left);
+        if matches!(self.lifecycle, Lifecycle::Active) {
+            self.lifecycle = Lifecycle::Leaving(Attempt::default());
+            if matches!(self.registration, Registration::Disconnected) {
+                self.end(DisconnectReason::Left);
             }
         }
     }
 
-    /// Says goodbye at once: what is not confirmed is given up.
+    /// Leaves at once, and gives up the inputs without a receipt.
     pub fn leave_now(&mut self) {
-        self.abandon();
+        self.abandon_inputs();
         self.leave();
     }
 
-    /// The next thing that has happened.
+    /// Takes the next event.
     pub fn event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }

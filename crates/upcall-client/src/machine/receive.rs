@@ -1,23 +1,26 @@
-//! What comes from the daemon, and what it means.
+//! The receiving half: what the daemon sent, and what follows from it.
 
 use std::time::{Duration, Instant};
 
-use super::chain::Taken;
-use super::event::{Cause, Event, Upcall};
-use super::{Carrier, Machine, State, Ticket};
 use upcall_wire::frame::datagram::{Arrivals, Envelope};
 use upcall_wire::frame::{self, Code, ErrorFrame, Frame, Role, VERSION, Welcome, kind};
 
-/// The largest upcall that is taken, in bytes: far more than any daemon can be told to send.
+use super::event::{DisconnectReason, Event, Upcall};
+use super::ordering::Accepted;
+use super::settings::{Carrier, ResumeTicket};
+use super::timing::Attempt;
+use super::{Machine, Registration};
+
+/// The largest payload of an upcall that is accepted, in bytes: far more than any daemon can be configured to send.
 const MAX_UPCALL: usize = 256 << 20;
 
-/// Kept of what is no frame, to say why.
+/// How much is kept of bytes that are not frames, to tell why, in bytes.
 const EXCERPT: usize = 80;
 
 impl Machine {
-    /// Takes what came: some bytes of the stream, or one datagram.
+    /// Processes received bytes: some bytes of the stream, or one datagram.
     pub fn receive(&mut self, now: Instant, bytes: &[u8]) {
-        if matches!(self.state, State::Idle) || bytes.is_empty() {
+        if matches!(self.registration, Registration::Disconnected) || bytes.is_empty() {
             return;
         }
         match self.settings.carrier {
@@ -27,253 +30,256 @@ impl Machine {
     }
 
     fn receive_stream(&mut self, now: Instant, mut bytes: &[u8]) {
-        self.heard = Some(now);
+        self.last_received = Some(now);
         let mut decoder = std::mem::take(&mut self.decoder);
-        if self.session_is_new() && !decoder.is_unfinished() && bytes.first() != Some(&0) {
-            return self.down(Cause::NotNative(excerpt(bytes)));
+        let is_first = matches!(self.registration, Registration::AwaitingWelcome { .. }) && !decoder.is_unfinished();
+        if is_first && bytes.first() != Some(&0) {
+            return self.end(DisconnectReason::NotNative(excerpt(bytes)));
         }
-        while !matches!(self.state, State::Idle) {
+        while !matches!(self.registration, Registration::Disconnected) {
             match decoder.next(&mut bytes, MAX_UPCALL) {
                 Ok(Some(frame)) => {
-                    let taken = self.take(now, frame);
-                    if taken == Taken::Broken {
-                        self.down(Cause::Protocol("an upcall does not follow on the one before".into()));
+                    if self.handle(now, frame) == Accepted::Violation {
+                        self.end(DisconnectReason::Protocol("an upcall does not follow on the one before".into()));
                     }
                 }
                 Ok(None) => break,
-                Err(violation) => self.down(Cause::Protocol(violation.to_string())),
+                Err(violation) => self.end(DisconnectReason::Protocol(violation.to_string())),
             }
         }
         self.decoder = decoder;
     }
 
-    fn session_is_new(&self) -> bool {
-        matches!(self.state, State::Greeting { .. })
-    }
-
     fn receive_datagram(&mut self, now: Instant, datagram: &[u8]) {
-        let Some((opening, mut frames)) = Envelope::split(datagram) else {
+        let Some((envelope, mut frames)) = Envelope::split(datagram) else {
             return self.receive_bare(now, datagram);
         };
-        // Without the key it is a stranger's, or from before the session was resumed.
-        if !matches!(self.state, State::Ready { key, .. } if key == opening.key) {
+        // Without the key it comes from a stranger, or from before the session was resumed.
+        if !matches!(self.registration, Registration::Registered { key, .. } if key == envelope.key) {
             return;
         }
-        self.heard = Some(now);
-        let mut complete = true;
+        self.last_received = Some(now);
+        let mut is_complete = true;
         while !frames.is_empty() && self.is_ready() {
-            match Frame::take(&mut frames).map(|frame| self.take(now, frame)) {
-                Ok(Taken::Yes) => {}
-                Ok(Taken::NoRoom) => complete = false,
-                Ok(Taken::Broken) => return self.down(Cause::Protocol("an upcall contradicts itself".into())),
-                Err(violation) => return self.down(Cause::Protocol(violation.to_string())),
+            match Frame::take(&mut frames).map(|frame| self.handle(now, frame)) {
+                Ok(Accepted::Yes) => {}
+                Ok(Accepted::NoRoom) => is_complete = false,
+                Ok(Accepted::Violation) => {
+                    return self.end(DisconnectReason::Protocol("an upcall contradicts itself".into()));
+                }
+                Err(violation) => return self.end(DisconnectReason::Protocol(violation.to_string())),
             }
         }
-        // What could not be kept must come again, and so was not here.
-        if opening.number > 0 && complete {
-            self.arrivals.add(opening.number);
-            self.acknowledge = true;
+        // A datagram that could not be kept as a whole is not acknowledged, so that the daemon sends it again.
+        if envelope.number > 0 && is_complete {
+            self.arrivals.add(envelope.number);
+            self.ack_due = true;
         }
     }
 
-    /// A datagram without an opening: the answer to a HELLO, or a question where we are.
+    /// Handles a datagram without an envelope: the answer to a HELLO, or the RETRY for a PING from a new address.
     fn receive_bare(&mut self, now: Instant, datagram: &[u8]) {
         let mut rest = datagram;
         let frame = Frame::take(&mut rest);
-        match (&mut self.state, frame) {
-            (State::Greeting { .. }, _) if datagram.first() != Some(&0) => {
-                self.down(Cause::NotNative(excerpt(datagram)));
+        match (&mut self.registration, frame) {
+            (Registration::AwaitingWelcome { .. }, _) if datagram.first() != Some(&0) => {
+                self.end(DisconnectReason::NotNative(excerpt(datagram)));
             }
-            // Neither what is damaged nor what is forged is worth an answer.
+            // Damaged and forged datagrams are ignored.
             (_, Err(_)) => {}
-            (State::Greeting { nonce, cookie, attempt, .. }, Ok(Frame::Retry { nonce: of, cookie: proof }))
-                if of == *nonce && *cookie != Some(proof) =>
-            {
-                *cookie = Some(proof);
+            (
+                Registration::AwaitingWelcome { nonce, cookie, attempt, .. },
+                Ok(Frame::Retry { nonce: of, cookie: new_cookie }),
+            ) if of == *nonce && *cookie != Some(new_cookie) => {
+                *cookie = Some(new_cookie);
                 if let Some(sample) = attempt.sample(now) {
-                    self.round_trip.measured(sample);
+                    self.round_trip.add_sample(sample);
                 }
-                *attempt = super::Attempt::default();
-                self.heard = Some(now);
+                *attempt = Attempt::default();
+                self.last_received = Some(now);
             }
-            (State::Greeting { nonce, .. }, Ok(Frame::Welcome(welcome))) if welcome.nonce == *nonce => {
+            (Registration::AwaitingWelcome { nonce, .. }, Ok(Frame::Welcome(welcome))) if welcome.nonce == *nonce => {
                 self.welcomed(now, welcome);
             }
-            (State::Greeting { nonce, .. }, Ok(Frame::Error(error))) if error.reference == *nonce => {
-                self.refused(error);
+            (Registration::AwaitingWelcome { nonce, .. }, Ok(Frame::Error(error))) if error.reference == *nonce => {
+                self.hello_refused(error);
             }
-            (State::Ready { .. }, Ok(Frame::Retry { nonce, cookie })) => {
+            (Registration::Registered { .. }, Ok(Frame::Retry { nonce, cookie })) => {
                 if let Some(ping) =
                     self.pings.iter_mut().find(|ping| ping.nonce == nonce && ping.cookie != Some(cookie))
                 {
                     ping.cookie = Some(cookie);
-                    ping.attempt = super::Attempt::default();
+                    ping.attempt = Attempt::default();
                 }
             }
             _ => {}
         }
     }
 
-    fn take(&mut self, now: Instant, frame: Frame<'_>) -> Taken {
+    fn handle(&mut self, now: Instant, frame: Frame<'_>) -> Accepted {
         let is_stream = self.is_stream();
-        match (&self.state, frame) {
+        match (&self.registration, frame) {
             (_, Frame::Skippable(_)) => {}
-            (State::Greeting { nonce, .. }, Frame::Welcome(welcome)) if welcome.nonce == *nonce => {
+            (Registration::AwaitingWelcome { nonce, .. }, Frame::Welcome(welcome)) if welcome.nonce == *nonce => {
                 self.welcomed(now, welcome);
             }
-            (State::Greeting { .. }, Frame::Error(error)) => self.refused(error),
-            // A stream that ends before it has begun.
-            (_, Frame::Bye(reason)) => {
-                self.down(if self.leaving.is_some() { Cause::Left } else { Cause::Bye(reason.to_owned()) });
-            }
-            (State::Ready { .. }, frame) => return self.take_ready(now, frame),
+            (Registration::AwaitingWelcome { .. }, Frame::Error(error)) => self.hello_refused(error),
+            // Also before the WELCOME: the daemon may end then.
+            (_, Frame::Bye(reason)) => self.end(match self.is_leaving() {
+                true => DisconnectReason::Left,
+                false => DisconnectReason::Bye(reason.to_owned()),
+            }),
+            (Registration::Registered { .. }, frame) => return self.handle_registered(now, frame),
             (_, frame) if is_stream => self.unexpected(&frame),
             _ => {}
         }
-        Taken::Yes
+        Accepted::Yes
     }
 
-    fn take_ready(&mut self, now: Instant, frame: Frame<'_>) -> Taken {
+    fn handle_registered(&mut self, now: Instant, frame: Frame<'_>) -> Accepted {
         let events = &mut self.events;
         let mut out = |event| events.push_back(event);
         match frame {
-            // Nothing is due to who only sends, and it would not be taken.
+            // Nothing is due to an endpoint that only sends, and the caller would not take it.
             Frame::Upcall(_) | Frame::Gap(_) if self.settings.role == Role::SendOnly => {}
             Frame::Upcall(upcall) => {
                 let frame::Upcall { sequence, source, time, prev, topic, payload } = upcall;
                 let (topic, payload) = (topic.to_owned(), payload.to_vec());
-                return self.chain.upcall(Upcall { sequence, source, time, topic, payload }, prev, &mut out);
+                return self.order.upcall(Upcall { sequence, source, time, topic, payload }, prev, &mut out);
             }
-            Frame::Gap(gap) => return self.chain.gap(gap.first, gap.last, gap.reason.into(), &mut out),
+            Frame::Gap(gap) => return self.order.gap(gap.first, gap.last, gap.reason.into(), &mut out),
             Frame::Receipt(receipt) => {
-                if let Some((ticket, sample)) = self.sending.answered(receipt.id, now) {
+                if let Some((input, sample)) = self.inputs.answered(receipt.id, now) {
                     let frame::Receipt { sequence, due, repeat, .. } = receipt;
-                    out(Event::Receipt { ticket, sequence, due, repeat });
-                    self.measured(sample);
-                    self.rewind(now);
+                    out(Event::Receipt { input, sequence, due, repeat });
+                    self.add_sample(sample);
+                    self.start_input_timer(now);
                 }
             }
             Frame::Subscribed { request, from, everything, filters } => {
-                if let Some((event, attempt)) = self.wanted.subscribed(request, from, everything, &filters) {
+                if let Some((event, attempt)) = self.subscriptions.subscribed(request, from, everything, &filters) {
                     out(event);
-                    self.measured(attempt.sample(now));
+                    self.add_sample(attempt.sample(now));
                 }
             }
             Frame::Ping { nonce, .. } => self.pongs.push(nonce),
             Frame::Pong { nonce } => {
                 if let Some(at) = self.pings.iter().position(|ping| ping.nonce == nonce) {
                     let ping = self.pings.remove(at);
-                    if ping.asked {
+                    if ping.by_caller {
                         out(Event::Pong { nonce, round_trip: ping.attempt.elapsed(now) });
                     }
-                    self.measured(ping.attempt.sample(now));
+                    self.add_sample(ping.attempt.sample(now));
                 }
             }
-            Frame::Error(error) => self.complaint(now, error),
+            Frame::Error(error) => self.handle_error(now, error),
             frame => self.unexpected(&frame),
         }
-        Taken::Yes
+        Accepted::Yes
     }
 
-    fn measured(&mut self, sample: Option<Duration>) {
+    fn add_sample(&mut self, sample: Option<Duration>) {
         if let Some(sample) = sample {
-            self.round_trip.measured(sample);
+            self.round_trip.add_sample(sample);
         }
     }
 
-    fn rewind(&mut self, now: Instant) {
+    fn start_input_timer(&mut self, now: Instant) {
         if !self.is_stream() {
-            self.sending.wind(now, &self.round_trip, &mut self.random);
+            self.inputs.start_timer(now, &self.round_trip, &mut self.random);
         }
     }
 
     fn welcomed(&mut self, now: Instant, welcome: Welcome) {
-        let State::Greeting { resume, attempt, .. } = &self.state else { return };
+        let Registration::AwaitingWelcome { resume, attempt, .. } = &self.registration else { return };
         if welcome.version != VERSION || (welcome.resumed && resume.is_none()) {
-            return self.down(Cause::Protocol("the welcome is not for what was asked".into()));
+            return self.end(DisconnectReason::Protocol("the welcome is not for what was asked".into()));
         }
         if let Some(sample) = attempt.sample(now) {
-            self.round_trip.measured(sample);
+            self.round_trip.add_sample(sample);
         }
         let Welcome { resumed, key, id, secret, log, start, next, .. } = welcome;
-        let before = self.session.replace(Ticket { id, secret, log, last: 0, request: 0 });
-        let last = self.chain.last();
-        self.state = State::Ready { key, max_message: welcome.max_message as usize };
-        self.forgotten = false;
+        let before = self.session.replace(ResumeTicket { id, secret, log, last: 0, request: 0 });
+        let last = self.order.last();
+        self.registration = Registration::Registered { key, max_message: welcome.max_message as usize };
+        self.session_refused = false;
         self.arrivals = Arrivals::default();
-        self.acknowledge = false;
-        self.heard = Some(now);
-        self.liveness = match welcome.lease {
+        self.ack_due = false;
+        self.last_received = Some(now);
+        self.ping_interval = match welcome.lease {
             0 => self.settings.ping_interval,
             lease => (Duration::from_millis(u64::from(lease)) / 3).min(self.settings.ping_interval),
         };
-        self.ask_at = Some(now + self.liveness);
+        self.ping_at = Some(now + self.ping_interval);
         let new_log = before.is_some_and(|before| before.log != log);
         let events = &mut self.events;
         let mut out = |event| events.push_back(event);
         out(Event::Welcomed { resumed, new_log, start, next });
         if resumed {
-            self.chain.resume(start);
-            self.sending.resume(welcome.last_message);
-            self.wanted.resume();
+            self.order.resume(start);
+            self.inputs.resume(welcome.last_message);
+            self.subscriptions.resume();
         } else {
-            self.sending.begin().into_iter().for_each(|ticket| out(Event::Unknown { ticket }));
-            self.chain.begin(start, before.is_some().then_some(last).filter(|_| !new_log), &mut out);
-            self.wanted.begin(start, &mut out);
+            self.inputs.begin().into_iter().for_each(|input| out(Event::Unknown { input }));
+            self.order.begin(start, before.is_some().then_some(last).filter(|_| !new_log), &mut out);
+            self.subscriptions.begin(start, &mut out);
         }
     }
 
-    /// A HELLO was refused.
-    fn refused(&mut self, error: ErrorFrame<'_>) {
-        match &self.state {
-            State::Greeting { resume: Some(_), .. } if error.code == Code::UnknownSession => self.greet(None),
-            // A daemon that has been restarted may not have said as much yet as we claim to have heard.
-            State::Greeting { resume: Some(_), .. } if error.code == Code::Malformed => {
-                self.forgotten = true;
+    /// Handles the refusal of a HELLO.
+    fn hello_refused(&mut self, error: ErrorFrame<'_>) {
+        match &self.registration {
+            Registration::AwaitingWelcome { resume: Some(_), .. } if error.code == Code::UnknownSession => {
+                self.begin_hello(None);
+            }
+            // The log of a restarted daemon may not have reached yet the sequence that the HELLO resumes from.
+            Registration::AwaitingWelcome { resume: Some(_), .. } if error.code == Code::Malformed => {
+                self.session_refused = true;
                 match self.settings.carrier {
-                    Carrier::Stream => self.down(Cause::Closed),
-                    Carrier::Datagrams(_) => self.greet(None),
+                    Carrier::Stream => self.end(DisconnectReason::Closed),
+                    Carrier::Datagrams(_) => self.begin_hello(None),
                 }
             }
-            _ => self.denied(error),
+            _ => self.refused(error),
         }
     }
 
-    fn denied(&mut self, error: ErrorFrame<'_>) {
+    fn refused(&mut self, error: ErrorFrame<'_>) {
         let ErrorFrame { code, about, text, .. } = error;
-        self.down(Cause::Refused { code, about, text: text.to_owned() });
+        self.end(DisconnectReason::Refused { code, about, text: text.to_owned() });
     }
 
-    /// Something else was refused.
-    fn complaint(&mut self, now: Instant, error: ErrorFrame<'_>) {
+    /// Handles an error about anything but a HELLO.
+    fn handle_error(&mut self, now: Instant, error: ErrorFrame<'_>) {
         let ErrorFrame { code, about, reference, text } = error;
         let is_stream = self.is_stream();
         let events = &mut self.events;
         let mut out = |event| events.push_back(event);
         match (about, code) {
-            (kind::SEND, Code::Busy) => self.sending.held(now, &mut self.random),
+            (kind::SEND, Code::Busy) => self.inputs.busy(now, &mut self.random),
             (kind::SEND, Code::OutOfOrder) if !is_stream => {}
-            _ if code.is_fatal() && is_stream => self.denied(error),
+            _ if code.is_fatal() && is_stream => self.refused(error),
             (kind::SEND, _) => {
-                if let Some((ticket, _)) = self.sending.answered(reference, now) {
+                if let Some((input, _)) = self.inputs.answered(reference, now) {
                     out(match code {
-                        Code::Stale => Event::Unknown { ticket },
-                        _ => Event::Rejected { ticket, code, text: text.to_owned() },
+                        Code::Stale => Event::Unknown { input },
+                        _ => Event::Rejected { input, code, text: text.to_owned() },
                     });
-                    self.rewind(now);
+                    self.start_input_timer(now);
                 }
             }
-            (kind::SUBSCRIBE | kind::UNSUBSCRIBE, _) if self.wanted.refused(reference, code, text, &mut out) => {}
-            // Over datagrams a request may be answered as often as it was said.
-            (kind::SUBSCRIBE | kind::UNSUBSCRIBE, _) if self.wanted.is_answered(reference) => {}
-            _ => out(Event::Complaint { code, text: text.to_owned() }),
+            (kind::SUBSCRIBE | kind::UNSUBSCRIBE, _) if self.subscriptions.refused(reference, code, text, &mut out) => {
+            }
+            // Over datagrams every repetition of a request may be answered.
+            (kind::SUBSCRIBE | kind::UNSUBSCRIBE, _) if self.subscriptions.is_answered(reference) => {}
+            _ => out(Event::DaemonError { code, text: text.to_owned() }),
         }
     }
 
     fn unexpected(&mut self, frame: &Frame<'_>) {
         let name = format!("{frame:?}");
         let name = name.split([' ', '(', '{']).next().unwrap_or_default().to_uppercase();
-        self.down(Cause::Protocol(format!("{name} cannot come here")));
+        self.end(DisconnectReason::Protocol(format!("{name} cannot come here")));
     }
 }
 

@@ -1,71 +1,82 @@
-//! Inputs that the daemon has yet to confirm: in order, a window of them at a time, repeated with the same number until
-//! their receipts come. Pure.
+//! The queue of inputs without a receipt. They are sent in order, a window of them at a time, and repeated with the same
+//! message id until they are answered.
+//!
+//! Knows message ids and the time, but no bytes: [`super::transmit`] writes the frames.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-
-use super::timing::RoundTrip;
 use upcall_wire::frame::Send;
 
-/// The most that may be under way: a daemon keeps that many receipts of a session.
+use super::event::InputId;
+use super::timing::RoundTrip;
+
+/// The most inputs without a receipt: the daemon keeps this many receipts of a session.
 pub(super) const WINDOW: usize = 64;
 
-/// Under way at first over datagrams, and never fewer than two.
-const FIRST: usize = 16;
+/// How many inputs may be in flight over datagrams at first.
+const FIRST_WINDOW: usize = 16;
 
-/// How long to wait where inputs are held, at first and at most.
+/// How many may be in flight after any number of timeouts.
+const SMALLEST_WINDOW: usize = 2;
+
+/// How long to wait after the first error that the daemon is busy. It doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
+
+/// The longest such wait.
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]
 struct Entry {
-    ticket: u64,
-    /// Its number in the session, once it has been sent in it.
+    input: InputId,
+    /// Its message id in the session, once it has been sent there.
     id: Option<u64>,
     topic: String,
     payload: Vec<u8>,
-    /// It is on its way.
-    out: bool,
-    /// When it was sent, if it was only once.
-    once: Option<Instant>,
+    /// Whether it is sent, and not to be repeated yet.
+    in_flight: bool,
+    /// When it was sent, if it was sent only once.
+    sent_once_at: Option<Instant>,
 }
 
-/// What is to be confirmed.
+/// The inputs without a receipt.
 #[derive(Debug)]
-pub(super) struct Sending {
+pub(super) struct SendQueue {
     queue: VecDeque<Entry>,
-    next_ticket: u64,
+    next_input: InputId,
+    /// The next message id.
     next_id: u64,
+    /// How many may be in flight over datagrams.
     window: usize,
-    /// When to begin again with the first.
-    due: Option<Instant>,
-    /// Not before.
-    hold: Option<Instant>,
+    /// When to repeat everything that is in flight.
+    repeat_at: Option<Instant>,
+    /// Nothing is sent before this time, because the daemon is busy.
+    busy_until: Option<Instant>,
+    /// How many times in a row the receipt of the oldest was overdue.
     tries: u32,
-    /// How often in a row it was to be sent later.
-    holds: u32,
-    /// Since when nothing has been confirmed.
+    /// How many times in a row the daemon was busy.
+    busy_count: u32,
+    /// Since when inputs are in flight and none has been answered.
     since: Option<Instant>,
 }
 
-impl Sending {
-    pub(super) fn new() -> Sending {
-        Sending {
+impl SendQueue {
+    pub(super) fn new() -> SendQueue {
+        SendQueue {
             queue: VecDeque::new(),
-            next_ticket: 1,
+            next_input: 1,
             next_id: 1,
-            window: FIRST,
-            due: None,
-            hold: None,
+            window: FIRST_WINDOW,
+            repeat_at: None,
+            busy_until: None,
             tries: 0,
-            holds: 0,
+            busy_count: 0,
             since: None,
         }
     }
 
-    /// Whether another input can be taken.
+    /// Whether there is room for another input.
     pub(super) fn has_room(&self) -> bool {
         self.queue.len() < WINDOW
     }
@@ -74,51 +85,51 @@ impl Sending {
         self.queue.is_empty()
     }
 
-    pub(super) fn add(&mut self, topic: &str, payload: &[u8]) -> u64 {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
+    pub(super) fn push(&mut self, topic: &str, payload: &[u8]) -> InputId {
+        let input = self.next_input;
+        self.next_input += 1;
         let (topic, payload) = (topic.to_owned(), payload.to_vec());
-        self.queue.push_back(Entry { ticket, id: None, topic, payload, out: false, once: None });
-        ticket
+        self.queue.push_back(Entry { input, id: None, topic, payload, in_flight: false, sent_once_at: None });
+        input
     }
 
-    /// The same session goes on, in which the daemon has taken everything up to `last`.
+    /// The session was resumed. The daemon has accepted every message id up to `last`.
     pub(super) fn resume(&mut self, last: u64) {
         self.next_id = self.next_id.max(last + 1);
-        self.again();
+        self.repeat_all();
         self.tries = 0;
     }
 
-    /// A new session begins: returns what was sent in the old one, whose fate nobody knows.
-    pub(super) fn begin(&mut self) -> Vec<u64> {
+    /// A new session begins. Returns what was sent in the old one: whether it was accepted can no longer be found out.
+    pub(super) fn begin(&mut self) -> Vec<InputId> {
         self.next_id = 1;
         self.tries = 0;
-        self.again();
+        self.repeat_all();
         let (sent, unsent) = self.queue.drain(..).partition::<VecDeque<_>, _>(|entry| entry.id.is_some());
         self.queue = unsent;
-        sent.into_iter().map(|entry| entry.ticket).collect()
+        sent.into_iter().map(|entry| entry.input).collect()
     }
 
-    /// Everything that is under way is to be sent again.
-    fn again(&mut self) {
+    /// Marks everything for transmission.
+    fn repeat_all(&mut self) {
         for entry in &mut self.queue {
-            entry.out = false;
+            entry.in_flight = false;
         }
-        self.due = None;
-        self.hold = None;
+        self.repeat_at = None;
+        self.busy_until = None;
         self.since = None;
     }
 
-    /// What is to be sent next, if anything is by now.
+    /// The next input to send now.
     pub(super) fn next(&self, now: Instant, is_stream: bool) -> Option<Send<'_>> {
-        if self.hold.is_some_and(|hold| hold > now) {
+        if self.busy_until.is_some_and(|until| until > now) {
             return None;
         }
-        let at = self.queue.iter().position(|entry| !entry.out)?;
+        let at = self.queue.iter().position(|entry| !entry.in_flight)?;
         let window = if is_stream { WINDOW } else { self.window };
         let entry = self.queue.get(at).filter(|_| at < window)?;
         let id = entry.id.unwrap_or(self.next_id);
-        // Where the receipt of the first is lost and those of the others come, it must not fall behind.
+        // If the first receipt is lost and later ones arrive, the daemon must not forget it before it is requested again.
         let oldest = self.queue.iter().find_map(|entry| entry.id).unwrap_or(id);
         if id - oldest.min(id) >= WINDOW as u64 {
             return None;
@@ -126,91 +137,92 @@ impl Sending {
         Some(Send { id, receipt: true, topic: &entry.topic, payload: &entry.payload })
     }
 
-    /// The next one has been sent; `timeout`: how long to wait for its receipt.
+    /// The next input has been sent. `timeout` tells how long to wait for its receipt.
     pub(super) fn sent(&mut self, now: Instant, timeout: impl FnOnce(u32) -> Option<Duration>) {
-        let Some(entry) = self.queue.iter_mut().find(|entry| !entry.out) else { return };
-        entry.out = true;
-        entry.once = entry.id.is_none().then_some(now);
+        let Some(entry) = self.queue.iter_mut().find(|entry| !entry.in_flight) else { return };
+        entry.in_flight = true;
+        entry.sent_once_at = entry.id.is_none().then_some(now);
         if entry.id.is_none() {
             entry.id = Some(self.next_id);
             self.next_id += 1;
         }
         self.since.get_or_insert(now);
-        if self.due.is_none() {
-            self.due = timeout(self.tries + 1).map(|timeout| now + timeout);
+        if self.repeat_at.is_none() {
+            self.repeat_at = timeout(self.tries + 1).map(|timeout| now + timeout);
         }
     }
 
-    /// The next one cannot be sent at all: takes it out.
-    pub(super) fn refuse(&mut self) -> Option<u64> {
-        let at = self.queue.iter().position(|entry| !entry.out && entry.id.is_none())?;
-        self.queue.remove(at).map(|entry| entry.ticket)
+    /// Removes the next input, if it was never sent.
+    pub(super) fn remove_unsent(&mut self) -> Option<InputId> {
+        let at = self.queue.iter().position(|entry| !entry.in_flight && entry.id.is_none())?;
+        self.queue.remove(at).map(|entry| entry.input)
     }
 
-    /// Takes out the one with this number: a receipt has come, or an error. Says how long that took, where it is known.
-    pub(super) fn answered(&mut self, id: u64, now: Instant) -> Option<(u64, Option<Duration>)> {
+    /// Removes the input with this message id, because a receipt or an error for it has come. Also returns the round trip, if
+    /// it was sent only once.
+    pub(super) fn answered(&mut self, id: u64, now: Instant) -> Option<(InputId, Option<Duration>)> {
         let at = self.queue.iter().position(|entry| entry.id == Some(id))?;
         let entry = self.queue.remove(at)?;
         self.window = (self.window + 1).min(WINDOW);
         self.tries = 0;
-        self.holds = 0;
-        self.hold = None;
-        let under_way = self.queue.iter().any(|entry| entry.out);
-        self.since = under_way.then_some(now);
-        // The others get as long again, counted from this sign of life.
-        self.due = None;
-        Some((entry.ticket, entry.once.map(|sent| now.saturating_duration_since(sent))))
+        self.busy_count = 0;
+        self.busy_until = None;
+        let in_flight = self.queue.iter().any(|entry| entry.in_flight);
+        self.since = in_flight.then_some(now);
+        // The others get a full timeout, counted from this answer.
+        self.repeat_at = None;
+        Some((entry.input, entry.sent_once_at.map(|sent| now.saturating_duration_since(sent))))
     }
 
-    /// Starts the clock for what is under way and has none.
-    pub(super) fn wind(&mut self, now: Instant, round_trip: &RoundTrip, random: &mut Rng) {
-        if self.due.is_none() && self.queue.iter().any(|entry| entry.out) {
-            self.due = Some(now + round_trip.timeout(self.tries + 1, random));
+    /// Starts the timer for what is in flight, unless it runs.
+    pub(super) fn start_timer(&mut self, now: Instant, round_trip: &RoundTrip, random: &mut Rng) {
+        if self.repeat_at.is_none() && self.queue.iter().any(|entry| entry.in_flight) {
+            self.repeat_at = Some(now + round_trip.timeout(self.tries + 1, random));
         }
     }
 
-    /// The daemon takes no inputs for now: begins again a little later.
-    pub(super) fn held(&mut self, now: Instant, random: &mut Rng) {
-        if self.hold.is_some() {
-            // Each of those that came together is told so.
+    /// The daemon accepts no inputs for now: repeats everything a little later.
+    pub(super) fn busy(&mut self, now: Instant, random: &mut Rng) {
+        if self.busy_until.is_some() {
+            // The daemon answers each of the inputs that arrived together. The first answer counts.
             return;
         }
         let since = self.since;
-        self.again();
-        // It is alive, so this is no sign that it is not; but nor is it congestion.
+        self.repeat_all();
+        // The daemon is alive, but has confirmed nothing. The window stays, because this is not congestion.
         self.since = since;
-        let pause = (FIRST_PAUSE * (1 << self.holds.min(6))).min(LONGEST_PAUSE);
-        self.holds += 1;
-        self.hold = Some(now + pause + pause.mul_f64(random.f64() / 4.0));
+        let pause = (FIRST_PAUSE * (1 << self.busy_count.min(6))).min(LONGEST_PAUSE);
+        self.busy_count += 1;
+        self.busy_until = Some(now + pause + pause.mul_f64(random.f64() / 4.0));
     }
 
-    /// Begins again with the first, if its receipt is overdue.
+    /// Repeats everything if the receipt of the oldest is overdue, with half the window.
     pub(super) fn expire(&mut self, now: Instant) {
-        if self.hold.is_some_and(|hold| hold <= now) {
-            self.hold = None;
+        if self.busy_until.is_some_and(|until| until <= now) {
+            self.busy_until = None;
         }
-        if self.due.is_some_and(|due| due <= now) {
+        if self.repeat_at.is_some_and(|at| at <= now) {
             let since = self.since;
-            self.again();
+            self.repeat_all();
             self.since = since;
             self.tries = self.tries.saturating_add(1);
-            self.window = (self.window / 2).max(2);
+            self.window = (self.window / 2).max(SMALLEST_WINDOW);
         }
     }
 
-    /// When to call [`Sending::expire`].
+    /// When to call [`SendQueue::expire`].
     pub(super) fn due(&self) -> Option<Instant> {
-        [self.due, self.hold].into_iter().flatten().min()
+        [self.repeat_at, self.busy_until].into_iter().flatten().min()
     }
 
-    /// Since when a receipt is waited for.
+    /// Since when inputs are in flight and none has been answered.
     pub(super) fn since(&self) -> Option<Instant> {
         self.since
     }
 
-    /// Everything that will never be sent, or whose fate nobody knows: what was sent, and what was not.
-    pub(super) fn abandon(&mut self) -> Vec<(u64, bool)> {
-        self.queue.drain(..).map(|entry| (entry.ticket, entry.id.is_some())).collect()
+    /// Empties the queue. Returns every input, and whether it was ever sent in this session.
+    pub(super) fn abandon(&mut self) -> Vec<(InputId, bool)> {
+        self.queue.drain(..).map(|entry| (entry.input, entry.id.is_some())).collect()
     }
 }
 
@@ -218,45 +230,45 @@ impl Sending {
 mod tests {
     use super::*;
 
-    fn ids(sending: &mut Sending, now: Instant) -> Vec<u64> {
+    fn ids(inputs: &mut SendQueue, now: Instant) -> Vec<u64> {
         let mut ids = Vec::new();
-        while let Some(send) = sending.next(now, false) {
+        while let Some(send) = inputs.next(now, false) {
             ids.push(send.id);
-            sending.sent(now, |_| Some(Duration::from_secs(1)));
+            inputs.sent(now, |_| Some(Duration::from_secs(1)));
         }
         ids
     }
 
     #[test]
-    fn what_is_overdue_goes_again_in_order_and_fewer_at_a_time() {
-        let (mut sending, now) = (Sending::new(), Instant::now());
+    fn overdue_inputs_are_repeated_in_order_with_half_the_window() {
+        let (mut inputs, now) = (SendQueue::new(), Instant::now());
         for _ in 0..20 {
-            sending.add("", b"x");
+            inputs.push("", b"x");
         }
-        assert_eq!(ids(&mut sending, now), (1..=16).collect::<Vec<_>>());
-        let (ticket, sample) = sending.answered(1, now + Duration::from_millis(3)).unwrap();
-        assert_eq!((ticket, sample), (1, Some(Duration::from_millis(3))));
-        assert_eq!(sending.answered(1, now), None);
+        assert_eq!(ids(&mut inputs, now), (1..=16).collect::<Vec<_>>());
+        let (input, sample) = inputs.answered(1, now + Duration::from_millis(3)).unwrap();
+        assert_eq!((input, sample), (1, Some(Duration::from_millis(3))));
+        assert_eq!(inputs.answered(1, now), None);
         let late = now + Duration::from_secs(2);
-        assert_eq!(ids(&mut sending, now), [17, 18]);
-        sending.expire(late);
-        assert_eq!(ids(&mut sending, late), (2..=9).collect::<Vec<_>>());
-        assert_eq!(sending.answered(2, late).unwrap(), (2, None));
+        assert_eq!(ids(&mut inputs, now), [17, 18]);
+        inputs.expire(late);
+        assert_eq!(ids(&mut inputs, late), (2..=9).collect::<Vec<_>>());
+        assert_eq!(inputs.answered(2, late).unwrap(), (2, None));
     }
 
     #[test]
-    fn a_new_session_takes_what_was_never_sent() {
-        let (mut sending, now) = (Sending::new(), Instant::now());
+    fn a_new_session_sends_what_was_never_sent() {
+        let (mut inputs, now) = (SendQueue::new(), Instant::now());
         for _ in 0..20 {
-            sending.add("", b"x");
+            inputs.push("", b"x");
         }
-        ids(&mut sending, now);
-        assert_eq!(sending.begin(), (1..=16).collect::<Vec<_>>());
-        assert_eq!(ids(&mut sending, now), [1, 2, 3, 4]);
-        sending.resume(2);
-        assert_eq!(ids(&mut sending, now), [1, 2, 3, 4]);
-        sending.add("", b"x");
-        sending.resume(9);
-        assert_eq!(ids(&mut sending, now), [1, 2, 3, 4, 10]);
+        ids(&mut inputs, now);
+        assert_eq!(inputs.begin(), (1..=16).collect::<Vec<_>>());
+        assert_eq!(ids(&mut inputs, now), [1, 2, 3, 4]);
+        inputs.resume(2);
+        assert_eq!(ids(&mut inputs, now), [1, 2, 3, 4]);
+        inputs.push("", b"x");
+        inputs.resume(9);
+        assert_eq!(ids(&mut inputs, now), [1, 2, 3, 4, 10]);
     }
 }

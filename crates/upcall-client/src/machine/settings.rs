@@ -1,5 +1,6 @@
-//! What a [`super::Machine`] is to be, and what it leaves behind.
+//! What a [`Machine`](super::Machine) registers as, and what resumes its session.
 
+use std::fmt;
 use std::time::Duration;
 
 use upcall_wire::frame::Role;
@@ -7,31 +8,31 @@ use upcall_wire::frame::Role;
 /// What carries the frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Carrier {
-    /// Bytes in order, or none.
+    /// A stream: bytes arrive in order, or the connection breaks.
     Stream,
-    /// Datagrams of at most this many bytes, that may get lost, come twice, or overtake each other.
+    /// Datagrams of at most this many bytes. They may be lost, duplicated or reordered.
     Datagrams(usize),
 }
 
-/// A session that can go on: after a broken connection, or in another process.
+/// What resumes a session, after a broken connection or in another process.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Ticket {
+pub struct ResumeTicket {
     /// The endpoint's number.
     pub id: u64,
-    /// What proves that the session is ours.
+    /// The secret that proves the ownership of the session.
     pub secret: [u8; 16],
-    /// The log that `last` is a sequence of.
+    /// The id of the log that `last` is a position in.
     pub log: u64,
-    /// The last sequence that was dealt with.
+    /// The last sequence that was processed.
     pub last: u64,
-    /// The number of the next request.
+    /// The id of the next request for a change of the filters.
     pub request: u32,
 }
 
-impl std::fmt::Debug for Ticket {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Not the secret.
-        write!(f, "Ticket {{ id: {}, log: {:x}, last: {} }}", self.id, self.log, self.last)
+impl fmt::Debug for ResumeTicket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the secret, which must not get into logs.
+        write!(f, "ResumeTicket {{ id: {}, log: {:x}, last: {} }}", self.id, self.log, self.last)
     }
 }
 
@@ -40,26 +41,27 @@ impl std::fmt::Debug for Ticket {
 pub struct Settings {
     /// What carries the frames.
     pub carrier: Carrier,
-    /// What the endpoint is for.
+    /// What the endpoint does.
     pub role: Role,
-    /// What it is called in the daemon's log; empty for nothing.
+    /// What the daemon's log calls the endpoint; empty for nothing.
     pub name: String,
-    /// The listener's shared secret.
+    /// The secret that the listener requires.
     pub token: Option<Vec<u8>>,
-    /// What it wants to hear of; nothing means everything.
+    /// The filters to begin with; empty for everything.
     pub filters: Vec<String>,
-    /// The first sequence that a new session wants of what was said before; 0 for the oldest there is.
+    /// The first sequence of the history that a new session asks for; 0 for the oldest that the log holds.
     pub since: Option<u64>,
-    /// The session that is to go on.
-    pub resume: Option<Ticket>,
-    /// How often to ask the daemon for a sign of life; over datagrams, at least as often as the lease is to be renewed.
+    /// The session to resume.
+    pub resume: Option<ResumeTicket>,
+    /// The interval of PINGs while nothing else happens. Over datagrams they are sent at least three times in a lease.
     pub ping_interval: Duration,
-    /// For how long nothing may come though something is to be answered.
-    pub patience: Duration,
+    /// How long to wait while an answer is due and nothing comes. On a stream it is three times as long, because the daemon
+    /// may hold back inputs although nothing is wrong; over datagrams, at most three ping intervals.
+    pub response_timeout: Duration,
 }
 
 impl Settings {
-    /// Nothing in particular.
+    /// The defaults: both roles, no name, token, filters or session, a PING every 30 s, 20 s for an answer.
     pub fn new(carrier: Carrier) -> Settings {
         Settings {
             carrier,
@@ -70,7 +72,7 @@ impl Settings {
             since: None,
             resume: None,
             ping_interval: Duration::from_secs(30),
-            patience: Duration::from_secs(20),
+            response_timeout: Duration::from_secs(20),
         }
     }
 }

@@ -1,35 +1,35 @@
-//! When to say something again: an estimate of the round trip, and what waits for an answer. Pure.
+//! When to send something again: the estimate of the round trip, and the attempts to get an answer.
 
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-/// The timeout before anything is known of the round trip (RFC 8085, section 3.1.1).
+/// The timeout before the first sample of the round trip (RFC 8085, section 3.1.1).
 const INITIAL: Duration = Duration::from_secs(1);
 
-/// No timeout is shorter: the other side may take its time to answer.
+/// The shortest timeout, which leaves the daemon time to answer.
 const SHORTEST: Duration = Duration::from_millis(200);
 
-/// No pause is longer: who comes back is to be noticed.
+/// The longest timeout, so that a daemon that is reachable again is soon noticed.
 const LONGEST: Duration = Duration::from_secs(4);
 
-/// How long an answer takes (RFC 6298).
+/// The estimate of the round trip (RFC 6298).
 #[derive(Debug, Clone, Default)]
 pub(super) struct RoundTrip {
-    /// The smoothed round trip, and its variation.
+    /// The smoothed round trip and its variation; `None` before the first sample.
     smooth: Option<(Duration, Duration)>,
 }
 
 impl RoundTrip {
-    /// Takes a measurement of something that was said once only (Karn's algorithm).
-    pub(super) fn measured(&mut self, sample: Duration) {
+    /// Adds a sample. Only frames that were sent once give one (Karn's algorithm).
+    pub(super) fn add_sample(&mut self, sample: Duration) {
         self.smooth = Some(match self.smooth {
             None => (sample, sample / 2),
             Some((mean, variation)) => ((mean * 7 + sample) / 8, (variation * 3 + mean.abs_diff(sample)) / 4),
         });
     }
 
-    /// How long to wait for an answer to something said for the `tries`th time: doubling, with jitter.
+    /// How long to wait for an answer after sending for the `tries`th time: doubling, plus up to a quarter of jitter.
     pub(super) fn timeout(&self, tries: u32, random: &mut Rng) -> Duration {
         let base = self.smooth.map_or(INITIAL, |(mean, variation)| (mean + variation * 4).max(SHORTEST));
         let doubled = base.saturating_mul(1 << tries.saturating_sub(1).min(8)).min(LONGEST);
@@ -37,7 +37,7 @@ impl RoundTrip {
     }
 }
 
-/// Something that is said until it is answered: once on a stream, again and again over datagrams.
+/// The attempts to get an answer to one frame, which is sent once on a stream, and repeatedly over datagrams.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Attempt {
     tries: u32,
@@ -47,40 +47,40 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// Whether it is to be said now.
+    /// Whether to send now.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.last.is_none() || self.due.is_some_and(|due| due <= now)
     }
 
-    /// It has been said; `timeout`: when to do so again.
-    pub(super) fn said(&mut self, now: Instant, timeout: impl FnOnce(u32) -> Option<Duration>) {
+    /// The frame has been sent. `timeout` tells, from the number of tries, how long to wait before sending again.
+    pub(super) fn sent(&mut self, now: Instant, timeout: impl FnOnce(u32) -> Option<Duration>) {
         self.tries = self.tries.saturating_add(1);
         self.first.get_or_insert(now);
         self.last = Some(now);
         self.due = timeout(self.tries).map(|timeout| now + timeout);
     }
 
-    /// When to say it again, where that is known.
+    /// When to send again; `None` before the first time, and on streams.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// How often it has been said.
+    /// How often it has been sent.
     pub(super) fn tries(&self) -> u32 {
         self.tries
     }
 
-    /// When it was said first.
+    /// When it was sent first.
     pub(super) fn since(&self) -> Option<Instant> {
         self.first
     }
 
-    /// It has been answered: how long that took, where there is no doubt about it.
+    /// The round trip, if the answer comes now and the frame was sent only once.
     pub(super) fn sample(&self, now: Instant) -> Option<Duration> {
-        (self.tries == 1).then_some(self.last?).map(|said| now.saturating_duration_since(said))
+        (self.tries == 1).then_some(self.last?).map(|sent| now.saturating_duration_since(sent))
     }
 
-    /// How long the answer took at most.
+    /// The time since it was sent first.
     pub(super) fn elapsed(&self, now: Instant) -> Duration {
         self.first.map_or(Duration::ZERO, |first| now.saturating_duration_since(first))
     }
@@ -96,23 +96,23 @@ mod tests {
         let within = |timeout: Duration, base: Duration| timeout >= base && timeout <= base + base / 4;
         assert!(within(round_trip.timeout(1, &mut random), INITIAL));
         for _ in 0..50 {
-            round_trip.measured(Duration::from_millis(1));
+            round_trip.add_sample(Duration::from_millis(1));
         }
         assert!(within(round_trip.timeout(1, &mut random), SHORTEST));
         assert!(within(round_trip.timeout(3, &mut random), SHORTEST * 4));
         assert!(within(round_trip.timeout(u32::MAX, &mut random), LONGEST));
-        round_trip.measured(Duration::from_secs(3));
+        round_trip.add_sample(Duration::from_secs(3));
         assert!(round_trip.timeout(1, &mut random) > Duration::from_secs(1));
     }
 
     #[test]
-    fn only_what_was_said_once_is_measured() {
+    fn only_a_frame_sent_once_gives_a_sample() {
         let (mut attempt, now) = (Attempt::default(), Instant::now());
         assert!(attempt.is_due(now));
-        attempt.said(now, |_| Some(SHORTEST));
+        attempt.sent(now, |_| Some(SHORTEST));
         assert!(!attempt.is_due(now) && attempt.is_due(now + SHORTEST));
         assert_eq!(attempt.sample(now + INITIAL), Some(INITIAL));
-        attempt.said(now + SHORTEST, |_| None);
+        attempt.sent(now + SHORTEST, |_| None);
         assert_eq!((attempt.sample(now + INITIAL), attempt.elapsed(now + INITIAL)), (None, INITIAL));
     }
 }

@@ -1,31 +1,46 @@
-//! What is to be said to the daemon, and when.
+//! The sending half: what to write now, and when to act next.
 
 use std::time::{Duration, Instant};
 
-use super::event::{Cause, Event};
-use super::timing::{Attempt, RoundTrip};
-use super::{Carrier, GOODBYES, Machine, Ping, State};
+use fastrand::Rng;
 use upcall_wire::frame::datagram::{Envelope, OVERHEAD};
-use upcall_wire::frame::{Ack, Code, Frame, Hello, SEND_OVERHEAD};
+use upcall_wire::frame::{Code, Frame, Hello, SEND_OVERHEAD};
 
-/// Frames share a datagram up to this size, in bytes (DESIGN.md, section 7).
-const SHARED: usize = 1_200;
+use super::event::{DisconnectReason, Event};
+use super::settings::Carrier;
+use super::timing::{Attempt, RoundTrip};
+use super::{Lifecycle, Machine, Ping, Registration};
 
-/// Written to a stream at a time, in bytes.
-const CHUNK: usize = 256 << 10;
+/// Frames share a datagram up to this size, in bytes, which fits into one packet on nearly every path.
+const SHARED_DATAGRAM: usize = 1_200;
 
-/// A HELLO over datagrams is no smaller, in bytes: what answers it before our address is proved is not larger.
-const PADDED: usize = 256;
+/// Frames are appended to a stream's output up to this size, in bytes, per call.
+const STREAM_CHUNK: usize = 256 << 10;
+
+/// The least size of a HELLO over datagrams, in bytes. Until our address is proved, the answer may not be larger than that.
+const PADDED_HELLO: usize = 256;
+
+/// How many times a BYE is sent over datagrams.
+const MAX_BYES: u32 = 3;
+
+/// The output of one call of [`Machine::transmit`] within the caller's buffer.
+#[derive(Clone, Copy)]
+struct Output {
+    /// Where it begins.
+    begin: usize,
+    /// The length of the buffer as long as there is no frame in it: behind the envelope, over datagrams.
+    empty: usize,
+}
 
 impl Machine {
-    /// Appends to `out` what is to be sent now: bytes of the stream, or one datagram. Says whether there was anything; if so,
-    /// there may be more. What was appended counts as sent.
+    /// Appends to `out` what is to be sent now: bytes of the stream, or one datagram. Returns whether that was anything; if
+    /// so, call it again. What was appended counts as sent.
     pub fn transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
         let begin = out.len();
-        match self.state {
-            State::Idle => {}
-            State::Greeting { .. } => self.say_hello(now, out),
-            State::Ready { key, max_message } => {
+        match self.registration {
+            Registration::Disconnected => {}
+            Registration::AwaitingWelcome { .. } => self.write_hello(now, out),
+            Registration::Registered { key, max_message } => {
                 let empty = match self.settings.carrier {
                     Carrier::Stream => begin,
                     Carrier::Datagrams(_) => {
@@ -33,7 +48,7 @@ impl Machine {
                         begin + OVERHEAD
                     }
                 };
-                self.say(now, max_message, begin, empty, out);
+                self.write_frames(now, max_message, Output { begin, empty }, out);
                 if out.len() == empty {
                     out.truncate(begin);
                 }
@@ -42,9 +57,9 @@ impl Machine {
         out.len() > begin
     }
 
-    fn say_hello(&mut self, now: Instant, out: &mut Vec<u8>) {
+    fn write_hello(&mut self, now: Instant, out: &mut Vec<u8>) {
         let is_stream = self.is_stream();
-        let State::Greeting { nonce, cookie, resume, attempt } = &mut self.state else { return };
+        let Registration::AwaitingWelcome { nonce, cookie, resume, attempt } = &mut self.registration else { return };
         if !attempt.is_due(now) {
             return;
         }
@@ -58,125 +73,129 @@ impl Machine {
             ..Hello::new(*nonce)
         };
         if resume.is_none() {
-            hello.filters = self.wanted.initial();
+            hello.filters = self.subscriptions.of_hello();
             hello.since = settings.since;
         }
         let begin = out.len();
         Frame::Hello(hello.clone()).write(out);
-        let missing = PADDED.saturating_sub(out.len() - begin);
+        let missing = PADDED_HELLO.saturating_sub(out.len() - begin);
         if !is_stream && missing > 0 {
             out.truncate(begin);
             hello.padding = missing;
             Frame::Hello(hello).write(out);
         }
-        attempt.said(now, again(is_stream, &self.round_trip, &mut self.random));
+        attempt.sent(now, timeout(is_stream, &self.round_trip, &mut self.random));
     }
 
-    /// Appends frames as long as they fit: to what began at `begin`, and holds nothing at the length `empty`.
-    fn say(&mut self, now: Instant, max_message: usize, begin: usize, empty: usize, out: &mut Vec<u8>) {
+    /// Appends the frames that are due, as far as they fit into one output.
+    fn write_frames(&mut self, now: Instant, max_message: usize, output: Output, out: &mut Vec<u8>) {
         let is_stream = self.is_stream();
-        if std::mem::take(&mut self.acknowledge)
-            && let Some(Ack { largest, bitmap }) = self.arrivals.ack()
+        if std::mem::take(&mut self.ack_due)
+            && let Some(ack) = self.arrivals.ack()
         {
-            Frame::Ack(Ack { largest, bitmap }).write(out);
+            Frame::Ack(ack).write(out);
         }
         self.pongs.drain(..).for_each(|nonce| Frame::Pong { nonce }.write(out));
         for Ping { nonce, cookie, attempt, .. } in &mut self.pings {
             if attempt.is_due(now) {
                 Frame::Ping { nonce: *nonce, cookie: *cookie }.write(out);
-                attempt.said(now, again(is_stream, &self.round_trip, &mut self.random));
+                attempt.sent(now, timeout(is_stream, &self.round_trip, &mut self.random));
             }
         }
-        if let Some(frame) = self.wanted.next(now) {
-            frame.write(out);
-            let timeout = again(is_stream, &self.round_trip, &mut self.random);
-            self.wanted.said(|attempt| attempt.said(now, timeout));
+        if let Some(request) = self.subscriptions.next(now) {
+            request.write(out);
+            let timeout = timeout(is_stream, &self.round_trip, &mut self.random);
+            self.subscriptions.sent(|attempt| attempt.sent(now, timeout));
         }
-        self.say_inputs(now, max_message, begin, empty, out);
-        if self.sending.is_empty()
-            && let Some(leaving) = self.leaving.as_mut().filter(|leaving| leaving.is_due(now))
+        self.write_inputs(now, max_message, output, out);
+        if self.inputs.is_empty()
+            && let Lifecycle::Leaving(attempt) = &mut self.lifecycle
+            && attempt.is_due(now)
         {
             Frame::Bye("closed").write(out);
-            leaving.said(now, again(is_stream, &self.round_trip, &mut self.random));
+            attempt.sent(now, timeout(is_stream, &self.round_trip, &mut self.random));
         }
     }
 
-    fn say_inputs(&mut self, now: Instant, max_message: usize, begin: usize, empty: usize, out: &mut Vec<u8>) {
+    fn write_inputs(&mut self, now: Instant, max_message: usize, output: Output, out: &mut Vec<u8>) {
         let is_stream = self.is_stream();
-        while let Some(send) = self.sending.next(now, is_stream) {
-            let length = out.len() - begin + SEND_OVERHEAD + send.topic.len() + send.payload.len();
+        while let Some(send) = self.inputs.next(now, is_stream) {
+            let length = out.len() - output.begin + SEND_OVERHEAD + send.topic.len() + send.payload.len();
             let (largest, shared) = match self.settings.carrier {
-                Carrier::Stream => (usize::MAX, CHUNK),
-                Carrier::Datagrams(largest) => (largest - OVERHEAD, SHARED),
+                Carrier::Stream => (usize::MAX, STREAM_CHUNK),
+                Carrier::Datagrams(largest) => (largest - OVERHEAD, SHARED_DATAGRAM),
             };
-            let too_large =
+            let is_too_large =
                 send.payload.len() > max_message || SEND_OVERHEAD + send.topic.len() + send.payload.len() > largest;
-            if too_large {
+            if is_too_large {
                 let size = send.payload.len();
-                let text = format!("{size} bytes are more than what may be sent here, which is {max_message} at most");
-                match self.sending.refuse() {
-                    Some(ticket) => self.events.push_back(Event::Rejected { ticket, code: Code::TooLarge, text }),
+                let text = format!("{size} bytes are more than may be sent here, which is at most {max_message}");
+                match self.inputs.remove_unsent() {
+                    Some(input) => self.events.push_back(Event::Rejected { input, code: Code::TooLarge, text }),
                     None => break,
                 }
                 continue;
             }
-            if out.len() > empty && length > shared {
+            if out.len() > output.empty && length > shared {
                 break;
             }
             send.write(out);
-            self.sending.sent(now, again(is_stream, &self.round_trip, &mut self.random));
+            self.inputs.sent(now, timeout(is_stream, &self.round_trip, &mut self.random));
         }
     }
 
-    /// When to call [`Machine::expire`] at the latest, as things are.
+    /// When to call [`Machine::expire`] at the latest, if nothing happens before.
     pub fn due(&self) -> Option<Instant> {
-        let greeting = match &self.state {
-            State::Idle => return None,
-            State::Greeting { attempt, .. } => return attempt.due(),
-            State::Ready { .. } => self.wanted.waiting().and_then(Attempt::due),
+        let request = match &self.registration {
+            Registration::Disconnected => return None,
+            Registration::AwaitingWelcome { attempt, .. } => return attempt.due(),
+            Registration::Registered { .. } => self.subscriptions.attempt().and_then(Attempt::due),
         };
-        let leaving = self.leaving.as_ref().filter(|_| self.sending.is_empty()).and_then(Attempt::due);
+        let bye = match &self.lifecycle {
+            Lifecycle::Leaving(attempt) if self.inputs.is_empty() => attempt.due(),
+            _ => None,
+        };
         let pings = self.pings.iter().filter_map(|ping| ping.attempt.due());
-        let silence = self.silent_at();
-        pings.chain([greeting, leaving, self.sending.due(), self.ask_at, silence].into_iter().flatten()).min()
+        let unresponsive = self.unresponsive_at();
+        pings.chain([request, bye, self.inputs.due(), self.ping_at, unresponsive].into_iter().flatten()).min()
     }
 
-    /// Does what is due by now; what came before should have been received. What is to be sent then is transmitted.
+    /// Does what is due by now. Pass received bytes to [`Machine::receive`] before, and call [`Machine::transmit`] after it.
     pub fn expire(&mut self, now: Instant) {
         if !self.is_ready() {
             return;
         }
-        self.sending.expire(now);
-        if self.ask_at.is_some_and(|at| at <= now) {
-            self.ask_at = Some(now + self.liveness);
-            if !self.pings.iter().any(|ping| !ping.asked) {
-                self.ask(false);
+        self.inputs.expire(now);
+        if self.ping_at.is_some_and(|at| at <= now) {
+            self.ping_at = Some(now + self.ping_interval);
+            if self.pings.iter().all(|ping| ping.by_caller) {
+                self.add_ping(false);
             }
         }
-        if self.leaving.as_ref().is_some_and(|leaving| leaving.tries() >= GOODBYES && leaving.is_due(now)) {
-            self.down(Cause::Left);
-        } else if self.silent_at().is_some_and(|at| at <= now) {
-            self.down(Cause::Silent);
+        if matches!(&self.lifecycle, Lifecycle::Leaving(bye) if bye.tries() >= MAX_BYES && bye.is_due(now)) {
+            self.end(DisconnectReason::Left);
+        } else if self.unresponsive_at().is_some_and(|at| at <= now) {
+            self.end(DisconnectReason::Unresponsive);
         }
     }
 
-    /// When to believe that nobody is there: long after something was asked, and something was heard.
-    fn silent_at(&self) -> Option<Instant> {
+    /// When to give up the daemon as unresponsive: a while after something was asked, and after the last bytes came.
+    fn unresponsive_at(&self) -> Option<Instant> {
         let pings = self.pings.iter().filter_map(|ping| ping.attempt.since());
-        let others = [self.sending.since(), self.wanted.waiting().and_then(Attempt::since)];
-        // On a stream inputs may be held back for long, with everything in order.
+        let others = [self.inputs.since(), self.subscriptions.attempt().and_then(Attempt::since)];
+        // On a stream the daemon may hold back inputs for long although nothing is wrong. Only a PING counts.
         let others = others.into_iter().flatten().filter(|_| !self.is_stream());
         let asked = pings.chain(others).min()?;
-        let patience = match self.is_stream() {
-            true => self.settings.patience * 3,
-            // The end of a lease is not announced.
-            false => self.settings.patience.min(self.liveness * 3),
+        let timeout = match self.is_stream() {
+            true => self.settings.response_timeout * 3,
+            // The daemon does not announce the end of a lease.
+            false => self.settings.response_timeout.min(self.ping_interval * 3),
         };
-        Some(self.heard.map_or(asked, |heard| heard.max(asked)) + patience)
+        Some(self.last_received.map_or(asked, |received| received.max(asked)) + timeout)
     }
 }
 
-/// When to say something again: never on a stream.
-fn again(is_stream: bool, round_trip: &RoundTrip, random: &mut fastrand::Rng) -> impl FnOnce(u32) -> Option<Duration> {
+/// When to send something again: never on a stream.
+fn timeout(is_stream: bool, round_trip: &RoundTrip, random: &mut Rng) -> impl FnOnce(u32) -> Option<Duration> {
     move |tries| (!is_stream).then(|| round_trip.timeout(tries, random))
 }

@@ -1,6 +1,6 @@
-//! A datagram socket that talks to one daemon: found, asked whether anybody is there, nonblocking from then on.
+//! A datagram socket for one daemon, which is checked to be there, and nonblocking from then on.
 //!
-//! Hands on what the daemon sent and nobody else. Knows nothing of what it says.
+//! It returns datagrams of the daemon only. This module knows nothing of the protocol.
 
 use std::io::{self, ErrorKind, IoSliceMut, Read};
 use std::net::SocketAddr;
@@ -11,29 +11,28 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg};
 use socket2::{Domain, SockAddr, Socket, Type};
-
 use upcall_wire::address::{Address, Host, UnixName};
 
-use super::owner::{Foreign, Owner};
+use super::owner::{ForeignSender, SocketOwner};
 use super::stream::{cannot_connect, no_address, resolve, unix_address};
 use crate::Error;
 
-/// Asked of the kernel for what has come and was not read yet, in bytes; it gives less where less is allowed.
+/// The size of the receive buffer that is requested from the kernel, in bytes. It grants less where less is allowed.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
-/// How far away the daemon is, which is how long to wait for what it may have to say.
+/// How far away the daemon is, which decides how long to wait for its answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// A Unix socket: nothing gets lost or overtaken, and a full queue is felt.
+    /// A Unix socket: datagrams are neither lost nor reordered, and a full queue blocks the sender.
     Unix,
-    /// UDP on this machine; behind a forwarded port the daemon may still see a stranger.
+    /// UDP on this machine. With a forwarded port, the daemon may still see an unknown address and send a challenge.
     Loopback,
     /// UDP to another machine.
     Network,
 }
 
 impl Reach {
-    /// How long nothing must come before it is taken that nothing will: a challenge, a refusal.
+    /// How long to wait for a challenge or a refusal before assuming that there is none.
     pub fn quiet(self) -> Duration {
         Duration::from_millis(match self {
             Reach::Unix => 0,
@@ -42,91 +41,109 @@ impl Reach {
         })
     }
 
-    /// How long a datagram may be overtaken by the next.
+    /// How long a datagram may be delayed behind later ones.
     pub fn disorder(self) -> Duration {
         Duration::from_millis(if self == Reach::Network { 50 } else { 0 })
     }
 }
 
-/// A socket of our own, and the daemon's address.
+/// A nonblocking datagram socket, and the daemon's address.
 #[derive(Debug)]
 pub struct DatagramSocket {
     socket: Socket,
-    kind: Kind,
+    peer: DaemonPeer,
 }
 
 #[derive(Debug)]
-enum Kind {
-    /// Connected: the kernel drops what strangers send, and tells when nobody is there.
-    Inet { loopback: bool },
-    /// Not connected: when we are slow, the daemon goes on sending from a socket without a name, and the kernel would
-    /// drop what comes from that one.
-    Unix { daemon: SockAddr, owner: Owner },
+#[allow(clippy::large_enum_variant, reason = "a client has one of it")]
+enum DaemonPeer {
+    /// The socket is connected, so the kernel drops other senders' datagrams, and reports when nothing listens.
+    Inet { is_loopback: bool },
+    /// The socket is not connected. When this client is slow, the daemon goes on sending from a socket without a name, and
+    /// a connected socket would not receive from that one.
+    Unix { daemon: SockAddr, owner: SocketOwner },
 }
 
 impl DatagramSocket {
-    /// Sends `hello`, and waits until something comes or there has been quiet. Fails where nobody is there.
+    /// Opens a socket, sends `hello`, and waits until something comes or [`Reach::quiet`] has passed. Blocks for at most
+    /// `timeout` on each of the host's addresses, apart from the resolution of its name.
+    ///
+    /// # Errors
+    ///
+    /// Why the daemon cannot be reached, as far as the kernel reports it.
     pub fn open(address: &Address, timeout: Duration, hello: &[u8]) -> Result<DatagramSocket, Error> {
-        let mailbox = match address {
+        let opened = match address {
             Address::Inet { host, port, .. } => open_inet(host, *port, timeout, hello)?,
             Address::Unix { name, .. } => {
                 open_unix(name, timeout, hello).map_err(|error| cannot_connect(name, &error))?
             }
         };
-        // Less room is no reason to give up.
-        let _ = mailbox.socket.set_recv_buffer_size(RECEIVE_BUFFER);
-        Ok(mailbox)
+        // A smaller buffer is no reason to fail.
+        let _ = opened.socket.set_recv_buffer_size(RECEIVE_BUFFER);
+        Ok(opened)
     }
 
     /// How far away the daemon is.
     pub fn reach(&self) -> Reach {
-        match self.kind {
-            Kind::Inet { loopback: false } => Reach::Network,
-            Kind::Inet { loopback: true } => Reach::Loopback,
-            Kind::Unix { .. } => Reach::Unix,
+        match self.peer {
+            DaemonPeer::Inet { is_loopback: false } => Reach::Network,
+            DaemonPeer::Inet { is_loopback: true } => Reach::Loopback,
+            DaemonPeer::Unix { .. } => Reach::Unix,
         }
     }
 
-    /// Waits until something comes; fails where it was a refusal.
-    fn await_refusal(&self, time: Duration) -> io::Result<()> {
+    /// Waits until something comes. Fails if that is an error, such as an ICMP refusal.
+    fn check_refusal(&self, time: Duration) -> io::Result<()> {
         let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
-        // A wait cut short will do: a refusal that comes later is still noticed.
+        // It does not matter if the wait is interrupted: a later refusal is still reported.
         let _ = poll(&mut fds, PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX));
         self.socket.take_error()?.map_or(Ok(()), Err)
     }
 
-    /// Sends a datagram to the daemon, whole or not at all.
+    /// Sends a datagram to the daemon.
+    ///
+    /// # Errors
+    ///
+    /// Those of send(2). [`is_full`] tells which of them are temporary.
     pub fn send(&self, datagram: &[u8]) -> io::Result<()> {
-        match &self.kind {
-            Kind::Inet { .. } => self.socket.send(datagram),
-            Kind::Unix { daemon, .. } => self.socket.send_to(datagram, daemon),
+        match &self.peer {
+            DaemonPeer::Inet { .. } => self.socket.send(datagram),
+            DaemonPeer::Unix { daemon, .. } => self.socket.send_to(datagram, daemon),
         }
         .map(drop)
     }
 
-    /// Sends a last datagram, and waits where there is no room yet, as behind many others.
+    /// Sends a last datagram. Blocks for at most `timeout` while there is no room. The socket is blocking afterwards.
+    ///
+    /// # Errors
+    ///
+    /// Those of send(2).
     pub fn send_last(&self, datagram: &[u8], timeout: Duration) -> io::Result<()> {
         self.socket.set_nonblocking(false)?;
         self.socket.set_write_timeout(Some(timeout))?;
         self.send(datagram)
     }
 
-    /// Receives a datagram; none where it was not the daemon's.
+    /// Receives a datagram and returns its length, or `None` if it was not from the daemon and is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Those of recv(2), among them [`ErrorKind::WouldBlock`].
     pub fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        match &mut self.kind {
-            Kind::Inet { .. } => (&self.socket).read(buffer).map(Some),
-            Kind::Unix { owner, .. } => {
+        match &mut self.peer {
+            DaemonPeer::Inet { .. } => (&self.socket).read(buffer).map(Some),
+            DaemonPeer::Unix { owner, .. } => {
                 let (length, uid) = receive_from(&self.socket, buffer)?;
                 Ok(owner.admit(uid).then_some(length))
             }
         }
     }
 
-    /// The first sender whose datagrams were dropped because it is not the daemon, once.
-    pub fn take_foreign(&mut self) -> Option<Foreign> {
-        match &mut self.kind {
-            Kind::Inet { .. } => None,
-            Kind::Unix { owner, .. } => owner.take_foreign(),
+    /// The first sender that is not the daemon, so that its datagrams were dropped. Returned once.
+    pub fn take_foreign(&mut self) -> Option<ForeignSender> {
+        match &mut self.peer {
+            DaemonPeer::Inet { .. } => None,
+            DaemonPeer::Unix { owner, .. } => owner.take_foreign(),
         }
     }
 }
@@ -141,14 +158,14 @@ impl AsFd for DatagramSocket {
 fn open_inet(host: &Host, port: u16, timeout: Duration, hello: &[u8]) -> Result<DatagramSocket, Error> {
     let mut last = None;
     for candidate in resolve(host, port)? {
-        let loopback = candidate.ip().to_canonical().is_loopback();
+        let is_loopback = candidate.ip().to_canonical().is_loopback();
         let attempt = try_inet(candidate, hello).and_then(|socket| {
-            let mailbox = DatagramSocket { socket, kind: Kind::Inet { loopback } };
-            mailbox.await_refusal(mailbox.reach().quiet().min(timeout))?;
-            Ok(mailbox)
+            let opened = DatagramSocket { socket, peer: DaemonPeer::Inet { is_loopback } };
+            opened.check_refusal(opened.reach().quiet().min(timeout))?;
+            Ok(opened)
         });
         match attempt {
-            Ok(mailbox) => return Ok(mailbox),
+            Ok(opened) => return Ok(opened),
             Err(error) => last = Some(cannot_connect(&candidate, &error)),
         }
     }
@@ -158,7 +175,7 @@ fn open_inet(host: &Host, port: u16, timeout: Duration, hello: &[u8]) -> Result<
 fn try_inet(address: SocketAddr, hello: &[u8]) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None)?;
     socket.connect(&address.into())?;
-    // Where nobody listens on a local port that the kernel also hands out, we may have been given that one.
+    // If nothing listens on a local port in the ephemeral range, the kernel may have given this socket that very port.
     if socket.local_addr()?.as_socket() == Some(address) {
         return Err(Errno::ECONNREFUSED.into());
     }
@@ -170,22 +187,22 @@ fn try_inet(address: SocketAddr, hello: &[u8]) -> io::Result<Socket> {
 fn open_unix(name: &UnixName, timeout: Duration, hello: &[u8]) -> io::Result<DatagramSocket> {
     let daemon = unix_address(name)?;
     let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
-    // Before anybody can send to us: what has come earlier would say nothing about its sender.
+    // Before the socket has a name: a datagram that came earlier would carry no credentials.
     socket.set_passcred(true)?;
-    // The daemon writes to abstract names, and to paths only of those who own them; this one tells in its log and in
-    // ss(8) who we are. It is no secret: all names are in /proc/net/unix.
+    // The daemon sends to abstract names, and to paths only if the sender owns them. This name identifies the client in its
+    // log and in ss(8). It is no secret: all names are in /proc/net/unix.
     let own = format!("upcall-client.{}.{:016x}", std::process::id(), fastrand::u64(..));
     socket.bind(&unix_address(&UnixName::Abstract(own.into_bytes()))?)?;
-    // While the daemon's queue is full, sending blocks for as long as it may (unix(7)).
+    // While the daemon's queue is full, sending blocks for at most the send timeout (unix(7)).
     socket.set_write_timeout(Some(timeout.max(Duration::from_millis(1))))?;
     socket.send_to(hello, &daemon)?;
     socket.set_nonblocking(true)?;
-    Ok(DatagramSocket { socket, kind: Kind::Unix { daemon, owner: Owner::of(name) } })
+    Ok(DatagramSocket { socket, peer: DaemonPeer::Unix { daemon, owner: SocketOwner::of(name) } })
 }
 
-/// A datagram's length and the user whose process sent it, as the kernel vouches for it.
+/// Receives a datagram. Returns its length and the user id of its sender, which the kernel guarantees.
 fn receive_from(socket: &Socket, buffer: &mut [u8]) -> io::Result<(usize, Option<u32>)> {
-    // Just enough: descriptors that somebody sends along find no room, and are closed by the kernel.
+    // Room for the credentials only: file descriptors that a sender attaches do not fit, and the kernel closes them.
     let mut control = nix::cmsg_space!(UnixCredentials);
     let mut parts = [IoSliceMut::new(buffer)];
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty())?;
@@ -198,7 +215,7 @@ fn receive_from(socket: &Socket, buffer: &mut [u8]) -> io::Result<(usize, Option
     Ok((message.bytes, uid))
 }
 
-/// Whether a send may succeed a little later.
+/// Whether a send failed only because a queue or buffer is full, so that it may succeed a little later.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
         || error.raw_os_error() == Some(Errno::ENOBUFS as i32)
@@ -215,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_there_is_noticed_at_once() {
+    fn a_missing_daemon_is_noticed_at_once() {
         let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let (directory, stream) = (tempfile::tempdir().unwrap(), "stream");
         let stream = directory.path().join(stream);
@@ -225,7 +242,7 @@ mod tests {
             (format!("udp://localhost:{port}"), false),
             ("udp://no-such-host.invalid:1".into(), true),
             ("unix-datagram:///nonexistent/socket".into(), false),
-            ("unix-datagram://@upcalld-nobody-listens-here".into(), false),
+            ("unix-datagram://@upcalld-nothing-listens-here".into(), false),
             (format!("unix-datagram://{}", stream.display()), false),
         ] {
             let error = open(&url).unwrap_err();
@@ -235,13 +252,13 @@ mod tests {
     }
 
     #[test]
-    fn of_several_addresses_one_that_does_not_refuse_is_taken() {
+    fn the_first_address_that_does_not_refuse_is_used() {
         let daemon = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let mailbox = open(&format!("udp://localhost:{}", daemon.local_addr().unwrap().port())).unwrap();
+        let opened = open(&format!("udp://localhost:{}", daemon.local_addr().unwrap().port())).unwrap();
         let mut buffer = [0; 16];
         let (n, client) = daemon.recv_from(&mut buffer).unwrap();
-        assert_eq!((&buffer[..n], mailbox.reach()), (&b"hello"[..], Reach::Loopback));
-        assert_eq!(mailbox.socket.local_addr().unwrap().as_socket(), Some(client));
+        assert_eq!((&buffer[..n], opened.reach()), (&b"hello"[..], Reach::Loopback));
+        assert_eq!(opened.socket.local_addr().unwrap().as_socket(), Some(client));
     }
 
     #[test]
@@ -259,18 +276,18 @@ mod tests {
     }
 
     #[test]
-    fn the_sender_is_known_and_descriptors_are_not_taken() {
+    fn datagrams_of_the_daemon_are_received_from_any_socket() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
         let daemon = UnixDatagram::bind(&path).unwrap();
-        let mut mailbox = open(&format!("unix-datagram://{}", path.display())).unwrap();
+        let mut opened = open(&format!("unix-datagram://{}", path.display())).unwrap();
         let mut buffer = [0; 16];
         let (_, client) = daemon.recv_from(&mut buffer).unwrap();
         daemon.send_to_addr(b"upcall", &client).unwrap();
-        assert_eq!(mailbox.receive(&mut buffer).unwrap(), Some(6));
-        // From a socket that has no name.
+        assert_eq!(opened.receive(&mut buffer).unwrap(), Some(6));
+        // From a socket without a name.
         UnixDatagram::unbound().unwrap().send_to_addr(b"again", &client).unwrap();
-        assert_eq!(mailbox.receive(&mut buffer).unwrap(), Some(5));
-        assert_eq!(mailbox.receive(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(opened.receive(&mut buffer).unwrap(), Some(5));
+        assert_eq!(opened.receive(&mut buffer).unwrap_err().kind(), ErrorKind::WouldBlock);
     }
 }

@@ -1,4 +1,8 @@
-//! A socket to the daemon: nonblocking, with the bytes that wait to be sent through it.
+//! Nonblocking sockets to the daemon.
+//!
+//! This is a lower-level interface. [`Client`](crate::Client) opens its sockets by itself; [`stream`] and [`datagram`] are
+//! public for programs that use the text protocol, or drive a [`Machine`] of their own. They may change between minor
+//! versions.
 
 pub mod datagram;
 pub(crate) mod owner;
@@ -9,48 +13,52 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-
 use upcall_wire::address::Address;
 
 use crate::Error;
 use crate::machine::{Carrier, Machine};
 use datagram::{DatagramSocket, is_full};
-use owner::Foreign;
+use owner::ForeignSender;
 use stream::StreamSocket;
 
-/// Read at a time: as much of a stream, and room for any datagram.
+/// The size of the read buffer, in bytes, which holds every datagram.
 const BUFFER: usize = 256 << 10;
 
-/// How often is read before anything else is done.
+/// How many reads are made before anything else is done.
 const BATCH: usize = 64;
 
-/// How long a full datagram socket gets until it is tried again: none says when it has room.
-const PAUSE: Duration = Duration::from_millis(2);
+/// How long to wait before sending again over a full datagram socket, which does not signal when it has room.
+const FULL_PAUSE: Duration = Duration::from_millis(2);
 
-/// The largest datagram of UDP over IPv4 (udp(7)), and of a Unix socket with the usual buffer (unix(7)).
+/// The largest datagram of UDP over IPv4, in bytes (udp(7)).
 const LARGEST_UDP: usize = 65_507;
+
+/// The largest datagram of a Unix socket with the default buffer, in bytes (unix(7)).
 const LARGEST_UNIX: usize = 128 << 10;
 
 #[derive(Debug)]
-enum Kind {
+#[allow(clippy::large_enum_variant, reason = "a client has one of it")]
+enum NativeSocket {
     Stream(StreamSocket),
     Datagram(DatagramSocket),
 }
 
-/// A socket, and what is on its way out.
+/// A socket that moves bytes between the daemon and a [`Machine`].
 #[derive(Debug)]
-pub(super) struct Socket {
-    kind: Kind,
+pub(super) struct DaemonSocket {
+    socket: NativeSocket,
+    /// What the machine has written and the socket has not sent yet.
     out: Vec<u8>,
-    /// This much of it is gone.
-    gone: usize,
+    /// How much of `out` is sent.
+    sent: usize,
     buffer: Vec<u8>,
-    /// Until when it is pointless to send a datagram.
+    /// Set while a datagram socket is full: when to send again.
     paused_until: Option<Instant>,
+    /// Whether a stream is full, so that the rest of `out` waits for room.
     wants_room: bool,
 }
 
-/// What carries frames to this address.
+/// What carries frames to an address.
 pub(super) fn carrier(address: &Address) -> Carrier {
     match (address.transport().is_datagram(), address.transport().is_inet()) {
         (false, _) => Carrier::Stream,
@@ -59,57 +67,58 @@ pub(super) fn carrier(address: &Address) -> Carrier {
     }
 }
 
-impl Socket {
-    /// Makes a way to the daemon, and has the machine register over it.
-    pub(super) fn open(address: &Address, timeout: Duration, machine: &mut Machine) -> Result<Socket, Error> {
-        let kind = if address.transport().is_datagram() {
+impl DaemonSocket {
+    /// Connects to the daemon, and begins the machine's registration. Blocks for at most about `timeout`.
+    pub(super) fn open(address: &Address, timeout: Duration, machine: &mut Machine) -> Result<DaemonSocket, Error> {
+        let socket = if address.transport().is_datagram() {
             let mut hello = Vec::new();
             let now = Instant::now();
             machine.connect(now);
             machine.transmit(now, &mut hello);
             match DatagramSocket::open(address, timeout, &hello) {
-                Ok(mailbox) => Kind::Datagram(mailbox),
+                Ok(socket) => NativeSocket::Datagram(socket),
                 Err(error) => {
                     machine.disconnected();
                     return Err(error);
                 }
             }
         } else {
-            let connection = StreamSocket::open(address, timeout)?;
+            let stream = StreamSocket::open(address, timeout)?;
             machine.connect(Instant::now());
-            Kind::Stream(connection)
+            NativeSocket::Stream(stream)
         };
         let buffer = vec![0; BUFFER];
-        Ok(Socket { kind, out: Vec::new(), gone: 0, buffer, paused_until: None, wants_room: false })
+        Ok(DaemonSocket { socket, out: Vec::new(), sent: 0, buffer, paused_until: None, wants_room: false })
     }
 
-    /// Whether something waits for room in a stream.
+    /// Whether output waits for room in a stream.
     pub(super) fn wants_room(&self) -> bool {
         self.wants_room
     }
 
-    /// The first sender whose datagrams were dropped because it is not the daemon, once.
-    pub(super) fn take_foreign(&mut self) -> Option<Foreign> {
-        match &mut self.kind {
-            Kind::Stream(_) => None,
-            Kind::Datagram(socket) => socket.take_foreign(),
+    /// The first sender that is not the daemon, so that its datagrams were dropped. Returned once.
+    pub(super) fn take_foreign(&mut self) -> Option<ForeignSender> {
+        match &mut self.socket {
+            NativeSocket::Stream(_) => None,
+            NativeSocket::Datagram(socket) => socket.take_foreign(),
         }
     }
 
-    /// When to send again what a full datagram socket did not take.
+    /// When to send again over a datagram socket that is full.
     pub(super) fn paused_until(&self) -> Option<Instant> {
         self.paused_until
     }
 
-    /// Hands the machine what has come. Says whether there may be more; an error is the end.
+    /// Reads what has come, and passes it to the machine. Returns whether there may be more. After an error, and at the end
+    /// of a stream (`UnexpectedEof`), the socket is of no more use.
     pub(super) fn receive(&mut self, machine: &mut Machine) -> io::Result<bool> {
         for _ in 0..BATCH {
-            let read = match &mut self.kind {
-                Kind::Stream(connection) => match connection.read(&mut self.buffer) {
+            let read = match &mut self.socket {
+                NativeSocket::Stream(stream) => match stream.read(&mut self.buffer) {
                     Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
                     read => read.map(Some),
                 },
-                Kind::Datagram(mailbox) => mailbox.receive(&mut self.buffer),
+                NativeSocket::Datagram(socket) => socket.receive(&mut self.buffer),
             };
             match read {
                 Ok(Some(length)) => machine.receive(Instant::now(), &self.buffer[..length]),
@@ -122,7 +131,7 @@ impl Socket {
         Ok(true)
     }
 
-    /// Sends what the machine wants to be sent, as far as there is room.
+    /// Sends the machine's output, as far as there is room.
     pub(super) fn send(&mut self, machine: &mut Machine) -> io::Result<()> {
         let now = Instant::now();
         if self.paused_until.is_some_and(|until| until > now) {
@@ -131,31 +140,31 @@ impl Socket {
         self.paused_until = None;
         self.wants_room = false;
         loop {
-            if self.gone == self.out.len() {
+            if self.sent == self.out.len() {
                 self.out.clear();
-                self.gone = 0;
+                self.sent = 0;
                 if !machine.transmit(now, &mut self.out) {
                     return Ok(());
                 }
             }
-            let sent = match &mut self.kind {
-                Kind::Stream(connection) => connection.write(&self.out[self.gone..]),
-                Kind::Datagram(mailbox) => mailbox.send(&self.out).map(|()| self.out.len()),
+            let result = match &mut self.socket {
+                NativeSocket::Stream(stream) => stream.write(&self.out[self.sent..]),
+                NativeSocket::Datagram(socket) => socket.send(&self.out).map(|()| self.out.len()),
             };
-            match (sent, &self.kind) {
-                (Ok(length), _) => self.gone += length,
+            match (result, &self.socket) {
+                (Ok(length), _) => self.sent += length,
                 (Err(error), _) if error.kind() == ErrorKind::Interrupted => {}
-                (Err(error), Kind::Stream(_)) if error.kind() == ErrorKind::WouldBlock => {
+                (Err(error), NativeSocket::Stream(_)) if error.kind() == ErrorKind::WouldBlock => {
                     self.wants_room = true;
                     return Ok(());
                 }
-                (Err(error), Kind::Datagram(_)) if is_full(&error) => {
-                    self.paused_until = Some(now + PAUSE);
+                (Err(error), NativeSocket::Datagram(_)) if is_full(&error) => {
+                    self.paused_until = Some(now + FULL_PAUSE);
                     return Ok(());
                 }
-                // It is lost, as it might be on the way: whoever waits for an answer says it again, or gives up.
-                (Err(error), Kind::Datagram(_)) if error.raw_os_error() == Some(Errno::EMSGSIZE as i32) => {
-                    self.gone = self.out.len();
+                // Too large for the socket. It counts as lost on the way: the machine repeats it, or gives up.
+                (Err(error), NativeSocket::Datagram(_)) if error.raw_os_error() == Some(Errno::EMSGSIZE as i32) => {
+                    self.sent = self.out.len();
                 }
                 (Err(error), _) => return Err(error),
             }
@@ -163,11 +172,11 @@ impl Socket {
     }
 }
 
-impl AsFd for Socket {
+impl AsFd for DaemonSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.kind {
-            Kind::Stream(connection) => connection.as_fd(),
-            Kind::Datagram(mailbox) => mailbox.as_fd(),
+        match &self.socket {
+            NativeSocket::Stream(stream) => stream.as_fd(),
+            NativeSocket::Datagram(socket) => socket.as_fd(),
         }
     }
 }

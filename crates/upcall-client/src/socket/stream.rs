@@ -1,6 +1,6 @@
-//! A connection to the daemon: a stream, made within a time limit, nonblocking from then on.
+//! A stream socket that is connected to the daemon within a time limit, and nonblocking from then on.
 //!
-//! Tells apart what can go wrong on the way. Knows nothing of what is said over it.
+//! Every failure to connect has a variant of [`Error`] and advice for a person. This module knows nothing of the protocol.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -11,22 +11,28 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
-
 use upcall_wire::address::{Address, Host, Transport, UnixName};
 
 use crate::Error;
 
-/// How long a connection may take to be made.
+/// The default time limit for making a connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A stream to the daemon.
+/// A nonblocking stream to the daemon.
 #[derive(Debug)]
 pub struct StreamSocket {
     socket: Socket,
 }
 
 impl StreamSocket {
-    /// Connects to a TCP or Unix stream address.
+    /// Connects to a TCP or Unix stream address. Blocks for at most `timeout`, apart from the resolution of a host name.
+    ///
+    /// A host with several addresses is tried at each of them in turn. TCP connections have Nagle's algorithm switched off and
+    /// keepalive switched on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a datagram address; otherwise why the daemon cannot be reached.
     pub fn open(address: &Address, timeout: Duration) -> Result<StreamSocket, Error> {
         let socket = match address {
             Address::Inet { transport: Transport::Tcp, host, port } => open_tcp(host, *port, timeout),
@@ -41,17 +47,29 @@ impl StreamSocket {
         Ok(StreamSocket { socket })
     }
 
-    /// Reads what there is; 0 at end of file.
+    /// Reads what is there. Returns 0 at the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// Those of read(2), among them [`ErrorKind::WouldBlock`].
     pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         (&self.socket).read(buffer)
     }
 
-    /// Writes what fits.
+    /// Writes as much as there is room for.
+    ///
+    /// # Errors
+    ///
+    /// Those of write(2), among them [`ErrorKind::WouldBlock`].
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         (&self.socket).write(bytes)
     }
 
-    /// Says that nothing more will be sent, and keeps receiving.
+    /// Shuts down the sending side, and keeps receiving.
+    ///
+    /// # Errors
+    ///
+    /// Those of shutdown(2).
     pub fn half_close(&mut self) -> io::Result<()> {
         self.socket.shutdown(Shutdown::Write)
     }
@@ -63,7 +81,7 @@ impl AsFd for StreamSocket {
     }
 }
 
-/// Every address that a host has.
+/// Resolves a host to all of its addresses.
 pub(super) fn resolve(host: &Host, port: u16) -> Result<Vec<SocketAddr>, Error> {
     match host {
         Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, port)]),
@@ -74,12 +92,12 @@ pub(super) fn resolve(host: &Host, port: u16) -> Result<Vec<SocketAddr>, Error> 
     }
 }
 
-/// What there is to say of a host without any.
+/// The error for a host without an address.
 pub(super) fn no_address() -> Error {
     Error::UnknownHost("the host has no address".into())
 }
 
-/// The name of a Unix socket as the kernel takes it.
+/// The address of a Unix socket in the form of the kernel.
 pub(super) fn unix_address(name: &UnixName) -> io::Result<SockAddr> {
     match name {
         UnixName::Path(path) => SockAddr::unix(path),
@@ -92,7 +110,7 @@ fn open_tcp(host: &Host, port: u16, timeout: Duration) -> Result<Socket, Error> 
     let candidates = resolve(host, port)?;
     let mut last = None;
     for (i, &candidate) in candidates.iter().enumerate() {
-        // Each gets its share of what is left: one that swallows packets must not keep us from the others.
+        // Each gets its share of the time left, so that one that drops packets does not use up the time of the others.
         let left = deadline.saturating_duration_since(Instant::now());
         let share = left / u32::try_from(candidates.len() - i).unwrap_or(u32::MAX);
         match try_tcp(candidate, share.max(Duration::from_millis(1))) {
@@ -106,12 +124,12 @@ fn open_tcp(host: &Host, port: u16, timeout: Duration) -> Result<Socket, Error> 
 fn try_tcp(address: SocketAddr, timeout: Duration) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.connect_timeout(&address.into(), timeout)?;
-    // Where nobody listens on a local port that the kernel also hands out, a connection may meet itself.
+    // If nothing listens on a local port in the ephemeral range, the connection may have been made with itself.
     if socket.local_addr()?.as_socket() == Some(address) {
         return Err(Errno::ECONNREFUSED.into());
     }
     socket.set_tcp_nodelay(true)?;
-    // A peer that vanished without a word is found after 45 + 3 × 15 seconds.
+    // A peer that disappeared is detected after 45 + 3 × 15 seconds.
     let keepalive =
         TcpKeepalive::new().with_time(Duration::from_secs(45)).with_interval(Duration::from_secs(15)).with_retries(3);
     socket.set_tcp_keepalive(&keepalive)?;
@@ -121,35 +139,32 @@ fn try_tcp(address: SocketAddr, timeout: Duration) -> io::Result<Socket> {
 fn open_unix(name: &UnixName, timeout: Duration) -> io::Result<Socket> {
     let address = unix_address(name)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // A full accept queue blocks connect(2) for as long as a send may take (unix(7)).
+    // With a full accept queue, connect(2) blocks for at most the send timeout (unix(7)).
     socket.set_write_timeout(Some(timeout.max(Duration::from_millis(1))))?;
     socket.connect(&address)?;
     socket.set_write_timeout(None)?;
     Ok(socket)
 }
 
-/// Why the daemon cannot be reached, over any transport.
+/// The error for a connection that could not be made, over any transport.
 pub(super) fn cannot_connect(place: &impl fmt::Display, error: &io::Error) -> Error {
-    type Kind = fn(String) -> Error;
-    let (kind, advice): (Kind, _) = match (error.kind(), error.raw_os_error().map(Errno::from_raw)) {
+    let (variant, advice): (fn(String) -> Error, _) = match (error.kind(), error.raw_os_error().map(Errno::from_raw)) {
         (ErrorKind::TimedOut | ErrorKind::WouldBlock, _) => {
             return Error::TimedOut(format!(
-                "cannot connect to {place}: nobody answered in time; is the address right, a firewall in between?"
+                "cannot connect to {place}: no answer in time; is the address right, is there a firewall in between?"
             ));
         }
         (ErrorKind::NotFound, _) => (Error::Unreachable, "there is no such socket; is upcalld running?"),
-        (ErrorKind::ConnectionRefused, _) => (Error::Unreachable, "nobody listens there; is upcalld running?"),
+        (ErrorKind::ConnectionRefused, _) => (Error::Unreachable, "nothing listens there; is upcalld running?"),
         (ErrorKind::PermissionDenied, _) => {
-            (Error::Denied, "the socket's mode or group, or a firewall, keeps this user out")
+            (Error::Denied, "the socket's mode or group, or a firewall, does not admit this user")
         }
-        // The connection was made, and broken before we could use it.
+        // The connection was made, and broke before it could be used.
         (ErrorKind::ConnectionReset, _) => (Error::Broken, "it closed the connection at once"),
-        (_, Some(Errno::EPROTOTYPE)) => {
-            (Error::Unreachable, "it is a socket of another kind; is it the right transport?")
-        }
+        (_, Some(Errno::EPROTOTYPE)) => (Error::Unreachable, "the socket has another type; is it the right transport?"),
         _ => (Error::Unreachable, "is the address right?"),
     };
-    kind(format!("cannot connect to {place}: {error}; {advice}"))
+    variant(format!("cannot connect to {place}: {error}; {advice}"))
 }
 
 #[cfg(test)]
@@ -175,12 +190,12 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_told_apart() {
+    fn failures_are_distinguished() {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         assert!(matches!(open(&format!("tcp://127.0.0.1:{port}")), Err(Error::Unreachable(_))));
         assert!(matches!(open("tcp://no-such-host.invalid:1"), Err(Error::UnknownHost(_))));
         assert!(matches!(open("unix:///nonexistent/upcalld.sock"), Err(Error::Unreachable(_))));
-        assert!(matches!(open("unix://@upcalld-nobody-listens-here"), Err(Error::Unreachable(_))));
+        assert!(matches!(open("unix://@upcalld-nothing-listens-here"), Err(Error::Unreachable(_))));
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("s");
         let _datagram = UnixDatagram::bind(&path).unwrap();

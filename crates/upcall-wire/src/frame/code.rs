@@ -1,40 +1,39 @@
-//! What can be wrong, as an enumerated list: ERROR's codes, and GAP's reasons.
+//! The codes of ERROR and the reasons of GAP, and a violation of the protocol.
 
 use std::fmt;
 
 use crate::named_enum;
 
 named_enum! {
-    /// What an ERROR is about.
-    #[repr(u16)]
-    pub enum Code {
-        /// A frame that is not as upcall-protocol(7) says.
+    /// What an ERROR frame reports.
+    pub enum Code: u16 {
+        /// A frame whose bytes do not follow upcall-protocol(7).
         Malformed = 1 => "malformed",
-        /// A kind that is not known, and not one that may be skipped.
+        /// An unknown kind of frame that may not be skipped.
         UnknownKind = 2 => "unknown_kind",
-        /// A flag that is not known, and not one that may be ignored.
+        /// An unknown flag that may not be ignored.
         UnknownFlag = 3 => "unknown_flag",
         /// A frame, or a payload, that is larger than allowed.
         TooLarge = 4 => "too_large",
-        /// A frame that cannot come here: another before HELLO, a second HELLO, one of the other direction.
+        /// A frame that is not allowed here: any before HELLO, a second HELLO, one of the other direction.
         Unexpected = 5 => "unexpected",
-        /// None of the versions offered is spoken.
+        /// The daemon implements none of the offered versions.
         Version = 6 => "version",
-        /// The listener wants a token, and this is none, or not the right one.
+        /// The listener requires a token, and the HELLO has none or a wrong one.
         Unauthorized = 7 => "unauthorized",
-        /// It would be one endpoint too many, or the like: the text says which rule.
+        /// A limit or a rule does not admit the endpoint: the text names it.
         Refused = 8 => "refused",
-        /// The role of the endpoint or of the listener does not allow it, or the listener has no history.
+        /// The role of the endpoint or of the listener does not allow it, or the listener offers no history.
         NotPermitted = 9 => "not_permitted",
         /// A repeated message whose receipt is no longer kept.
         Stale = 10 => "stale",
-        /// Datagrams: inputs wait; to be sent again with the same message id.
+        /// Datagrams: the daemon accepts no input for now. The client repeats it later with the same message id.
         Busy = 11 => "busy",
-        /// There is no such session (any more), or it is another's. Another HELLO may follow.
+        /// The session does not exist (any more), or belongs to another endpoint. Another HELLO may follow.
         UnknownSession = 12 => "unknown_session",
-        /// Too many filters, or too long ones together.
+        /// Too many filters, or too many bytes in all of them.
         Limit = 13 => "limit",
-        /// A topic or a filter that is none.
+        /// Text that is not a topic, or not a filter.
         BadTopic = 14 => "bad_topic",
         /// A message id that is not the next one.
         OutOfOrder = 15 => "out_of_order",
@@ -42,17 +41,12 @@ named_enum! {
 }
 
 impl Code {
-    /// The code with this number.
-    pub fn from_number(number: u16) -> Option<Code> {
-        Code::ALL.into_iter().find(|code| *code as u16 == number)
-    }
-
-    /// Whether a frame was no frame, or came where it cannot: no client that keeps to the protocol is told so.
+    /// Whether it reports a mistake of the client: a client that follows the protocol never gets it.
     pub const fn is_mistake(self) -> bool {
         matches!(self, Code::Malformed | Code::UnknownKind | Code::UnknownFlag | Code::Unexpected)
     }
 
-    /// Whether a stream ends behind it.
+    /// Whether the daemon closes a stream after it.
     pub const fn is_fatal(self) -> bool {
         !matches!(
             self,
@@ -61,16 +55,16 @@ impl Code {
     }
 }
 
-/// What is wrong with bytes that should be a frame.
+/// What is wrong with bytes that should be a frame, as an ERROR reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Violation {
-    /// What.
+    /// The kind of mistake.
     pub code: Code,
-    /// The kind that the frame claims to be; 0 where it is none.
+    /// The kind of the frame; 0 if it has none.
     pub about: u8,
-    /// Its message id, request id or, of a HELLO, nonce, where that much could be read.
+    /// Its message id, request id or nonce; 0 if it has none, or that part could not be read.
     pub reference: u64,
-    /// In words.
+    /// An explanation for a person.
     pub text: &'static str,
 }
 
@@ -89,21 +83,13 @@ impl fmt::Display for Violation {
 impl std::error::Error for Violation {}
 
 named_enum! {
-    /// Why an endpoint will not get something.
-    #[repr(u8)]
-    pub enum GapReason {
-        /// It fell too far behind, and the policy is `skip`.
+    /// Why an endpoint does not get some upcalls.
+    pub enum GapReason: u8 {
+        /// The endpoint fell too far behind, and the slow policy is `skip`.
         SlowConsumer = 1 => "slow_consumer",
-        /// The log did not hold it any more when the session was resumed, or history was asked for.
+        /// The log no longer held them when the session was resumed, or when history was requested.
         Evicted = 2 => "evicted",
-        /// It does not fit into a datagram.
+        /// The upcall does not fit into a datagram.
         TooLarge = 3 => "too_large",
-    }
-}
-
-impl GapReason {
-    /// The reason with this number.
-    pub fn from_number(number: u8) -> Option<GapReason> {
-        GapReason::ALL.into_iter().find(|reason| *reason as u8 == number)
     }
 }

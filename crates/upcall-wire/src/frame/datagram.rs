@@ -1,30 +1,31 @@
-//! What surrounds frames on a datagram transport: the key of the session, and a number to be acknowledged.
+//! The envelope in front of the frames in a datagram, and the numbers of the datagrams that arrived.
 
-use super::{Ack, kind};
+use super::bodies::Ack;
+use super::numbers::kind;
 
-/// What precedes the frames of a datagram, in bytes.
+/// The length of an envelope, in bytes.
 pub const OVERHEAD: usize = 20;
 
-/// The beginning of a datagram.
+/// The beginning of a datagram: the session that it belongs to, and its number for the acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Envelope {
-    /// That of the session's WELCOME.
+    /// The key that the session's WELCOME gave.
     pub key: u64,
-    /// To be acknowledged, unless it is 0. Clients say 0.
+    /// The number that the receiver acknowledges; 0 for none. Clients always write 0.
     pub number: u64,
 }
 
 impl Envelope {
-    /// Splits a datagram into its opening and its frames; `None` if it does not have an opening.
+    /// Splits a datagram into its envelope and its frames; `None` if it has no envelope.
     pub fn split(datagram: &[u8]) -> Option<(Envelope, &[u8])> {
-        let (opening, frames) = datagram.split_first_chunk::<OVERHEAD>()?;
-        let [0, kind::DATAGRAM, 0, 0, numbers @ ..] = opening else { return None };
+        let (envelope, frames) = datagram.split_first_chunk::<OVERHEAD>()?;
+        let [0, kind::DATAGRAM, 0, 0, numbers @ ..] = envelope else { return None };
         let (key, number) = numbers.split_first_chunk::<8>()?;
         let number = u64::from_be_bytes(number.try_into().ok()?);
         Some((Envelope { key: u64::from_be_bytes(*key), number }, frames))
     }
 
-    /// Appends the opening to `out`.
+    /// Appends the envelope to `out`.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&[0, kind::DATAGRAM, 0, 0]);
         out.extend_from_slice(&self.key.to_be_bytes());
@@ -32,7 +33,7 @@ impl Envelope {
     }
 }
 
-/// The numbers that have arrived, as far as an ACK can tell of them.
+/// The datagrams that arrived: the largest number and the 64 before it, which is what an ACK can express.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Arrivals {
     largest: u64,
@@ -40,7 +41,7 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
-    /// Takes note of one; says whether it is new.
+    /// Adds a number. Returns whether it is new; a number too old to tell counts as not new.
     pub fn add(&mut self, number: u64) -> bool {
         if number > self.largest {
             let distance = number - self.largest;
@@ -50,7 +51,7 @@ impl Arrivals {
                 _ => 0,
             };
             if self.largest == 0 {
-                // Nothing has the number 0.
+                // The number 0 does not exist, so there is nothing before the first.
                 self.bitmap = 0;
             }
             self.largest = number;
@@ -68,7 +69,7 @@ impl Arrivals {
         }
     }
 
-    /// What to acknowledge; `None` before the first.
+    /// The acknowledgement to send; `None` before the first number.
     pub fn ack(&self) -> Option<Ack> {
         (self.largest > 0).then_some(Ack { largest: self.largest, bitmap: self.bitmap })
     }

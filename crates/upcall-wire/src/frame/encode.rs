@@ -1,8 +1,13 @@
-//! Frames → bytes.
+//! Writing of frames.
 
-use super::{Filters, Frame, HEADER, SEND_OVERHEAD, Send, UPCALL_OVERHEAD, Upcall, flag, kind};
+use std::ops::Range;
 
-/// Writes a frame's header, and its body by `write`; fills in the length.
+use super::Frame;
+use super::bodies::{Filters, Send, Upcall};
+use super::limits::{HEADER, SEND_OVERHEAD, UPCALL_OVERHEAD};
+use super::numbers::{flag, kind};
+
+/// Appends a frame: its header, and the body that `write` appends, whose length it fills in.
 fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, topic: &str, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0, kind, flags, topic.len() as u8, 0, 0, 0, 0]);
@@ -19,13 +24,13 @@ fn filters(out: &mut Vec<u8>, filters: &[&str]) {
 }
 
 impl Frame<'_> {
-    /// Appends the frame to `out`. What it holds is within the limits of upcall-protocol(7): topics, filters and names are what
-    /// they claim to be, and the payload is no larger than a `u32` can say.
+    /// Appends the frame to `out`. The caller guarantees that its contents are within the limits of upcall-protocol(7): topics,
+    /// filters and names are valid, and the length of the payload fits a `u32`.
     pub fn write(&self, out: &mut Vec<u8>) {
         let be = |out: &mut Vec<u8>, numbers: &[u64]| numbers.iter().for_each(|n| out.extend(n.to_be_bytes()));
         match self {
             Frame::Hello(hello) => frame(out, kind::HELLO, 0, "", |out| {
-                out.extend_from_slice(&[hello.versions.0, hello.versions.1, hello.role as u8, 0]);
+                out.extend_from_slice(&[hello.versions.0, hello.versions.1, hello.role.number(), 0]);
                 be(out, &[hello.nonce]);
                 hello.write(out);
             }),
@@ -59,7 +64,7 @@ impl Frame<'_> {
             }
             Frame::Gap(gap) => frame(out, kind::GAP, 0, "", |out| {
                 be(out, &[gap.first, gap.last]);
-                out.extend_from_slice(&[gap.reason as u8, 0, 0, 0]);
+                out.extend_from_slice(&[gap.reason.number(), 0, 0, 0]);
             }),
             Frame::Subscribed { request, from, everything, filters: in_force } => {
                 let flags = if *everything { flag::EVERYTHING } else { 0 };
@@ -70,7 +75,7 @@ impl Frame<'_> {
                 });
             }
             Frame::Error(error) => frame(out, kind::ERROR, 0, "", |out| {
-                out.extend_from_slice(&(error.code as u16).to_be_bytes());
+                out.extend_from_slice(&error.code.number().to_be_bytes());
                 out.extend_from_slice(&[error.about, 0]);
                 be(out, &[error.reference]);
                 out.extend_from_slice(error.text.as_bytes());
@@ -79,7 +84,7 @@ impl Frame<'_> {
         }
     }
 
-    /// The frame by itself.
+    /// The bytes of the frame.
     pub fn to_vec(&self) -> Vec<u8> {
         let mut out = Vec::new();
         self.write(&mut out);
@@ -108,11 +113,11 @@ impl Send<'_> {
     }
 }
 
-/// Where a frame's `prev` stands.
-const PREV: std::ops::Range<usize> = 28..32;
+/// The place of `prev` in an UPCALL frame.
+const PREV: Range<usize> = 28..32;
 
 impl Upcall<'_> {
-    /// How long the frame is, in bytes.
+    /// The length of the frame, in bytes.
     pub fn size(&self) -> usize {
         UPCALL_OVERHEAD + self.topic.len() + self.payload.len()
     }
@@ -124,12 +129,16 @@ impl Upcall<'_> {
         self.fill(&mut out[start..]);
     }
 
-    /// Writes the frame to `out`, which is as long as its [size](Upcall::size).
+    /// Writes the frame to `out`, whose length is [`Upcall::size`].
+    ///
+    /// # Panics
+    ///
+    /// If the length is another.
     #[inline]
     pub fn fill(&self, out: &mut [u8]) {
         let length = (out.len() - HEADER) as u64 & u64::from(u32::MAX);
         let (front, body) = out.split_at_mut(UPCALL_OVERHEAD);
-        // Source and time have 48 bits each.
+        // Source and time have 48 bits each and share two words with `prev`.
         let words = [
             u64::from(kind::UPCALL) << 48 | (self.topic.len() as u64) << 32 | length,
             self.sequence,
@@ -144,7 +153,7 @@ impl Upcall<'_> {
         payload.copy_from_slice(self.payload);
     }
 
-    /// Changes `prev` in a written frame.
+    /// Replaces `prev` in a written frame.
     pub fn patch_prev(frame: &mut [u8], prev: u64) {
         frame[PREV].copy_from_slice(&(prev as u32).to_be_bytes());
     }

@@ -1,88 +1,73 @@
-//! HELLO: who wants to be registered, as what, and with which proofs.
+//! HELLO: the request for a registration, with its options.
+
+use std::fmt;
 
 use super::code::{Code, Violation};
-use super::decode::{Reader, text};
-use super::{MAX_NAME, VERSION, kind};
+use super::limits::{MAX_NAME, MAX_TOKEN, VERSION};
+use super::numbers::{kind, option};
+use super::reader::{Reader, text};
+use crate::named_enum;
 use crate::topic::is_filter;
 
-/// The longest body of a HELLO, in bytes.
-pub const MAX_HELLO: usize = 16 * 1024;
-
-/// The longest token, in bytes.
-pub const MAX_TOKEN: usize = 1024;
-
-/// The types of the options of a HELLO.
-pub mod option {
-    #![allow(missing_docs)]
-    pub const NAME: u8 = 1;
-    pub const TOKEN: u8 = 2;
-    pub const FILTER: u8 = 3;
-    pub const RESUME: u8 = 4;
-    pub const SINCE: u8 = 5;
-    pub const COOKIE: u8 = 6;
-    pub const PADDING: u8 = 7;
-    /// From here on, whoever does not know an option skips it.
-    pub const SKIPPABLE: u8 = 0x80;
+named_enum! {
+    /// What an endpoint does.
+    #[derive(Default)]
+    pub enum Role: u8 {
+        /// It sends inputs and receives upcalls.
+        #[default]
+        Both = 0 => "both",
+        /// It receives no upcalls.
+        SendOnly = 1 => "send only",
+        /// It sends no inputs.
+        ReceiveOnly = 2 => "receive only",
+    }
 }
 
-/// What an endpoint is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[repr(u8)]
-pub enum Role {
-    /// It sends inputs and gets upcalls.
-    #[default]
-    Both = 0,
-    /// It gets no upcalls.
-    SendOnly = 1,
-    /// It sends no inputs.
-    ReceiveOnly = 2,
-}
-
-/// Which session is to go on, and from where.
+/// The session to resume, and from where.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Resume {
     /// The endpoint's number.
     pub id: u64,
-    /// That of the session's WELCOME.
+    /// The secret that the session's WELCOME gave.
     pub secret: [u8; 16],
-    /// The last sequence that was seen: of an upcall or at the end of a gap; before the first, the start minus 1.
+    /// The last sequence that the client received, of an upcall or at the end of a gap; before the first, the start minus 1.
     pub last: u64,
 }
 
-impl std::fmt::Debug for Resume {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Resume {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Resume {{ id: {}, last: {} }}", self.id, self.last)
     }
 }
 
-/// → Asks to be registered.
+/// → Asks for a registration.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Hello<'a> {
-    /// The versions that the client speaks, from the lowest to the highest.
+    /// The lowest and the highest version that the client implements.
     pub versions: (u8, u8),
-    /// What the endpoint is for.
+    /// What the endpoint does.
     pub role: Role,
-    /// Names this attempt, whose answer repeats it; random.
+    /// A random number that identifies this attempt; the answer repeats it.
     pub nonce: u64,
-    /// What the endpoint is to be called in logs; empty for nothing.
+    /// What logs call the endpoint; empty for nothing.
     pub name: &'a str,
     /// The listener's shared secret.
     pub token: Option<&'a [u8]>,
-    /// What it wants; nothing means everything.
+    /// The topics that it subscribes to; empty for everything.
     pub filters: Vec<&'a str>,
-    /// The session that is to go on.
+    /// The session to resume.
     pub resume: Option<Resume>,
-    /// The first sequence that a new session wants from what was said before; 0 for the oldest there is.
+    /// The first sequence of the history that a new session asks for; 0 for the oldest that the log holds.
     pub since: Option<u64>,
-    /// Datagrams: the proof of the address.
+    /// Datagrams: the cookie of a RETRY, which proves the address.
     pub cookie: Option<u64>,
-    /// Bytes that mean nothing.
+    /// The number of bytes without a meaning that make the frame longer.
     pub padding: usize,
 }
 
-impl std::fmt::Debug for Hello<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Neither the token nor the session's secret is for anybody to read.
+impl fmt::Debug for Hello<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The token and the session's secret stay out of logs.
         f.debug_struct("Hello")
             .field("versions", &self.versions)
             .field("role", &self.role)
@@ -95,7 +80,7 @@ impl std::fmt::Debug for Hello<'_> {
 }
 
 impl<'a> Hello<'a> {
-    /// A HELLO that asks for nothing in particular.
+    /// A HELLO without options.
     pub fn new(nonce: u64) -> Hello<'a> {
         Hello {
             versions: (VERSION, VERSION),
@@ -119,15 +104,10 @@ impl<'a> Hello<'a> {
             return Err(wrong("the lowest version is above the highest"));
         }
         if !(versions.0..=versions.1).contains(&VERSION) {
-            // What else another version's HELLO says is not for this one to judge.
-            return Err(Violation::new(Code::Version, kind::HELLO, "only version 1 is spoken here"));
+            // The rest has the form of another version, and is not checked.
+            return Err(Violation::new(Code::Version, kind::HELLO, "only version 1 is implemented here"));
         }
-        let role = match reader.u8()? {
-            0 => Role::Both,
-            1 => Role::SendOnly,
-            2 => Role::ReceiveOnly,
-            _ => return Err(wrong("no such role")),
-        };
+        let role = Role::from_number(reader.u8()?).ok_or_else(|| wrong("no such role"))?;
         reader.zeros::<1>()?;
         let mut hello = Hello { versions, role, ..Hello::new(reader.u64()?) };
         while !reader.is_empty() {

@@ -1,36 +1,37 @@
-//! Frames on a stream: where one ends and the next begins.
+//! The boundaries of frames in a stream.
 
-use super::code::{Code, Violation};
-use super::decode::Header;
-use super::{Frame, HEADER, MAX_HELLO, SEND_OVERHEAD, UPCALL_OVERHEAD, kind};
-use crate::topic::MAX_TOPIC;
+use super::Frame;
+use super::code::Violation;
+use super::header::Header;
+use super::limits::{HEADER, SEND_OVERHEAD};
+use super::numbers::kind;
 
-/// Cuts one stream into frames. Keeps what is unfinished, at most one frame, and nothing else.
+/// Divides one stream into frames. Keeps an incomplete frame, at most one, and nothing else.
 #[derive(Debug, Default)]
 pub struct FrameDecoder {
-    /// The beginning of a frame whose end has not come yet, or the frame handed out last.
+    /// The beginning of an incomplete frame, or the frame that was returned last.
     pub(super) carry: Vec<u8>,
-    handed_out: bool,
+    returned: bool,
 }
 
-/// What a SEND without flags and topic begins with, but for its length.
+/// The first word of a SEND without flags and topic, if its length were 0.
 const PLAIN: u64 = (kind::SEND as u64) << 48;
 
-/// What precedes the payload in the body of one, in bytes.
+/// The length of the message id, which precedes the payload in its body, in bytes.
 const ID: u64 = (SEND_OVERHEAD - HEADER) as u64;
 
 impl FrameDecoder {
-    /// The payloads of the SENDs in `input` that are whole there, want no receipt, have no topic and count up from message
-    /// `next`, each taken out of it: those that [`FrameDecoder::next`] would give up to the first frame for which there is more to
-    /// it than that.
+    /// Takes plain SENDs from the front of `input` and returns their payloads: SENDs that are complete, ask for no receipt,
+    /// have no topic and at most `max` bytes of payload, and are numbered consecutively from `next`. They are the frames that
+    /// [`FrameDecoder::next`] would return, only faster. Ends at the first frame that is anything else.
     pub fn sends<'a>(&mut self, input: &mut &'a [u8], mut next: u64, max: usize) -> impl Iterator<Item = &'a [u8]> {
-        self.forget_last();
+        self.free_returned();
         let plain = self.carry.is_empty();
         let max = u32::try_from(max).unwrap_or(u32::MAX).into();
         std::iter::from_fn(move || {
             let (header, rest) = if plain { input.split_first_chunk()? } else { return None };
             let (id, rest) = rest.split_first_chunk()?;
-            // Whatever else it begins with makes this larger than any payload.
+            // Any other kind, flag or topic length sets a high bit, which makes this larger than any payload.
             let size = (u64::from_be_bytes(*header) ^ PLAIN).wrapping_sub(ID);
             if size > max || u64::from_be_bytes(*id) != next {
                 return None;
@@ -42,14 +43,18 @@ impl FrameDecoder {
         })
     }
 
-    /// The next frame in `input`, as slices of it where it is whole there; `None` when all of `input` is taken and no
-    /// frame ends there. The payload of a message or an upcall may have `max` bytes. A frame that claims more than it may
-    /// is an error by its header: nothing is kept or allocated for it. Behind an error the stream has no meaning.
+    /// Takes the next frame from the front of `input`. It borrows from `input` where it is complete there. Returns `None`
+    /// when all of `input` is consumed and no frame ends in it.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the frame. A frame that claims a payload above `max` bytes, or more than its kind allows, is refused
+    /// by its header: nothing is kept or allocated for it. After an error the rest of the stream has no meaning.
     pub fn next<'a, 'b: 'a>(&'a mut self, input: &mut &'b [u8], max: usize) -> Result<Option<Frame<'a>>, Violation> {
-        self.forget_last();
+        self.free_returned();
         if self.carry.is_empty() {
             let Some((header, body)) = input.split_first_chunk() else { return Ok(self.keep(input, HEADER)) };
-            let header = limited(header, max)?;
+            let header = Header::parse_limited(header, max)?;
             let length = header.length as usize;
             let Some((body, rest)) = body.split_at_checked(length) else {
                 return Ok(self.keep(input, HEADER + length));
@@ -61,7 +66,7 @@ impl FrameDecoder {
             return Ok(None);
         }
         let header = match self.carry.first_chunk() {
-            Some(header) => limited(header, max)?,
+            Some(header) => Header::parse_limited(header, max)?,
             None => return Ok(None),
         };
         let whole = HEADER + header.length as usize;
@@ -69,18 +74,19 @@ impl FrameDecoder {
         if self.carry.len() < whole {
             return Ok(None);
         }
-        self.handed_out = true;
+        self.returned = true;
         Frame::parse(header, &self.carry[HEADER..]).map(Some)
     }
 
-    /// Most streams have nothing unfinished most of the time: gives the memory back rather than keep it.
-    fn forget_last(&mut self) {
-        if std::mem::take(&mut self.handed_out) {
+    /// Frees the frame that was returned last. Most streams have no incomplete frame most of the time, so its memory is not
+    /// kept.
+    fn free_returned(&mut self) {
+        if std::mem::take(&mut self.returned) {
             self.carry = Vec::new();
         }
     }
 
-    /// Keeps what is missing of `whole` bytes, as far as it is there.
+    /// Moves bytes from `input` until `whole` bytes are kept, as far as there are any. Returns `None` always.
     fn keep<'a>(&mut self, input: &mut &[u8], whole: usize) -> Option<Frame<'a>> {
         let (taken, rest) = input.split_at(input.len().min(whole.saturating_sub(self.carry.len())));
         self.carry.extend_from_slice(taken);
@@ -88,22 +94,8 @@ impl FrameDecoder {
         None
     }
 
-    /// Whether a frame has begun that has not ended.
+    /// Whether a frame has begun and not ended.
     pub fn is_unfinished(&self) -> bool {
-        !self.handed_out && !self.carry.is_empty()
+        !self.returned && !self.carry.is_empty()
     }
-}
-
-/// Reads a header whose frame may be as long as it says.
-fn limited(header: &[u8; HEADER], max: usize) -> Result<Header, Violation> {
-    let header = Header::parse(header)?;
-    let limit = match header.kind {
-        kind::SEND => SEND_OVERHEAD - HEADER + MAX_TOPIC + max,
-        kind::UPCALL => UPCALL_OVERHEAD - HEADER + MAX_TOPIC + max,
-        _ => MAX_HELLO,
-    };
-    if header.length as usize > limit {
-        return Err(Violation::new(Code::TooLarge, header.kind, "the frame is larger than allowed"));
-    }
-    Ok(header)
 }

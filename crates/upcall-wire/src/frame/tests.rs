@@ -1,4 +1,4 @@
-//! Frames: what is written is read, what is wrong is named, and no split of a stream matters.
+//! Frames survive writing and parsing, every violation has its code, and the split of a stream into reads does not matter.
 
 use proptest::prelude::*;
 
@@ -15,7 +15,7 @@ fn filter() -> impl Strategy<Value = String> {
     prop_oneof!["[a-z/]{1,20}", "[a-z/]{0,20}\\*"]
 }
 
-/// Bytes of any frame that is well-formed.
+/// The bytes of any valid frame.
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     let filters = || prop::collection::vec(filter(), 1..5);
     let borrowed = |filters: &'static [String]| filters.iter().map(String::as_str).collect::<Vec<_>>();
@@ -96,7 +96,7 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Decodes a stream that comes in these reads; owned frames, as bytes.
+/// Decodes a stream from these reads: the frames as bytes, the violation at the end, whether a frame is incomplete.
 fn decode(reads: &[&[u8]]) -> (Vec<Vec<u8>>, Option<Violation>, bool) {
     let mut decoder = FrameDecoder::default();
     let mut frames = Vec::new();
@@ -129,7 +129,7 @@ fn an_upcall_costs_32_bytes() {
 }
 
 #[test]
-fn what_is_wrong_has_a_code() {
+fn every_violation_has_a_code() {
     let send = Frame::Send(Send { id: 1, receipt: true, topic: "t", payload: b"p" }).to_vec();
     let with = |at: usize, byte: u8| {
         let mut bytes = send.clone();
@@ -141,13 +141,13 @@ fn what_is_wrong_has_a_code() {
     assert_eq!(with(1, kind::REPLY), Some(Code::UnknownKind), "not yet");
     assert_eq!(with(1, kind::DATAGRAM), Some(Code::UnknownKind), "on a stream");
     assert_eq!(with(2, 0x02), Some(Code::UnknownFlag));
-    assert_eq!(with(2, 0xf1), None, "those may be ignored");
+    assert_eq!(with(2, 0xf1), None, "flags that may be ignored");
     assert_eq!(with(3, 200), Some(Code::Malformed));
     assert_eq!(with(16, b'*'), Some(Code::BadTopic));
     let mut hello = Frame::Hello(Hello::new(7)).to_vec();
     hello[10] = 9;
     let refused = Frame::take(&mut &hello[..]).unwrap_err();
-    assert_eq!((refused.code, refused.reference), (Code::Malformed, 7), "no such role; the answer names the nonce");
+    assert_eq!((refused.code, refused.reference), (Code::Malformed, 7), "no such role; the error names the nonce");
     assert_eq!(code_of(&[0, kind::PING, 0, 1, 0, 0, 0, 8]), Some(Code::Malformed));
     assert_eq!(code_of(&[0, kind::PING, 0, 0, 0, 0, 0, 1, 7]), Some(Code::Malformed));
     assert_eq!(code_of(&[0, kind::SUBSCRIBE, 0, 0, 0, 0, 0, 4, 0, 0, 0, 1]), Some(Code::Malformed));
@@ -162,14 +162,14 @@ fn b1_a_frame_that_claims_too_much_is_refused_by_its_header() {
         assert!(decoder.carry.capacity() <= HEADER);
     }
     let exact = Frame::Send(Send { id: 1, receipt: false, topic: "", payload: &[0; MAX + 128] }).to_vec();
-    assert_eq!(code_of(&exact), None, "a topic may take that much: the engine knows better");
+    assert_eq!(code_of(&exact), None, "the header allows for a topic; the engine checks the payload");
 }
 
 fn send(id: u64, receipt: bool, topic: &str, size: usize) -> Vec<u8> {
     Frame::Send(Send { id, receipt, topic, payload: &vec![id as u8; size] }).to_vec()
 }
 
-/// How many of these are taken as sends that count up from 7, and how many bytes are left.
+/// How many of these are taken as plain SENDs numbered from 7, and how many bytes are left.
 fn plain_sends(frames: &[Vec<u8>]) -> (usize, usize) {
     let stream = frames.concat();
     let mut input = &stream[..];
@@ -180,7 +180,7 @@ fn plain_sends(frames: &[Vec<u8>]) -> (usize, usize) {
 }
 
 #[test]
-fn plain_sends_are_taken_and_nothing_else_is_touched() {
+fn plain_sends_are_taken_and_nothing_else() {
     let (a, b) = (send(7, false, "", 0), send(8, false, "", MAX));
     assert_eq!(plain_sends(&[a.clone(), b.clone()]), (2, 0));
     let others = [
@@ -208,7 +208,7 @@ fn plain_sends_are_taken_and_nothing_else_is_touched() {
 }
 
 #[test]
-fn an_unfinished_frame_comes_before_plain_sends() {
+fn an_incomplete_frame_comes_before_plain_sends() {
     let mut decoder = FrameDecoder::default();
     let (first, second) = (send(1, false, "", 20), send(2, false, "", 20));
     assert_eq!(decoder.next(&mut &first[..9], MAX), Ok(None));
@@ -217,7 +217,7 @@ fn an_unfinished_frame_comes_before_plain_sends() {
     assert_eq!((decoder.sends(&mut input, 1, MAX).count(), decoder.sends(&mut input, 2, MAX).count()), (0, 0));
     assert_eq!((input.len(), decoder.is_unfinished()), (length, true));
     assert!(matches!(decoder.next(&mut input, MAX), Ok(Some(Frame::Send(send))) if send.id == 1));
-    assert_eq!(decoder.sends(&mut input, 2, MAX).count(), 1, "the one before was handed out, and is forgotten");
+    assert_eq!(decoder.sends(&mut input, 2, MAX).count(), 1, "the one before was returned, and is freed");
     assert!(input.is_empty());
 }
 
@@ -236,7 +236,7 @@ fn arrivals_are_acknowledged() {
 }
 
 proptest! {
-    /// What is written is what is read, and what is read is written the same.
+    /// A written frame is parsed, and written back the same.
     #[test]
     fn frames_survive_the_wire(frame in any_frame()) {
         let mut bytes = &frame[..];
@@ -259,7 +259,7 @@ proptest! {
         prop_assert_eq!(decode(&bytes), (frames, None, false));
     }
 
-    /// Whatever comes, nothing panics, and what is read before the mistake does not depend on the reads either.
+    /// Mutated frames do not panic, and what is parsed before the mistake does not depend on the reads either.
     #[test]
     fn b9_mutated_frames_are_refused_or_read(
         frames in prop::collection::vec(any_frame(), 1..4),
@@ -276,7 +276,7 @@ proptest! {
     }
 
     #[test]
-    fn datagrams_open_with_key_and_number(key: u64, number: u64, frames: Vec<u8>, noise: Vec<u8>) {
+    fn datagrams_begin_with_key_and_number(key: u64, number: u64, frames: Vec<u8>, noise: Vec<u8>) {
         let mut datagram = Vec::new();
         Envelope { key, number }.write(&mut datagram);
         prop_assert_eq!(datagram.len(), datagram::OVERHEAD);
@@ -285,7 +285,7 @@ proptest! {
         let _ = Envelope::split(&noise);
     }
 
-    /// Whatever the order of arrival, an ACK claims nothing that has not arrived, and all of the last 65 that have.
+    /// In any order of arrival, an ACK contains no number that did not arrive, and all of the last 65 that did.
     #[test]
     fn arrivals_claim_no_more_than_arrived(numbers in prop::collection::vec(1u64..200, 1..100)) {
         let mut arrivals = Arrivals::default();

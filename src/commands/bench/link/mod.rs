@@ -44,7 +44,7 @@ pub(super) trait BenchLink: AsFd {
 /// Why a connection ended, from the last bytes that were read and the error, if there was one.
 pub(super) fn unexpected_end(tail: &[u8], error: Option<&io::Error>) -> Failure {
     let last = tail.split_inclusive(|byte| *byte == b'\n').next_back().unwrap_or_default();
-    match (Farewell::read(last), error) {
+    match (Farewell::parse(last), error) {
         (Some(farewell), _) => Failure::from(&farewell),
         (None, Some(error)) => Failure::new(Status::Io, format!("a connection broke: {error}")),
         (None, None) => Failure::new(Status::Refused, "the daemon closed a connection and did not say why"),

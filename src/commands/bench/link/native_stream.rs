@@ -159,10 +159,11 @@ fn farewell(mut frame: &[u8]) -> Failure {
     match Frame::take(&mut frame) {
         Ok(Frame::Error(ErrorFrame { code, text, .. })) => refused(code, text),
         Ok(Frame::Bye(reason)) => {
-            upcall_wire::farewell::Farewell::read(upcall_wire::reason::farewell(reason).as_bytes()).map_or_else(
-                || Failure::new(Status::Refused, "the daemon closed a connection"),
-                |farewell| Failure::from(&farewell),
-            )
+            upcall_wire::farewell::Farewell::parse(upcall_wire::farewell::Farewell::line(reason).as_bytes())
+                .map_or_else(
+                    || Failure::new(Status::Refused, "the daemon closed a connection"),
+                    |farewell| Failure::from(&farewell),
+                )
         }
         _ => Failure::new(Status::Protocol, "the daemon broke the protocol"),
     }

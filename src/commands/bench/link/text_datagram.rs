@@ -40,7 +40,7 @@ impl TextDatagrams {
     fn gone(&mut self, error: &io::Error) -> Failure {
         let mut buffer = vec![0; LARGEST];
         while let Ok(length) = self.socket.receive(&mut buffer) {
-            if let Some(farewell) = Farewell::of_datagram(&buffer[..length.unwrap_or(0)]) {
+            if let Some(farewell) = Farewell::parse_datagram(&buffer[..length.unwrap_or(0)]) {
                 return Failure::from(&farewell);
             }
         }
@@ -89,7 +89,7 @@ impl BenchLink for TextDatagrams {
                 }
                 Ok(length) => {
                     let datagram = &buffer[filled..filled + length.unwrap_or(0)];
-                    if let Some(farewell) = Farewell::of_datagram(datagram) {
+                    if let Some(farewell) = Farewell::parse_datagram(datagram) {
                         self.failure = Some(Failure::from(&farewell));
                         break;
                     }

@@ -98,7 +98,7 @@ impl Membership {
             self.cookie = Some(cookie.to_vec());
             return TextDatagram::Challenge(datagram);
         }
-        match Farewell::of_datagram(datagram) {
+        match Farewell::parse_datagram(datagram) {
             Some(farewell) => TextDatagram::Farewell(farewell),
             None => TextDatagram::Upcall(datagram),
         }

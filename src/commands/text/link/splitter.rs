@@ -53,7 +53,7 @@ impl Splitter {
     pub(in crate::commands) fn lines(&mut self, mut each: impl FnMut(&[u8]) -> ControlFlow<()>) -> ControlFlow<()> {
         if let LastUpcall::Open = self.last {
             self.last = LastUpcall::Complete;
-            if self.buffer.strip_prefix(b"\n").is_some_and(|line| Farewell::read(line).is_some()) {
+            if self.buffer.strip_prefix(b"\n").is_some_and(|line| Farewell::parse(line).is_some()) {
                 // This newline ends the line that the last upcall left open. It is not an upcall itself.
                 self.buffer.remove(0);
             }
@@ -65,7 +65,7 @@ impl Splitter {
         {
             let end = self.scanned + found + 1;
             let line = &self.buffer[start..end];
-            if end == self.buffer.len() && Farewell::read(line).is_some() {
+            if end == self.buffer.len() && Farewell::parse(line).is_some() {
                 break;
             }
             flow = each(line);
@@ -83,7 +83,7 @@ impl Splitter {
             None
         } else if self.buffer.len() >= MAX_HELD {
             Some(Duration::ZERO)
-        } else if self.buffer.ends_with(b"\n") || Farewell::may_become(&self.buffer) {
+        } else if self.buffer.ends_with(b"\n") || Farewell::may_begin(&self.buffer) {
             Some(FAREWELL_QUIET)
         } else {
             Some(TAIL_QUIET)
@@ -94,7 +94,7 @@ impl Splitter {
     pub(in crate::commands) fn quiet(&mut self) -> Vec<u8> {
         self.scanned = 0;
         let upcall = mem::take(&mut self.buffer);
-        self.last = match Farewell::read(&upcall) {
+        self.last = match Farewell::parse(&upcall) {
             Some(farewell) => LastUpcall::PossibleFarewell(farewell),
             None if upcall.ends_with(b"\n") => LastUpcall::Complete,
             None => LastUpcall::Open,
@@ -104,7 +104,7 @@ impl Splitter {
 
     /// The stream has ended: returns the last upcall, empty if there is none, and the farewell if there was one.
     pub(in crate::commands) fn finish(self) -> (Vec<u8>, Option<Farewell>) {
-        match (Farewell::read(&self.buffer), self.last) {
+        match (Farewell::parse(&self.buffer), self.last) {
             (Some(farewell), _) => (Vec::new(), Some(farewell)),
             (None, LastUpcall::PossibleFarewell(farewell)) => (self.buffer, Some(farewell)),
             (None, _) => (self.buffer, None),
@@ -116,7 +116,6 @@ impl Splitter {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use upcall_wire::reason::farewell;
 
     /// The lines passed on, what the splitter holds at the end of the stream, and whether a farewell ended it.
     fn split(pieces: &[&[u8]]) -> (Vec<String>, String, bool) {
@@ -144,7 +143,7 @@ mod tests {
 
     #[test]
     fn only_a_last_line_is_a_farewell() {
-        let bye = farewell("shutdown");
+        let bye = Farewell::line("shutdown");
         assert_eq!(split(&[b"a\n", bye.as_bytes()]), (lines(&["a\n"]), String::new(), true));
         assert_eq!(split(&[bye.as_bytes(), b"a\n"]), (lines(&[&bye, "a\n"]), String::new(), false));
         let after_haii = format!("\n{bye}");

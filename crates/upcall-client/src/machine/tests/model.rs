@@ -1,10 +1,9 @@
-//! A tiny daemon with one client, to test the client's half against: no sockets, every decision random or told.
+//! A small model of the daemon with one client. It has no sockets, and its decisions are random or the caller's.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-
 use upcall_wire::frame::datagram::Envelope;
 use upcall_wire::frame::{
     Code, ErrorFrame, Frame, FrameDecoder, Gap, GapReason, Hello, Receipt, Upcall, Welcome, kind,
@@ -12,37 +11,37 @@ use upcall_wire::frame::{
 
 const COOKIE: u64 = 0xc00c1e;
 
-/// Something due to the client.
+/// Something due to the client: an upcall or a gap.
 #[derive(Debug, Clone, Copy)]
-struct Item {
+struct DueItem {
     prev: u64,
-    /// The sequence of an upcall, or the last of a gap that begins behind `prev`.
+    /// The sequence of an upcall, or the last of a gap that begins after `prev`.
     sequence: u64,
     is_gap: bool,
     acked: bool,
-    said: Option<Instant>,
+    sent: Option<Instant>,
 }
 
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct ModelSession {
     id: u64,
     secret: [u8; 16],
     key: u64,
     start: u64,
-    items: Vec<Item>,
+    items: Vec<DueItem>,
     last_message: u64,
     receipts: BTreeMap<u64, (u64, u32)>,
     number: u64,
-    /// Which items each datagram carried.
+    /// The items that each datagram carried.
     carried: BTreeMap<u64, Vec<usize>>,
 }
 
 pub(super) struct Model {
     pub(super) datagrams: bool,
     pub(super) log_id: u64,
-    /// Who sent it, whether it is due to the client, and what it says.
+    /// Every input: whether it is due to the client, and its payload.
     pub(super) log: Vec<(bool, Vec<u8>)>,
-    pub(super) session: Option<Session>,
+    pub(super) session: Option<ModelSession>,
     welcome: Option<(u64, Vec<u8>)>,
     connected: bool,
     decoder: FrameDecoder,
@@ -65,14 +64,14 @@ impl Model {
         }
     }
 
-    /// The connection is gone; the session stays.
+    /// The connection is lost; the session stays.
     pub(super) fn disconnect(&mut self) {
         self.decoder = FrameDecoder::default();
         self.connected = false;
         self.out.clear();
     }
 
-    /// Everything is forgotten.
+    /// The daemon restarts, and has lost everything.
     pub(super) fn restart(&mut self) {
         self.disconnect();
         self.session = None;
@@ -81,30 +80,30 @@ impl Model {
         self.log.clear();
     }
 
-    /// An input of somebody else, or of the client.
+    /// Appends an input, of the client or of another endpoint.
     pub(super) fn append(&mut self, due: bool, payload: &[u8]) -> u64 {
         self.log.push((due, payload.to_vec()));
         let sequence = self.log.len() as u64;
         if let Some(session) = self.session.as_mut().filter(|_| due) {
             let prev = session.items.last().map_or(session.start - 1, |item| item.sequence);
-            session.items.push(Item { prev, sequence, is_gap: false, acked: false, said: None });
+            session.items.push(DueItem { prev, sequence, is_gap: false, acked: false, sent: None });
         }
         sequence
     }
 
-    /// Skips what the client has not acknowledged, and a little of what it may have.
+    /// Replaces the first items without an acknowledgement by a gap, and a few of the items after them.
     pub(super) fn skip(&mut self) {
         let Some(session) = &mut self.session else { return };
         let Some(from) = session.items.iter().position(|item| !item.acked) else { return };
         let to = self.random.usize(from..session.items.len().min(from + 9));
-        let gap = Item {
+        let gap = DueItem {
             prev: session.items[from].prev,
             sequence: session.items[to].sequence,
             is_gap: true,
             acked: false,
-            said: None,
+            sent: None,
         };
-        // What went before is of no use any more: its numbers name items that are no more.
+        // Earlier datagrams name items by their index, which has changed.
         session.carried.clear();
         session.items.splice(from..=to, [gap]);
     }
@@ -112,7 +111,7 @@ impl Model {
     pub(super) fn receive(&mut self, now: Instant, bytes: &[u8]) {
         if !self.datagrams {
             let (mut decoder, mut rest) = (std::mem::take(&mut self.decoder), bytes);
-            while let Some(frame) = decoder.next(&mut rest, 1 << 20).expect("the client speaks the protocol") {
+            while let Some(frame) = decoder.next(&mut rest, 1 << 20).expect("the client follows the protocol") {
                 self.handle(now, frame);
             }
             self.decoder = decoder;
@@ -120,16 +119,16 @@ impl Model {
         }
         match Envelope::split(bytes) {
             None => self.handle(now, Frame::take(&mut { bytes }).expect("a bare frame")),
-            Some((opening, mut frames)) => {
-                assert_eq!(opening.number, 0);
-                while !frames.is_empty() && self.session.as_ref().is_some_and(|session| session.key == opening.key) {
-                    self.handle(now, Frame::take(&mut frames).expect("the client speaks the protocol"));
+            Some((envelope, mut frames)) => {
+                assert_eq!(envelope.number, 0);
+                while !frames.is_empty() && self.session.as_ref().is_some_and(|session| session.key == envelope.key) {
+                    self.handle(now, Frame::take(&mut frames).expect("the client follows the protocol"));
                 }
             }
         }
     }
 
-    fn say(&mut self, frame: &Frame<'_>) {
+    fn send(&mut self, frame: &Frame<'_>) {
         let mut bytes = Vec::new();
         if let Some(session) = self.session.as_ref().filter(|_| self.datagrams) {
             Envelope { key: session.key, number: 0 }.write(&mut bytes);
@@ -156,23 +155,23 @@ impl Model {
                 let sequence = self.append(true, send.payload);
                 let session = self.session.as_mut().expect("it was here");
                 session.receipts.insert(send.id, (sequence, 7));
-                self.say(&Frame::Receipt(Receipt { id: send.id, sequence, due: 7, repeat: false }));
+                self.send(&Frame::Receipt(Receipt { id: send.id, sequence, due: 7, repeat: false }));
             }
             Frame::Send(send) if send.id <= session.last_message => {
                 if session.last_message - send.id >= 64 {
                     let (code, about, reference) = (Code::Stale, kind::SEND, send.id);
-                    return self.say(&Frame::Error(ErrorFrame { code, about, reference, text: "too old" }));
+                    return self.send(&Frame::Error(ErrorFrame { code, about, reference, text: "too old" }));
                 }
                 let (sequence, due) = session.receipts[&send.id];
-                self.say(&Frame::Receipt(Receipt { id: send.id, sequence, due, repeat: true }));
+                self.send(&Frame::Receipt(Receipt { id: send.id, sequence, due, repeat: true }));
             }
-            Frame::Send(_) => assert!(self.datagrams, "on a stream they come in order"),
-            Frame::Ping { nonce, .. } => self.say(&Frame::Pong { nonce }),
+            Frame::Send(_) => assert!(self.datagrams, "on a stream they arrive in order"),
+            Frame::Ping { nonce, .. } => self.send(&Frame::Pong { nonce }),
             Frame::Subscribe(request) => {
                 let (request, filters) = (request.request, request.filters.clone());
-                self.say(&Frame::Subscribed { request, from: 1, everything: false, filters });
+                self.send(&Frame::Subscribed { request, from: 1, everything: false, filters });
             }
-            Frame::Bye(_) => self.say(&Frame::Bye("closed")),
+            Frame::Bye(_) => self.send(&Frame::Bye("closed")),
             other => panic!("{other:?}"),
         }
         let _ = now;
@@ -189,7 +188,7 @@ impl Model {
         let resumed = match (&mut self.session, &hello.resume) {
             (Some(session), Some(resume)) if (session.id, session.secret) == (resume.id, resume.secret) => {
                 for item in &mut session.items {
-                    (item.acked, item.said) = (item.sequence <= resume.last, None);
+                    (item.acked, item.sent) = (item.sequence <= resume.last, None);
                 }
                 session.carried.clear();
                 session.number = 0;
@@ -197,7 +196,7 @@ impl Model {
                 true
             }
             (_, Some(resume)) => {
-                // What a daemon says that looks at the sequence first, and has been restarted.
+                // A restarted daemon that checks the sequence first.
                 let is_ahead = resume.last > self.log.len() as u64;
                 let error = ErrorFrame {
                     code: if is_ahead { Code::Malformed } else { Code::UnknownSession },
@@ -210,7 +209,7 @@ impl Model {
             _ => false,
         };
         if !resumed {
-            self.session = Some(Session {
+            self.session = Some(ModelSession {
                 id: self.random.u64(1..),
                 secret: [self.random.u8(..); 16],
                 key: self.random.u64(1..),
@@ -242,19 +241,19 @@ impl Model {
         self.out.push(welcome.to_vec());
     }
 
-    /// Says what is due: over datagrams again and again, in packets of some.
+    /// Sends what is due: in datagrams of a few items, which are repeated until they are acknowledged.
     pub(super) fn tick(&mut self, now: Instant) {
         let Some(session) = self.session.as_mut().filter(|_| self.connected) else { return };
-        let mut waiting: Vec<usize> = Vec::new();
+        let mut to_send: Vec<usize> = Vec::new();
         for (at, item) in session.items.iter().enumerate().filter(|(_, item)| !item.acked).take(24) {
-            let again = self.datagrams && item.said.is_some_and(|said| now - said > Duration::from_millis(300));
-            if item.said.is_none() || again {
-                waiting.push(at);
+            let again = self.datagrams && item.sent.is_some_and(|sent| now - sent > Duration::from_millis(300));
+            if item.sent.is_none() || again {
+                to_send.push(at);
             }
         }
-        while !waiting.is_empty() {
-            let count = self.random.usize(1..=waiting.len().min(4));
-            let items: Vec<usize> = waiting.drain(..count).collect();
+        while !to_send.is_empty() {
+            let count = self.random.usize(1..=to_send.len().min(4));
+            let items: Vec<usize> = to_send.drain(..count).collect();
             let mut bytes = Vec::new();
             if self.datagrams {
                 session.number += 1;
@@ -262,8 +261,8 @@ impl Model {
                 session.carried.insert(session.number, items.clone());
             }
             for at in items {
-                let Item { prev, sequence, is_gap, .. } = session.items[at];
-                session.items[at].said = Some(now);
+                let DueItem { prev, sequence, is_gap, .. } = session.items[at];
+                session.items[at].sent = Some(now);
                 session.items[at].acked |= !self.datagrams;
                 if is_gap {
                     let gap = Gap { first: prev + 1, last: sequence, reason: GapReason::SlowConsumer };
@@ -278,7 +277,7 @@ impl Model {
         }
     }
 
-    /// What was due in the session, from its start on.
+    /// The start of the session, and the sequences that were due from there on.
     pub(super) fn due(&self) -> (u64, Vec<u64>) {
         let start = self.session.as_ref().map_or(1, |session| session.start);
         let all = self.log.iter().enumerate().filter(|(_, (due, _))| *due).map(|(at, _)| at as u64 + 1);
