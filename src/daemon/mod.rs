@@ -1,31 +1,12 @@
 //! The daemon: the only place that sees everything. Builds it from the configuration, runs it, reloads it, drains it.
 
-mod accept;
-mod activation;
-mod admission;
-mod clock;
-mod connection;
-mod count;
 mod datagrams;
-mod deadlines;
-mod deferred;
-mod door;
-mod drain;
-mod files;
-mod flush;
-mod listening;
-mod liveness;
+mod listeners;
 mod log;
-mod native;
-mod native_datagrams;
-mod native_post;
-mod notify;
-mod peers;
-mod post;
-mod receive;
-mod reload;
 mod server;
-mod summary;
+mod service;
+mod streams;
+mod timers;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -37,8 +18,8 @@ use crate::net::inherited::Inherited;
 use crate::net::signals::Signals;
 use crate::net::take_variables;
 use log::{Log, error, info};
-use notify::Notifier;
 use server::Server;
+use service::notify::Notifier;
 
 /// Where the configuration comes from, now and at every reload.
 #[derive(Debug, Clone)]
@@ -161,7 +142,7 @@ fn serve(
     let mut log = Log::new(&config.daemon);
     let listeners = if origin.options.listen.is_empty() { "" } else { ", listeners from the command line" };
     info!(log, "upcalld {}: configuration: {source}{listeners}", env!("CARGO_PKG_VERSION"));
-    files::warn_of_limit(&mut log, &config);
+    service::files::warn_of_limit(&mut log, &config);
     let inherited = match inherited {
         Ok(inherited) => inherited,
         Err(message) => {

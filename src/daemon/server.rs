@@ -5,21 +5,21 @@ use std::time::Duration;
 
 use slotmap::SlotMap;
 
-use super::Origin;
-use super::clock::Clock;
-use super::connection::{Connection, ConnectionKey};
 use super::datagrams;
-use super::deadlines::Deadlines;
-use super::deferred::Deferred;
-use super::door::Caller;
-use super::drain::Drain;
-use super::flush::Lingering;
-use super::listening::{Active, Socket};
-use super::log::{Log, error, info, warning};
-use super::native_post::Letter;
-use super::notify::Notifier;
-use super::peers::{PeerKey, Peers};
 use crate::config::{self, Config, When};
+use crate::daemon::Origin;
+use crate::daemon::datagrams::held::Deferred;
+use crate::daemon::datagrams::native_out::Letter;
+use crate::daemon::datagrams::peers::{PeerKey, Peers};
+use crate::daemon::listeners::{Active, Socket};
+use crate::daemon::log::{Log, error, info, warning};
+use crate::daemon::service::drain::Drain;
+use crate::daemon::service::notify::Notifier;
+use crate::daemon::streams::connection::{Connection, ConnectionKey};
+use crate::daemon::streams::waiting_room::Caller;
+use crate::daemon::streams::write::Lingering;
+use crate::daemon::timers::clock::Clock;
+use crate::daemon::timers::deadlines::Deadlines;
 use crate::exit::Status;
 use crate::net::alarm::{Alarm, ClockId};
 use crate::net::datagram::{Inbox, Outbox};
@@ -131,7 +131,7 @@ pub(super) fn settings(config: &Config) -> Settings {
 
 pub(super) fn logs_inputs(config: &Config) -> bool {
     match config.daemon.log_inputs {
-        When::Auto => super::log::is_terminal(),
+        When::Auto => crate::daemon::log::is_terminal(),
         When::Always => true,
         When::Never => false,
     }
@@ -167,7 +167,7 @@ impl Server {
             signals,
             notifier,
             inherited,
-            engine: Engine::new(settings(&config), config.log.size, Entropy::new(super::random)),
+            engine: Engine::new(settings(&config), config.log.size, Entropy::new(crate::daemon::random)),
             listeners: BTreeMap::new(),
             next_listener: 0,
             pausing: false,
@@ -192,7 +192,7 @@ impl Server {
             returning: Deadlines::new(RETURN),
             dry: Deadlines::new(STARVED),
             next_look: None,
-            door: Deadlines::new(super::door::PATIENCE),
+            door: Deadlines::new(crate::daemon::streams::waiting_room::PATIENCE),
             ready: Vec::new(),
             buffer: vec![0; READ].into_boxed_slice(),
             drain: None,
@@ -215,7 +215,7 @@ impl Server {
         let added = self.poller.add(&self.leases, LEASES, Interest::Read);
         let added = added.and_then(|()| self.poller.add(&self.alarm, ALARM, Interest::Read));
         added.map_err(|error| (format!("cannot watch the clock: {error}"), Status::CannotCreate))?;
-        let misfits = super::activation::misfits(&self.inherited, &self.config.listeners);
+        let misfits = crate::daemon::listeners::activation::misfits(&self.inherited, &self.config.listeners);
         if !misfits.is_empty() {
             return Err((misfits.join("; "), Status::Configuration));
         }

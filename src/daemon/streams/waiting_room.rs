@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use super::connection::ConnectionKey;
-use super::receive::Next;
-use super::server::Server;
+use crate::daemon::server::Server;
+use crate::daemon::streams::connection::ConnectionKey;
+use crate::daemon::streams::read::Next;
 use upcall_engine::{Now, Registration};
 use upcall_wire::frame::{Frame, FrameDecoder, Resume};
 use upcall_wire::reason::Refusal;
 
 /// How long somebody may take to say that he goes on with a session.
-pub(super) const PATIENCE: Duration = Duration::from_millis(50);
+pub(in crate::daemon) const PATIENCE: Duration = Duration::from_millis(50);
 
 /// How many may stand there at a time; above that they are refused at once.
 const ROOM: usize = 64;
@@ -21,16 +21,16 @@ const HELLO: usize = 2048;
 
 /// Somebody at the door.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Caller {
-    pub(super) key: ConnectionKey,
-    pub(super) who: Registration,
+pub(in crate::daemon) struct Caller {
+    pub(in crate::daemon) key: ConnectionKey,
+    pub(in crate::daemon) who: Registration,
     /// Why there is no room.
-    pub(super) refusal: Refusal,
+    pub(in crate::daemon) refusal: Refusal,
 }
 
 impl Server {
     /// There is no room for somebody who may speak native.
-    pub(super) fn wait_at_door(&mut self, now: Now, caller: Caller) {
+    pub(in crate::daemon) fn wait_at_door(&mut self, now: Now, caller: Caller) {
         if self.door.len() >= ROOM {
             return self.refuse(now, caller.key, caller.who.peer, caller.refusal);
         }
@@ -38,13 +38,13 @@ impl Server {
     }
 
     /// Somebody at the door has said something.
-    pub(super) fn look_at_door(&mut self, now: Now, key: ConnectionKey) -> Next {
+    pub(in crate::daemon) fn look_at_door(&mut self, now: Now, key: ConnectionKey) -> Next {
         let Some(caller) = self.door.iter().find(|caller| caller.key == key).copied() else { return Next::Idle };
         self.decide(now, caller)
     }
 
     /// Decides on those who have been there for long enough: some may have spoken while nobody is heard, because inputs wait.
-    pub(super) fn clear_door(&mut self, now: Now) {
+    pub(in crate::daemon) fn clear_door(&mut self, now: Now) {
         while let Some(caller) = self.door.pop(now.time) {
             // Who was let in has an endpoint, and who was refused is not heard.
             let connection = self.connections.get(caller.key);

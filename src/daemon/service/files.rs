@@ -4,14 +4,14 @@ use std::io;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::log::{Log, warning};
 use crate::config::Config;
+use crate::daemon::log::{Log, warning};
 
 /// Files that are not endpoints: standard streams, epoll, signals, listeners, refusals under way.
 const RESERVED: u64 = 64;
 
 /// Raises the limit, and says if it is too low for the endpoints that are allowed.
-pub(super) fn warn_of_limit(log: &mut Log, config: &Config) {
+pub(in crate::daemon) fn warn_of_limit(log: &mut Log, config: &Config) {
     match raise_limit() {
         Ok(limit) if limit < config.registry.max_endpoints as u64 + RESERVED => {
             let room = limit.saturating_sub(RESERVED);

@@ -1,15 +1,21 @@
 //! Datagrams come in: judged by the gate, registered, renewed, made inputs; or dropped, and counted.
 
+pub(in crate::daemon) mod held;
+pub(in crate::daemon) mod native_in;
+pub(in crate::daemon) mod native_out;
+pub(in crate::daemon) mod peers;
+pub(in crate::daemon) mod send;
+
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use super::admission;
-use super::listening::{Active, Socket};
-use super::log::{debug, info, warning};
-use super::peers::{Peer, PeerKey, PeerName, Route};
-use super::receive::log_input;
-use super::server::Server;
 use crate::config::{Config, Level, Protocol, Role};
+use crate::daemon::datagrams::peers::{Peer, PeerKey, PeerName, Route};
+use crate::daemon::listeners::admission;
+use crate::daemon::listeners::{Active, Socket};
+use crate::daemon::log::{debug, info, warning};
+use crate::daemon::server::Server;
+use crate::daemon::streams::read::log_input;
 use crate::net::datagram::{Datagram, Destination, InFlight, Inbox, LocalAddress, Received, Sender, UnixPeer};
 use upcall_engine::{
     DatagramSource, Dropped, EndpointId, ExpectedProtocol, Intake, ListenerNumber, Now, Registration, Verdict,
@@ -31,7 +37,7 @@ const LARGEST: usize = 1 << 20;
 
 /// An inbox for the messages of this configuration. One call takes no more than a turn may append to the log, whatever
 /// is waiting, and however long it is once it is rendered.
-pub(super) fn inbox(config: &Config) -> Box<Inbox> {
+pub(in crate::daemon) fn inbox(config: &Config) -> Box<Inbox> {
     let max_message = config.upcall.max_message;
     let rendered = config.upcall.format.max_rendered(max_message).max(1);
     // A message comes with what the native protocol has around it.
@@ -41,16 +47,16 @@ pub(super) fn inbox(config: &Config) -> Box<Inbox> {
 }
 
 /// Where a datagram comes from, once it is known to be somewhere.
-pub(super) struct Source {
-    pub(super) name: PeerName,
-    pub(super) peer: PeerAddress,
-    pub(super) local: Option<LocalAddress>,
-    pub(super) trusted: bool,
+pub(in crate::daemon) struct Source {
+    pub(in crate::daemon) name: PeerName,
+    pub(in crate::daemon) peer: PeerAddress,
+    pub(in crate::daemon) local: Option<LocalAddress>,
+    pub(in crate::daemon) trusted: bool,
 }
 
 impl Server {
     /// Takes datagrams from every listener where some may be waiting, as long as the engine takes inputs.
-    pub(super) fn receive_datagrams(&mut self, now: Now) {
+    pub(in crate::daemon) fn receive_datagrams(&mut self, now: Now) {
         let is_waiting = |active: &Active| active.waiting && matches!(active.socket, Socket::Datagrams(_));
         let mut from = 0;
         while let Some((&number, _)) = self.listeners.range(from..).find(|(_, active)| is_waiting(active)) {
@@ -64,7 +70,7 @@ impl Server {
     }
 
     /// While inputs wait, and in the end, datagrams wait in the socket's buffer; unless acknowledgements may be among them.
-    pub(super) fn may_receive_datagrams(&self, number: ListenerNumber) -> bool {
+    pub(in crate::daemon) fn may_receive_datagrams(&self, number: ListenerNumber) -> bool {
         match self.engine.intake() {
             _ if self.drain.is_some() => self.peers.has_native(number),
             Intake::Open => true,
@@ -74,7 +80,7 @@ impl Server {
     }
 
     /// Takes one batch; says whether there may be another.
-    pub(super) fn receive_batch(&mut self, now: Now, number: ListenerNumber) -> bool {
+    pub(in crate::daemon) fn receive_batch(&mut self, now: Now, number: ListenerNumber) -> bool {
         let Some(active) = self.listeners.get_mut(&number) else { return false };
         let Socket::Datagrams(socket) = &active.socket else { return false };
         // The handling needs all of the server but this.
@@ -114,7 +120,7 @@ impl Server {
         more
     }
 
-    pub(super) fn handle_datagram(
+    pub(in crate::daemon) fn handle_datagram(
         &mut self,
         now: Now,
         number: ListenerNumber,
@@ -212,7 +218,7 @@ impl Server {
     }
 
     /// What was registered is gone: its name is another user's by now, whom the rules have let in by itself, or begins anew.
-    pub(super) fn oust(&mut self, now: Now, former: EndpointId) {
+    pub(in crate::daemon) fn oust(&mut self, now: Now, former: EndpointId) {
         self.engine.connection_lost(now, former, Reason::Reset);
         self.see_off(now);
     }
@@ -310,7 +316,7 @@ impl Server {
     }
 
     /// How a peer is written to from now on.
-    pub(super) fn route(&mut self, source: &Source) -> Result<Route, Dropped> {
+    pub(in crate::daemon) fn route(&mut self, source: &Source) -> Result<Route, Dropped> {
         match (&source.name, source.peer) {
             (PeerName::Inet(address), _) => Ok(Route::Inet { address: *address, local: source.local }),
             (PeerName::Unix(name), PeerAddress::Unix(credentials)) => {
@@ -326,7 +332,7 @@ impl Server {
     }
 
     /// A peer's route is not [current](Route::is_current) any more.
-    pub(super) fn renew_route(&mut self, key: PeerKey, source: &Source) -> Result<(), Dropped> {
+    pub(in crate::daemon) fn renew_route(&mut self, key: PeerKey, source: &Source) -> Result<(), Dropped> {
         let route = self.route(source)?;
         if let Some(peer) = self.peers.get_mut(key) {
             peer.route = route;
@@ -346,7 +352,7 @@ impl Server {
     }
 
     /// A datagram endpoint has left the registry.
-    pub(super) fn forget_peer(&mut self, tag: u64) {
+    pub(in crate::daemon) fn forget_peer(&mut self, tag: u64) {
         self.peers.remove(PeerKey::from_tag(tag));
     }
 }
@@ -393,7 +399,7 @@ fn is_ourselves(socket: &Socket, peer: SocketAddr, local: Option<LocalAddress>) 
 }
 
 /// Whom the limits count an address for.
-pub(super) fn limited(name: &PeerName) -> Cow<'_, PeerName> {
+pub(in crate::daemon) fn limited(name: &PeerName) -> Cow<'_, PeerName> {
     match name {
         PeerName::Inet(SocketAddr::V6(v6)) => {
             let network = v6.ip().to_bits() & !u128::from(u64::MAX);

@@ -3,9 +3,9 @@
 use std::io::IoSlice;
 use std::ops::Range;
 
-use super::listening::{Active, Socket};
-use super::peers::{Peer, PeerKey, Route};
-use super::server::Server;
+use crate::daemon::datagrams::peers::{Peer, PeerKey, Route};
+use crate::daemon::listeners::{Active, Socket};
+use crate::daemon::server::Server;
 use crate::net::datagram::{Stalled, Trouble};
 use upcall_engine::{EndpointId, ListenerNumber, Now};
 
@@ -19,7 +19,7 @@ const PER_ROUND: usize = 16;
 const MAX_BYTES: usize = 256 * 1024;
 
 /// A datagram that is to be sent: whose, its number, and where its bytes are. Whose it is may have left with it.
-pub(super) struct Letter {
+pub(in crate::daemon) struct Letter {
     id: EndpointId,
     peer: PeerKey,
     number: u64,
@@ -28,7 +28,7 @@ pub(super) struct Letter {
 
 impl Server {
     /// Sends what may be sent now to these native endpoints of one listener.
-    pub(super) fn post_native(&mut self, now: Now, number: ListenerNumber, group: &mut Vec<EndpointId>) {
+    pub(in crate::daemon) fn post_native(&mut self, now: Now, number: ListenerNumber, group: &mut Vec<EndpointId>) {
         let (mut bytes, mut letters) = std::mem::take(&mut self.mail);
         while !group.is_empty() {
             bytes.clear();
@@ -149,7 +149,7 @@ impl Server {
     }
 
     /// Writes to a native peer that has a sending socket of its own; says whether it has.
-    pub(super) fn post_native_alone(&mut self, now: Now, id: EndpointId) -> bool {
+    pub(in crate::daemon) fn post_native_alone(&mut self, now: Now, id: EndpointId) -> bool {
         let Some(key) = self.engine.endpoint(id).map(|endpoint| PeerKey::from_tag(endpoint.tag)) else { return false };
         let mut bytes = Vec::new();
         loop {

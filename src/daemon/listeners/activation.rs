@@ -6,16 +6,16 @@
 
 use std::io;
 
-use super::listening::Socket;
-use super::log::warning;
-use super::server::{Server, binding};
 use crate::config;
+use crate::daemon::listeners::Socket;
+use crate::daemon::log::warning;
+use crate::daemon::server::{Server, binding};
 use crate::net::inherited::Inherited;
 use upcall_engine::ListenerNumber;
 use upcall_wire::address::Address;
 
 /// Why the sockets that were handed over and the listeners do not belong together, a reason each.
-pub(super) fn misfits(inherited: &[Inherited], listeners: &[config::Listener]) -> Vec<String> {
+pub(in crate::daemon) fn misfits(inherited: &[Inherited], listeners: &[config::Listener]) -> Vec<String> {
     let reason = |(index, socket): (usize, &Inherited)| {
         let name = socket.name();
         let wrong = if inherited[..index].iter().any(|other| other.name() == name) {
@@ -33,7 +33,7 @@ pub(super) fn misfits(inherited: &[Inherited], listeners: &[config::Listener]) -
 
 impl Server {
     /// The socket that was handed over for this listener, if there is one that nobody uses.
-    pub(super) fn inherit(&self, rules: &config::Listener) -> Option<io::Result<Socket>> {
+    pub(in crate::daemon) fn inherit(&self, rules: &config::Listener) -> Option<io::Result<Socket>> {
         let is_used =
             |socket: &Inherited| self.listeners.values().any(|active| active.socket.address() == socket.address());
         let fits =
@@ -43,18 +43,18 @@ impl Server {
     }
 
     /// Whether the socket of a listener was handed over: the service manager has it, too.
-    pub(super) fn is_inherited(&self, number: ListenerNumber) -> bool {
+    pub(in crate::daemon) fn is_inherited(&self, number: ListenerNumber) -> bool {
         let address = self.listeners.get(&number).map(|active| active.socket.address());
         address.is_some_and(|address| self.holder(|inherited| inherited == address).is_some())
     }
 
     /// The name of the first socket that was handed over and whose address is such.
-    pub(super) fn holder(&self, is_such: impl Fn(&Address) -> bool) -> Option<&str> {
+    pub(in crate::daemon) fn holder(&self, is_such: impl Fn(&Address) -> bool) -> Option<&str> {
         self.inherited.iter().find(|socket| is_such(socket.address())).map(Inherited::name)
     }
 
     /// Says which datagrams are from nobody.
-    pub(super) fn warn_of_credentials(&mut self) {
+    pub(in crate::daemon) fn warn_of_credentials(&mut self) {
         for socket in self.inherited.iter().filter(|socket| socket.lacked_credentials()) {
             let name = socket.name();
             warning!(
@@ -65,7 +65,7 @@ impl Server {
     }
 
     /// Says what the next start will refuse though this one goes on.
-    pub(super) fn warn_of_misfits(&mut self) {
+    pub(in crate::daemon) fn warn_of_misfits(&mut self) {
         for reason in misfits(&self.inherited, &self.config.listeners) {
             warning!(
                 self.log,

@@ -8,26 +8,26 @@ use upcall_engine::Time;
 /// What is to be looked at again after one period. An entry is not cancelled: whoever takes it out sees whether it
 /// still matters.
 #[derive(Debug)]
-pub(super) struct Deadlines<T> {
+pub(in crate::daemon) struct Deadlines<T> {
     period: Duration,
     queue: VecDeque<(Time, T)>,
 }
 
 impl<T> Deadlines<T> {
-    pub(super) fn new(period: Duration) -> Deadlines<T> {
+    pub(in crate::daemon) fn new(period: Duration) -> Deadlines<T> {
         Deadlines { period, queue: VecDeque::new() }
     }
 
-    pub(super) fn add(&mut self, now: Time, what: T) {
+    pub(in crate::daemon) fn add(&mut self, now: Time, what: T) {
         self.queue.push_back((now + self.period, what));
     }
 
-    pub(super) fn next(&self) -> Option<Time> {
+    pub(in crate::daemon) fn next(&self) -> Option<Time> {
         self.queue.front().map(|(deadline, _)| *deadline)
     }
 
     /// Takes out one that is due.
-    pub(super) fn pop(&mut self, now: Time) -> Option<T> {
+    pub(in crate::daemon) fn pop(&mut self, now: Time) -> Option<T> {
         self.next().filter(|deadline| *deadline <= now)?;
         let (_, what) = self.queue.pop_front()?;
         if self.queue.capacity() > 4 * self.queue.len().max(16) {
@@ -37,15 +37,15 @@ impl<T> Deadlines<T> {
         Some(what)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(in crate::daemon) fn iter(&self) -> impl Iterator<Item = &T> {
         self.queue.iter().map(|(_, what)| what)
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(in crate::daemon) fn clear(&mut self) {
         self.queue.clear();
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::daemon) fn len(&self) -> usize {
         self.queue.len()
     }
 }

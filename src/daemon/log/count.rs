@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// `1 input`, `2 inputs`.
-pub(super) struct Count<N>(pub(super) N, pub(super) &'static str);
+pub(in crate::daemon) struct Count<N>(pub(in crate::daemon) N, pub(in crate::daemon) &'static str);
 
 impl<N: Copy + TryInto<u64>> fmt::Display for Count<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,7 +10,7 @@ use upcall_engine::{Now, Time};
 
 /// The kernel's clocks.
 #[derive(Debug, Default)]
-pub(super) struct Clock {
+pub(in crate::daemon) struct Clock {
     /// By how many nanoseconds the wall clock is ahead of the monotonic one (modulo 2⁶⁴: it may be behind).
     wall: Cell<u64>,
     /// By how much the one that counts suspend is.
@@ -18,7 +18,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    pub(super) fn now(&self) -> Now {
+    pub(in crate::daemon) fn now(&self) -> Now {
         if wall_ahead() != self.wall.get() {
             // The wall clock was set, or the machine was suspended, which moves it by exactly what was slept through; or a
             // tick came in between. A suspend from here on is seen by the next call, and what is too much in `boot`, since
@@ -33,7 +33,7 @@ impl Clock {
     }
 
     /// The time a while after `earlier`: too early by no more than that while, nor by more than a tick of the kernel's.
-    pub(super) fn about(earlier: Time) -> Time {
+    pub(in crate::daemon) fn about(earlier: Time) -> Time {
         read(ClockId::CLOCK_MONOTONIC_COARSE).max(earlier)
     }
 }

@@ -1,5 +1,8 @@
 //! Listeners of either kind, as far as they are alike.
 
+pub(in crate::daemon) mod activation;
+pub(in crate::daemon) mod admission;
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -12,7 +15,7 @@ use upcall_wire::address::Address;
 
 /// A socket that clients come to.
 #[derive(Debug)]
-pub(super) enum Socket {
+pub(in crate::daemon) enum Socket {
     /// They connect.
     Streams(Listener),
     /// They send datagrams.
@@ -20,7 +23,7 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    pub(super) fn bind(address: &Address, binding: Binding) -> io::Result<Socket> {
+    pub(in crate::daemon) fn bind(address: &Address, binding: Binding) -> io::Result<Socket> {
         if address.transport().is_datagram() {
             DatagramSocket::bind(address, binding).map(Socket::Datagrams)
         } else {
@@ -29,7 +32,7 @@ impl Socket {
     }
 
     /// Uses one that was handed over.
-    pub(super) fn inherit(inherited: &Inherited, binding: Binding) -> io::Result<Socket> {
+    pub(in crate::daemon) fn inherit(inherited: &Inherited, binding: Binding) -> io::Result<Socket> {
         if inherited.address().transport().is_datagram() {
             DatagramSocket::inherit(inherited, binding).map(Socket::Datagrams)
         } else {
@@ -37,14 +40,14 @@ impl Socket {
         }
     }
 
-    pub(super) fn address(&self) -> &Address {
+    pub(in crate::daemon) fn address(&self) -> &Address {
         match self {
             Socket::Streams(socket) => socket.address(),
             Socket::Datagrams(socket) => socket.address(),
         }
     }
 
-    pub(super) fn set_access(&self, binding: Binding) -> io::Result<()> {
+    pub(in crate::daemon) fn set_access(&self, binding: Binding) -> io::Result<()> {
         match self {
             Socket::Streams(socket) => socket.set_access(binding),
             Socket::Datagrams(socket) => socket.set_access(binding),
@@ -63,19 +66,19 @@ impl AsFd for Socket {
 
 /// A configured listener that is listening.
 #[derive(Debug)]
-pub(super) struct Active {
-    pub(super) socket: Socket,
-    pub(super) rules: config::Listener,
+pub(in crate::daemon) struct Active {
+    pub(in crate::daemon) socket: Socket,
+    pub(in crate::daemon) rules: config::Listener,
     /// Somebody may be waiting to be accepted, or a datagram to be read.
-    pub(super) waiting: bool,
+    pub(in crate::daemon) waiting: bool,
     /// Datagram endpoints that its socket had no room for.
-    pub(super) blocked: Vec<EndpointId>,
+    pub(in crate::daemon) blocked: Vec<EndpointId>,
     /// Of a Unix datagram socket.
-    pub(super) flow: FlowControl,
+    pub(in crate::daemon) flow: FlowControl,
 }
 
 impl Active {
-    pub(super) fn new(socket: Socket, rules: config::Listener) -> Active {
+    pub(in crate::daemon) fn new(socket: Socket, rules: config::Listener) -> Active {
         Active { socket, rules, waiting: true, blocked: Vec::new(), flow: FlowControl::default() }
     }
 }

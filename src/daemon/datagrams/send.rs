@@ -3,10 +3,10 @@
 use std::io::IoSlice;
 use std::num::NonZeroU16;
 
-use super::listening::{Active, Socket};
-use super::log::warning;
-use super::peers::{OwnSocket, Peer, PeerKey, Route};
-use super::server::Server;
+use crate::daemon::datagrams::peers::{OwnSocket, Peer, PeerKey, Route};
+use crate::daemon::listeners::{Active, Socket};
+use crate::daemon::log::warning;
+use crate::daemon::server::Server;
 use crate::net::datagram::{Fate, PeerSocket, Stalled, Trouble};
 use crate::net::poller::Interest;
 use upcall_engine::{EndpointId, ListenerNumber, Now, Progress};
@@ -24,7 +24,7 @@ const SOON: u32 = 20;
 
 impl Server {
     /// Sends what is pending to these endpoints, all of them datagram endpoints.
-    pub(super) fn post(&mut self, now: Now, endpoints: &mut Vec<EndpointId>) {
+    pub(in crate::daemon) fn post(&mut self, now: Now, endpoints: &mut Vec<EndpointId>) {
         // Those of one listener share its socket, and with it the system calls.
         endpoints.sort_by_key(|id| self.group_of(*id));
         loop {
@@ -186,12 +186,12 @@ impl Server {
         }
     }
 
-    pub(super) fn is_unix(&self, id: EndpointId) -> bool {
+    pub(in crate::daemon) fn is_unix(&self, id: EndpointId) -> bool {
         self.engine.endpoint(id).is_some_and(|endpoint| !endpoint.transport.is_inet())
     }
 
     /// The socket of a listener is full: the poller says when there is room.
-    pub(super) fn wait_for_port(&mut self, number: ListenerNumber, id: EndpointId) {
+    pub(in crate::daemon) fn wait_for_port(&mut self, number: ListenerNumber, id: EndpointId) {
         let Some(active) = self.listeners.get_mut(&number) else { return };
         active.blocked.push(id);
         if active.blocked.len() == 1 && self.poller.modify(&active.socket, number.into(), Interest::ReadWrite).is_err()
@@ -201,7 +201,7 @@ impl Server {
     }
 
     /// The socket of a listener has room again.
-    pub(super) fn port_is_writable(&mut self, number: ListenerNumber) {
+    pub(in crate::daemon) fn port_is_writable(&mut self, number: ListenerNumber) {
         let Some(active) = self.listeners.get_mut(&number) else { return };
         if active.blocked.is_empty() {
             return;
@@ -217,7 +217,7 @@ impl Server {
     /// nobody else. It may also be that the others have filled the socket that all share, and that it reads well enough: so
     /// it is written to over its own at once. One that can have none, since it has connected its socket to ours, is tried
     /// again after a while.
-    pub(super) fn stalled(&mut self, now: Now, id: EndpointId) {
+    pub(in crate::daemon) fn stalled(&mut self, now: Now, id: EndpointId) {
         let Some(key) = self.engine.endpoint(id).map(|endpoint| PeerKey::from_tag(endpoint.tag)) else { return };
         let max_message = self.config.upcall.max_message;
         let framed = max_message + datagram::OVERHEAD + UPCALL_OVERHEAD + MAX_TOPIC;
@@ -245,7 +245,7 @@ impl Server {
     }
 
     /// The socket that all share has refused a datagram for a Unix peer: that peer's queue is full, or the socket is.
-    pub(super) fn refused(&mut self, now: Now, number: ListenerNumber, id: EndpointId) {
+    pub(in crate::daemon) fn refused(&mut self, now: Now, number: ListenerNumber, id: EndpointId) {
         if let Some(Active { socket: Socket::Datagrams(socket), flow, rules, .. }) = self.listeners.get_mut(&number)
             && let Some(kept) = flow.refused(socket)
         {
@@ -268,7 +268,7 @@ impl Server {
 
     /// A peer has got everything, or has read something: if that was all, and its queue is not full again soon, it is served
     /// with the others. A socket for each burst would cost more than the burst.
-    pub(super) fn back_to_the_others(&mut self, now: Now, key: PeerKey) {
+    pub(in crate::daemon) fn back_to_the_others(&mut self, now: Now, key: PeerKey) {
         if let Some(Peer { route: Route::Unix { own: Some(own), .. }, .. }) = self.peers.get_mut(key)
             && !std::mem::replace(&mut own.returning, true)
         {
@@ -277,7 +277,7 @@ impl Server {
     }
 
     /// A peer has had a sending socket of its own for a while.
-    pub(super) fn may_return(&mut self, now: Now, key: PeerKey) {
+    pub(in crate::daemon) fn may_return(&mut self, now: Now, key: PeerKey) {
         let Some(Peer { route: Route::Unix { own, .. }, endpoint, .. }) = self.peers.get_mut(key) else { return };
         let Some(OwnSocket { socket, refused, returning }) = own else { return };
         *returning = false;
@@ -290,7 +290,7 @@ impl Server {
     }
 
     /// A peer that has a sending socket of its own can take something again.
-    pub(super) fn peer_is_writable(&mut self, now: Now, key: PeerKey) {
+    pub(in crate::daemon) fn peer_is_writable(&mut self, now: Now, key: PeerKey) {
         if let Some(peer) = self.peers.get(key) {
             self.engine.writable(peer.endpoint);
         }
@@ -298,7 +298,7 @@ impl Server {
     }
 
     /// Nobody has the socket of a peer any more.
-    pub(super) fn gone(&mut self, now: Now, id: EndpointId) {
+    pub(in crate::daemon) fn gone(&mut self, now: Now, id: EndpointId) {
         let leaving = self.engine.endpoint(id).and_then(|endpoint| endpoint.leaving());
         self.engine.connection_lost(now, id, leaving.unwrap_or(Reason::Reset));
     }

@@ -4,10 +4,10 @@
 use std::io;
 
 use super::files;
-use super::listening::{Active, Socket};
-use super::log::{error, info, warning};
-use super::server::{Server, binding, logs_inputs, settings};
 use crate::config::{self, Config};
+use crate::daemon::listeners::{Active, Socket};
+use crate::daemon::log::{error, info, warning};
+use crate::daemon::server::{Server, binding, logs_inputs, settings};
 use crate::net::datagram::DatagramSocket;
 use upcall_engine::{Intake, ListenerNumber};
 use upcall_wire::address::{Address, Transport, UnixName};
@@ -48,7 +48,7 @@ fn may_collide(old: &Address, new: &Address) -> bool {
 
 impl Server {
     /// SIGHUP.
-    pub(super) fn reload(&mut self) {
+    pub(in crate::daemon) fn reload(&mut self) {
         if self.drain.is_some() {
             return;
         }
@@ -84,7 +84,7 @@ impl Server {
     }
 
     /// Binds a listener, or takes the socket that was handed over for it; the error says where, why, and what to do.
-    pub(super) fn bind(&self, rules: &config::Listener) -> Result<Socket, String> {
+    pub(in crate::daemon) fn bind(&self, rules: &config::Listener) -> Result<Socket, String> {
         self.bind_socket(rules).map_err(|error| explain(rules, &error))
     }
 
@@ -272,7 +272,7 @@ impl Server {
     }
 
     /// Closes a listener. One whose socket was handed over stays open elsewhere, and would be watched for ever.
-    pub(super) fn remove_listener(&mut self, number: ListenerNumber) {
+    pub(in crate::daemon) fn remove_listener(&mut self, number: ListenerNumber) {
         let Some(Active { socket, rules, .. }) = self.listeners.remove(&number) else { return };
         if let Err(error) = self.poller.remove(&socket) {
             warning!(self.log, listener = rules.name; "cannot end watching {}: {error}", socket.address());
@@ -302,7 +302,7 @@ impl Server {
 
     fn change_settings(&mut self, config: Config) {
         self.engine.reconfigure(self.clock.now(), settings(&config));
-        self.inbox = Some(super::datagrams::inbox(&config));
+        self.inbox = Some(crate::daemon::datagrams::inbox(&config));
         self.log_inputs = logs_inputs(&config);
         self.log.reconfigure(&config.daemon);
         if config.registry.max_endpoints != self.config.registry.max_endpoints {

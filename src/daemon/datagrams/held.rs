@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::server::Server;
+use crate::daemon::server::Server;
 use crate::net::datagram::{Datagram, Sender};
 use upcall_engine::{Dropped, Intake, ListenerNumber, Now};
 
@@ -12,13 +12,13 @@ const MAX_BYTES: usize = 1024 * 1024;
 
 /// Datagrams in the order in which they came.
 #[derive(Debug, Default)]
-pub(super) struct Deferred {
+pub(in crate::daemon) struct Deferred {
     datagrams: VecDeque<(ListenerNumber, Sender, Vec<u8>)>,
     bytes: usize,
 }
 
 impl Deferred {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::daemon) fn is_empty(&self) -> bool {
         self.datagrams.is_empty()
     }
 
@@ -31,7 +31,12 @@ impl Deferred {
 
 impl Server {
     /// Keeps a datagram until inputs are taken again, if there is room.
-    pub(super) fn defer(&mut self, number: ListenerNumber, from: Sender, data: &[u8]) -> Result<(), Dropped> {
+    pub(in crate::daemon) fn defer(
+        &mut self,
+        number: ListenerNumber,
+        from: Sender,
+        data: &[u8],
+    ) -> Result<(), Dropped> {
         let Deferred { datagrams, bytes } = &mut self.deferred;
         if datagrams.len() >= MAX || *bytes + data.len() > MAX_BYTES {
             return Err(Dropped::Busy);
@@ -42,7 +47,7 @@ impl Server {
     }
 
     /// Takes the datagrams that have waited, as long as inputs are taken.
-    pub(super) fn receive_deferred(&mut self, now: Now) {
+    pub(in crate::daemon) fn receive_deferred(&mut self, now: Now) {
         while self.engine.intake() == Intake::Open
             && let Some((number, from, bytes)) = self.deferred.pop()
         {

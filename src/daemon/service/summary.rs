@@ -1,9 +1,9 @@
 //! What SIGUSR1 logs: who is registered, and what has happened so far.
 
-use super::count::Count;
-use super::listening::Socket;
-use super::log::info;
-use super::server::Server;
+use crate::daemon::listeners::Socket;
+use crate::daemon::log::Count;
+use crate::daemon::log::info;
+use crate::daemon::server::Server;
 use crate::net::datagram::Kept;
 use upcall_engine::{Dropped, Second};
 use upcall_wire::reason::{Reason, Refusal};
@@ -12,7 +12,7 @@ use upcall_wire::reason::{Reason, Refusal};
 const LISTED: usize = 100;
 
 impl Server {
-    pub(super) fn summary(&mut self) {
+    pub(in crate::daemon) fn summary(&mut self) {
         let now = self.clock.now();
         let counters = self.engine.counters();
         let (memory, size) = self.engine.log_memory();

@@ -4,6 +4,7 @@
 //! `info!(log, endpoint = id, listener = name; "#{id} connected")`: the fields before the semicolon are for the journal and
 //! for JSON. Nothing of it is evaluated while the level is off.
 
+mod count;
 mod line;
 mod queue;
 
@@ -18,6 +19,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::config::{self, Level, LogFormat};
+pub(in crate::daemon) use count::Count;
 use line::{Line, Style};
 use queue::Queue;
 
@@ -30,7 +32,7 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 /// Where the journal takes lines with fields (systemd.io/JOURNAL_NATIVE_PROTOCOL).
 const JOURNAL: &str = "/run/systemd/journal/socket";
 
-pub(super) struct Log {
+pub(in crate::daemon) struct Log {
     level: Level,
     style: Style,
     queue: Queue,
@@ -38,36 +40,36 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub(super) fn new(config: &config::Daemon) -> Log {
+    pub(in crate::daemon) fn new(config: &config::Daemon) -> Log {
         Log { level: config.log_level, style: style(config.log_format), queue: Queue::new(LINES), dropped: 0 }
     }
 
     /// Goes on as configured.
-    pub(super) fn reconfigure(&mut self, config: &config::Daemon) {
+    pub(in crate::daemon) fn reconfigure(&mut self, config: &config::Daemon) {
         self.level = config.log_level;
         self.style = style(config.log_format);
     }
 
     /// What is said from now on is said shortly before the end. The journal looks up whose a datagram is when it reads it, and
     /// would not find out any more that it is the service's; of the stream on standard error it knows since that was opened.
-    pub(super) fn last_words(&mut self) -> &mut Log {
+    pub(in crate::daemon) fn last_words(&mut self) -> &mut Log {
         if self.style == Style::Journal {
             self.style = Style::Prefixed;
         }
         self
     }
 
-    pub(super) fn enabled(&self, level: Level) -> bool {
+    pub(in crate::daemon) fn enabled(&self, level: Level) -> bool {
         level <= self.level
     }
 
     /// Lines that were dropped and not yet said to be.
-    pub(super) fn dropped(&self) -> u64 {
+    pub(in crate::daemon) fn dropped(&self) -> u64 {
         self.dropped
     }
 
     /// Logs a message; use the macros.
-    pub(super) fn write(
+    pub(in crate::daemon) fn write(
         &mut self,
         level: Level,
         message: fmt::Arguments<'_>,
@@ -161,12 +163,12 @@ fn style(format: LogFormat) -> Style {
 }
 
 /// Whether people watch standard error.
-pub(super) fn is_terminal() -> bool {
+pub(in crate::daemon) fn is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
 /// Whether standard error is the stream to the journal that `$JOURNAL_STREAM` names (systemd.exec(5)).
-pub(super) fn is_journal() -> bool {
+pub(in crate::daemon) fn is_journal() -> bool {
     std::env::var("JOURNAL_STREAM").is_ok_and(|stream| {
         let stderr = std::fs::metadata("/proc/self/fd/2");
         stderr.is_ok_and(|metadata| stream == format!("{}:{}", metadata.dev(), metadata.ino()))
@@ -198,7 +200,7 @@ macro_rules! info {
 macro_rules! debug {
     ($($line:tt)+) => { $crate::daemon::log::log_at!($crate::config::Level::Debug, $($line)+) };
 }
-pub(super) use {debug, error, info, log_at, warning};
+pub(in crate::daemon) use {debug, error, info, log_at, warning};
 
 #[cfg(test)]
 mod tests {

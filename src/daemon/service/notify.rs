@@ -10,7 +10,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use super::server::Server;
+use crate::daemon::server::Server;
 use upcall_engine::{Now, Time};
 
 /// The least time between two lines of figures.
@@ -27,7 +27,7 @@ const RELOADING: &str = "RELOADING=1";
 
 /// The way to the service manager; says nothing where there is none, and never waits.
 #[derive(Debug, Default)]
-pub(super) struct Notifier {
+pub(in crate::daemon) struct Notifier {
     socket: Option<(UnixDatagram, SocketAddr)>,
     /// Messages that have to arrive, but have not been taken yet.
     unsent: VecDeque<String>,
@@ -48,15 +48,15 @@ pub(super) struct Notifier {
 
 /// What changes while the daemon works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Figures {
-    pub(super) endpoints: usize,
-    pub(super) inputs: u64,
-    pub(super) upcalls: u64,
+pub(in crate::daemon) struct Figures {
+    pub(in crate::daemon) endpoints: usize,
+    pub(in crate::daemon) inputs: u64,
+    pub(in crate::daemon) upcalls: u64,
 }
 
 impl Notifier {
     /// Takes the values of `$NOTIFY_SOCKET`, `$WATCHDOG_USEC` and `$WATCHDOG_PID`.
-    pub(super) fn new([address, period, pid]: [Option<OsString>; 3]) -> Notifier {
+    pub(in crate::daemon) fn new([address, period, pid]: [Option<OsString>; 3]) -> Notifier {
         let socket = address.and_then(|address| open(&address.into_vec()).ok());
         let ours = pid.is_none_or(|pid| pid.to_str().and_then(|pid| pid.parse().ok()) == Some(std::process::id()));
         let period = period.and_then(|period| period.to_str()?.parse().ok()).filter(|period: &u64| *period > 0 && ours);
@@ -66,13 +66,13 @@ impl Notifier {
     }
 
     /// Every listener is bound.
-    pub(super) fn ready(&mut self, now: Time) {
+    pub(in crate::daemon) fn ready(&mut self, now: Time) {
         self.next_beat = self.beat.map(|_| now);
         self.must_say(now, READY.into());
     }
 
     /// A reload begins. The manager compares the time with the one at which it asked for it.
-    pub(super) fn reloading(&mut self, now: Time) {
+    pub(in crate::daemon) fn reloading(&mut self, now: Time) {
         // Of those reloads that it has not heard of, it hears of the last.
         if let [.., reloading, ready] = self.unsent.make_contiguous()
             && reloading.starts_with(RELOADING)
@@ -84,14 +84,14 @@ impl Notifier {
     }
 
     /// A reload is over, and refused or not.
-    pub(super) fn reloaded(&mut self, now: Time, refused: bool) {
+    pub(in crate::daemon) fn reloaded(&mut self, now: Time, refused: bool) {
         self.remark = if refused { "; the last reload was refused, see the log" } else { "" };
         self.must_say(now, READY.into());
         (self.stale, self.next_figures) = (true, now);
     }
 
     /// The drain begins, and takes no longer than `grace`.
-    pub(super) fn stopping(&mut self, now: Time, grace: Duration) {
+    pub(in crate::daemon) fn stopping(&mut self, now: Time, grace: Duration) {
         self.remark = "; draining";
         let patience = grace.saturating_add(MARGIN).as_micros();
         self.must_say(now, format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={patience}"));
@@ -99,24 +99,24 @@ impl Notifier {
     }
 
     /// The start fails, and why.
-    pub(super) fn failed(&mut self, why: &str) {
+    pub(in crate::daemon) fn failed(&mut self, why: &str) {
         let _ = self.say(&format!("STATUS={}", why.lines().next().unwrap_or_default()));
     }
 
     /// Whether figures are worth collecting.
-    pub(super) fn listens(&self) -> bool {
+    pub(in crate::daemon) fn listens(&self) -> bool {
         self.socket.is_some()
     }
 
     /// When something is to be said though nothing happens.
-    pub(super) fn deadline(&self) -> Option<Time> {
+    pub(in crate::daemon) fn deadline(&self) -> Option<Time> {
         self.socket.as_ref()?;
         let figures = self.stale.then_some(self.next_figures);
         [self.next_beat, self.retry, figures].into_iter().flatten().min()
     }
 
     /// Says what is due; `slow` counts the slow consumers where figures are.
-    pub(super) fn turn(&mut self, now: Time, figures: Figures, slow: impl FnOnce() -> usize) {
+    pub(in crate::daemon) fn turn(&mut self, now: Time, figures: Figures, slow: impl FnOnce() -> usize) {
         if self.retry.is_some_and(|retry| retry <= now) {
             self.say_unsent(now);
         }
@@ -173,7 +173,7 @@ impl Notifier {
 
 impl Server {
     /// Tells the service manager what is due.
-    pub(super) fn notify(&mut self, now: Now) {
+    pub(in crate::daemon) fn notify(&mut self, now: Now) {
         if self.notifier.listens() {
             let counters = self.engine.counters();
             let figures = Figures { endpoints: self.engine.len(), inputs: counters.inputs, upcalls: counters.upcalls };

@@ -1,11 +1,11 @@
 //! From the engine to the sockets, and the end of connections.
 
-use super::accept::{MAX_LINGERING, traffic_level};
-use super::connection::{ConnectionKey, State};
-use super::count::Count;
-use super::log::{debug, info, log_at, warning};
-use super::server::{FAREWELL, Server};
 use crate::config::Level;
+use crate::daemon::log::Count;
+use crate::daemon::log::{debug, info, log_at, warning};
+use crate::daemon::server::{FAREWELL, Server};
+use crate::daemon::streams::accept::{MAX_LINGERING, traffic_level};
+use crate::daemon::streams::connection::{ConnectionKey, State};
 use crate::net::poller::Interest;
 use crate::net::stream::Sent;
 use upcall_engine::{Endpoint, EndpointId, Event, Now, Progress, Second, Time};
@@ -14,7 +14,7 @@ use upcall_wire::reason::Reason;
 
 /// A connection that has left the registry, and may still be reading.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Lingering {
+pub(in crate::daemon) struct Lingering {
     key: ConnectionKey,
     /// It is closed then at the latest.
     until: Time,
@@ -22,7 +22,7 @@ pub(super) struct Lingering {
 
 impl Server {
     /// Writes what is pending, to everyone whose socket may take it.
-    pub(super) fn flush(&mut self, now: Now) {
+    pub(in crate::daemon) fn flush(&mut self, now: Now) {
         let mut ready = std::mem::take(&mut self.ready);
         self.engine.take_ready(&mut ready);
         // Streams at once; of the others those of one listener together.
@@ -55,7 +55,7 @@ impl Server {
                 Sent::Bytes(count) => {
                     // One that was only found out to speak text has nothing to acknowledge.
                     if watchable && count > 0 && connection.written.note() {
-                        self.next_look.get_or_insert(now.time + super::liveness::PERIOD);
+                        self.next_look.get_or_insert(now.time + crate::daemon::streams::liveness::PERIOD);
                     }
                     let progress = if whole && count == pending {
                         self.engine.advance_all(now, id);
@@ -107,7 +107,7 @@ impl Server {
     }
 
     /// Sees to what the engine has decided.
-    pub(super) fn see_off(&mut self, now: Now) {
+    pub(in crate::daemon) fn see_off(&mut self, now: Now) {
         while let Some(event) = self.engine.next_event() {
             match event {
                 Event::Left { endpoint, reason, complete } => self.left(now, &endpoint, reason, complete),
@@ -159,7 +159,7 @@ impl Server {
     }
 
     /// Ends our side of a connection, and waits for the far end to end its own.
-    pub(super) fn linger(&mut self, now: Now, key: ConnectionKey) {
+    pub(in crate::daemon) fn linger(&mut self, now: Now, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.stream.end();
         connection.discard = true;
@@ -172,7 +172,7 @@ impl Server {
     }
 
     /// A connection has lingered for a while: it is closed, unless it is still reading.
-    pub(super) fn stop_lingering(&mut self, now: Now, lingering: Lingering) {
+    pub(in crate::daemon) fn stop_lingering(&mut self, now: Now, lingering: Lingering) {
         let Some(connection) = self.connections.get(lingering.key) else { return };
         if now.time < lingering.until && connection.stream.is_pending() {
             self.lingering.add(now.time, lingering);
@@ -182,7 +182,7 @@ impl Server {
     }
 
     /// Closes a connection that has left the registry.
-    pub(super) fn close(&mut self, key: ConnectionKey) {
+    pub(in crate::daemon) fn close(&mut self, key: ConnectionKey) {
         // Its file descriptor may be the one that accepting waits for.
         if self.connections.remove(key).is_some() {
             self.exhausted.clear();

@@ -14,32 +14,32 @@ use upcall_wire::address::{Peer as PeerAddress, UnixName};
 const PEER: u64 = 1 << 63;
 
 slotmap::new_key_type! {
-    pub(super) struct PeerKey;
+    pub(in crate::daemon) struct PeerKey;
 }
 
 impl PeerKey {
     /// For the engine.
-    pub(super) fn tag(self) -> u64 {
+    pub(in crate::daemon) fn tag(self) -> u64 {
         self.data().as_ffi()
     }
 
     /// For the poller: no connection's, since no slot is ever used 2³¹ times, nor a listener's.
-    pub(super) fn token(self) -> u64 {
+    pub(in crate::daemon) fn token(self) -> u64 {
         self.tag() | PEER
     }
 
-    pub(super) fn from_token(token: u64) -> Option<PeerKey> {
+    pub(in crate::daemon) fn from_token(token: u64) -> Option<PeerKey> {
         (token & PEER != 0).then(|| PeerKey::from_tag(token & !PEER))
     }
 
-    pub(super) fn from_tag(tag: u64) -> PeerKey {
+    pub(in crate::daemon) fn from_tag(tag: u64) -> PeerKey {
         KeyData::from_ffi(tag).into()
     }
 }
 
 /// What a datagram says it comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum PeerName {
+pub(in crate::daemon) enum PeerName {
     Inet(SocketAddr),
     Unix(UnixName),
 }
@@ -63,7 +63,7 @@ impl Hash for PeerName {
 
 /// How a peer is written to.
 #[derive(Debug)]
-pub(super) enum Route {
+pub(in crate::daemon) enum Route {
     Inet {
         address: SocketAddr,
         /// What it addressed, if our socket is bound to a wildcard: what it gets comes from there.
@@ -82,25 +82,25 @@ pub(super) enum Route {
 
 /// The sending socket of one peer.
 #[derive(Debug)]
-pub(super) struct OwnSocket {
-    pub(super) socket: PeerSocket,
+pub(in crate::daemon) struct OwnSocket {
+    pub(in crate::daemon) socket: PeerSocket,
     /// It has refused something since it was last looked at.
-    pub(super) refused: bool,
+    pub(in crate::daemon) refused: bool,
     /// It will be looked at whether it is still needed.
-    pub(super) returning: bool,
+    pub(in crate::daemon) returning: bool,
 }
 
 impl Route {
     /// Whether it still leads there, for a peer that is heard at this local address: the peer may have addressed another of
     /// ours, or have made its socket anew.
-    pub(super) fn is_current(&self, heard: Option<LocalAddress>) -> bool {
+    pub(in crate::daemon) fn is_current(&self, heard: Option<LocalAddress>) -> bool {
         match self {
             Route::Inet { local, .. } => *local == heard,
             Route::Unix { peer, .. } => peer.is_current(),
         }
     }
 
-    pub(super) fn destination(&self) -> (Destination<'_>, Option<LocalAddress>) {
+    pub(in crate::daemon) fn destination(&self) -> (Destination<'_>, Option<LocalAddress>) {
         match self {
             Route::Inet { address, local } => (Destination::Inet(*address), *local),
             Route::Unix { peer, .. } => (Destination::Unix(peer), None),
@@ -109,19 +109,19 @@ impl Route {
 }
 
 #[derive(Debug)]
-pub(super) struct Peer {
-    pub(super) listener: ListenerNumber,
-    pub(super) name: PeerName,
-    pub(super) route: Route,
+pub(in crate::daemon) struct Peer {
+    pub(in crate::daemon) listener: ListenerNumber,
+    pub(in crate::daemon) name: PeerName,
+    pub(in crate::daemon) route: Route,
     /// It speaks the native protocol.
-    pub(super) native: bool,
+    pub(in crate::daemon) native: bool,
     /// Its endpoint; the null key only until it is registered.
-    pub(super) endpoint: EndpointId,
+    pub(in crate::daemon) endpoint: EndpointId,
 }
 
 impl Peer {
     /// Whether what comes from its name may be its own: a Unix name may be another user's by now.
-    pub(super) fn is_of(&self, sender: PeerAddress) -> bool {
+    pub(in crate::daemon) fn is_of(&self, sender: PeerAddress) -> bool {
         match (&self.route, sender) {
             (Route::Unix { uid, .. }, PeerAddress::Unix(credentials)) => *uid == credentials.uid,
             _ => true,
@@ -131,7 +131,7 @@ impl Peer {
 
 /// All registered datagram peers.
 #[derive(Debug, Default)]
-pub(super) struct Peers {
+pub(in crate::daemon) struct Peers {
     peers: SlotMap<PeerKey, Peer>,
     names: BTreeMap<ListenerNumber, HashMap<PeerName, PeerKey>>,
     /// How many speak the native protocol, by listener.
@@ -139,12 +139,12 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    pub(super) fn find(&self, listener: ListenerNumber, name: &PeerName) -> Option<(PeerKey, &Peer)> {
+    pub(in crate::daemon) fn find(&self, listener: ListenerNumber, name: &PeerName) -> Option<(PeerKey, &Peer)> {
         let key = *self.names.get(&listener)?.get(name)?;
         self.peers.get(key).map(|peer| (key, peer))
     }
 
-    pub(super) fn insert(&mut self, peer: Peer) -> PeerKey {
+    pub(in crate::daemon) fn insert(&mut self, peer: Peer) -> PeerKey {
         let (listener, name) = (peer.listener, peer.name.clone());
         if peer.native {
             *self.native.entry(peer.listener).or_default() += 1;
@@ -155,12 +155,12 @@ impl Peers {
     }
 
     /// Whether anybody on a listener speaks the native protocol.
-    pub(super) fn has_native(&self, listener: ListenerNumber) -> bool {
+    pub(in crate::daemon) fn has_native(&self, listener: ListenerNumber) -> bool {
         self.native.get(&listener).is_some_and(|count| *count > 0)
     }
 
     /// A peer has another address from now on.
-    pub(super) fn rename(&mut self, key: PeerKey, name: PeerName, route: Route) {
+    pub(in crate::daemon) fn rename(&mut self, key: PeerKey, name: PeerName, route: Route) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let before = std::mem::replace(&mut peer.name, name.clone());
         peer.route = route;
@@ -169,15 +169,15 @@ impl Peers {
         self.names.entry(listener).or_default().insert(name, key);
     }
 
-    pub(super) fn get(&self, key: PeerKey) -> Option<&Peer> {
+    pub(in crate::daemon) fn get(&self, key: PeerKey) -> Option<&Peer> {
         self.peers.get(key)
     }
 
-    pub(super) fn get_mut(&mut self, key: PeerKey) -> Option<&mut Peer> {
+    pub(in crate::daemon) fn get_mut(&mut self, key: PeerKey) -> Option<&mut Peer> {
         self.peers.get_mut(key)
     }
 
-    pub(super) fn remove(&mut self, key: PeerKey) {
+    pub(in crate::daemon) fn remove(&mut self, key: PeerKey) {
         if let Some(peer) = self.peers.remove(key) {
             if peer.native
                 && let Some(count) = self.native.get_mut(&peer.listener)

@@ -1,13 +1,13 @@
 //! Connections come in: registered, or refused with a reason that reaches them.
 
-use super::admission;
-use super::connection::{Connection, ConnectionKey};
-use super::count::Count;
-use super::door::Caller;
-use super::listening::{Active, Socket};
-use super::log::{debug, info, log_at, warning};
-use super::server::Server;
 use crate::config::{Level, Protocol, Role};
+use crate::daemon::listeners::admission;
+use crate::daemon::listeners::{Active, Socket};
+use crate::daemon::log::Count;
+use crate::daemon::log::{debug, info, log_at, warning};
+use crate::daemon::server::Server;
+use crate::daemon::streams::connection::{Connection, ConnectionKey};
+use crate::daemon::streams::waiting_room::Caller;
 use crate::net::listener::{Accepted, BACKLOG};
 use crate::net::peer_groups;
 use crate::net::poller::Interest;
@@ -20,11 +20,11 @@ use upcall_wire::reason::{Refusal, farewell};
 const PER_TURN: usize = 64;
 
 /// Refused and departed connections whose end is waited for; above that they are closed at once.
-pub(super) const MAX_LINGERING: usize = 256;
+pub(in crate::daemon) const MAX_LINGERING: usize = 256;
 
 impl Server {
     /// Accepts from every listener where somebody may be waiting.
-    pub(super) fn accept(&mut self, now: Now) {
+    pub(in crate::daemon) fn accept(&mut self, now: Now) {
         if self.exhausted.next().is_some() {
             return;
         }
@@ -36,7 +36,7 @@ impl Server {
     }
 
     /// Accepts everybody who is waiting, as far as file descriptors go.
-    pub(super) fn accept_all(&mut self, now: Now, number: ListenerNumber) {
+    pub(in crate::daemon) fn accept_all(&mut self, now: Now, number: ListenerNumber) {
         for _ in 0..=BACKLOG / PER_TURN {
             if let Some(active) = self.listeners.get_mut(&number) {
                 active.waiting = true;
@@ -121,7 +121,7 @@ impl Server {
     }
 
     /// A connection has got its endpoint.
-    pub(super) fn enter(&mut self, key: ConnectionKey, id: EndpointId) {
+    pub(in crate::daemon) fn enter(&mut self, key: ConnectionKey, id: EndpointId) {
         let (Some(connection), Some(endpoint)) = (self.connections.get_mut(key), self.engine.endpoint(id)) else {
             return;
         };
@@ -136,7 +136,7 @@ impl Server {
 
     /// Tells a connection why it is not let in. It is closed when it has ended its side, or after a while: closed at once,
     /// what it may have sent already would make the kernel reset it, and the reason with it.
-    pub(super) fn refuse(&mut self, now: Now, key: ConnectionKey, peer: Peer, refusal: Refusal) {
+    pub(in crate::daemon) fn refuse(&mut self, now: Now, key: ConnectionKey, peer: Peer, refusal: Refusal) {
         self.engine.counters_mut().count_refused(refusal);
         let connection = &self.connections[key];
         let name = self.listeners.get(&connection.listener).map_or("?", |active| &active.rules.name);
@@ -149,6 +149,6 @@ impl Server {
 
 /// How much it matters who comes and goes. Where nobody gets upcalls it is only what they say that does: a health check comes
 /// every few seconds, and says nothing.
-pub(super) fn traffic_level(role: Role) -> Level {
+pub(in crate::daemon) fn traffic_level(role: Role) -> Level {
     if role == Role::Input { Level::Debug } else { Level::Info }
 }

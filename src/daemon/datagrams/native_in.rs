@@ -1,14 +1,14 @@
 //! Native datagrams come in: HELLO, the proof of an address, and what the registered say.
 
-use super::admission;
-use super::datagrams::{Source, limited};
-use super::listening::{Active, Socket};
-use super::log::{debug, info};
-use super::native::{authenticate, terms};
-use super::peers::{Peer, PeerKey, Route};
-use super::receive::log_input;
-use super::server::Server;
 use crate::config::Level;
+use crate::daemon::datagrams::peers::{Peer, PeerKey, Route};
+use crate::daemon::datagrams::{Source, limited};
+use crate::daemon::listeners::admission;
+use crate::daemon::listeners::{Active, Socket};
+use crate::daemon::log::{debug, info};
+use crate::daemon::server::Server;
+use crate::daemon::streams::native::{authenticate, terms};
+use crate::daemon::streams::read::log_input;
 use crate::net::datagram::Destination;
 use upcall_engine::{
     DatagramSource, Dropped, Endpoint, EndpointId, ExpectedProtocol, ListenerNumber, Now, Registration, Verdict,
@@ -19,7 +19,7 @@ use upcall_wire::reason::{Reason, Refusal};
 
 impl Server {
     /// Takes a datagram that begins as native ones do.
-    pub(super) fn native_datagram(
+    pub(in crate::daemon) fn native_datagram(
         &mut self,
         now: Now,
         number: ListenerNumber,
@@ -134,7 +134,7 @@ impl Server {
     }
 
     /// Says BYE, once, to a native peer that has left without having acknowledged everything; to others it says nothing.
-    pub(super) fn bid_farewell(&mut self, endpoint: &Endpoint, reason: Reason) {
+    pub(in crate::daemon) fn bid_farewell(&mut self, endpoint: &Endpoint, reason: Reason) {
         if let Some(welcome) = endpoint.welcome() {
             let mut bytes = Vec::new();
             Envelope { key: welcome.key, number: 0 }.write(&mut bytes);

@@ -10,7 +10,7 @@ use upcall_wire::address::Peer;
 const DEFAULT_PER_SOURCE: usize = 256;
 
 /// Whether the rules of a listener admit a peer; `groups` are its supplementary ones, asked for where they count.
-pub(super) fn admits(rules: &Listener, peer: Peer, groups: impl FnOnce() -> Vec<u32>) -> bool {
+pub(in crate::daemon) fn admits(rules: &Listener, peer: Peer, groups: impl FnOnce() -> Vec<u32>) -> bool {
     match peer {
         Peer::Inet(address) => admits_address(rules, address.ip()),
         Peer::Unix(credentials) => {
@@ -30,7 +30,7 @@ fn admits_address(rules: &Listener, ip: IpAddr) -> bool {
 }
 
 /// The most endpoints that the source of this peer may have on a listener.
-pub(super) fn max_per_source(rules: &Listener, peer: Peer) -> Option<usize> {
+pub(in crate::daemon) fn max_per_source(rules: &Listener, peer: Peer) -> Option<usize> {
     let default = match peer {
         Peer::Inet(address) if !address.ip().to_canonical().is_loopback() => Some(DEFAULT_PER_SOURCE),
         _ => None,

@@ -1,12 +1,12 @@
 //! Native connections: frames of bytes, credentials, and what becomes of each frame.
 
-use super::accept::traffic_level;
-use super::admission;
-use super::connection::{ConnectionKey, Decoder};
-use super::log::log_at;
-use super::receive::{Next, log_input};
-use super::server::Server;
 use crate::config::{self, Level, Role};
+use crate::daemon::listeners::admission;
+use crate::daemon::log::log_at;
+use crate::daemon::server::Server;
+use crate::daemon::streams::accept::traffic_level;
+use crate::daemon::streams::connection::{ConnectionKey, Decoder};
+use crate::daemon::streams::read::{Next, log_input};
 use upcall_engine::{EndpointId, ExpectedProtocol, InputTurn, Now, Terms};
 use upcall_wire::address::Peer;
 use upcall_wire::escape::Escaped;
@@ -14,7 +14,7 @@ use upcall_wire::frame::{self, Code, Frame, Hello, Violation, kind};
 use upcall_wire::text::{End, Framing};
 
 /// What a listener's role allows native endpoints.
-pub(super) fn terms(rules: &config::Listener, peer: Peer) -> Terms {
+pub(in crate::daemon) fn terms(rules: &config::Listener, peer: Peer) -> Terms {
     Terms {
         sends: rules.role != Role::Output,
         receives: rules.role != Role::Input,
@@ -24,7 +24,7 @@ pub(super) fn terms(rules: &config::Listener, peer: Peer) -> Terms {
 }
 
 impl Server {
-    pub(super) fn handle_native(
+    pub(in crate::daemon) fn handle_native(
         &mut self,
         now: Now,
         key: ConnectionKey,
@@ -131,7 +131,7 @@ impl Server {
         }
     }
 
-    pub(super) fn log_welcome(&mut self, endpoint: EndpointId, hello: &Hello<'_>) {
+    pub(in crate::daemon) fn log_welcome(&mut self, endpoint: EndpointId, hello: &Hello<'_>) {
         let Some(endpoint) = self.engine.endpoint(endpoint) else { return };
         let name = endpoint.name().map_or(String::new(), |name| format!(" ({})", Escaped(name.as_bytes())));
         let how = if hello.resume.is_some() { "resumed its session" } else { "speaks native" };
@@ -140,14 +140,14 @@ impl Server {
     }
 
     /// Whether the listener of a connection wants a token.
-    pub(super) fn wants_token(&self, key: ConnectionKey) -> bool {
+    pub(in crate::daemon) fn wants_token(&self, key: ConnectionKey) -> bool {
         let listener = self.connections.get(key).and_then(|connection| self.listeners.get(&connection.listener));
         listener.is_some_and(|active| active.rules.token.is_some())
     }
 }
 
 /// Whether a HELLO carries what its listener asks for.
-pub(super) fn authenticate(rules: &config::Listener, hello: &Hello<'_>) -> Result<(), Violation> {
+pub(in crate::daemon) fn authenticate(rules: &config::Listener, hello: &Hello<'_>) -> Result<(), Violation> {
     let text = match (&rules.token, hello.token) {
         (None, _) => return Ok(()),
         (Some(token), Some(offered)) if token.is(offered) => return Ok(()),

@@ -1,23 +1,23 @@
 //! The end: nobody new is let in, everyone gets what is due and a farewell, and what is not read in time is given up.
 
-use super::count::Count;
-use super::listening::Socket;
-use super::log::{info, warning};
-use super::server::{Server, settings};
+use crate::daemon::listeners::Socket;
+use crate::daemon::log::Count;
+use crate::daemon::log::{info, warning};
+use crate::daemon::server::{Server, settings};
 use upcall_engine::{Now, Time};
 use upcall_wire::reason::Reason;
 
 /// The daemon is ending.
 #[derive(Debug)]
-pub(super) struct Drain {
-    pub(super) deadline: Time,
+pub(in crate::daemon) struct Drain {
+    pub(in crate::daemon) deadline: Time,
     /// It was told so twice: it ends at once.
     at_once: bool,
 }
 
 impl Server {
     /// A signal to end has come.
-    pub(super) fn end(&mut self) {
+    pub(in crate::daemon) fn end(&mut self) {
         if let Some(drain) = &mut self.drain {
             info!(self.log, "ending at once");
             drain.at_once = true;
@@ -53,7 +53,7 @@ impl Server {
     }
 
     /// Whether there is nothing left to do.
-    pub(super) fn is_over(&mut self, now: Now) -> bool {
+    pub(in crate::daemon) fn is_over(&mut self, now: Now) -> bool {
         let Some(drain) = &self.drain else { return false };
         if self.connections.is_empty() && self.engine.is_empty() {
             return true;

@@ -2,11 +2,11 @@
 
 use std::io;
 
-use super::connection::{ConnectionKey, State, Decoder, Unread};
-use super::count::Count;
-use super::log::{debug, info};
-use super::server::Server;
 use crate::config::{Level, Role};
+use crate::daemon::log::Count;
+use crate::daemon::log::{debug, info};
+use crate::daemon::server::Server;
+use crate::daemon::streams::connection::{ConnectionKey, Decoder, State, Unread};
 use crate::net::stream::Received;
 use upcall_engine::{Accepted, EndpointId, ExpectedProtocol, InputTurn, Intake, Now};
 use upcall_wire::escape::Escaped;
@@ -22,7 +22,7 @@ const DISCARDS: usize = 2;
 
 /// Whether a connection has to be looked at again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+pub(in crate::daemon) enum Next {
     /// When something happens.
     Idle,
     /// After the others.
@@ -35,7 +35,7 @@ pub(super) enum Next {
 
 impl Server {
     /// There is, or may be, something to read from a connection.
-    pub(super) fn mark_readable(&mut self, key: ConnectionKey, hangup: bool) {
+    pub(in crate::daemon) fn mark_readable(&mut self, key: ConnectionKey, hangup: bool) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.readable = true;
         connection.hangup |= hangup;
@@ -50,7 +50,7 @@ impl Server {
     }
 
     /// Reads once from every connection that has something, as long as the engine takes inputs.
-    pub(super) fn receive(&mut self, now: Now) {
+    pub(in crate::daemon) fn receive(&mut self, now: Now) {
         for _ in 0..self.discarding.len() {
             if let Some(key) = self.discarding.pop_front() {
                 self.throw_away(now, key);
@@ -203,13 +203,20 @@ impl Server {
     }
 
     /// Keeps bytes whose turn it is not.
-    pub(super) fn put_aside(&mut self, key: ConnectionKey, bytes: &[u8], end: End, turn: InputTurn) -> Next {
+    pub(in crate::daemon) fn put_aside(&mut self, key: ConnectionKey, bytes: &[u8], end: End, turn: InputTurn) -> Next {
         self.connections[key].unread = Some(Box::new(Unread { bytes: bytes.to_vec(), end }));
         if turn == InputTurn::Parked { Next::Parked } else { Next::First }
     }
 
     /// All bytes are handled; `any`: a message was complete, `unfinished`: one has begun.
-    pub(super) fn note_end(&mut self, now: Now, endpoint: EndpointId, any: bool, unfinished: bool, end: End) -> Next {
+    pub(in crate::daemon) fn note_end(
+        &mut self,
+        now: Now,
+        endpoint: EndpointId,
+        any: bool,
+        unfinished: bool,
+        end: End,
+    ) -> Next {
         let unfinished = unfinished && end != End::More;
         if any && unfinished {
             // Whatever was unfinished before is complete.
@@ -234,7 +241,7 @@ impl Server {
     }
 
     /// Tells a connection to leave: what it sends from now on is thrown away.
-    pub(super) fn dismiss(&mut self, now: Now, key: ConnectionKey, reason: Reason) -> Next {
+    pub(in crate::daemon) fn dismiss(&mut self, now: Now, key: ConnectionKey, reason: Reason) -> Next {
         let Some(connection) = self.connections.get_mut(key) else { return Next::Idle };
         connection.discard = true;
         let speaks_native = matches!(connection.decoder, Decoder::Native(_));
@@ -279,7 +286,7 @@ fn reason_of(error: &io::Error) -> Reason {
     }
 }
 
-pub(super) fn log_input(log: &mut super::log::Log, id: u64, message: &[u8], accepted: Accepted) {
+pub(in crate::daemon) fn log_input(log: &mut crate::daemon::log::Log, id: u64, message: &[u8], accepted: Accepted) {
     let Accepted { sequence, due, .. } = accepted;
     let data = message.strip_suffix(b"\n").unwrap_or(message);
     let shown = Escaped(&data[..data.len().min(SHOWN)]);

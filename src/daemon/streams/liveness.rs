@@ -6,14 +6,14 @@
 
 use std::time::Duration;
 
-use super::connection::Connection;
-use super::log::debug;
-use super::server::Server;
+use crate::daemon::log::debug;
+use crate::daemon::server::Server;
+use crate::daemon::streams::connection::Connection;
 use upcall_engine::{Endpoint, EndpointId, Engine, Now};
 use upcall_wire::reason::Reason;
 
 /// How exactly it is known when something was written to whom.
-pub(super) const PERIOD: Duration = Duration::from_secs(5);
+pub(in crate::daemon) const PERIOD: Duration = Duration::from_secs(5);
 
 /// A peer is dead for which something is outstanding since so many periods, and that has acknowledged nothing in that time:
 /// half a minute.
@@ -26,11 +26,11 @@ const LATE: Duration = Duration::from_secs(2);
 /// In which of the last periods something was written to a peer: the lowest bit is for the present one. Without any, nobody
 /// looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Written(u8);
+pub(in crate::daemon) struct Written(u8);
 
 impl Written {
     /// Something was written; says whether nothing was before, for which the peer would have been looked at.
-    pub(super) fn note(&mut self) -> bool {
+    pub(in crate::daemon) fn note(&mut self) -> bool {
         let first = self.0 == 0;
         self.0 |= 1;
         first
@@ -61,7 +61,7 @@ impl Written {
 
 impl Server {
     /// Looks for dead peers, at the end of a period.
-    pub(super) fn check_liveness(&mut self, now: Now) {
+    pub(in crate::daemon) fn check_liveness(&mut self, now: Now) {
         let Some(end) = self.next_look.filter(|end| *end <= now.time) else { return };
         let dead = self.silent_peers();
         // By the clock, and only now: the loop may have stood still since the turn began, too.

@@ -2,37 +2,37 @@
 
 use slotmap::{Key, KeyData};
 
-use super::liveness::Written;
+use crate::daemon::streams::liveness::Written;
 use crate::net::stream::Stream;
 use upcall_engine::{EndpointId, ExpectedProtocol, ListenerNumber};
 use upcall_wire::text::{End, Framing};
 use upcall_wire::{frame, text};
 
 slotmap::new_key_type! {
-    pub(super) struct ConnectionKey;
+    pub(in crate::daemon) struct ConnectionKey;
 }
 
 impl ConnectionKey {
     /// For the poller and the engine. Never below 2³²: those are the listeners' (slotmap counts generations there).
-    pub(super) fn token(self) -> u64 {
+    pub(in crate::daemon) fn token(self) -> u64 {
         self.data().as_ffi()
     }
 
-    pub(super) fn from_token(token: u64) -> ConnectionKey {
+    pub(in crate::daemon) fn from_token(token: u64) -> ConnectionKey {
         KeyData::from_ffi(token).into()
     }
 }
 
 /// Bytes that were read before the inputs had to wait.
 #[derive(Debug)]
-pub(super) struct Unread {
-    pub(super) bytes: Vec<u8>,
-    pub(super) end: End,
+pub(in crate::daemon) struct Unread {
+    pub(in crate::daemon) bytes: Vec<u8>,
+    pub(in crate::daemon) end: End,
 }
 
 /// Makes messages of the bytes of a connection.
 #[derive(Debug)]
-pub(super) enum Decoder {
+pub(in crate::daemon) enum Decoder {
     /// The first byte is still to tell which protocol it speaks.
     Undecided(ExpectedProtocol, Framing),
     Text(text::TextDecoder),
@@ -42,7 +42,7 @@ pub(super) enum Decoder {
 
 /// What has become of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(in crate::daemon) enum State {
     Open,
     /// A write has failed: what was sent before may still be read, but its end is none.
     Broken,
@@ -51,32 +51,32 @@ pub(super) enum State {
 }
 
 #[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) stream: Stream,
+pub(in crate::daemon) struct Connection {
+    pub(in crate::daemon) stream: Stream,
     /// None once it has left the registry, or if it was never let in: then only its end is waited for.
-    pub(super) endpoint: Option<EndpointId>,
-    pub(super) decoder: Decoder,
-    pub(super) unread: Option<Box<Unread>>,
-    pub(super) listener: ListenerNumber,
+    pub(in crate::daemon) endpoint: Option<EndpointId>,
+    pub(in crate::daemon) decoder: Decoder,
+    pub(in crate::daemon) unread: Option<Box<Unread>>,
+    pub(in crate::daemon) listener: ListenerNumber,
     /// There is, or may be, something to read.
-    pub(super) readable: bool,
+    pub(in crate::daemon) readable: bool,
     /// It stands in the queue of those that are readable.
-    pub(super) queued: bool,
+    pub(in crate::daemon) queued: bool,
     /// It stands in the queue of those whose bytes are thrown away.
-    pub(super) discarding: bool,
+    pub(in crate::daemon) discarding: bool,
     /// The far end has ended its side: read until that end.
-    pub(super) hangup: bool,
-    pub(super) state: State,
+    pub(in crate::daemon) hangup: bool,
+    pub(in crate::daemon) state: State,
     /// What it sends is thrown away.
-    pub(super) discard: bool,
+    pub(in crate::daemon) discard: bool,
     /// The poller is asked for room to write.
-    pub(super) wants_room: bool,
+    pub(in crate::daemon) wants_room: bool,
     /// When something was written to it that is perhaps not acknowledged.
-    pub(super) written: Written,
+    pub(in crate::daemon) written: Written,
 }
 
 impl Connection {
-    pub(super) fn new(
+    pub(in crate::daemon) fn new(
         stream: Stream,
         listener: ListenerNumber,
         framing: Framing,

@@ -1,0 +1,4 @@
+//! Clocks and deadlines.
+
+pub(in crate::daemon) mod clock;
+pub(in crate::daemon) mod deadlines;
