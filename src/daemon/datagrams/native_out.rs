@@ -1,11 +1,12 @@
-//! Native datagrams go out: as many as each endpoint's window has room for, and over the sockets that peers share in batches.
+//! Native datagrams go out over the socket that peers share: as many as each endpoint's window has room for.
 
 use std::io::IoSlice;
 use std::ops::Range;
 
-use crate::daemon::datagrams::peers::{Peer, PeerKey, Route};
-use crate::daemon::listeners::{Active, Socket};
-use crate::daemon::server::Server;
+use super::Datagrams;
+use crate::daemon::context::Context;
+use crate::daemon::listeners::{ActiveListener, ListenerSocket, Listeners};
+use crate::daemon::tokens::PeerKey;
 use crate::net::datagram::{Stalled, Trouble};
 use upcall_engine::{EndpointId, ListenerNumber, Now};
 
@@ -15,170 +16,141 @@ const MAX_UDP: usize = 65_507;
 /// How many datagrams one endpoint gets in a round, so that the others have their turn.
 const PER_ROUND: usize = 16;
 
-/// How many bytes are on their way out at a time: how many endpoints there are must not matter for our memory.
+/// How many bytes are on their way out at a time, so that our memory does not depend on the number of endpoints.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// A datagram that is to be sent: whose, its number, and where its bytes are. Whose it is may have left with it.
-pub(in crate::daemon) struct Letter {
+/// A datagram that is to be sent. Its endpoint may have left with it.
+struct OutgoingDatagram {
     id: EndpointId,
     peer: PeerKey,
+    /// Its number, 0 where it need not arrive.
     number: u64,
+    /// Where its bytes are.
     bytes: Range<usize>,
 }
 
-impl Server {
+/// Datagrams on their way out, and their bytes.
+#[derive(Default)]
+pub(super) struct Outgoing {
+    bytes: Vec<u8>,
+    datagrams: Vec<OutgoingDatagram>,
+}
+
+impl Datagrams {
     /// Sends what may be sent now to these native endpoints of one listener.
-    pub(in crate::daemon) fn post_native(&mut self, now: Now, number: ListenerNumber, group: &mut Vec<EndpointId>) {
-        let (mut bytes, mut letters) = std::mem::take(&mut self.mail);
+    pub(super) fn send_native(
+        &mut self,
+        context: &mut Context,
+        listeners: &mut Listeners,
+        now: Now,
+        number: ListenerNumber,
+        group: &mut Vec<EndpointId>,
+    ) {
+        let mut outgoing = std::mem::take(&mut self.outgoing);
         while !group.is_empty() {
-            bytes.clear();
-            letters.clear();
-            group.retain(|id| self.write_letters(now, number, *id, &mut bytes, &mut letters));
-            if !letters.is_empty() {
-                self.send_letters(now, number, &bytes, &mut letters, group);
+            outgoing.bytes.clear();
+            outgoing.datagrams.clear();
+            group.retain(|id| self.fill(context, listeners, now, number, *id, &mut outgoing));
+            if !outgoing.datagrams.is_empty() {
+                self.send_outgoing(context, listeners, now, number, &mut outgoing, group);
             }
         }
-        self.mail = (bytes, letters);
+        self.outgoing = outgoing;
     }
 
-    /// The next datagrams for one endpoint; says whether there may be more.
-    fn write_letters(
+    /// Adds the next datagrams for one endpoint. Returns whether there may be more.
+    fn fill(
         &mut self,
+        context: &mut Context,
+        listeners: &mut Listeners,
         now: Now,
         number: ListenerNumber,
         id: EndpointId,
-        bytes: &mut Vec<u8>,
-        letters: &mut Vec<Letter>,
+        outgoing: &mut Outgoing,
     ) -> bool {
-        let Some(endpoint) = self.engine.endpoint(id) else { return false };
+        let Some(endpoint) = context.engine.endpoint(id) else { return false };
         let (peer, is_unix) = (PeerKey::from_tag(endpoint.tag), !endpoint.transport.is_inet());
         let max = if is_unix { usize::MAX } else { MAX_UDP };
+        let Outgoing { bytes, datagrams } = outgoing;
         for _ in 0..PER_ROUND {
             let start = bytes.len();
             if start >= MAX_BYTES {
                 return true;
             }
-            let Some(letter) = self.engine.next_datagram(now, id, max, bytes) else { return false };
-            let letter = Letter { id, peer, number: letter, bytes: start..bytes.len() };
-            if is_unix && let Err(stalled) = self.may_send(number, peer, letter.bytes.len()) {
+            let Some(datagram) = context.engine.next_datagram(now, id, max, bytes) else { return false };
+            let size = bytes.len() - start;
+            if is_unix && let Err(stalled) = self.grant(listeners, number, peer, size) {
                 bytes.truncate(start);
-                self.engine.datagram_unsent(id, letter.number);
+                context.engine.datagram_unsent(id, datagram);
                 match stalled {
-                    Stalled::Unread => self.stalled(now, id),
+                    Stalled::Unread => self.stalled(context, now, id),
                     Stalled::Connected => {
-                        self.engine.blocked(now, id);
-                        self.crowded.add(now.time, id);
+                        context.engine.blocked(now, id);
+                        context.timers.peer_queue_full.add(now.time, id);
                     }
                 }
                 return false;
             }
-            letters.push(letter);
+            datagrams.push(OutgoingDatagram { id, peer, number: datagram, bytes: start..start + size });
         }
         true
     }
 
-    /// Whether a Unix peer may be sent so many bytes over the socket that all share.
-    fn may_send(&mut self, number: ListenerNumber, key: PeerKey, size: usize) -> Result<(), Stalled> {
-        let Some(Active { socket: Socket::Datagrams(socket), flow, .. }) = self.listeners.get_mut(&number) else {
+    /// Charges a datagram to a Unix peer, unless the peer may not have more unread over the shared socket.
+    fn grant(
+        &mut self,
+        listeners: &mut Listeners,
+        number: ListenerNumber,
+        key: PeerKey,
+        size: usize,
+    ) -> Result<(), Stalled> {
+        let Some(ActiveListener { socket: ListenerSocket::Datagrams(socket), flow, .. }) = listeners.get_mut(number)
+        else {
             return Ok(());
         };
-        let Some(Peer { route: Route::Unix { peer, in_flight, .. }, .. }) = self.peers.get_mut(key) else {
-            return Ok(());
-        };
+        let Some((peer, in_flight)) = self.peers.in_flight_mut(key) else { return Ok(()) };
         flow.begin_round();
         flow.grant(socket, peer, in_flight, 1, size)?;
         flow.sent(in_flight, 1, size);
         Ok(())
     }
 
-    fn send_letters(
+    fn send_outgoing(
         &mut self,
+        context: &mut Context,
+        listeners: &mut Listeners,
         now: Now,
         number: ListenerNumber,
-        bytes: &[u8],
-        letters: &mut Vec<Letter>,
+        Outgoing { bytes, datagrams }: &mut Outgoing,
         group: &mut Vec<EndpointId>,
     ) {
-        let Some(Active { socket: Socket::Datagrams(socket), .. }) = self.listeners.get(&number) else {
-            return group.clear();
-        };
-        let mut batch = socket.batch(&mut self.outbox);
-        // One that was found to be gone while the letters were written gets none, and has no fate.
-        letters.retain(|letter| {
-            let Some(peer) = self.peers.get(letter.peer) else { return false };
+        let Some(socket) = listeners.datagram_socket(number) else { return group.clear() };
+        let mut batch = socket.batch(&mut self.batches);
+        // A peer that was found to be gone in the meantime is sent nothing, and has no outcome.
+        datagrams.retain(|datagram| {
+            let Some(peer) = self.peers.get(datagram.peer) else { return false };
             let (destination, local) = peer.route.destination();
-            batch.push(destination, local, [IoSlice::new(&bytes[letter.bytes.clone()])], None);
+            batch.push(destination, local, [IoSlice::new(&bytes[datagram.bytes.clone()])], None);
             true
         });
-        let fates = batch.send();
         let mut troubled: Vec<(EndpointId, Trouble)> = Vec::new();
-        for (letter, fate) in letters.iter().zip(fates) {
-            let Some(trouble) = fate.trouble else { continue };
+        for (datagram, outcome) in datagrams.iter().zip(batch.send()) {
+            let Some(trouble) = outcome.trouble else { continue };
             match trouble {
-                Trouble::TooLarge => self.engine.datagram_oversize(letter.id, letter.number),
-                // As good as lost on the way: it is sent again until its lease ends.
+                Trouble::TooLarge => context.engine.datagram_oversize(datagram.id, datagram.number),
+                // As good as lost on the way: it is sent again until the lease ends.
                 Trouble::Unreachable(_) => {}
                 Trouble::Full | Trouble::Starved | Trouble::Gone => {
-                    self.engine.datagram_unsent(letter.id, letter.number);
-                    if troubled.last().is_none_or(|(id, _)| *id != letter.id) {
-                        troubled.push((letter.id, trouble));
+                    context.engine.datagram_unsent(datagram.id, datagram.number);
+                    if troubled.last().is_none_or(|(id, _)| *id != datagram.id) {
+                        troubled.push((datagram.id, trouble));
                     }
                 }
             }
         }
         for (id, trouble) in troubled {
             group.retain(|other| *other != id);
-            self.hinder(now, number, id, trouble);
-        }
-    }
-
-    /// An endpoint cannot be sent anything for now.
-    fn hinder(&mut self, now: Now, number: ListenerNumber, id: EndpointId, trouble: Trouble) {
-        match trouble {
-            Trouble::Full if self.is_unix(id) => self.refused(now, number, id),
-            Trouble::Full => {
-                self.engine.blocked(now, id);
-                self.wait_for_port(number, id);
-            }
-            Trouble::Gone => self.gone(now, id),
-            _ => {
-                self.engine.blocked(now, id);
-                self.starved.add(now.time, id);
-            }
-        }
-    }
-
-    /// Writes to a native peer that has a sending socket of its own; says whether it has.
-    pub(in crate::daemon) fn post_native_alone(&mut self, now: Now, id: EndpointId) -> bool {
-        let Some(key) = self.engine.endpoint(id).map(|endpoint| PeerKey::from_tag(endpoint.tag)) else { return false };
-        let mut bytes = Vec::new();
-        loop {
-            let Some(peer) = self.peers.get_mut(key) else { return false };
-            let Route::Unix { own: own @ Some(_), .. } = &mut peer.route else { return false };
-            bytes.clear();
-            let Some(letter) = self.engine.next_datagram(now, id, usize::MAX, &mut bytes) else {
-                self.back_to_the_others(now, key);
-                return true;
-            };
-            match own.as_ref().map_or(Ok(()), |own| own.socket.send(&[IoSlice::new(&bytes)])) {
-                Ok(()) | Err(Trouble::Unreachable(_)) => {}
-                Err(Trouble::TooLarge) => self.engine.datagram_oversize(id, letter),
-                Err(Trouble::Gone) => {
-                    // Somebody else may have the name by now: the shared socket finds out.
-                    self.engine.datagram_unsent(id, letter);
-                    *own = None;
-                    return false;
-                }
-                Err(trouble) => {
-                    own.iter_mut().for_each(|own| own.refused = true);
-                    self.engine.datagram_unsent(id, letter);
-                    self.engine.blocked(now, id);
-                    if trouble == Trouble::Starved {
-                        self.starved.add(now.time, id);
-                    }
-                    return true;
-                }
-            }
+            self.suspend(context, listeners, now, number, id, trouble);
         }
     }
 }

@@ -1,50 +1,25 @@
-//! Datagram peers: which endpoint an address is, and how it is written to.
+//! Registered datagram peers: which endpoint an address is, and by which route it is sent to.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 
-use slotmap::{Key, KeyData, SlotMap};
+use slotmap::SlotMap;
 
+use crate::daemon::tokens::PeerKey;
 use crate::net::datagram::{Destination, InFlight, LocalAddress, PeerSocket, UnixPeer};
-use upcall_engine::{EndpointId, ListenerNumber};
-use upcall_wire::address::{Peer as PeerAddress, UnixName};
+use upcall_engine::{EndpointId, Engine, ListenerNumber};
+use upcall_wire::address::{Peer, UnixName};
 
-/// The bit that tells the tokens of peers.
-const PEER: u64 = 1 << 63;
-
-slotmap::new_key_type! {
-    pub(in crate::daemon) struct PeerKey;
-}
-
-impl PeerKey {
-    /// For the engine.
-    pub(in crate::daemon) fn tag(self) -> u64 {
-        self.data().as_ffi()
-    }
-
-    /// For the poller: no connection's, since no slot is ever used 2³¹ times, nor a listener's.
-    pub(in crate::daemon) fn token(self) -> u64 {
-        self.tag() | PEER
-    }
-
-    pub(in crate::daemon) fn from_token(token: u64) -> Option<PeerKey> {
-        (token & PEER != 0).then(|| PeerKey::from_tag(token & !PEER))
-    }
-
-    pub(in crate::daemon) fn from_tag(tag: u64) -> PeerKey {
-        KeyData::from_ffi(tag).into()
-    }
-}
-
-/// What a datagram says it comes from.
+/// The address that a datagram carries as its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::daemon) enum PeerName {
+pub(super) enum PeerName {
     Inet(SocketAddr),
     Unix(UnixName),
 }
 
-/// By as few words as tell them apart (a cookie is such a hash, too): the derived one makes a dozen of an address.
+/// Hashes as few words as tell names apart (a cookie is such a hash, too). The derived implementation makes a dozen of an
+/// address.
 impl Hash for PeerName {
     fn hash<H: Hasher>(&self, state: &mut H) {
         match self {
@@ -61,46 +36,55 @@ impl Hash for PeerName {
     }
 }
 
-/// How a peer is written to.
+/// How a peer is sent to.
 #[derive(Debug)]
-pub(in crate::daemon) enum Route {
+pub(super) enum Route {
     Inet {
         address: SocketAddr,
-        /// What it addressed, if our socket is bound to a wildcard: what it gets comes from there.
+        /// The address that the peer sends to, if our socket is bound to a wildcard: what it gets leaves from there.
         local: Option<LocalAddress>,
     },
     Unix {
         peer: UnixPeer,
         /// The user who sends from there.
         uid: u32,
-        /// While it is stalled, and for a while afterwards, a socket of its own: what it does not read is charged to that one.
+        /// A sending socket of its own, while the peer is stalled and for a while afterwards. What it does not read is
+        /// charged to that socket.
         own: Option<OwnSocket>,
-        /// What it may not have read yet of what came over the socket that all share.
+        /// What it may not have read yet of what the shared socket has sent it.
         in_flight: InFlight,
     },
 }
 
 /// The sending socket of one peer.
 #[derive(Debug)]
-pub(in crate::daemon) struct OwnSocket {
-    pub(in crate::daemon) socket: PeerSocket,
-    /// It has refused something since it was last looked at.
-    pub(in crate::daemon) refused: bool,
-    /// It will be looked at whether it is still needed.
-    pub(in crate::daemon) returning: bool,
+pub(super) struct OwnSocket {
+    pub(super) socket: PeerSocket,
+    /// It has refused a datagram since it was last checked.
+    pub(super) refused: bool,
+    /// A check is due whether it is still needed.
+    pub(super) check_is_due: bool,
+}
+
+impl OwnSocket {
+    /// A socket for a peer that the shared socket has refused a datagram for.
+    pub(super) fn new(socket: PeerSocket) -> OwnSocket {
+        OwnSocket { socket, refused: true, check_is_due: false }
+    }
 }
 
 impl Route {
-    /// Whether it still leads there, for a peer that is heard at this local address: the peer may have addressed another of
-    /// ours, or have made its socket anew.
-    pub(in crate::daemon) fn is_current(&self, heard: Option<LocalAddress>) -> bool {
+    /// Whether it still leads to a peer that sends to this local address: the peer may have sent to another of our addresses,
+    /// or have made its socket anew.
+    pub(super) fn is_current(&self, addressed: Option<LocalAddress>) -> bool {
         match self {
-            Route::Inet { local, .. } => *local == heard,
+            Route::Inet { local, .. } => *local == addressed,
             Route::Unix { peer, .. } => peer.is_current(),
         }
     }
 
-    pub(in crate::daemon) fn destination(&self) -> (Destination<'_>, Option<LocalAddress>) {
+    /// Where a datagram goes, and which address it leaves from.
+    pub(super) fn destination(&self) -> (Destination<'_>, Option<LocalAddress>) {
         match self {
             Route::Inet { address, local } => (Destination::Inet(*address), *local),
             Route::Unix { peer, .. } => (Destination::Unix(peer), None),
@@ -108,59 +92,68 @@ impl Route {
     }
 }
 
+/// A registered peer.
 #[derive(Debug)]
-pub(in crate::daemon) struct Peer {
-    pub(in crate::daemon) listener: ListenerNumber,
-    pub(in crate::daemon) name: PeerName,
-    pub(in crate::daemon) route: Route,
+pub(super) struct DatagramPeer {
+    pub(super) listener: ListenerNumber,
+    pub(super) name: PeerName,
+    pub(super) route: Route,
     /// It speaks the native protocol.
-    pub(in crate::daemon) native: bool,
-    /// Its endpoint; the null key only until it is registered.
-    pub(in crate::daemon) endpoint: EndpointId,
+    pub(super) native: bool,
+    pub(super) endpoint: EndpointId,
 }
 
-impl Peer {
-    /// Whether what comes from its name may be its own: a Unix name may be another user's by now.
-    pub(in crate::daemon) fn is_of(&self, sender: PeerAddress) -> bool {
+impl DatagramPeer {
+    /// Whether a datagram from its name may be its own. A Unix name may belong to another user by now.
+    pub(super) fn is_of(&self, sender: Peer) -> bool {
         match (&self.route, sender) {
-            (Route::Unix { uid, .. }, PeerAddress::Unix(credentials)) => *uid == credentials.uid,
+            (Route::Unix { uid, .. }, Peer::Unix(credentials)) => *uid == credentials.uid,
             _ => true,
         }
     }
 }
 
+/// The key of the peer of a datagram endpoint.
+pub(super) fn key_of(engine: &Engine, id: EndpointId) -> Option<PeerKey> {
+    engine.endpoint(id).map(|endpoint| PeerKey::from_tag(endpoint.tag))
+}
+
 /// All registered datagram peers.
 #[derive(Debug, Default)]
-pub(in crate::daemon) struct Peers {
-    peers: SlotMap<PeerKey, Peer>,
+pub(super) struct DatagramPeers {
+    peers: SlotMap<PeerKey, DatagramPeer>,
     names: BTreeMap<ListenerNumber, HashMap<PeerName, PeerKey>>,
-    /// How many speak the native protocol, by listener.
+    /// How many peers speak the native protocol, by listener.
     native: HashMap<ListenerNumber, usize>,
 }
 
-impl Peers {
-    pub(in crate::daemon) fn find(&self, listener: ListenerNumber, name: &PeerName) -> Option<(PeerKey, &Peer)> {
+impl DatagramPeers {
+    pub(super) fn find(&self, listener: ListenerNumber, name: &PeerName) -> Option<(PeerKey, &DatagramPeer)> {
         let key = *self.names.get(&listener)?.get(name)?;
         self.peers.get(key).map(|peer| (key, peer))
     }
 
-    pub(in crate::daemon) fn insert(&mut self, peer: Peer) -> PeerKey {
-        let (listener, name) = (peer.listener, peer.name.clone());
-        if peer.native {
-            *self.native.entry(peer.listener).or_default() += 1;
+    /// Adds the peer that `register` makes for its key, unless that is an error.
+    pub(super) fn try_insert<E>(
+        &mut self,
+        register: impl FnOnce(PeerKey) -> Result<DatagramPeer, E>,
+    ) -> Result<EndpointId, E> {
+        let key = self.peers.try_insert_with_key(register)?;
+        let DatagramPeer { listener, ref name, native, endpoint, .. } = self.peers[key];
+        if native {
+            *self.native.entry(listener).or_default() += 1;
         }
-        let key = self.peers.insert(peer);
-        self.names.entry(listener).or_default().insert(name, key);
-        key
+        self.names.entry(listener).or_default().insert(name.clone(), key);
+        Ok(endpoint)
     }
 
-    /// Whether anybody on a listener speaks the native protocol.
-    pub(in crate::daemon) fn has_native(&self, listener: ListenerNumber) -> bool {
+    /// Whether any peer of a listener speaks the native protocol.
+    pub(super) fn has_native(&self, listener: ListenerNumber) -> bool {
         self.native.get(&listener).is_some_and(|count| *count > 0)
     }
 
     /// A peer has another address from now on.
-    pub(in crate::daemon) fn rename(&mut self, key: PeerKey, name: PeerName, route: Route) {
+    pub(super) fn rename(&mut self, key: PeerKey, name: PeerName, route: Route) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let before = std::mem::replace(&mut peer.name, name.clone());
         peer.route = route;
@@ -169,15 +162,36 @@ impl Peers {
         self.names.entry(listener).or_default().insert(name, key);
     }
 
-    pub(in crate::daemon) fn get(&self, key: PeerKey) -> Option<&Peer> {
+    pub(super) fn get(&self, key: PeerKey) -> Option<&DatagramPeer> {
         self.peers.get(key)
     }
 
-    pub(in crate::daemon) fn get_mut(&mut self, key: PeerKey) -> Option<&mut Peer> {
+    pub(super) fn get_mut(&mut self, key: PeerKey) -> Option<&mut DatagramPeer> {
         self.peers.get_mut(key)
     }
 
-    pub(in crate::daemon) fn remove(&mut self, key: PeerKey) {
+    /// The place for the own sending socket of a Unix peer.
+    pub(super) fn own_socket_mut(&mut self, key: PeerKey) -> Option<&mut Option<OwnSocket>> {
+        match &mut self.peers.get_mut(key)?.route {
+            Route::Unix { own, .. } => Some(own),
+            Route::Inet { .. } => None,
+        }
+    }
+
+    /// Whether a peer has a sending socket of its own.
+    pub(super) fn has_own_socket(&self, key: PeerKey) -> bool {
+        self.get(key).is_some_and(|peer| matches!(peer.route, Route::Unix { own: Some(_), .. }))
+    }
+
+    /// The address of a Unix peer, and what it may not have read yet.
+    pub(super) fn in_flight_mut(&mut self, key: PeerKey) -> Option<(&UnixPeer, &mut InFlight)> {
+        match &mut self.peers.get_mut(key)?.route {
+            Route::Unix { peer, in_flight, .. } => Some((peer, in_flight)),
+            Route::Inet { .. } => None,
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: PeerKey) {
         if let Some(peer) = self.peers.remove(key) {
             if peer.native
                 && let Some(count) = self.native.get_mut(&peer.listener)
@@ -188,7 +202,7 @@ impl Peers {
         }
     }
 
-    /// A name does not stand for this peer any more. It may stand for another, which has joined since.
+    /// A name does not stand for this peer any more. It may stand for another one that has joined since.
     fn forget_name(&mut self, listener: ListenerNumber, name: &PeerName, key: PeerKey) {
         let Some(names) = self.names.get_mut(&listener) else { return };
         if names.get(name) == Some(&key) {

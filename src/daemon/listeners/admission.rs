@@ -1,15 +1,19 @@
-//! Who may connect to a listener.
+//! Access: who may connect to a listener, which credentials a HELLO needs, and what a registration may do and have.
 
 use std::net::IpAddr;
 
-use crate::config::Listener;
+use super::ActiveListener;
+use crate::config::{Listener, Role};
+use upcall_engine::{ExpectedProtocol, ListenerNumber, Registration, Terms};
 use upcall_wire::address::Peer;
+use upcall_wire::frame::{Code, Hello, Violation, kind};
 
-/// The most endpoints from one address, or /64, where the configuration says nothing. Loopback addresses and users of
-/// this machine have no such cap by default: a machine is one source for all who work on it.
+/// The most endpoints from one address, or /64, where the configuration sets no limit. Loopback addresses and users of this
+/// machine have no limit by default: all who work on a machine are one source.
 const DEFAULT_PER_SOURCE: usize = 256;
 
-/// Whether the rules of a listener admit a peer; `groups` are its supplementary ones, asked for where they count.
+/// Whether the rules of a listener admit a peer. `groups` returns the peer's supplementary groups, and is called only where
+/// they count.
 pub(in crate::daemon) fn admits(rules: &Listener, peer: Peer, groups: impl FnOnce() -> Vec<u32>) -> bool {
     match peer {
         Peer::Inet(address) => admits_address(rules, address.ip()),
@@ -30,12 +34,55 @@ fn admits_address(rules: &Listener, ip: IpAddr) -> bool {
 }
 
 /// The most endpoints that the source of this peer may have on a listener.
-pub(in crate::daemon) fn max_per_source(rules: &Listener, peer: Peer) -> Option<usize> {
+fn max_per_source(rules: &Listener, peer: Peer) -> Option<usize> {
     let default = match peer {
         Peer::Inet(address) if !address.ip().to_canonical().is_loopback() => Some(DEFAULT_PER_SOURCE),
         _ => None,
     };
     rules.max_per_source.or(default)
+}
+
+/// What a listener's role allows native endpoints.
+pub(in crate::daemon) fn terms(rules: &Listener, peer: Peer) -> Terms {
+    Terms {
+        sends: rules.role != Role::Output,
+        receives: rules.role != Role::Input,
+        history: rules.history,
+        max_sessions: max_per_source(rules, peer),
+    }
+}
+
+/// Whether a HELLO carries the token that its listener requires. The error answers it.
+pub(in crate::daemon) fn authenticate(rules: &Listener, hello: &Hello<'_>) -> Result<(), Violation> {
+    let text = match (&rules.token, hello.token) {
+        (None, _) => return Ok(()),
+        (Some(token), Some(offered)) if token.is(offered) => return Ok(()),
+        (Some(_), Some(_)) => "the token is wrong",
+        (Some(_), None) => "this listener wants a token",
+    };
+    Err(Violation { code: Code::Unauthorized, about: kind::HELLO, reference: hello.nonce, text })
+}
+
+impl ActiveListener {
+    /// What a client is registered with that comes to this listener.
+    pub(in crate::daemon) fn registration(
+        &self,
+        number: ListenerNumber,
+        protocol: ExpectedProtocol,
+        tag: u64,
+        peer: Peer,
+    ) -> Registration {
+        Registration {
+            protocol,
+            tag,
+            listener: number,
+            transport: self.socket.address().transport(),
+            peer,
+            receives: self.rules.role != Role::Input,
+            max_per_listener: self.rules.max_endpoints,
+            max_per_source: max_per_source(&self.rules, peer),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -48,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn deny_wins_and_an_empty_allow_admits_all() {
+    fn deny_has_precedence_and_an_empty_allow_admits_all() {
         let rules = listener("allow = [\"192.0.2.0/24\", \"2001:db8::/32\"]\ndeny = [\"192.0.2.7\"]");
         for (ip, admitted) in [
             ("192.0.2.1", true),
@@ -66,12 +113,12 @@ mod tests {
     }
 
     #[test]
-    fn the_cap_of_a_source_spares_loopback_unless_it_is_configured() {
+    fn loopback_has_no_limit_per_source_unless_it_is_configured() {
         let peer = |address: &str| Peer::inet(address.parse().unwrap());
-        let (silent, said) = (listener(""), listener("max_per_source = 3"));
-        assert_eq!(max_per_source(&silent, peer("127.0.0.1:1")), None);
-        assert_eq!(max_per_source(&silent, peer("192.0.2.1:1")), Some(DEFAULT_PER_SOURCE));
-        assert_eq!(max_per_source(&said, peer("127.0.0.1:1")), Some(3));
-        assert_eq!(max_per_source(&said, peer("192.0.2.1:1")), Some(3));
+        let (default, configured) = (listener(""), listener("max_per_source = 3"));
+        assert_eq!(max_per_source(&default, peer("127.0.0.1:1")), None);
+        assert_eq!(max_per_source(&default, peer("192.0.2.1:1")), Some(DEFAULT_PER_SOURCE));
+        assert_eq!(max_per_source(&configured, peer("127.0.0.1:1")), Some(3));
+        assert_eq!(max_per_source(&configured, peer("192.0.2.1:1")), Some(3));
     }
 }

@@ -1,8 +1,12 @@
-//! Listeners of either kind, as far as they are alike.
+//! Listeners: their sockets, their rules, and which of them may have something to accept or to receive.
+//!
+//! Knows neither connections nor datagram peers.
 
-pub(in crate::daemon) mod activation;
-pub(in crate::daemon) mod admission;
+mod activation;
+mod admission;
+mod bind;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -10,75 +14,137 @@ use crate::config;
 use crate::net::datagram::{DatagramSocket, FlowControl};
 use crate::net::inherited::Inherited;
 use crate::net::listener::{Binding, Listener};
-use upcall_engine::EndpointId;
+use upcall_engine::{EndpointId, ListenerNumber};
 use upcall_wire::address::Address;
 
-/// A socket that clients come to.
+pub(in crate::daemon) use admission::{admits, authenticate, terms};
+pub(in crate::daemon) use bind::{binding, explain, log_closed, watch};
+
+/// The socket of a listener.
 #[derive(Debug)]
-pub(in crate::daemon) enum Socket {
-    /// They connect.
+pub(in crate::daemon) enum ListenerSocket {
+    /// Clients connect to it.
     Streams(Listener),
-    /// They send datagrams.
+    /// Clients send datagrams to it.
     Datagrams(DatagramSocket),
 }
 
-impl Socket {
-    pub(in crate::daemon) fn bind(address: &Address, binding: Binding) -> io::Result<Socket> {
+impl ListenerSocket {
+    pub(in crate::daemon) fn bind(address: &Address, binding: Binding) -> io::Result<ListenerSocket> {
         if address.transport().is_datagram() {
-            DatagramSocket::bind(address, binding).map(Socket::Datagrams)
+            DatagramSocket::bind(address, binding).map(ListenerSocket::Datagrams)
         } else {
-            Listener::bind(address, binding).map(Socket::Streams)
+            Listener::bind(address, binding).map(ListenerSocket::Streams)
         }
     }
 
-    /// Uses one that was handed over.
-    pub(in crate::daemon) fn inherit(inherited: &Inherited, binding: Binding) -> io::Result<Socket> {
+    /// Uses a socket that was handed over.
+    pub(super) fn inherit(inherited: &Inherited, binding: Binding) -> io::Result<ListenerSocket> {
         if inherited.address().transport().is_datagram() {
-            DatagramSocket::inherit(inherited, binding).map(Socket::Datagrams)
+            DatagramSocket::inherit(inherited, binding).map(ListenerSocket::Datagrams)
         } else {
-            Listener::inherit(inherited).map(Socket::Streams)
+            Listener::inherit(inherited).map(ListenerSocket::Streams)
         }
     }
 
     pub(in crate::daemon) fn address(&self) -> &Address {
         match self {
-            Socket::Streams(socket) => socket.address(),
-            Socket::Datagrams(socket) => socket.address(),
+            ListenerSocket::Streams(socket) => socket.address(),
+            ListenerSocket::Datagrams(socket) => socket.address(),
         }
     }
 
+    /// Changes mode and group of a socket file.
     pub(in crate::daemon) fn set_access(&self, binding: Binding) -> io::Result<()> {
         match self {
-            Socket::Streams(socket) => socket.set_access(binding),
-            Socket::Datagrams(socket) => socket.set_access(binding),
+            ListenerSocket::Streams(socket) => socket.set_access(binding),
+            ListenerSocket::Datagrams(socket) => socket.set_access(binding),
         }
+    }
+
+    pub(in crate::daemon) fn is_stream(&self) -> bool {
+        matches!(self, ListenerSocket::Streams(_))
     }
 }
 
-impl AsFd for Socket {
+impl AsFd for ListenerSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Socket::Streams(socket) => socket.as_fd(),
-            Socket::Datagrams(socket) => socket.as_fd(),
+            ListenerSocket::Streams(socket) => socket.as_fd(),
+            ListenerSocket::Datagrams(socket) => socket.as_fd(),
         }
     }
 }
 
 /// A configured listener that is listening.
 #[derive(Debug)]
-pub(in crate::daemon) struct Active {
-    pub(in crate::daemon) socket: Socket,
+pub(in crate::daemon) struct ActiveListener {
+    pub(in crate::daemon) socket: ListenerSocket,
     pub(in crate::daemon) rules: config::Listener,
-    /// Somebody may be waiting to be accepted, or a datagram to be read.
-    pub(in crate::daemon) waiting: bool,
+    /// There may be a connection to accept, or a datagram to receive.
+    pub(in crate::daemon) pending: bool,
     /// Datagram endpoints that its socket had no room for.
     pub(in crate::daemon) blocked: Vec<EndpointId>,
     /// Of a Unix datagram socket.
     pub(in crate::daemon) flow: FlowControl,
 }
 
-impl Active {
-    pub(in crate::daemon) fn new(socket: Socket, rules: config::Listener) -> Active {
-        Active { socket, rules, waiting: true, blocked: Vec::new(), flow: FlowControl::default() }
+impl ActiveListener {
+    fn new(socket: ListenerSocket, rules: config::Listener) -> ActiveListener {
+        ActiveListener { socket, rules, pending: true, blocked: Vec::new(), flow: FlowControl::default() }
+    }
+}
+
+/// All listeners, and the sockets that the service manager handed over.
+#[derive(Debug)]
+pub(in crate::daemon) struct Listeners {
+    active: BTreeMap<ListenerNumber, ActiveListener>,
+    /// The last number that was given to a listener. None is used twice.
+    last_number: ListenerNumber,
+    /// Every socket that was handed over, whether a listener uses it or not.
+    inherited: Vec<Inherited>,
+}
+
+impl Listeners {
+    pub(in crate::daemon) fn new(inherited: Vec<Inherited>) -> Listeners {
+        Listeners { active: BTreeMap::new(), last_number: 0, inherited }
+    }
+
+    pub(in crate::daemon) fn get(&self, number: ListenerNumber) -> Option<&ActiveListener> {
+        self.active.get(&number)
+    }
+
+    pub(in crate::daemon) fn get_mut(&mut self, number: ListenerNumber) -> Option<&mut ActiveListener> {
+        self.active.get_mut(&number)
+    }
+
+    pub(in crate::daemon) fn iter(&self) -> impl Iterator<Item = (ListenerNumber, &ActiveListener)> {
+        self.active.iter().map(|(number, listener)| (*number, listener))
+    }
+
+    /// The first listener, by number, at or after `from` that may have something pending and is of this kind.
+    pub(in crate::daemon) fn next_pending(&self, from: ListenerNumber, is_stream: bool) -> Option<ListenerNumber> {
+        let is_pending = |listener: &ActiveListener| listener.pending && listener.socket.is_stream() == is_stream;
+        self.active.range(from..).find(|(_, listener)| is_pending(listener)).map(|(number, _)| *number)
+    }
+
+    /// The name of a listener, for log lines.
+    pub(in crate::daemon) fn name_of(&self, number: ListenerNumber) -> &str {
+        self.get(number).map_or("?", |listener| &listener.rules.name)
+    }
+
+    /// The socket of a listener for datagrams.
+    pub(in crate::daemon) fn datagram_socket(&self, number: ListenerNumber) -> Option<&DatagramSocket> {
+        match &self.get(number)?.socket {
+            ListenerSocket::Datagrams(socket) => Some(socket),
+            ListenerSocket::Streams(_) => None,
+        }
+    }
+
+    /// There may be something to accept or to receive.
+    pub(in crate::daemon) fn mark_pending(&mut self, number: ListenerNumber) {
+        if let Some(listener) = self.get_mut(number) {
+            listener.pending = true;
+        }
     }
 }

@@ -18,8 +18,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_thing_is_one_thing() {
-        let said = [0u64, 1, 2].map(|number| Count(number, "input").to_string());
-        assert_eq!(said, ["0 inputs", "1 input", "2 inputs"]);
+    fn only_one_thing_is_singular() {
+        let counts = [0u64, 1, 2].map(|number| Count(number, "input").to_string());
+        assert_eq!(counts, ["0 inputs", "1 input", "2 inputs"]);
     }
 }

@@ -1,8 +1,8 @@
-//! Log lines, one an event, to the journal or to standard error. The loop never waits for whoever reads them: a thread writes
-//! what a bounded queue holds, and what it cannot hold is dropped, counted and said.
+//! Log lines, one per event, to the journal or to standard error. The loop never waits for their reader: a thread writes what a
+//! bounded queue holds; what the queue has no room for is dropped, counted and reported.
 //!
-//! `info!(log, endpoint = id, listener = name; "#{id} connected")`: the fields before the semicolon are for the journal and
-//! for JSON. Nothing of it is evaluated while the level is off.
+//! `info!(logger, endpoint = id, listener = name; "#{id} connected")`: the fields before the semicolon are for the journal and
+//! for JSON. Nothing is evaluated while the level is off. Knows nothing of the daemon but the configuration of logging.
 
 mod count;
 mod line;
@@ -23,36 +23,38 @@ pub(in crate::daemon) use count::Count;
 use line::{Line, Style};
 use queue::Queue;
 
-/// Lines that may wait to be written.
+/// At most this many lines wait to be written.
 const LINES: usize = 4096;
 
-/// How long the end of the program waits for the last lines to be written.
+/// How long the program waits at its end for the last lines to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Where the journal takes lines with fields (systemd.io/JOURNAL_NATIVE_PROTOCOL).
 const JOURNAL: &str = "/run/systemd/journal/socket";
 
-pub(in crate::daemon) struct Log {
+/// Writes log lines.
+pub(in crate::daemon) struct Logger {
     level: Level,
     style: Style,
     queue: Queue,
     dropped: u64,
 }
 
-impl Log {
-    pub(in crate::daemon) fn new(config: &config::Daemon) -> Log {
-        Log { level: config.log_level, style: style(config.log_format), queue: Queue::new(LINES), dropped: 0 }
+impl Logger {
+    pub(in crate::daemon) fn new(config: &config::Daemon) -> Logger {
+        Logger { level: config.log_level, style: style(config.log_format), queue: Queue::new(LINES), dropped: 0 }
     }
 
-    /// Goes on as configured.
+    /// Uses another configuration from now on.
     pub(in crate::daemon) fn reconfigure(&mut self, config: &config::Daemon) {
         self.level = config.log_level;
         self.style = style(config.log_format);
     }
 
-    /// What is said from now on is said shortly before the end. The journal looks up whose a datagram is when it reads it, and
-    /// would not find out any more that it is the service's; of the stream on standard error it knows since that was opened.
-    pub(in crate::daemon) fn last_words(&mut self) -> &mut Log {
+    /// The lines from now on are written shortly before the end, and go to standard error instead of the journal's socket. The
+    /// journal looks up the sender of a datagram when it reads it, and would not find this process any more. The stream on
+    /// standard error it has known since that was opened.
+    pub(in crate::daemon) fn last_words(&mut self) -> &mut Logger {
         if self.style == Style::Journal {
             self.style = Style::Prefixed;
         }
@@ -63,12 +65,12 @@ impl Log {
         level <= self.level
     }
 
-    /// Lines that were dropped and not yet said to be.
+    /// How many lines were dropped and not reported yet.
     pub(in crate::daemon) fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// Logs a message; use the macros.
+    /// Logs a message. Use the macros.
     pub(in crate::daemon) fn write(
         &mut self,
         level: Level,
@@ -88,13 +90,13 @@ impl Log {
     }
 }
 
-impl Drop for Log {
+impl Drop for Logger {
     fn drop(&mut self) {
         self.queue.end(LAST_LINES);
     }
 }
 
-/// Writes lines, however long that takes.
+/// Writes lines, and blocks for as long as that takes.
 struct Writer {
     path: PathBuf,
     journal: Option<UnixDatagram>,
@@ -111,11 +113,11 @@ impl Writer {
             Style::Journal => Style::Prefixed,
             style => style,
         };
-        // Nowhere is left to complain to.
+        // There is no other place to report an error of standard error.
         let _ = write_all(&mut io::stderr(), &line.render(style));
     }
 
-    /// A journal that was restarted has another socket.
+    /// Connects again where that fails: a journal that was restarted has another socket.
     fn send_to_journal(&mut self, line: &[u8]) -> io::Result<()> {
         if let Some(journal) = &self.journal
             && journal.send(line).is_ok()
@@ -129,14 +131,15 @@ impl Writer {
     }
 }
 
-/// Writes it all, and waits where there is no room: whoever shares standard error with us may have made it non-blocking.
+/// Writes all of it, and waits where there is no room: another process that shares standard error may have made it
+/// non-blocking.
 fn write_all(out: &mut (impl Write + AsFd), mut rest: &[u8]) -> io::Result<()> {
     while !rest.is_empty() {
         match out.write(rest) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => rest = &rest[count..],
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                // An interrupted wait is followed by another attempt, and so is one that has found an error.
+                // However the wait ends, the next attempt tells more.
                 let _ = poll(&mut [PollFd::new(out.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -162,7 +165,7 @@ fn style(format: LogFormat) -> Style {
     }
 }
 
-/// Whether people watch standard error.
+/// Whether standard error is a terminal.
 pub(in crate::daemon) fn is_terminal() -> bool {
     io::stderr().is_terminal()
 }
@@ -176,15 +179,15 @@ pub(in crate::daemon) fn is_journal() -> bool {
 }
 
 macro_rules! log_at {
-    ($level:expr, $log:expr, $($key:ident = $value:expr),+; $($message:tt)+) => {
-        if $log.enabled($level) {
+    ($level:expr, $logger:expr, $($key:ident = $value:expr),+; $($message:tt)+) => {
+        if $logger.enabled($level) {
             let fields: &[(&'static str, &dyn std::fmt::Display)] = &[$((stringify!($key), &$value)),+];
-            $log.write($level, format_args!($($message)+), fields)
+            $logger.write($level, format_args!($($message)+), fields)
         }
     };
-    ($level:expr, $log:expr, $($message:tt)+) => {
-        if $log.enabled($level) {
-            $log.write($level, format_args!($($message)+), &[])
+    ($level:expr, $logger:expr, $($message:tt)+) => {
+        if $logger.enabled($level) {
+            $logger.write($level, format_args!($($message)+), &[])
         }
     };
 }
@@ -207,17 +210,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_that_nobody_reads_are_dropped_and_counted() {
-        let mut log = Log { level: Level::Info, style: Style::Prefixed, queue: Queue::unwritten(1), dropped: 0 };
+    fn lines_that_are_not_read_are_dropped_and_counted() {
+        let mut logger = Logger { level: Level::Info, style: Style::Prefixed, queue: Queue::unwritten(1), dropped: 0 };
         for line in ["one", "two", "three"] {
-            info!(log, "{line}");
+            info!(logger, "{line}");
         }
-        debug!(log, endpoint = unreachable_number(); "not enabled");
-        let next = |log: &Log| String::from_utf8(log.queue.pop().unwrap().render(Style::Prefixed)).unwrap();
-        assert_eq!(next(&log), "<6>one\n");
-        info!(log, "four");
-        assert_eq!(next(&log), "<4>2 log lines were dropped: nobody reads them\n");
-        assert_eq!(log.dropped, 1, "the one for which the notice took the place");
+        debug!(logger, endpoint = unreachable_number(); "not enabled");
+        let next = |logger: &Logger| String::from_utf8(logger.queue.pop().unwrap().render(Style::Prefixed)).unwrap();
+        assert_eq!(next(&logger), "<6>one\n");
+        info!(logger, "four");
+        assert_eq!(next(&logger), "<4>2 log lines were dropped: nobody reads them\n");
+        assert_eq!(logger.dropped, 1, "the notice took the place of one line");
     }
 
     #[test]
@@ -225,9 +228,9 @@ mod tests {
         for (style, last) in
             [(Style::Journal, Style::Prefixed), (Style::Json, Style::Json), (Style::Plain, Style::Plain)]
         {
-            let mut log = Log { level: Level::Info, style, queue: Queue::unwritten(1), dropped: 0 };
-            error!(log.last_words(), "wrong");
-            assert_eq!(log.queue.pop().unwrap().style, last);
+            let mut logger = Logger { level: Level::Info, style, queue: Queue::unwritten(1), dropped: 0 };
+            error!(logger.last_words(), "wrong");
+            assert_eq!(logger.queue.pop().unwrap().style, last);
         }
     }
 

@@ -1,73 +1,66 @@
-//! The end: nobody new is let in, everyone gets what is due and a farewell, and what is not read in time is given up.
+//! The end: no client is let in, every endpoint gets what is due to it and a farewell, and what is not read in time is given up.
 
-use crate::daemon::listeners::Socket;
-use crate::daemon::log::Count;
-use crate::daemon::log::{info, warning};
-use crate::daemon::server::{Server, settings};
-use upcall_engine::{Now, Time};
+use super::notify::Notifier;
+use crate::daemon::context::{Context, Drain, engine_settings};
+use crate::daemon::log::{Count, info, warning};
+use crate::daemon::rooms::Rooms;
+use upcall_engine::{Now, Settings};
 use upcall_wire::reason::Reason;
 
-/// The daemon is ending.
-#[derive(Debug)]
-pub(in crate::daemon) struct Drain {
-    pub(in crate::daemon) deadline: Time,
-    /// It was told so twice: it ends at once.
-    at_once: bool,
+/// A signal to end has come.
+pub(in crate::daemon) fn begin(rooms: &mut Rooms, notifier: &mut Notifier) {
+    let Rooms { context, listeners, streams, .. } = rooms;
+    if let Some(drain) = &mut context.drain {
+        info!(context.logger, "ending at once");
+        drain.at_once = true;
+        return;
+    }
+    let now = context.clock.now();
+    let grace = context.config.daemon.shutdown_grace;
+    notifier.stopping(now.time, grace);
+    info!(
+        context.logger,
+        "draining: {}, at most {}; another signal ends at once",
+        Count(context.engine.len(), "endpoint"),
+        humantime::format_duration(grace)
+    );
+    context.drain = Some(Drain { deadline: now.time + grace, at_once: false });
+    let numbers: Vec<_> = listeners.iter().map(|(number, listener)| (number, listener.socket.is_stream())).collect();
+    for (number, is_stream) in numbers {
+        // Clients that are pending are told, rather than reset with the socket. If the socket was handed over it stays, and
+        // the next daemon accepts them.
+        if !listeners.is_inherited(number) {
+            streams.accept_all(context, listeners, now, number);
+        }
+        // Datagram sockets still have farewells to send.
+        if is_stream {
+            listeners.remove(context, number);
+        }
+    }
+    context.engine.reconfigure(now, Settings { farewell: grace, ..engine_settings(&context.config) });
+    let endpoints: Vec<_> = context.engine.endpoints().map(|(id, _)| id).collect();
+    for endpoint in endpoints {
+        context.engine.leave(now, endpoint, Reason::Shutdown);
+        streams.discard_inputs(&context.engine, endpoint);
+    }
 }
 
-impl Server {
-    /// A signal to end has come.
-    pub(in crate::daemon) fn end(&mut self) {
-        if let Some(drain) = &mut self.drain {
-            info!(self.log, "ending at once");
-            drain.at_once = true;
-            return;
-        }
-        let now = self.clock.now();
-        let grace = self.config.daemon.shutdown_grace;
-        self.notifier.stopping(now.time, grace);
-        info!(
-            self.log,
-            "draining: {}, at most {}; another signal ends at once",
-            Count(self.engine.len(), "endpoint"),
-            humantime::format_duration(grace)
-        );
-        self.drain = Some(Drain { deadline: now.time + grace, at_once: false });
-        for number in self.listeners.keys().copied().collect::<Vec<_>>() {
-            // Whoever is waiting to be accepted is told, rather than reset with the socket; unless it stays, for the next
-            // daemon to accept them.
-            if !self.is_inherited(number) {
-                self.accept_all(now, number);
-            }
-            // Datagram sockets still have the farewells to send.
-            if self.listeners.get(&number).is_some_and(|active| matches!(active.socket, Socket::Streams(_))) {
-                self.remove_listener(number);
-            }
-        }
-        self.engine.reconfigure(now, upcall_engine::Settings { farewell: grace, ..settings(&self.config) });
-        let everyone: Vec<_> = self.engine.endpoints().map(|(id, _)| id).collect();
-        for endpoint in everyone {
-            self.engine.leave(now, endpoint, Reason::Shutdown);
-            self.discard_inputs(endpoint);
-        }
+/// Returns whether a drain is over, and the daemon can end. Gives up what was not read in time.
+pub(in crate::daemon) fn finish(rooms: &mut Rooms, now: Now) -> bool {
+    let Context { drain, engine, logger, .. } = &mut rooms.context;
+    let Some(drain) = drain else { return false };
+    if rooms.streams.is_empty() && engine.is_empty() {
+        return true;
     }
-
-    /// Whether there is nothing left to do.
-    pub(in crate::daemon) fn is_over(&mut self, now: Now) -> bool {
-        let Some(drain) = &self.drain else { return false };
-        if self.connections.is_empty() && self.engine.is_empty() {
-            return true;
+    let over = drain.at_once || now.time >= drain.deadline;
+    if over && !engine.is_empty() {
+        warning!(logger, "{} did not read everything that was due", Count(engine.len(), "endpoint"));
+        // Over datagrams, only this tells a peer that it is over.
+        let left = engine.endpoints().filter(|(_, endpoint)| endpoint.transport.is_datagram());
+        for endpoint in left.map(|(id, _)| id).collect::<Vec<_>>() {
+            engine.connection_lost(now, endpoint, Reason::Shutdown);
         }
-        let over = drain.at_once || now.time >= drain.deadline;
-        if over && !self.engine.is_empty() {
-            warning!(self.log, "{} did not read everything that was due", Count(self.engine.len(), "endpoint"));
-            // Over datagrams, nothing but this tells that it is over.
-            let left = self.engine.endpoints().filter(|(_, endpoint)| endpoint.transport.is_datagram());
-            for endpoint in left.map(|(id, _)| id).collect::<Vec<_>>() {
-                self.engine.connection_lost(now, endpoint, Reason::Shutdown);
-            }
-            self.see_off(now);
-        }
-        over
+        rooms.handle_events(now);
     }
+    over
 }

@@ -1,7 +1,8 @@
-//! What the daemon does besides serving clients.
+//! What the operator and the service manager ask for: to end, to reload, to tell how it goes.
 
-pub(in crate::daemon) mod drain;
-pub(in crate::daemon) mod files;
-pub(in crate::daemon) mod notify;
-pub(in crate::daemon) mod reload;
-pub(in crate::daemon) mod summary;
+pub(super) mod drain;
+pub(super) mod files;
+pub(super) mod notify;
+pub(super) mod reload;
+mod reload_listeners;
+pub(super) mod summary;

@@ -1,6 +1,6 @@
-//! What the service manager is told (sd_notify(3)): that we are ready, reload, stop, are alive, and how it goes.
+//! Notifications to the service manager (sd_notify(3)): that the daemon is ready, reloads, stops, is alive, and how it goes.
 //!
-//! No crate: those that there are block when the manager does not read, and read the environment each time.
+//! No crate is used for it: those that exist block when the manager does not read, and read the environment each time.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -10,43 +10,42 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use crate::daemon::server::Server;
-use upcall_engine::{Now, Time};
+use upcall_engine::Time;
 
-/// The least time between two lines of figures.
+/// The shortest time between two status lines.
 const FIGURES_EVERY: Duration = Duration::from_secs(1);
 
-/// When a message is sent again that the manager had no room for.
+/// After this time a message is sent again that the manager had no room for.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// How much longer than its grace a drain may take before the manager should do something about it.
+/// How much longer than its grace period a drain may take before the manager should act.
 const MARGIN: Duration = Duration::from_secs(10);
 
 const READY: &str = "READY=1";
 const RELOADING: &str = "RELOADING=1";
 
-/// The way to the service manager; says nothing where there is none, and never waits.
+/// Sends notifications, if there is a service manager. Never blocks.
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Notifier {
     socket: Option<(UnixDatagram, SocketAddr)>,
-    /// Messages that have to arrive, but have not been taken yet.
+    /// Messages that have to arrive, and that the manager has not taken yet.
     unsent: VecDeque<String>,
     retry: Option<Time>,
-    /// How often the manager hears that the loop turns, and when it does next.
-    beat: Option<Duration>,
-    next_beat: Option<Time>,
+    /// How often the watchdog is told that the loop turns, and when next.
+    watchdog_period: Option<Duration>,
+    next_watchdog: Option<Time>,
     figures: Option<Figures>,
     /// When figures may be sent again.
     next_figures: Time,
-    /// The figures have changed since they were sent, or may change unnoticed.
+    /// The figures have changed since they were sent, or the slow consumers may have, which no other figure shows.
     stale: bool,
-    /// What the manager shows.
+    /// The status line that the manager shows.
     status: String,
-    /// Said with the figures, behind them.
+    /// Ends the status line.
     remark: &'static str,
 }
 
-/// What changes while the daemon works.
+/// The figures of the status line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::daemon) struct Figures {
     pub(in crate::daemon) endpoints: usize,
@@ -60,72 +59,73 @@ impl Notifier {
         let socket = address.and_then(|address| open(&address.into_vec()).ok());
         let ours = pid.is_none_or(|pid| pid.to_str().and_then(|pid| pid.parse().ok()) == Some(std::process::id()));
         let period = period.and_then(|period| period.to_str()?.parse().ok()).filter(|period: &u64| *period > 0 && ours);
-        // Half of it: one that comes late is no reason to be restarted (sd_watchdog_enabled(3)).
-        let beat = period.map(|period| Duration::from_micros(period.div_ceil(2))).filter(|_| socket.is_some());
-        Notifier { socket, beat, ..Notifier::default() }
+        // Half of the period, so that one late notification does not cause a restart (sd_watchdog_enabled(3)).
+        let watchdog_period =
+            period.map(|period| Duration::from_micros(period.div_ceil(2))).filter(|_| socket.is_some());
+        Notifier { socket, watchdog_period, ..Notifier::default() }
     }
 
     /// Every listener is bound.
     pub(in crate::daemon) fn ready(&mut self, now: Time) {
-        self.next_beat = self.beat.map(|_| now);
-        self.must_say(now, READY.into());
+        self.next_watchdog = self.watchdog_period.map(|_| now);
+        self.send_surely(now, READY.into());
     }
 
-    /// A reload begins. The manager compares the time with the one at which it asked for it.
+    /// A reload begins. The manager compares the time with that of its request.
     pub(in crate::daemon) fn reloading(&mut self, now: Time) {
-        // Of those reloads that it has not heard of, it hears of the last.
+        // Of the reloads that the manager has not been told of yet, only the last is kept.
         if let [.., reloading, ready] = self.unsent.make_contiguous()
             && reloading.starts_with(RELOADING)
             && ready == READY
         {
             self.unsent.truncate(self.unsent.len() - 2);
         }
-        self.must_say(now, format!("{RELOADING}\nMONOTONIC_USEC={}", now.since(Time(0)).as_micros()));
+        self.send_surely(now, format!("{RELOADING}\nMONOTONIC_USEC={}", now.since(Time(0)).as_micros()));
     }
 
-    /// A reload is over, and refused or not.
+    /// A reload is over.
     pub(in crate::daemon) fn reloaded(&mut self, now: Time, refused: bool) {
         self.remark = if refused { "; the last reload was refused, see the log" } else { "" };
-        self.must_say(now, READY.into());
+        self.send_surely(now, READY.into());
         (self.stale, self.next_figures) = (true, now);
     }
 
-    /// The drain begins, and takes no longer than `grace`.
+    /// A drain begins, which takes no longer than `grace`.
     pub(in crate::daemon) fn stopping(&mut self, now: Time, grace: Duration) {
         self.remark = "; draining";
         let patience = grace.saturating_add(MARGIN).as_micros();
-        self.must_say(now, format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={patience}"));
+        self.send_surely(now, format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={patience}"));
         (self.stale, self.next_figures) = (true, now);
     }
 
-    /// The start fails, and why.
+    /// The start fails.
     pub(in crate::daemon) fn failed(&mut self, why: &str) {
-        let _ = self.say(&format!("STATUS={}", why.lines().next().unwrap_or_default()));
+        let _ = self.send(&format!("STATUS={}", why.lines().next().unwrap_or_default()));
     }
 
-    /// Whether figures are worth collecting.
-    pub(in crate::daemon) fn listens(&self) -> bool {
+    /// Whether there is a service manager, so that figures are worth collecting.
+    pub(in crate::daemon) fn is_connected(&self) -> bool {
         self.socket.is_some()
     }
 
-    /// When something is to be said though nothing happens.
+    /// When something has to be sent though nothing happens.
     pub(in crate::daemon) fn deadline(&self) -> Option<Time> {
         self.socket.as_ref()?;
         let figures = self.stale.then_some(self.next_figures);
-        [self.next_beat, self.retry, figures].into_iter().flatten().min()
+        [self.next_watchdog, self.retry, figures].into_iter().flatten().min()
     }
 
-    /// Says what is due; `slow` counts the slow consumers where figures are.
+    /// Sends what is due. `slow` counts the slow consumers, and is called only where a status line is sent.
     pub(in crate::daemon) fn turn(&mut self, now: Time, figures: Figures, slow: impl FnOnce() -> usize) {
         if self.retry.is_some_and(|retry| retry <= now) {
-            self.say_unsent(now);
+            self.send_unsent(now);
         }
-        if let (Some(next), Some(beat)) = (self.next_beat, self.beat)
+        if let (Some(next), Some(watchdog_period)) = (self.next_watchdog, self.watchdog_period)
             && next <= now
         {
-            // One that gets lost is followed by another in time.
-            let _ = self.say("WATCHDOG=1");
-            self.next_beat = Some(now + beat);
+            // If one gets lost, the next comes in time.
+            let _ = self.send("WATCHDOG=1");
+            self.next_watchdog = Some(now + watchdog_period);
         }
         self.stale |= self.figures != Some(figures);
         if self.stale && self.next_figures <= now {
@@ -134,27 +134,27 @@ impl Notifier {
             let text = format!(
                 "STATUS=endpoints: {endpoints}, inputs: {inputs}, upcalls: {upcalls}, slow consumers: {slow}{remark}"
             );
-            // What the manager has no room for now it gets with the next change.
-            if text != self.status && self.say(&text).is_ok() {
+            // A status line that the manager has no room for is replaced by the next one.
+            if text != self.status && self.send(&text).is_ok() {
                 self.status = text;
             }
-            // Who is slow may cease to be without any other figure changing.
+            // An endpoint may stop being slow without any change of the other figures.
             (self.figures, self.stale, self.next_figures) = (Some(figures), slow > 0, now + FIGURES_EVERY);
         }
     }
 
-    fn must_say(&mut self, now: Time, message: String) {
+    fn send_surely(&mut self, now: Time, message: String) {
         if self.socket.is_some() {
             self.unsent.push_back(message);
-            self.say_unsent(now);
+            self.send_unsent(now);
         }
     }
 
-    /// In their order, and each until it is taken; one that cannot be taken at all is given up.
-    fn say_unsent(&mut self, now: Time) {
+    /// Sends the messages that have to arrive, in their order. One that the manager cannot take at all is given up.
+    fn send_unsent(&mut self, now: Time) {
         self.retry = None;
         while let Some(message) = self.unsent.front() {
-            match self.say(message) {
+            match self.send(message) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.retry = Some(now + RETRY);
                     return;
@@ -164,25 +164,14 @@ impl Notifier {
         }
     }
 
-    fn say(&self, message: &str) -> io::Result<()> {
-        // By its address each time: the manager may have been restarted.
+    fn send(&self, message: &str) -> io::Result<()> {
+        // By its address each time, as the manager may have been restarted.
         let Some((socket, manager)) = &self.socket else { return Ok(()) };
         socket.send_to_addr(message.as_bytes(), manager).map(drop)
     }
 }
 
-impl Server {
-    /// Tells the service manager what is due.
-    pub(in crate::daemon) fn notify(&mut self, now: Now) {
-        if self.notifier.listens() {
-            let counters = self.engine.counters();
-            let figures = Figures { endpoints: self.engine.len(), inputs: counters.inputs, upcalls: counters.upcalls };
-            self.notifier.turn(now.time, figures, || self.engine.behind());
-        }
-    }
-}
-
-/// A path, or a name in the abstract namespace behind an @.
+/// The address is a path, or a name in the abstract namespace after an @.
 fn open(address: &[u8]) -> io::Result<(UnixDatagram, SocketAddr)> {
     let address = match address {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
@@ -205,13 +194,13 @@ mod tests {
         Figures { endpoints: 2, inputs, upcalls: 0 }
     }
 
-    fn heard(manager: &UnixDatagram) -> Option<String> {
+    fn received(manager: &UnixDatagram) -> Option<String> {
         let mut buffer = [0; 500];
         let count = manager.recv(&mut buffer).ok()?;
         Some(String::from_utf8_lossy(&buffer[..count]).into_owned())
     }
 
-    /// With a manager of this name.
+    /// A notifier, and a manager of this name.
     fn pair(name: &str) -> (Notifier, UnixDatagram) {
         let name = format!("@upcalld-{name}-{}", std::process::id());
         let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name[1..]).unwrap()).unwrap();
@@ -234,21 +223,21 @@ mod tests {
         let (mut notifier, manager) = pair("figures");
         let mut sent = 0;
         for now in 0..10_000 {
-            // It changes for five seconds.
+            // They change for five seconds.
             notifier.turn(at(now), figures(now.min(4_999)), || 0);
-            sent += usize::from(heard(&manager).is_some());
+            sent += usize::from(received(&manager).is_some());
         }
         assert_eq!(sent, 6, "5 while it changes, and the last state");
-        assert_eq!(notifier.deadline(), None, "idle, it never wakes up");
+        assert_eq!(notifier.deadline(), None, "an idle notifier sets no deadline");
     }
 
     #[test]
-    fn who_is_slow_and_no_longer_is_told_once() {
+    fn a_slow_consumer_is_reported_once_and_its_end_too() {
         let (mut notifier, manager) = pair("slow");
         for now in 0..10_000 {
             notifier.turn(at(now), figures(1), || usize::from(now < 3_000));
         }
-        let all: Vec<String> = std::iter::from_fn(|| heard(&manager)).collect();
+        let all: Vec<String> = std::iter::from_fn(|| received(&manager)).collect();
         assert_eq!(all.len(), 2, "{all:?}");
         assert!(all[0].ends_with("slow consumers: 1") && all[1].ends_with("slow consumers: 0"), "{all:?}");
         assert_eq!(notifier.deadline(), None);
@@ -256,47 +245,47 @@ mod tests {
 
     #[test]
     fn a_manager_that_does_not_read_costs_no_memory() {
-        let (mut notifier, manager) = pair("deaf");
-        while notifier.say("STATUS=full").is_ok() {}
+        let (mut notifier, manager) = pair("full");
+        while notifier.send("STATUS=full").is_ok() {}
         notifier.ready(at(0));
         for now in 1..1_000 {
             notifier.reloading(at(now));
             notifier.reloaded(at(now), false);
         }
         notifier.stopping(at(1_000), Duration::ZERO);
-        while heard(&manager).is_some() {}
+        while received(&manager).is_some() {}
         notifier.turn(at(2_000), figures(0), || 0);
-        let all: Vec<String> = std::iter::from_fn(|| heard(&manager)).collect();
+        let all: Vec<String> = std::iter::from_fn(|| received(&manager)).collect();
         let reloading = "RELOADING=1\nMONOTONIC_USEC=999000";
         assert_eq!(all[..4], ["READY=1", reloading, "READY=1", "STOPPING=1\nEXTEND_TIMEOUT_USEC=10000000"]);
     }
 
     #[test]
-    fn the_watchdog_hears_of_half_its_period() {
+    fn the_watchdog_is_told_twice_a_period() {
         let (mut notifier, manager) = pair("watchdog");
-        notifier.beat = Some(Duration::from_millis(500));
+        notifier.watchdog_period = Some(Duration::from_millis(500));
         notifier.turn(at(0), figures(0), || 0);
-        assert!(heard(&manager).unwrap().starts_with("STATUS="));
+        assert!(received(&manager).unwrap().starts_with("STATUS="));
         notifier.ready(at(0));
         for now in [0, 500, 1_000] {
             assert_eq!(notifier.deadline(), Some(at(now)));
             notifier.turn(at(now), figures(0), || 0);
             notifier.turn(at(now), figures(0), || 0);
         }
-        let all: Vec<String> = std::iter::from_fn(|| heard(&manager)).collect();
+        let all: Vec<String> = std::iter::from_fn(|| received(&manager)).collect();
         assert_eq!(all, ["READY=1", "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1"]);
     }
 
     #[test]
     fn what_must_arrive_is_sent_again_and_nothing_blocks() {
         let (mut notifier, manager) = pair("arrive");
-        while notifier.say("STATUS=full").is_ok() {}
+        while notifier.send("STATUS=full").is_ok() {}
         notifier.ready(at(0));
         notifier.stopping(at(0), Duration::from_secs(5));
         assert_eq!(notifier.retry, Some(at(100)));
-        while heard(&manager).is_some() {}
+        while received(&manager).is_some() {}
         notifier.turn(at(100), figures(0), || 3);
-        let all: Vec<String> = std::iter::from_fn(|| heard(&manager)).collect();
+        let all: Vec<String> = std::iter::from_fn(|| received(&manager)).collect();
         assert_eq!(all[..2], ["READY=1", "STOPPING=1\nEXTEND_TIMEOUT_USEC=15000000"]);
         assert_eq!(all[2], "STATUS=endpoints: 2, inputs: 0, upcalls: 0, slow consumers: 3; draining");
     }
@@ -308,12 +297,12 @@ mod tests {
             Notifier::new([address, Some(period.into()), pid.map(|pid| pid.to_string().into())])
         };
         let ours = std::process::id();
-        assert_eq!(notifier(Some(ours), "3000000").beat, Some(Duration::from_millis(1_500)));
-        assert_eq!(notifier(None, "3000000").beat, Some(Duration::from_millis(1_500)));
-        assert_eq!(notifier(Some(ours + 1), "3000000").beat, None);
-        assert_eq!(notifier(Some(ours), "0").beat, None);
-        assert!(notifier(None, "soon").listens());
-        assert!(notifier(None, "1").say("STATUS=nobody is there").is_err());
-        assert!(!Notifier::new([None, Some("3000000".into()), None]).listens());
+        assert_eq!(notifier(Some(ours), "3000000").watchdog_period, Some(Duration::from_millis(1_500)));
+        assert_eq!(notifier(None, "3000000").watchdog_period, Some(Duration::from_millis(1_500)));
+        assert_eq!(notifier(Some(ours + 1), "3000000").watchdog_period, None);
+        assert_eq!(notifier(Some(ours), "0").watchdog_period, None);
+        assert!(notifier(None, "soon").is_connected());
+        assert!(notifier(None, "1").send("STATUS=no manager").is_err());
+        assert!(!Notifier::new([None, Some("3000000".into()), None]).is_connected());
     }
 }

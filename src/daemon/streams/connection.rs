@@ -1,82 +1,66 @@
-//! What the daemon knows of a connection beside its endpoint.
+//! What the daemon knows of a connection besides its endpoint.
 
-use slotmap::{Key, KeyData};
-
-use crate::daemon::streams::liveness::Written;
+use super::liveness::Written;
 use crate::net::stream::Stream;
 use upcall_engine::{EndpointId, ExpectedProtocol, ListenerNumber};
-use upcall_wire::text::{End, Framing};
-use upcall_wire::{frame, text};
+use upcall_wire::frame::FrameDecoder;
+use upcall_wire::text::{End, Framing, TextDecoder};
 
-slotmap::new_key_type! {
-    pub(in crate::daemon) struct ConnectionKey;
-}
-
-impl ConnectionKey {
-    /// For the poller and the engine. Never below 2³²: those are the listeners' (slotmap counts generations there).
-    pub(in crate::daemon) fn token(self) -> u64 {
-        self.data().as_ffi()
-    }
-
-    pub(in crate::daemon) fn from_token(token: u64) -> ConnectionKey {
-        KeyData::from_ffi(token).into()
-    }
-}
-
-/// Bytes that were read before the inputs had to wait.
+/// Bytes that were read before inputs had to wait.
 #[derive(Debug)]
-pub(in crate::daemon) struct Unread {
-    pub(in crate::daemon) bytes: Vec<u8>,
-    pub(in crate::daemon) end: End,
+pub(super) struct Unread {
+    pub(super) bytes: Vec<u8>,
+    pub(super) end: End,
 }
 
-/// Makes messages of the bytes of a connection.
+/// Makes messages of the bytes of a connection. The daemon knows only from this which protocol a connection speaks.
 #[derive(Debug)]
-pub(in crate::daemon) enum Decoder {
-    /// The first byte is still to tell which protocol it speaks.
+pub(super) enum Decoder {
+    /// The first byte has not come yet, which tells the protocol.
     Undecided(ExpectedProtocol, Framing),
-    Text(text::TextDecoder),
+    Text(TextDecoder),
     /// Boxed, since most connections speak text.
-    Native(Box<frame::FrameDecoder>),
+    Native(Box<FrameDecoder>),
 }
 
-/// What has become of a connection.
+/// What is known of the far end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::daemon) enum State {
+pub(super) enum FarEnd {
     Open,
-    /// A write has failed: what was sent before may still be read, but its end is none.
+    /// A write has failed. What the far end sent before may still be read, but an end that follows is not a clean one.
     Broken,
-    /// The end was read.
+    /// Its end was read.
     Ended,
 }
 
 #[derive(Debug)]
-pub(in crate::daemon) struct Connection {
-    pub(in crate::daemon) stream: Stream,
-    /// None once it has left the registry, or if it was never let in: then only its end is waited for.
-    pub(in crate::daemon) endpoint: Option<EndpointId>,
-    pub(in crate::daemon) decoder: Decoder,
-    pub(in crate::daemon) unread: Option<Box<Unread>>,
-    pub(in crate::daemon) listener: ListenerNumber,
+pub(super) struct Connection {
+    pub(super) stream: Stream,
+    /// `None` while it is in the waiting room, and once it has left the registry or was refused: then only its end is
+    /// awaited.
+    pub(super) endpoint: Option<EndpointId>,
+    pub(super) decoder: Decoder,
+    pub(super) unread: Option<Box<Unread>>,
+    pub(super) listener: ListenerNumber,
     /// There is, or may be, something to read.
-    pub(in crate::daemon) readable: bool,
-    /// It stands in the queue of those that are readable.
-    pub(in crate::daemon) queued: bool,
-    /// It stands in the queue of those whose bytes are thrown away.
-    pub(in crate::daemon) discarding: bool,
-    /// The far end has ended its side: read until that end.
-    pub(in crate::daemon) hangup: bool,
-    pub(in crate::daemon) state: State,
+    pub(super) readable: bool,
+    /// It is in the queue of those that are readable.
+    pub(super) in_readable: bool,
+    /// It is in the queue of those whose bytes are thrown away.
+    pub(super) in_discarding: bool,
+    /// The poller has reported the end of the far side, which is read after the bytes before it.
+    pub(super) hangup: bool,
+    pub(super) far_end: FarEnd,
     /// What it sends is thrown away.
-    pub(in crate::daemon) discard: bool,
-    /// The poller is asked for room to write.
-    pub(in crate::daemon) wants_room: bool,
-    /// When something was written to it that is perhaps not acknowledged.
-    pub(in crate::daemon) written: Written,
+    pub(super) discards: bool,
+    /// The poller watches it for room to write.
+    pub(super) awaits_room: bool,
+    /// When something was written to it that may not be acknowledged yet.
+    pub(super) written: Written,
 }
 
 impl Connection {
-    pub(in crate::daemon) fn new(
+    pub(super) fn new(
         stream: Stream,
         listener: ListenerNumber,
         framing: Framing,
@@ -86,18 +70,18 @@ impl Connection {
             stream,
             endpoint: None,
             decoder: match protocol {
-                ExpectedProtocol::Text => Decoder::Text(text::TextDecoder::new(framing)),
-                opening => Decoder::Undecided(opening, framing),
+                ExpectedProtocol::Text => Decoder::Text(TextDecoder::new(framing)),
+                undecided => Decoder::Undecided(undecided, framing),
             },
             unread: None,
             listener,
             readable: false,
-            queued: false,
-            discarding: false,
+            in_readable: false,
+            in_discarding: false,
             hangup: false,
-            state: State::Open,
-            discard: false,
-            wants_room: false,
+            far_end: FarEnd::Open,
+            discards: false,
+            awaits_room: false,
             written: Written::default(),
         }
     }

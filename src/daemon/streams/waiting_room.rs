@@ -1,86 +1,119 @@
-//! Connections for which there is no room: one that resumes a session whose connection is still there may take its place. Its
-//! HELLO comes with the connection, so that it need not be waited for long; who has not said it by then is refused.
+//! Connections for which there is no place. One that resumes a session whose connection is still registered may take that
+//! place. Its HELLO comes with the connection, so it waits for a short time only; without such a HELLO it is refused.
 
 use std::time::Duration;
 
-use crate::daemon::server::Server;
-use crate::daemon::streams::connection::ConnectionKey;
-use crate::daemon::streams::read::Next;
-use upcall_engine::{Now, Registration};
+use super::{NextRead, Streams};
+use crate::daemon::context::Context;
+use crate::daemon::listeners::Listeners;
+use crate::daemon::timers::Deadlines;
+use crate::daemon::tokens::ConnectionKey;
+use upcall_engine::{Now, Registration, Time};
 use upcall_wire::frame::{Frame, FrameDecoder, Resume};
 use upcall_wire::reason::Refusal;
 
-/// How long somebody may take to say that he goes on with a session.
-pub(in crate::daemon) const PATIENCE: Duration = Duration::from_millis(50);
+/// How long a connection may take to send a HELLO that resumes a session.
+const PATIENCE: Duration = Duration::from_millis(50);
 
-/// How many may stand there at a time; above that they are refused at once.
+/// At most this many connections wait. Others are refused at once.
 const ROOM: usize = 64;
 
-/// The first bytes that are looked at: a HELLO with the longest token fits, and a resuming one needs no filters.
+/// The first bytes that are looked at: a HELLO with the longest token fits, and one that resumes needs no filters.
 const HELLO: usize = 2048;
 
-/// Somebody at the door.
+/// A connection that waits for a place.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::daemon) struct Caller {
-    pub(in crate::daemon) key: ConnectionKey,
-    pub(in crate::daemon) who: Registration,
-    /// Why there is no room.
-    pub(in crate::daemon) refusal: Refusal,
+pub(super) struct Waiting {
+    pub(super) key: ConnectionKey,
+    pub(super) registration: Registration,
+    /// Why there is no place.
+    pub(super) refusal: Refusal,
 }
 
-impl Server {
-    /// There is no room for somebody who may speak native.
-    pub(in crate::daemon) fn wait_at_door(&mut self, now: Now, caller: Caller) {
-        if self.door.len() >= ROOM {
-            return self.refuse(now, caller.key, caller.who.peer, caller.refusal);
+/// The connections that wait, the oldest first. One that was decided on stays until its time is over.
+#[derive(Debug)]
+pub(super) struct WaitingRoom {
+    waiting: Deadlines<Waiting>,
+}
+
+impl WaitingRoom {
+    pub(super) fn new() -> WaitingRoom {
+        WaitingRoom { waiting: Deadlines::new(PATIENCE) }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.waiting.next()
+    }
+
+    fn find(&self, key: ConnectionKey) -> Option<Waiting> {
+        self.waiting.iter().find(|waiting| waiting.key == key).copied()
+    }
+}
+
+impl Streams {
+    /// There is no place for a connection that may speak native.
+    pub(super) fn wait_for_place(&mut self, context: &mut Context, listeners: &Listeners, now: Now, waiting: Waiting) {
+        if self.waiting_room.waiting.len() >= ROOM {
+            let Waiting { key, registration, refusal } = waiting;
+            return self.refuse(context, listeners, now, key, registration.peer, refusal);
         }
-        self.door.add(now.time, caller);
+        self.waiting_room.waiting.add(now.time, waiting);
     }
 
-    /// Somebody at the door has said something.
-    pub(in crate::daemon) fn look_at_door(&mut self, now: Now, key: ConnectionKey) -> Next {
-        let Some(caller) = self.door.iter().find(|caller| caller.key == key).copied() else { return Next::Idle };
-        self.decide(now, caller)
+    /// A connection without an endpoint has sent something.
+    pub(super) fn read_waiting(
+        &mut self,
+        context: &mut Context,
+        listeners: &Listeners,
+        now: Now,
+        key: ConnectionKey,
+    ) -> NextRead {
+        match self.waiting_room.find(key) {
+            Some(waiting) => self.decide(context, listeners, now, waiting),
+            None => NextRead::OnEvent,
+        }
     }
 
-    /// Decides on those who have been there for long enough: some may have spoken while nobody is heard, because inputs wait.
-    pub(in crate::daemon) fn clear_door(&mut self, now: Now) {
-        while let Some(caller) = self.door.pop(now.time) {
-            // Who was let in has an endpoint, and who was refused is not heard.
-            let connection = self.connections.get(caller.key);
-            if connection.is_some_and(|connection| connection.endpoint.is_none() && !connection.discard)
-                && self.decide(now, caller) == Next::Later
+    /// Decides on the connections that have waited for long enough. Some may have sent their HELLO while nothing was read,
+    /// because inputs waited.
+    pub(in crate::daemon) fn clear_waiting_room(&mut self, context: &mut Context, listeners: &Listeners, now: Now) {
+        while let Some(waiting) = self.waiting_room.waiting.pop(now.time) {
+            // One that was let in has an endpoint, and the input of one that was refused is discarded.
+            let connection = self.connections.get(waiting.key);
+            if connection.is_some_and(|connection| connection.endpoint.is_none() && !connection.discards)
+                && self.decide(context, listeners, now, waiting) == NextRead::Later
             {
-                self.mark_readable(caller.key, false);
+                self.mark_readable(waiting.key, false);
             }
         }
     }
 
-    fn decide(&mut self, now: Now, Caller { key, who, refusal }: Caller) -> Next {
-        // A reload may have taken away what it came to.
-        let stands = self.connections.get(key).filter(|_| self.listeners.contains_key(&who.listener));
-        let resume = stands.and_then(|connection| {
+    fn decide(&mut self, context: &mut Context, listeners: &Listeners, now: Now, waiting: Waiting) -> NextRead {
+        let Waiting { key, registration, refusal } = waiting;
+        // A reload may have removed its listener.
+        let connection = self.connections.get(key).filter(|_| listeners.get(registration.listener).is_some());
+        let resume = connection.and_then(|connection| {
             let mut bytes = [0; HELLO];
             let count = connection.stream.peek(&mut bytes)?;
-            resumes(&bytes[..count])
+            resumed_session(&bytes[..count])
         });
-        let over = resume.and_then(|resume| self.engine.superseded_by(&resume, who.peer));
-        match over.map(|over| self.engine.register_superseding(now, who, Some(over))) {
+        let old = resume.and_then(|resume| context.engine.superseded_by(&resume, registration.peer));
+        match old.map(|old| context.engine.register_superseding(now, registration, Some(old))) {
             Some(Ok(endpoint)) => {
-                self.enter(key, endpoint);
-                // What it has said is still to be read.
-                Next::Later
+                self.enter(context, listeners, key, endpoint);
+                // Its HELLO was only looked at, and is still to be read.
+                NextRead::Later
             }
             _ => {
-                self.refuse(now, key, who.peer, refusal);
-                Next::Idle
+                self.refuse(context, listeners, now, key, registration.peer, refusal);
+                NextRead::OnEvent
             }
         }
     }
 }
 
-/// Which session somebody resumes who begins like that.
-fn resumes(mut bytes: &[u8]) -> Option<Resume> {
+/// The session that a connection resumes whose first bytes are these.
+fn resumed_session(mut bytes: &[u8]) -> Option<Resume> {
     match FrameDecoder::default().next(&mut bytes, HELLO) {
         Ok(Some(Frame::Hello(hello))) => hello.resume,
         _ => None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use upcall_engine::Time;
 
-/// What is to be looked at again after one period. An entry is not cancelled: whoever takes it out sees whether it
+/// Entries that are due one period after they were added. They cannot be cancelled: whoever pops one checks whether it
 /// still matters.
 #[derive(Debug)]
 pub(in crate::daemon) struct Deadlines<T> {
@@ -18,27 +18,28 @@ impl<T> Deadlines<T> {
         Deadlines { period, queue: VecDeque::new() }
     }
 
-    pub(in crate::daemon) fn add(&mut self, now: Time, what: T) {
-        self.queue.push_back((now + self.period, what));
+    pub(in crate::daemon) fn add(&mut self, now: Time, entry: T) {
+        self.queue.push_back((now + self.period, entry));
     }
 
+    /// When the first entry is due.
     pub(in crate::daemon) fn next(&self) -> Option<Time> {
         self.queue.front().map(|(deadline, _)| *deadline)
     }
 
-    /// Takes out one that is due.
+    /// Removes and returns an entry that is due.
     pub(in crate::daemon) fn pop(&mut self, now: Time) -> Option<T> {
         self.next().filter(|deadline| *deadline <= now)?;
-        let (_, what) = self.queue.pop_front()?;
+        let (_, entry) = self.queue.pop_front()?;
         if self.queue.capacity() > 4 * self.queue.len().max(16) {
-            // There was a crowd, and most of it has gone.
+            // The queue was long, and most of it has gone: give the memory back.
             self.queue.shrink_to(2 * self.queue.len());
         }
-        Some(what)
+        Some(entry)
     }
 
     pub(in crate::daemon) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.queue.iter().map(|(_, what)| what)
+        self.queue.iter().map(|(_, entry)| entry)
     }
 
     pub(in crate::daemon) fn clear(&mut self) {
