@@ -1,106 +1,52 @@
-//! The daemon: the only place that sees everything. Builds it from the configuration, runs it, reloads it, drains it.
+//! The daemon: the only place that sees the engine, the sockets and the configuration. It builds them, runs them, reloads and
+//! drains them.
+//!
+//! Its modules form layers, and each uses only those below it:
+//!
+//! ```text
+//! server      the loop
+//! service     what the operator and the service manager ask for: drain, reload, summary, notifications
+//! rooms       the rooms together, and the steps that span them
+//! streams     connections           datagrams   datagram peers
+//! traffic     log lines about clients
+//! listeners   sockets, rules, access
+//! context     what all rooms work with
+//! timers      clocks, deadlines, alarms          log   log lines
+//! tokens      the poller's tokens
+//! ```
 
-mod accept;
-mod activation;
-mod admission;
-mod clock;
-mod connection;
-mod count;
+mod context;
 mod datagrams;
-mod deadlines;
-mod deferred;
-mod door;
-mod drain;
-mod files;
-mod flush;
-mod listening;
-mod liveness;
+mod listeners;
 mod log;
-mod native;
-mod native_datagrams;
-mod native_post;
-mod notify;
-mod peers;
-mod post;
-mod receive;
-mod reload;
+mod origin;
+mod rooms;
 mod server;
-mod summary;
+mod service;
+mod streams;
+mod timers;
+mod tokens;
+mod traffic;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
 
 use crate::cli;
-use crate::config::{self, Config, ConfigSource, Level, LogFormat, Mistakes, When};
+use crate::config::{Config, ConfigSource, LogFormat};
 use crate::exit::Status;
 use crate::net::inherited::Inherited;
 use crate::net::signals::SignalPipes;
 use crate::net::take_variables;
-use log::{Log, error, info};
-use notify::Notifier;
+use log::{Logger, error, info};
+use origin::Origin;
 use server::Server;
-
-/// Where the configuration comes from, now and at every reload.
-#[derive(Debug, Clone)]
-struct Origin {
-    file: Option<PathBuf>,
-    environment: Option<std::ffi::OsString>,
-    options: cli::DaemonOptions,
-}
-
-impl Origin {
-    fn new(options: &cli::DaemonOptions) -> Origin {
-        Origin {
-            file: options.config.clone(),
-            environment: std::env::var_os("UPCALLD_CONFIG"),
-            options: options.clone(),
-        }
-    }
-
-    /// Reads the configuration; what the command line says overrides it.
-    fn load(&self) -> (ConfigSource, Result<Config, Mistakes>) {
-        let source = config::locate(self.file.as_deref(), self.environment.clone());
-        let config = config::load(&source)
-            .and_then(|config| config.with_listeners(self.options.listen.clone(), self.options.open))
-            .map(|config| self.override_logging(config));
-        (source, config)
-    }
-
-    fn override_logging(&self, mut config: Config) -> Config {
-        match (self.options.verbose, self.options.quiet) {
-            (true, _) => config.daemon.log_level = Level::Debug,
-            (_, true) => config.daemon.log_level = Level::Warn,
-            _ => {}
-        }
-        match self.options.log_format.as_deref() {
-            Some("auto") => config.daemon.log_format = LogFormat::Auto,
-            Some("text") => config.daemon.log_format = LogFormat::Text,
-            Some("json") => config.daemon.log_format = LogFormat::Json,
-            _ => {}
-        }
-        match self.options.log_inputs.as_deref() {
-            Some("auto") => config.daemon.log_inputs = When::Auto,
-            Some("always") => config.daemon.log_inputs = When::Always,
-            Some("never") => config.daemon.log_inputs = When::Never,
-            _ => {}
-        }
-        config
-    }
-}
-
-/// A number that nobody can guess.
-fn random() -> u64 {
-    let mut bytes = [0; 8];
-    // The system has had its randomness since it booted (getrandom(2)); a daemon that has none can keep no secrets.
-    getrandom::fill(&mut bytes).expect("the system has random numbers");
-    u64::from_ne_bytes(bytes)
-}
+use service::files;
+use service::notify::Notifier;
 
 /// Runs `upcalld` as the options say, until it is told to end.
 pub fn run(options: &cli::DaemonOptions) -> Status {
-    // First of all, while no file of our own can have the number of one that was handed over.
+    // This comes first, while no file of our own can have the number of a descriptor that was handed over.
     let inherited = Inherited::take(take_variables(["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"]));
-    // A signal that comes early means what it always means.
+    // From here on, a signal means what it means while the daemon runs.
     let signals = match SignalPipes::new() {
         Ok(signals) => signals,
         Err(error) => {
@@ -116,14 +62,14 @@ pub fn run(options: &cli::DaemonOptions) -> Status {
         Err(mistakes) => {
             notifier.failed(&mistakes.to_string());
             let logging = origin.override_logging(Config::default()).daemon;
-            // Whoever checks a file reads it as a person; but what a service manager runs goes to the journal.
+            // A person reads the result of a check. What a service manager runs goes to the journal.
             let as_objects = logging.log_format == LogFormat::Json && !options.check && !options.print_config;
             if log::is_journal() || as_objects {
-                let mut log = Log::new(&logging);
-                log.last_words();
-                mistakes.list().iter().for_each(|mistake| error!(log, "{mistake}"));
+                let mut logger = Logger::new(&logging);
+                logger.last_words();
+                mistakes.list().iter().for_each(|mistake| error!(logger, "{mistake}"));
             } else {
-                // Nothing is left to be done where standard error is gone, here and below.
+                // Where standard error is gone, nothing can be done about it, here and below.
                 let _ = writeln!(io::stderr(), "{mistakes}");
             }
             return Status::Configuration;
@@ -158,22 +104,22 @@ fn serve(
     mut notifier: Notifier,
     inherited: Result<Vec<Inherited>, String>,
 ) -> Status {
-    let mut log = Log::new(&config.daemon);
-    let listeners = if origin.options.listen.is_empty() { "" } else { ", listeners from the command line" };
-    info!(log, "upcalld {}: configuration: {source}{listeners}", env!("CARGO_PKG_VERSION"));
-    files::warn_of_limit(&mut log, &config);
+    let mut logger = Logger::new(&config.daemon);
+    let listeners = if origin.has_listeners() { ", listeners from the command line" } else { "" };
+    info!(logger, "upcalld {}: configuration: {source}{listeners}", env!("CARGO_PKG_VERSION"));
+    files::warn_of_limit(&mut logger, &config);
     let inherited = match inherited {
         Ok(inherited) => inherited,
         Err(message) => {
             notifier.failed(&message);
-            error!(log.last_words(), "{message}");
+            error!(logger.last_words(), "{message}");
             return Status::Configuration;
         }
     };
-    let mut server = match Server::new(origin, config, log, signals, notifier, inherited) {
+    let mut server = match Server::new(origin, config, logger, signals, notifier, inherited) {
         Ok(server) => server,
-        Err((mut log, message, status)) => {
-            error!(log.last_words(), "{message}");
+        Err((mut logger, message, status)) => {
+            error!(logger.last_words(), "{message}");
             return status;
         }
     };

@@ -1,21 +1,21 @@
-//! One log line, and the ways to write it.
+//! One log line, and how it is rendered.
 
 use std::fmt;
 use std::time::SystemTime;
 
 use crate::config::Level;
 
-/// Fields whose values are numbers, in JSON too.
+/// The fields whose values are numbers in JSON.
 const NUMBERS: [&str; 2] = ["endpoint", "sequence"];
 
-/// How lines are written.
+/// How lines are rendered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
-    /// For people who watch: the message, with the level only where it is a problem.
+    /// For a terminal: the message, with the level only where it is not `info`.
     Terminal,
     /// Time (RFC 3339, UTC) and level.
     Plain,
-    /// For a journal that reads standard error, and knows the time: the level as sd-daemon(3) wants it.
+    /// For a journal that reads standard error and adds the time: the level as in sd-daemon(3).
     Prefixed,
     /// A JSON object.
     Json,
@@ -23,7 +23,7 @@ pub(super) enum Style {
     Journal,
 }
 
-/// An event, as it waits to be written.
+/// A line that waits to be written.
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) style: Style,
@@ -41,7 +41,7 @@ impl Line {
         fields: &[(&'static str, &dyn fmt::Display)],
     ) -> Line {
         let message = OneLine(message).to_string();
-        // Text has no place for them.
+        // The other styles have no fields.
         let wanted = if matches!(style, Style::Json | Style::Journal) { fields } else { &[] };
         let fields = wanted.iter().map(|(key, value)| (*key, OneLine(format_args!("{value}")).to_string()));
         Line { style, level, time: SystemTime::now(), message, fields: fields.collect() }
@@ -71,7 +71,7 @@ impl Line {
                 text + "}"
             }
             (Style::Journal, _) => {
-                // No value holds a newline, so that the simple form will do (systemd.io/JOURNAL_NATIVE_PROTOCOL).
+                // No value has a newline, so the simple form is enough (systemd.io/JOURNAL_NATIVE_PROTOCOL).
                 let mut text = format!("PRIORITY={priority}\nSYSLOG_IDENTIFIER=upcalld\nMESSAGE={message}");
                 for (key, value) in &self.fields {
                     text += &format!("\nUPCALLD_{}={value}", key.to_ascii_uppercase());
@@ -88,8 +88,8 @@ fn quote(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// A message without control characters. What clients send is escaped before it comes here; this is for what nobody
-/// thought of, such as a newline in the path of a socket.
+/// A message without control characters. What clients send is escaped before it comes here. This is for what is not, such as
+/// a newline in the path of a socket.
 struct OneLine<'a>(fmt::Arguments<'a>);
 
 impl fmt::Display for OneLine<'_> {

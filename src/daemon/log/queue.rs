@@ -1,6 +1,6 @@
-//! The lines that wait to be written, and the thread that writes them. There is one only while there is something to write:
-//! beside a second thread each system call of the loop would cost more, since the kernel has to expect then that another
-//! closes the file descriptor meanwhile.
+//! The lines that wait to be written, and the thread that writes them. The thread exists only while there is something to write:
+//! beside a second thread each system call of the loop costs more, because the kernel must expect that the other thread closes
+//! the file descriptor in the meantime.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,30 +15,30 @@ use super::{JOURNAL, Writer};
 use crate::net::give_memory_back;
 
 /// How long the thread waits for another line before it ends.
-const REST: Duration = Duration::from_millis(20);
+const IDLE: Duration = Duration::from_millis(20);
 
-/// After so many lines their memory is given back, which lies between what stays.
-const CROWD: usize = 1_000;
+/// After this many lines their memory, which lies between memory that stays, is given back to the kernel.
+const MANY: usize = 1_000;
 
 /// Lines in their order.
 #[derive(Debug)]
 pub(super) struct Queue {
     shared: Arc<Shared>,
-    /// So many may wait.
+    /// At most this many lines wait.
     bound: usize,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
-    state: Mutex<State>,
-    /// There is another line, or the end has come, or the thread has ended.
+    state: Mutex<QueueState>,
+    /// There is another line, or the program ends, or the thread has ended.
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     lines: VecDeque<Line>,
-    /// There is a thread that writes them.
+    /// A thread writes them.
     writing: bool,
     ending: bool,
 }
@@ -48,7 +48,7 @@ impl Queue {
         Queue { shared: Arc::default(), bound }
     }
 
-    /// Adds a line, unless there is no room for it: says whether there was.
+    /// Adds a line, if there is room. Returns whether there was.
     pub(super) fn push(&self, line: Line) -> bool {
         let mut state = self.shared.lock();
         if state.lines.len() >= self.bound {
@@ -61,7 +61,7 @@ impl Queue {
         }
         drop(state);
         let shared = Arc::clone(&self.shared);
-        let thread = std::thread::Builder::new().name("log".into()).spawn(move || shared.write(REST));
+        let thread = std::thread::Builder::new().name("log".into()).spawn(move || shared.write(IDLE));
         thread.is_ok() || self.shared.write_at_once()
     }
 
@@ -77,8 +77,8 @@ impl Queue {
 }
 
 impl Shared {
-    /// Writes what there is, until there has been nothing for a while.
-    fn write(&self, rest: Duration) {
+    /// Writes lines, until there has been none for a while.
+    fn write(&self, idle: Duration) {
         let mut writer = Writer::new(JOURNAL.into());
         let mut written = 0;
         let mut state = self.lock();
@@ -90,16 +90,16 @@ impl Shared {
                 state = self.lock();
                 continue;
             }
-            let nothing = |state: &mut State| state.lines.is_empty() && !state.ending;
-            let waited = self.changed.wait_timeout_while(state, rest, nothing);
+            let nothing = |state: &mut QueueState| state.lines.is_empty() && !state.ending;
+            let waited = self.changed.wait_timeout_while(state, idle, nothing);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             if state.lines.is_empty() {
                 state.writing = false;
-                // A crowd that comes at once leaves room for thousands of lines.
+                // The queue may have room for thousands of lines.
                 state.lines = VecDeque::new();
                 self.changed.notify_one();
                 drop(state);
-                if written >= CROWD {
+                if written >= MANY {
                     give_memory_back();
                 }
                 return;
@@ -107,8 +107,7 @@ impl Shared {
         }
     }
 
-    /// Writes the only line from the loop, for want of a thread, unless that would have to wait for whoever reads it: says
-    /// whether it did.
+    /// Writes the only line from the loop, as no thread could be started, unless that would block. Returns whether it did.
     fn write_at_once(&self) -> bool {
         let stderr = io::stderr();
         let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
@@ -120,15 +119,15 @@ impl Shared {
         is_ready
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Whoever holds it does nothing that could panic.
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        // Nothing that can panic is done while the lock is held.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 impl Queue {
-    /// One whose lines nobody writes but who takes them out.
+    /// A queue whose lines are not written, but can be taken out.
     pub(super) fn unwritten(bound: usize) -> Queue {
         let queue = Queue::new(bound);
         let mut state = queue.shared.lock();

@@ -1,0 +1,215 @@
+//! Registered datagram peers: which endpoint an address is, and by which route it is sent to.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash, Hasher};
+use std::net::SocketAddr;
+
+use slotmap::SlotMap;
+
+use crate::daemon::tokens::PeerKey;
+use crate::net::datagram::{Destination, InFlight, LocalAddress, PeerSocket, UnixPeer};
+use upcall_engine::{EndpointId, Engine, ListenerNumber};
+use upcall_wire::address::{Peer, UnixName};
+
+/// The address that a datagram carries as its source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PeerName {
+    Inet(SocketAddr),
+    Unix(UnixName),
+}
+
+/// Hashes as few words as tell names apart (a cookie is such a hash, too). The derived implementation makes a dozen of an
+/// address.
+impl Hash for PeerName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            PeerName::Inet(SocketAddr::V4(v4)) => {
+                state.write_u64(u64::from(v4.ip().to_bits()) << 16 | u64::from(v4.port()));
+            }
+            PeerName::Inet(SocketAddr::V6(v6)) => {
+                state.write_u128(v6.ip().to_bits());
+                state.write_u64(u64::from(v6.scope_id()) << 16 | u64::from(v6.port()));
+            }
+            PeerName::Unix(UnixName::Abstract(name)) => state.write(name),
+            PeerName::Unix(UnixName::Path(path)) => path.hash(state),
+        }
+    }
+}
+
+/// How a peer is sent to.
+#[derive(Debug)]
+pub(super) enum Route {
+    Inet {
+        address: SocketAddr,
+        /// The address that the peer sends to, if our socket is bound to a wildcard: what it gets leaves from there.
+        local: Option<LocalAddress>,
+    },
+    Unix {
+        peer: UnixPeer,
+        /// The user who sends from there.
+        uid: u32,
+        /// A sending socket of its own, while the peer is stalled and for a while afterwards. What it does not read is
+        /// charged to that socket.
+        own: Option<OwnSocket>,
+        /// What it may not have read yet of what the shared socket has sent it.
+        in_flight: InFlight,
+    },
+}
+
+/// The sending socket of one peer.
+#[derive(Debug)]
+pub(super) struct OwnSocket {
+    pub(super) socket: PeerSocket,
+    /// It has refused a datagram since it was last checked.
+    pub(super) refused: bool,
+    /// A check is due whether it is still needed.
+    pub(super) check_is_due: bool,
+}
+
+impl OwnSocket {
+    /// A socket for a peer that the shared socket has refused a datagram for.
+    pub(super) fn new(socket: PeerSocket) -> OwnSocket {
+        OwnSocket { socket, refused: true, check_is_due: false }
+    }
+}
+
+impl Route {
+    /// Whether it still leads to a peer that sends to this local address: the peer may have sent to another of our addresses,
+    /// or have made its socket anew.
+    pub(super) fn is_current(&self, addressed: Option<LocalAddress>) -> bool {
+        match self {
+            Route::Inet { local, .. } => *local == addressed,
+            Route::Unix { peer, .. } => peer.is_current(),
+        }
+    }
+
+    /// Where a datagram goes, and which address it leaves from.
+    pub(super) fn destination(&self) -> (Destination<'_>, Option<LocalAddress>) {
+        match self {
+            Route::Inet { address, local } => (Destination::Inet(*address), *local),
+            Route::Unix { peer, .. } => (Destination::Unix(peer), None),
+        }
+    }
+}
+
+/// A registered peer.
+#[derive(Debug)]
+pub(super) struct DatagramPeer {
+    pub(super) listener: ListenerNumber,
+    pub(super) name: PeerName,
+    pub(super) route: Route,
+    /// It speaks the native protocol.
+    pub(super) native: bool,
+    pub(super) endpoint: EndpointId,
+}
+
+impl DatagramPeer {
+    /// Whether a datagram from its name may be its own. A Unix name may belong to another user by now.
+    pub(super) fn is_of(&self, sender: Peer) -> bool {
+        match (&self.route, sender) {
+            (Route::Unix { uid, .. }, Peer::Unix(credentials)) => *uid == credentials.uid,
+            _ => true,
+        }
+    }
+}
+
+/// The key of the peer of a datagram endpoint.
+pub(super) fn key_of(engine: &Engine, id: EndpointId) -> Option<PeerKey> {
+    engine.endpoint(id).map(|endpoint| PeerKey::from_tag(endpoint.tag))
+}
+
+/// All registered datagram peers.
+#[derive(Debug, Default)]
+pub(super) struct DatagramPeers {
+    peers: SlotMap<PeerKey, DatagramPeer>,
+    names: BTreeMap<ListenerNumber, HashMap<PeerName, PeerKey>>,
+    /// How many peers speak the native protocol, by listener.
+    native: HashMap<ListenerNumber, usize>,
+}
+
+impl DatagramPeers {
+    pub(super) fn find(&self, listener: ListenerNumber, name: &PeerName) -> Option<(PeerKey, &DatagramPeer)> {
+        let key = *self.names.get(&listener)?.get(name)?;
+        self.peers.get(key).map(|peer| (key, peer))
+    }
+
+    /// Adds the peer that `register` makes for its key, unless that is an error.
+    pub(super) fn try_insert<E>(
+        &mut self,
+        register: impl FnOnce(PeerKey) -> Result<DatagramPeer, E>,
+    ) -> Result<EndpointId, E> {
+        let key = self.peers.try_insert_with_key(register)?;
+        let DatagramPeer { listener, ref name, native, endpoint, .. } = self.peers[key];
+        if native {
+            *self.native.entry(listener).or_default() += 1;
+        }
+        self.names.entry(listener).or_default().insert(name.clone(), key);
+        Ok(endpoint)
+    }
+
+    /// Whether any peer of a listener speaks the native protocol.
+    pub(super) fn has_native(&self, listener: ListenerNumber) -> bool {
+        self.native.get(&listener).is_some_and(|count| *count > 0)
+    }
+
+    /// A peer has another address from now on.
+    pub(super) fn rename(&mut self, key: PeerKey, name: PeerName, route: Route) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let before = std::mem::replace(&mut peer.name, name.clone());
+        peer.route = route;
+        let listener = peer.listener;
+        self.forget_name(listener, &before, key);
+        self.names.entry(listener).or_default().insert(name, key);
+    }
+
+    pub(super) fn get(&self, key: PeerKey) -> Option<&DatagramPeer> {
+        self.peers.get(key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: PeerKey) -> Option<&mut DatagramPeer> {
+        self.peers.get_mut(key)
+    }
+
+    /// The place for the own sending socket of a Unix peer.
+    pub(super) fn own_socket_mut(&mut self, key: PeerKey) -> Option<&mut Option<OwnSocket>> {
+        match &mut self.peers.get_mut(key)?.route {
+            Route::Unix { own, .. } => Some(own),
+            Route::Inet { .. } => None,
+        }
+    }
+
+    /// Whether a peer has a sending socket of its own.
+    pub(super) fn has_own_socket(&self, key: PeerKey) -> bool {
+        self.get(key).is_some_and(|peer| matches!(peer.route, Route::Unix { own: Some(_), .. }))
+    }
+
+    /// The address of a Unix peer, and what it may not have read yet.
+    pub(super) fn in_flight_mut(&mut self, key: PeerKey) -> Option<(&UnixPeer, &mut InFlight)> {
+        match &mut self.peers.get_mut(key)?.route {
+            Route::Unix { peer, in_flight, .. } => Some((peer, in_flight)),
+            Route::Inet { .. } => None,
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: PeerKey) {
+        if let Some(peer) = self.peers.remove(key) {
+            if peer.native
+                && let Some(count) = self.native.get_mut(&peer.listener)
+            {
+                *count -= 1;
+            }
+            self.forget_name(peer.listener, &peer.name, key);
+        }
+    }
+
+    /// A name does not stand for this peer any more. It may stand for another one that has joined since.
+    fn forget_name(&mut self, listener: ListenerNumber, name: &PeerName, key: PeerKey) {
+        let Some(names) = self.names.get_mut(&listener) else { return };
+        if names.get(name) == Some(&key) {
+            names.remove(name);
+        }
+        if names.is_empty() {
+            self.names.remove(&listener);
+        }
+    }
+}

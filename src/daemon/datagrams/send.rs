@@ -1,0 +1,170 @@
+//! Datagrams go out: groups of endpoints that share a socket, and what happens where one cannot be sent to.
+
+use super::Datagrams;
+use super::peers::{OwnSocket, Route, key_of};
+use crate::daemon::context::Context;
+use crate::daemon::listeners::{ActiveListener, ListenerSocket, Listeners};
+use crate::daemon::log::warning;
+use crate::daemon::tokens::Token;
+use crate::net::datagram::{PeerSocket, SendError};
+use crate::net::poller::Interest;
+use upcall_engine::{EndpointId, Engine, ListenerNumber, Now};
+use upcall_wire::frame::{UPCALL_OVERHEAD, datagram};
+use upcall_wire::reason::Reason;
+use upcall_wire::topic::MAX_TOPIC;
+
+impl Datagrams {
+    /// Sends what is due to these endpoints, all of them datagram endpoints.
+    pub(in crate::daemon) fn send(
+        &mut self,
+        context: &mut Context,
+        listeners: &mut Listeners,
+        now: Now,
+        endpoints: &mut Vec<EndpointId>,
+    ) {
+        // The endpoints of one listener share its socket, and with it the system calls.
+        endpoints.sort_by_key(|id| group_of(&context.engine, *id));
+        loop {
+            endpoints.retain(|id| context.engine.endpoint(*id).is_some());
+            let Some(&first) = endpoints.first() else { return };
+            let Some((number, is_text)) = group_of(&context.engine, first) else { return };
+            let is_other = |id: &EndpointId| group_of(&context.engine, *id) != Some((number, is_text));
+            let end = endpoints.iter().position(is_other).unwrap_or(endpoints.len());
+            // Mostly there are no others, and nothing is copied.
+            let others = endpoints.split_off(end);
+            if is_unix(&context.engine, first) {
+                endpoints.retain(|id| !self.send_over_own_socket(context, now, *id, is_text));
+            }
+            if is_text {
+                while !endpoints.is_empty() {
+                    self.send_round(context, listeners, now, number, endpoints);
+                }
+            } else {
+                self.send_native(context, listeners, now, number, endpoints);
+            }
+            endpoints.clear();
+            endpoints.extend(others);
+        }
+    }
+
+    /// An endpoint cannot be sent anything for now, or never again.
+    pub(super) fn suspend(
+        &mut self,
+        context: &mut Context,
+        listeners: &mut Listeners,
+        now: Now,
+        number: ListenerNumber,
+        id: EndpointId,
+        trouble: SendError,
+    ) {
+        match trouble {
+            SendError::Full if is_unix(&context.engine, id) => self.refused(context, listeners, now, number, id),
+            SendError::Full => {
+                context.engine.blocked(now, id);
+                listeners.await_room(context, number, id);
+            }
+            SendError::Gone => gone(&mut context.engine, now, id),
+            SendError::NoMemory | SendError::TooLarge | SendError::Unreachable(_) => {
+                context.engine.blocked(now, id);
+                context.timers.no_memory.add(now.time, id);
+            }
+        }
+    }
+
+    /// The shared socket has refused a datagram for a Unix peer: the queue of that peer is full, or the socket is.
+    fn refused(
+        &mut self,
+        context: &mut Context,
+        listeners: &mut Listeners,
+        now: Now,
+        number: ListenerNumber,
+        id: EndpointId,
+    ) {
+        if let Some(ActiveListener { socket: ListenerSocket::Datagrams(socket), flow, rules, .. }) =
+            listeners.get_mut(number)
+            && let Some(kept) = flow.note_full(socket)
+        {
+            warning!(
+                context.logger, listener = rules.name;
+                "{}: the send buffer is full: clients leave {} KiB unread, and those that have connected their sockets wait \
+                 for them; raise net.core.wmem_max (sysctl) and restart, or let fewer in",
+                rules.name,
+                kept.sending.div_ceil(1024)
+            );
+        }
+        self.stalled(context, now, id);
+    }
+
+    /// A Unix peer does not read. It gets a sending socket of its own, so that what it leaves unread is charged to no other
+    /// peer. The others may also have filled the shared socket while this peer reads well, so it is sent to over its own
+    /// socket at once. A peer that has connected its socket to ours can have none, and is tried again after a while.
+    pub(super) fn stalled(&mut self, context: &mut Context, now: Now, id: EndpointId) {
+        let Some(key) = key_of(&context.engine, id) else { return };
+        let max_message = context.config.upcall.max_message;
+        let framed = max_message + datagram::OVERHEAD + UPCALL_OVERHEAD + MAX_TOPIC;
+        let largest = context.config.upcall.format.max_rendered(max_message).max(framed);
+        if let Some(peer) = self.peers.get_mut(key)
+            && let Route::Unix { peer, own: own @ None, .. } = &mut peer.route
+        {
+            let token = Token::Peer(key).encode();
+            let socket = PeerSocket::connect(peer, largest).ok();
+            // As it is connected, it tells truly when there is room; unconnected sockets do not (unix(7)).
+            let watched = |socket: &PeerSocket| context.poller.add(socket, token, Interest::ReadWrite).is_ok();
+            *own = socket.filter(watched).map(OwnSocket::new);
+            if own.is_some() {
+                let is_text = context.engine.endpoint(id).is_some_and(|endpoint| !endpoint.is_native());
+                if !self.send_over_own_socket(context, now, id, is_text) {
+                    gone(&mut context.engine, now, id);
+                }
+                return;
+            }
+        }
+        context.engine.blocked(now, id);
+        if !self.peers.has_own_socket(key) {
+            context.timers.peer_queue_full.add(now.time, id);
+        }
+    }
+}
+
+/// What an endpoint is sent together with: its listener, and whether it gets text.
+fn group_of(engine: &Engine, id: EndpointId) -> Option<(ListenerNumber, bool)> {
+    engine.endpoint(id).map(|endpoint| (endpoint.listener, !endpoint.is_native()))
+}
+
+pub(super) fn is_unix(engine: &Engine, id: EndpointId) -> bool {
+    engine.endpoint(id).is_some_and(|endpoint| !endpoint.transport.is_inet())
+}
+
+/// No socket has the address of a peer any more.
+fn gone(engine: &mut Engine, now: Now, id: EndpointId) {
+    let leaving = engine.endpoint(id).and_then(|endpoint| endpoint.leaving());
+    engine.connection_lost(now, id, leaving.unwrap_or(Reason::Reset));
+}
+
+impl Listeners {
+    /// The socket of a listener is full: the poller tells when it has room.
+    fn await_room(&mut self, context: &mut Context, number: ListenerNumber, id: EndpointId) {
+        let Some(listener) = self.get_mut(number) else { return };
+        listener.blocked.push(id);
+        if listener.blocked.len() > 1 {
+            return;
+        }
+        let token = Token::Listener(number).encode();
+        if context.poller.modify(&listener.socket, token, Interest::ReadWrite).is_err() {
+            context.timers.no_memory.add(context.clock.now().time, id);
+        }
+    }
+
+    /// The socket of a listener has room again.
+    pub(in crate::daemon) fn writable(&mut self, context: &mut Context, number: ListenerNumber) {
+        let Some(listener) = self.get_mut(number) else { return };
+        if listener.blocked.is_empty() {
+            return;
+        }
+        for id in listener.blocked.drain(..) {
+            context.engine.writable(id);
+        }
+        // This fails only without memory, and then costs one needless event.
+        let _ = context.poller.modify(&listener.socket, Token::Listener(number).encode(), Interest::Read);
+    }
+}

@@ -1,0 +1,153 @@
+//! Text datagrams come in: commands of the gate, and inputs.
+
+use super::Datagrams;
+use super::register::NotRegistered;
+use super::source::PeerSource;
+use crate::config::{ListenerProtocol, ListenerRole};
+use crate::daemon::context::Context;
+use crate::daemon::listeners::Listeners;
+use crate::daemon::tokens::PeerKey;
+use crate::daemon::traffic;
+use crate::net::datagram::Sender;
+use upcall_engine::{Dropped, EndpointId, ExpectedProtocol, Now, Verdict, is_command};
+use upcall_wire::address::{Peer, Transport};
+use upcall_wire::reason::Reason;
+
+/// A peer that is registered under the name that a datagram comes from.
+#[derive(Debug, Clone, Copy)]
+struct Registered {
+    key: PeerKey,
+    endpoint: EndpointId,
+    native: bool,
+}
+
+impl Datagrams {
+    /// Handles a text datagram; keeps it, where `held_from` holds its sender, because inputs wait.
+    pub(super) fn text_datagram(
+        &mut self,
+        context: &mut Context,
+        listeners: &Listeners,
+        now: Now,
+        source: &PeerSource,
+        bytes: &[u8],
+        held_from: Option<Sender>,
+    ) -> Result<(), Dropped> {
+        let registered = self.registered_as(context, listeners, now, source);
+        let Some(listener) = listeners.get(source.listener) else { return Ok(()) };
+        let (rules, transport) = (&listener.rules, listener.socket.address().transport());
+        if rules.protocol == ListenerProtocol::Native || rules.token.is_some() {
+            return Err(Dropped::Protocol);
+        }
+        if bytes.len() > context.config.upcall.max_message {
+            return Err(Dropped::TooLarge);
+        }
+        if registered.is_some_and(|registered| registered.native) {
+            return Err(Dropped::Protocol);
+        }
+        if context.drain.is_some() {
+            return Err(Dropped::Refused);
+        }
+        if let Some(from) = held_from {
+            return self.held.push(source.listener, from, bytes);
+        }
+        // A peer that has sent a BYE is not known any more, even while something is still due to it.
+        let known = registered.filter(|registered| {
+            context.engine.endpoint(registered.endpoint).is_some_and(|endpoint| endpoint.leaving().is_none())
+        });
+        let claim = source.claim(known.is_some());
+        if rules.role == ListenerRole::Input {
+            if !self.gate.allows_input(now.time, &claim) {
+                return Err(Dropped::RateLimited);
+            }
+            return unregistered_input(context, now, transport, source.peer, bytes, source.trusted);
+        }
+        match self.gate.judge(now.time, &claim, bytes) {
+            Verdict::Drop(dropped) => return Err(dropped),
+            Verdict::Challenge => {
+                let line = self.gate.challenge(now.time, &claim);
+                self.answer(&mut context.logger, listeners, source, line.as_bytes());
+            }
+            Verdict::Join => drop(self.join(context, listeners, now, source, known)?),
+            Verdict::Bye => {
+                if let Some(known) = known {
+                    context.engine.leave(now, known.endpoint, Reason::Closed);
+                }
+            }
+            Verdict::Input => {
+                let endpoint = match known {
+                    Some(known) if !source.trusted => known.endpoint,
+                    known => self.join(context, listeners, now, source, known)?,
+                };
+                if rules.role == ListenerRole::Output {
+                    return Err(Dropped::OutputOnly);
+                }
+                if let Some(accepted) = context.engine.input(now, endpoint, bytes) {
+                    context.log_input(Some(endpoint), bytes, accepted);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The peer that is registered under the name of a source. A peer is replaced whose name belongs to another user by now.
+    fn registered_as(
+        &mut self,
+        context: &mut Context,
+        listeners: &Listeners,
+        now: Now,
+        source: &PeerSource,
+    ) -> Option<Registered> {
+        let (key, peer) = self.peers.find(source.listener, &source.name)?;
+        let registered = Registered { key, endpoint: peer.endpoint, native: peer.native };
+        if peer.is_of(source.peer) {
+            return Some(registered);
+        }
+        self.replace(context, listeners, now, registered.endpoint);
+        None
+    }
+
+    /// Registers a peer, or renews its lease if it is known.
+    fn join(
+        &mut self,
+        context: &mut Context,
+        listeners: &Listeners,
+        now: Now,
+        source: &PeerSource,
+        known: Option<Registered>,
+    ) -> Result<EndpointId, Dropped> {
+        if let Some(Registered { key, endpoint, .. }) = known {
+            self.update_route(context, key, source)?;
+            context.engine.renew(now, endpoint);
+            return Ok(endpoint);
+        }
+        match self.register(context, listeners, now, source, ExpectedProtocol::Text, None) {
+            Ok(endpoint) => {
+                traffic::log_joined(context, listeners, endpoint);
+                Ok(endpoint)
+            }
+            Err(NotRegistered::NoRoute(dropped)) => Err(dropped),
+            Err(NotRegistered::Refused(_)) => Err(Dropped::Refused),
+        }
+    }
+}
+
+/// An input to a listener whose clients are not registered.
+pub(super) fn unregistered_input(
+    context: &mut Context,
+    now: Now,
+    transport: Transport,
+    peer: Peer,
+    data: &[u8],
+    trusted: bool,
+) -> Result<(), Dropped> {
+    if data.is_empty() {
+        return Err(Dropped::Empty);
+    }
+    if is_command(data, trusted) {
+        // A client that does not know the listener's role joins first, and leaves in the end.
+        return Err(Dropped::NotRegistered);
+    }
+    let accepted = context.engine.input_from(now, transport, peer, data);
+    context.log_input(None, data, accepted);
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! SIGHUP: the configuration is read again. Listeners come and go, and everything else changes in place. A wrong file, or a
+//! listener that cannot be bound, changes nothing.
+
+use super::files;
+use super::notify::Notifier;
+use super::reload_listeners::change_listeners;
+use crate::config::{self, Config};
+use crate::daemon::context::Context;
+use crate::daemon::log::{error, info, warning};
+use crate::daemon::origin::Origin;
+use crate::daemon::rooms::Rooms;
+
+/// Ends the message where nothing has changed.
+pub(super) const KEPT: &str = "; the old configuration stays";
+
+pub(in crate::daemon) fn reload(rooms: &mut Rooms, notifier: &mut Notifier, origin: &Origin) {
+    if rooms.context.drain.is_some() {
+        return;
+    }
+    notifier.reloading(rooms.context.clock.now().time);
+    let (source, config) = origin.load();
+    let changed = config
+        .map_err(|mistakes| {
+            for mistake in mistakes.list() {
+                error!(rooms.context.logger, "{mistake}");
+            }
+            format!("{source} cannot be used{KEPT}")
+        })
+        .and_then(|config| change(rooms, config));
+    let Context { logger, config, clock, .. } = &mut rooms.context;
+    match &changed {
+        Ok(()) => {
+            rooms.listeners.warn_of_misfits(logger, &config.listeners);
+            info!(logger, "reloaded: configuration: {source}");
+        }
+        Err(message) => error!(logger, "reload refused: {message}"),
+    }
+    notifier.reloaded(clock.now().time, changed.is_err());
+}
+
+/// Changes to another configuration. The error tells why nothing has changed.
+fn change(rooms: &mut Rooms, config: Config) -> Result<(), String> {
+    let config = fit_to_log(&mut rooms.context, config).map_err(|message| message + KEPT)?;
+    change_listeners(rooms, &config)?;
+    let is_other_limit = config.registry.max_endpoints != rooms.context.config.registry.max_endpoints;
+    rooms.datagrams.reconfigure(&config);
+    rooms.context.reconfigure(config);
+    let Context { logger, config, .. } = &mut rooms.context;
+    if is_other_limit {
+        files::warn_of_limit(logger, config);
+    }
+    Ok(())
+}
+
+/// The log keeps its size until a restart. Everything else that is configured has to fit into it.
+fn fit_to_log(context: &mut Context, mut config: Config) -> Result<Config, String> {
+    let size = context.config.log.size;
+    if config.log.size == size {
+        return Ok(config);
+    }
+    config.log.size = size;
+    let size = config::print_size(size);
+    warning!(context.logger, "log.size needs a restart; it stays at {size}");
+    match config::parse("as it would be", &config.to_toml()) {
+        Ok(config) => Ok(config),
+        Err(mistakes) => {
+            let reasons: Vec<&str> = mistakes.list().iter().map(|mistake| mistake.reason.as_str()).collect();
+            Err(format!("with a log of {size}, {}", reasons.join("; ")))
+        }
+    }
+}

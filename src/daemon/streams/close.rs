@@ -1,0 +1,153 @@
+//! The end of a connection: told to leave, refused, broken, or gone from the registry; and what it still sends until its own
+//! end comes.
+
+use std::io;
+
+use super::connection::{Connection, Decoder, FarEnd};
+use super::{NextRead, Streams};
+use crate::daemon::context::{Context, FAREWELL};
+use crate::daemon::listeners::Listeners;
+use crate::daemon::timers::Lingering;
+use crate::daemon::tokens::ConnectionKey;
+use crate::daemon::traffic;
+use crate::net::stream::ReadOutcome;
+use upcall_engine::Now;
+use upcall_wire::address::Peer;
+use upcall_wire::farewell::Farewell;
+use upcall_wire::reason::{Reason, Refusal};
+
+/// How many reads of one connection are thrown away in one turn.
+const DISCARDS: usize = 2;
+
+/// At most this many connections linger after they were refused or have left. Others are closed at once.
+const MAX_LINGERING: usize = 256;
+
+impl Connection {
+    /// Tells the connection to leave. What it sends from now on is thrown away.
+    pub(super) fn dismiss(&mut self, context: &mut Context, now: Now, reason: Reason) -> NextRead {
+        self.discards = true;
+        match self.endpoint {
+            Some(endpoint) if matches!(self.decoder, Decoder::Native(_)) => context.engine.leave(now, endpoint, reason),
+            Some(endpoint) => context.engine.reject(now, endpoint, reason),
+            None => {}
+        }
+        NextRead::Later
+    }
+
+    /// The connection is broken: its endpoint, if it has one, is lost.
+    pub(super) fn broken(&mut self, context: &mut Context, now: Now, reason: Reason) -> NextRead {
+        self.far_end = FarEnd::Ended;
+        if let Some(endpoint) = self.endpoint {
+            context.engine.connection_lost(now, endpoint, reason);
+        }
+        NextRead::OnEvent
+    }
+}
+
+impl Streams {
+    /// Tells a connection why it is not let in. It is closed when it has ended its side, or after a while: if it were closed
+    /// at once, the kernel would reset it for what it may have sent already, and the reason would be lost.
+    pub(super) fn refuse(
+        &mut self,
+        context: &mut Context,
+        listeners: &Listeners,
+        now: Now,
+        key: ConnectionKey,
+        peer: Peer,
+        reason: Refusal,
+    ) {
+        context.engine.counters_mut().count_refused(reason);
+        let Some(connection) = self.connections.get(key) else { return };
+        traffic::log_refused(context, listeners, connection.listener, peer, reason);
+        // A new socket has room for a line, and a broken one needs none.
+        let _ = connection.stream.send(Farewell::line(reason.name()).as_bytes());
+        self.linger(context, now, key);
+    }
+
+    /// The endpoint of a connection has left the registry; `complete`: everything that was due to it was written.
+    pub(in crate::daemon) fn left(
+        &mut self,
+        context: &mut Context,
+        now: Now,
+        key: ConnectionKey,
+        reason: Reason,
+        complete: bool,
+    ) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.endpoint = None;
+        if complete && connection.far_end != FarEnd::Ended && reason != Reason::Dead {
+            return self.linger(context, now, key);
+        }
+        if !complete {
+            connection.stream.abort_on_close();
+        }
+        self.close(context, key);
+    }
+
+    /// Ends our side of a connection, and waits for the far end to end its own.
+    fn linger(&mut self, context: &mut Context, now: Now, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.stream.end();
+        connection.discards = true;
+        if context.timers.lingering.len() >= MAX_LINGERING && context.drain.is_none() {
+            return self.close(context, key);
+        }
+        let until = context.drain.as_ref().map_or(now.time + FAREWELL, |drain| drain.deadline);
+        context.timers.lingering.add(now.time, Lingering { key, until });
+        self.mark_readable(key, false);
+    }
+
+    /// Closes the connections that have lingered for long enough, unless they are still reading.
+    pub(in crate::daemon) fn end_lingering(&mut self, context: &mut Context, now: Now) {
+        while let Some(lingering) = context.timers.lingering.pop(now.time) {
+            let Some(connection) = self.connections.get(lingering.key) else { continue };
+            if now.time < lingering.until && connection.stream.is_pending() {
+                context.timers.lingering.add(now.time, lingering);
+            } else {
+                self.close(context, lingering.key);
+            }
+        }
+    }
+
+    /// Reads what is not used any more, until the end comes.
+    pub(super) fn throw_away(&mut self, context: &mut Context, now: Now, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.in_discarding = false;
+        connection.unread = None;
+        for _ in 0..DISCARDS {
+            match connection.stream.receive(&mut self.buffer) {
+                ReadOutcome::Bytes(_) => {}
+                ReadOutcome::Drained => return connection.readable = false,
+                ReadOutcome::End | ReadOutcome::Broken(_) if connection.endpoint.is_none() => {
+                    return self.close(context, key);
+                }
+                ReadOutcome::End => {
+                    connection.far_end = FarEnd::Ended;
+                    return connection.readable = false;
+                }
+                ReadOutcome::Broken(error) => {
+                    connection.readable = false;
+                    connection.broken(context, now, reason_of(&error));
+                    return;
+                }
+            }
+        }
+        self.mark_readable(key, false);
+    }
+
+    /// Closes a connection that is not registered.
+    fn close(&mut self, context: &mut Context, key: ConnectionKey) {
+        // Its file descriptor may be the one that accepting needs.
+        if self.connections.remove(key).is_some() {
+            context.timers.no_descriptors.clear();
+        }
+    }
+}
+
+/// What an error of a connection tells of its peer: keepalive or retransmission has given it up (tcp(7)), or it is broken.
+pub(super) fn reason_of(error: &io::Error) -> Reason {
+    match error.raw_os_error() {
+        Some(libc::ETIMEDOUT | libc::EHOSTUNREACH | libc::ENETUNREACH) => Reason::Dead,
+        _ => Reason::Reset,
+    }
+}

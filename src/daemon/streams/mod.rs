@@ -1,0 +1,178 @@
+//! Stream connections: accepted, read, written, ended.
+//!
+//! Each turn reads once from every connection that may have something, for as long as the engine takes inputs; writes come
+//! afterwards. Knows the listeners that connections come from, but nothing of datagrams.
+
+mod accept;
+mod close;
+mod connection;
+mod liveness;
+mod native;
+mod read;
+mod text;
+mod waiting_room;
+mod write;
+
+use std::collections::VecDeque;
+
+use slotmap::SlotMap;
+
+use super::context::Context;
+use super::listeners::Listeners;
+use super::tokens::ConnectionKey;
+use connection::Connection;
+use upcall_engine::{EndpointId, Engine, Intake, Now, Time};
+use waiting_room::WaitingRoom;
+
+/// Bytes read from a socket at a time.
+const READ: usize = 64 * 1024;
+
+/// Whether, and when, a connection has to be read from again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NextRead {
+    /// When something happens to it.
+    OnEvent,
+    /// After the others.
+    Later,
+    /// Before all others: bytes were read already and are kept, which must not be so of many connections at a time.
+    First,
+    /// When the engine [tells](upcall_engine::Event::Unparked) that its own lag no longer puts its inputs off.
+    Parked,
+}
+
+pub(super) struct Streams {
+    connections: SlotMap<ConnectionKey, Connection>,
+    /// Connections that may have inputs.
+    readable: VecDeque<ConnectionKey>,
+    /// Connections whose bytes are thrown away until their end.
+    discarding: VecDeque<ConnectionKey>,
+    waiting_room: WaitingRoom,
+    /// Accepting has found no file descriptor, and that was logged. It has not succeeded since.
+    is_pause_logged: bool,
+    /// When the connections that were written to are checked next.
+    next_check: Option<Time>,
+    buffer: Box<[u8]>,
+}
+
+impl Streams {
+    pub(super) fn new() -> Streams {
+        Streams {
+            connections: SlotMap::with_key(),
+            readable: VecDeque::new(),
+            discarding: VecDeque::new(),
+            waiting_room: WaitingRoom::new(),
+            is_pause_logged: false,
+            next_check: None,
+            buffer: vec![0; READ].into_boxed_slice(),
+        }
+    }
+
+    /// Whether there is no connection.
+    pub(super) fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+
+    /// The next deadlines: of the liveness check, and of the waiting room.
+    pub(super) fn deadlines(&self) -> [Option<Time>; 2] {
+        [self.next_check, self.waiting_room.deadline()]
+    }
+
+    /// Whether the next turn has something to read, so that it must not wait for events.
+    pub(super) fn have_pending_reads(&self, engine: &Engine) -> bool {
+        let inputs = match engine.intake() {
+            Intake::Open | Intake::Full => !self.readable.is_empty(),
+            Intake::Only(endpoint) => {
+                let connection = key_of(engine, endpoint).and_then(|key| self.connections.get(key));
+                connection.is_some_and(|connection| connection.readable && !connection.discards)
+                    && !engine.is_parked(endpoint)
+            }
+            Intake::Held => false,
+        };
+        inputs || !self.discarding.is_empty()
+    }
+
+    /// A connection has room to write.
+    pub(super) fn writable(&self, engine: &mut Engine, key: ConnectionKey) {
+        if let Some(endpoint) = self.connections.get(key).and_then(|connection| connection.endpoint) {
+            engine.writable(endpoint);
+        }
+    }
+
+    /// There is, or may be, something to read from a connection.
+    pub(super) fn mark_readable(&mut self, key: ConnectionKey, hangup: bool) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.readable = true;
+        connection.hangup |= hangup;
+        // It enters the queue that it belongs to, unless it is there already.
+        if connection.discards {
+            if !std::mem::replace(&mut connection.in_discarding, true) {
+                self.discarding.push_back(key);
+            }
+        } else if !std::mem::replace(&mut connection.in_readable, true) {
+            self.readable.push_back(key);
+        }
+    }
+
+    /// Reads once from every connection that has something, for as long as the engine takes inputs.
+    pub(super) fn receive(&mut self, context: &mut Context, listeners: &Listeners, now: Now) {
+        for _ in 0..self.discarding.len() {
+            if let Some(key) = self.discarding.pop_front() {
+                self.throw_away(context, now, key);
+            }
+        }
+        for _ in 0..self.readable.len() {
+            match context.engine.intake() {
+                Intake::Open => {}
+                Intake::Only(endpoint) => return self.receive_only(context, listeners, now, endpoint),
+                Intake::Full | Intake::Held => return,
+            }
+            let Some(key) = self.readable.pop_front() else { return };
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            connection.in_readable = false;
+            if !connection.readable || connection.discards {
+                continue;
+            }
+            let next = self.receive_from(context, listeners, now, key);
+            self.requeue(key, next);
+        }
+    }
+
+    /// Inputs wait for this endpoint. Its own need not, and it keeps its place in the queue.
+    fn receive_only(&mut self, context: &mut Context, listeners: &Listeners, now: Now, endpoint: EndpointId) {
+        let Some(key) = key_of(&context.engine, endpoint) else { return };
+        if self.connections.get(key).is_some_and(|connection| connection.readable && !connection.discards) {
+            let next = self.receive_from(context, listeners, now, key);
+            self.requeue(key, if next == NextRead::First { NextRead::Later } else { next });
+        }
+    }
+
+    /// Puts a connection where it is read from when it has to be.
+    fn requeue(&mut self, key: ConnectionKey, next: NextRead) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.readable = next != NextRead::OnEvent;
+        match next {
+            NextRead::OnEvent | NextRead::Parked => {}
+            NextRead::First if !connection.discards => {
+                // It may be in the queue already; what matters is that it comes first.
+                connection.in_readable = true;
+                self.readable.push_front(key);
+            }
+            NextRead::First | NextRead::Later => self.mark_readable(key, false),
+        }
+    }
+
+    /// Throws away what the connection of an endpoint still sends.
+    pub(super) fn discard_inputs(&mut self, engine: &Engine, endpoint: EndpointId) {
+        let Some(key) = key_of(engine, endpoint) else { return };
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.discards = true;
+            self.mark_readable(key, false);
+        }
+    }
+}
+
+/// The key of the connection of an endpoint. A datagram endpoint has none: its tag is a key of another kind.
+fn key_of(engine: &Engine, endpoint: EndpointId) -> Option<ConnectionKey> {
+    let endpoint = engine.endpoint(endpoint).filter(|endpoint| !endpoint.transport.is_datagram())?;
+    Some(ConnectionKey::from_tag(endpoint.tag))
+}

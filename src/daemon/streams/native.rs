@@ -1,0 +1,103 @@
+//! Native connections: what becomes of each frame.
+
+use super::NextRead;
+use super::connection::{Connection, Decoder};
+use super::read::{Handled, Reading};
+use crate::daemon::context::Context;
+use crate::daemon::listeners::{authenticate, terms};
+use crate::daemon::traffic;
+use upcall_engine::{EndpointId, Engine, InputTurn};
+use upcall_wire::frame::{Frame, Hello};
+use upcall_wire::text::End;
+
+impl Connection {
+    pub(super) fn handle_native(
+        &mut self,
+        context: &mut Context,
+        mut reading: Reading<'_>,
+        mut bytes: &[u8],
+        end: End,
+    ) -> NextRead {
+        let Decoder::Native(decoder) = &mut self.decoder else { return NextRead::OnEvent };
+        let max = context.config.upcall.max_message;
+        let logs = context.logs_inputs();
+        let (now, endpoint) = (reading.now, reading.endpoint);
+        let mut any = false;
+        loop {
+            // Plain SENDs are taken in runs, unless each of them is logged.
+            if !logs
+                && let Some(message) = context.engine.next_message(endpoint)
+                && context.engine.input_sends(now, endpoint, decoder.sends(&mut bytes, message, max)) > 0
+            {
+                any = true;
+                reading.is_granted = false;
+                if !takes_frames(&context.engine, endpoint) {
+                    return self.discard();
+                }
+            }
+            // Where no bytes are left, the beginning of a frame may be in the decoder, but no whole one.
+            let is_last = bytes.is_empty() || {
+                let turn = reading.request_input(context);
+                if turn != InputTurn::Granted {
+                    return self.put_aside(bytes, end, turn);
+                }
+                match decoder.next(&mut bytes, max) {
+                    Ok(Some(frame)) => {
+                        any = true;
+                        handle_frame(context, &reading, &frame);
+                        false
+                    }
+                    Ok(None) => true,
+                    Err(violation) => {
+                        context.engine.handle_violation(now, endpoint, &violation);
+                        false
+                    }
+                }
+            };
+            if !takes_frames(&context.engine, endpoint) {
+                return self.discard();
+            }
+            if is_last {
+                break;
+            }
+        }
+        let handled = Handled { any, unfinished: decoder.is_unfinished() };
+        self.end_of_bytes(context, &reading, handled, end)
+    }
+
+    /// Throws away whatever else the connection sends.
+    fn discard(&mut self) -> NextRead {
+        self.discards = true;
+        NextRead::Later
+    }
+}
+
+/// Whether the frames of an endpoint still count.
+fn takes_frames(engine: &Engine, endpoint: EndpointId) -> bool {
+    engine.endpoint(endpoint).is_some_and(|endpoint| endpoint.leaving().is_none())
+}
+
+fn handle_frame(context: &mut Context, reading: &Reading<'_>, frame: &Frame<'_>) {
+    if let Frame::Hello(hello) = frame {
+        return handle_hello(context, reading, hello);
+    }
+    let endpoint = reading.endpoint;
+    if let Some(accepted) = context.engine.handle_frame(reading.now, endpoint, frame)
+        && let Frame::Send(send) = frame
+    {
+        context.log_input(Some(endpoint), send.payload, accepted);
+    }
+}
+
+fn handle_hello(context: &mut Context, reading: &Reading<'_>, hello: &Hello<'_>) {
+    let Reading { listeners, now, endpoint, .. } = *reading;
+    let Some(registered) = context.engine.endpoint(endpoint) else { return };
+    let Some(listener) = listeners.get(registered.listener) else { return };
+    let terms = terms(&listener.rules, registered.peer);
+    if let Err(violation) = authenticate(&listener.rules, hello) {
+        return context.engine.handle_violation(now, endpoint, &violation);
+    }
+    if context.engine.handle_hello(now, endpoint, hello, terms).is_ok() {
+        traffic::log_welcome(context, listeners, endpoint, hello);
+    }
+}

@@ -1,0 +1,155 @@
+//! From the socket of a connection to its decoder: one read, and which protocol the first byte tells.
+
+use super::connection::{Connection, Decoder, FarEnd, Unread};
+use super::{NextRead, Streams};
+use crate::daemon::context::Context;
+use crate::daemon::listeners::Listeners;
+use crate::daemon::log::debug;
+use crate::daemon::tokens::ConnectionKey;
+use crate::net::stream::ReadOutcome;
+use upcall_engine::{EndpointId, ExpectedProtocol, InputTurn, Now};
+use upcall_wire::reason::Reason;
+use upcall_wire::text::{End, TextDecoder};
+
+/// What the handling of bytes needs to know besides the connection.
+pub(super) struct Reading<'r> {
+    pub(super) listeners: &'r Listeners,
+    pub(super) now: Now,
+    pub(super) endpoint: EndpointId,
+    /// It is known that the endpoint's next input may be handled: the engine has been asked, and no input was handled
+    /// since.
+    pub(super) is_granted: bool,
+}
+
+impl Reading<'_> {
+    /// Whether the endpoint's next input may be handled. The answer is used for one input.
+    pub(super) fn request_input(&mut self, context: &mut Context) -> InputTurn {
+        if std::mem::take(&mut self.is_granted) {
+            return InputTurn::Granted;
+        }
+        context.engine.request_input(self.now, self.endpoint)
+    }
+}
+
+impl Streams {
+    /// Reads once from a connection, or handles the bytes that were kept of it.
+    pub(super) fn receive_from(
+        &mut self,
+        context: &mut Context,
+        listeners: &Listeners,
+        now: Now,
+        key: ConnectionKey,
+    ) -> NextRead {
+        let Streams { connections, buffer, .. } = self;
+        let Some(connection) = connections.get_mut(key) else { return NextRead::OnEvent };
+        let Some(endpoint) = connection.endpoint else { return self.read_waiting(context, listeners, now, key) };
+        let is_granted = match context.engine.request_input(now, endpoint) {
+            InputTurn::Parked => return NextRead::Parked,
+            turn => turn == InputTurn::Granted,
+        };
+        let reading = Reading { listeners, now, endpoint, is_granted };
+        if let Some(unread) = connection.unread.take() {
+            let next = connection.handle(context, reading, &unread.bytes, unread.end);
+            // There was more to read when these bytes were kept, or that is not known.
+            return if next == NextRead::OnEvent { NextRead::Later } else { next };
+        }
+        match connection.stream.receive(buffer) {
+            ReadOutcome::Bytes(count) => {
+                // A short read has drained the socket (epoll(7)), unless its end comes after the bytes.
+                let full = count == buffer.len();
+                let again = full || connection.hangup;
+                let end = if full { End::More } else { End::Drained };
+                let next = connection.handle(context, reading, &buffer[..count], end);
+                if next == NextRead::OnEvent && again { NextRead::Later } else { next }
+            }
+            ReadOutcome::Drained => connection.handle(context, reading, &[], End::Drained),
+            ReadOutcome::End if connection.far_end != FarEnd::Broken => {
+                connection.far_end = FarEnd::Ended;
+                connection.handle(context, reading, &[], End::Eof)
+            }
+            // A write has reported the error already. What looks like an end is none, and ends no message.
+            ReadOutcome::End => connection.broken(context, now, Reason::Reset),
+            ReadOutcome::Broken(error) => {
+                debug!(context.logger, "a connection broke: {error}");
+                connection.broken(context, now, super::close::reason_of(&error))
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// Makes messages of bytes, and inputs of messages.
+    fn handle(&mut self, context: &mut Context, mut reading: Reading<'_>, bytes: &[u8], end: End) -> NextRead {
+        if let (Decoder::Undecided(expected, framing), Some(first)) = (&self.decoder, bytes.first()) {
+            let (is_native, expected, framing) = (*first == 0, *expected, *framing);
+            let (now, endpoint) = (reading.now, reading.endpoint);
+            if is_native {
+                self.decoder = Decoder::Native(Box::default());
+                if !context.engine.detected_native(now, endpoint) {
+                    // It was silent for so long that it gets text. Its frames are not taken for text: everybody would get
+                    // its secrets.
+                    return self.dismiss(context, now, Reason::Protocol);
+                }
+            } else if expected == ExpectedProtocol::Native {
+                let listener = reading.listeners.get(self.listener);
+                let wants_token = listener.is_some_and(|listener| listener.rules.token.is_some());
+                let reason = if wants_token { Reason::CredentialsRequired } else { Reason::Protocol };
+                return self.dismiss(context, now, reason);
+            } else {
+                self.decoder = Decoder::Text(TextDecoder::new(framing));
+                context.engine.detected_text(now, endpoint);
+            }
+            // As a text endpoint it may be far behind, so that its own inputs are put off.
+            reading.is_granted = false;
+        }
+        match &self.decoder {
+            Decoder::Native(_) => self.handle_native(context, reading, bytes, end),
+            Decoder::Text(_) => self.handle_text(context, reading, bytes, end),
+            Decoder::Undecided(..) => match reading.request_input(context) {
+                // Without a first byte there is nothing but the end.
+                InputTurn::Granted => self.end_of_bytes(context, &reading, Handled::NOTHING, end),
+                turn => self.put_aside(bytes, end, turn),
+            },
+        }
+    }
+
+    /// Keeps bytes that may not be handled yet.
+    pub(super) fn put_aside(&mut self, bytes: &[u8], end: End, turn: InputTurn) -> NextRead {
+        self.unread = Some(Box::new(Unread { bytes: bytes.to_vec(), end }));
+        if turn == InputTurn::Parked { NextRead::Parked } else { NextRead::First }
+    }
+
+    /// All bytes are handled.
+    pub(super) fn end_of_bytes(
+        &self,
+        context: &mut Context,
+        reading: &Reading<'_>,
+        handled: Handled,
+        end: End,
+    ) -> NextRead {
+        let Reading { now, endpoint, .. } = *reading;
+        let unfinished = handled.unfinished && end != End::More;
+        if handled.any && unfinished {
+            // What was unfinished before is complete.
+            context.engine.note_received(now, endpoint, false);
+        }
+        context.engine.note_received(now, endpoint, unfinished);
+        if end == End::Eof {
+            context.engine.leave(now, endpoint, Reason::Closed);
+        }
+        NextRead::OnEvent
+    }
+}
+
+/// What was made of the bytes of a read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Handled {
+    /// A message was complete.
+    pub(super) any: bool,
+    /// A message has begun that is not complete.
+    pub(super) unfinished: bool,
+}
+
+impl Handled {
+    const NOTHING: Handled = Handled { any: false, unfinished: false };
+}

@@ -1,0 +1,104 @@
+//! Log lines about what clients do: connect, join, speak native, leave.
+
+use super::context::Context;
+use super::listeners::Listeners;
+use super::log::{Count, debug, info, log_at};
+use crate::config::{Level, ListenerRole};
+use upcall_engine::{Endpoint, EndpointId, ListenerNumber, Now, Second};
+use upcall_wire::address::Peer;
+use upcall_wire::escape::Escaped;
+use upcall_wire::frame::Hello;
+use upcall_wire::reason::{Reason, Refusal};
+
+/// The level of a client's comings and goings. Where no upcalls are due to it, only its inputs matter: a health check
+/// comes every few seconds, and sends nothing.
+fn level(role: ListenerRole) -> Level {
+    if role == ListenerRole::Input { Level::Debug } else { Level::Info }
+}
+
+/// The level for an endpoint's listener, by its present rules.
+fn level_of(listeners: &Listeners, number: ListenerNumber) -> Level {
+    level(listeners.get(number).map_or(ListenerRole::Both, |listener| listener.rules.role))
+}
+
+/// A connection was registered.
+pub(super) fn log_connected(context: &mut Context, listeners: &Listeners, id: EndpointId) {
+    let Some(endpoint) = context.engine.endpoint(id) else { return };
+    let (id, peer, count) = (endpoint.number, endpoint.peer, context.engine.registered());
+    let Some(listener) = listeners.get(endpoint.listener) else { return };
+    let name = &listener.rules.name;
+    log_at!(
+        level(listener.rules.role), context.logger, endpoint = id, listener = name, peer = peer;
+        "#{id} connected from {peer} on {name}; {count} registered"
+    );
+}
+
+/// A datagram peer was registered.
+pub(super) fn log_joined(context: &mut Context, listeners: &Listeners, id: EndpointId) {
+    let Some(endpoint) = context.engine.endpoint(id) else { return };
+    let (id, peer, count) = (endpoint.number, endpoint.peer, context.engine.registered());
+    let name = listeners.name_of(endpoint.listener);
+    info!(
+        context.logger, endpoint = id, listener = name, peer = peer;
+        "#{id} joined from {peer} on {name}; {count} registered"
+    );
+}
+
+/// An endpoint has got its WELCOME.
+pub(super) fn log_welcome(context: &mut Context, listeners: &Listeners, id: EndpointId, hello: &Hello<'_>) {
+    let Some(endpoint) = context.engine.endpoint(id) else { return };
+    let name = endpoint.name().map_or(String::new(), |name| format!(" ({})", Escaped(name.as_bytes())));
+    let how = if hello.resume.is_some() { "resumed its session" } else { "speaks native" };
+    let Endpoint { number, transport, peer, .. } = endpoint;
+    log_at!(
+        level_of(listeners, endpoint.listener), context.logger, endpoint = number, peer = peer;
+        "#{number}{name} {how}; {transport} from {peer}"
+    );
+}
+
+/// A connection is not let in.
+pub(super) fn log_refused(
+    context: &mut Context,
+    listeners: &Listeners,
+    number: ListenerNumber,
+    peer: Peer,
+    reason: Refusal,
+) {
+    let name = listeners.name_of(number);
+    info!(context.logger, listener = name, peer = peer, reason = reason; "refused {peer} on {name}: {reason}");
+}
+
+/// A datagram peer is not registered. That is logged as a detail: no connection was made, and one source can send many
+/// such datagrams a second.
+pub(super) fn log_not_joined(
+    context: &mut Context,
+    listeners: &Listeners,
+    number: ListenerNumber,
+    peer: Peer,
+    reason: Refusal,
+) {
+    let name = listeners.name_of(number);
+    debug!(context.logger, listener = name, peer = peer, reason = reason; "refused {peer} on {name}: {reason}");
+}
+
+/// An endpoint has left the registry.
+pub(super) fn log_left(
+    context: &mut Context,
+    listeners: &Listeners,
+    now: Now,
+    endpoint: &Endpoint,
+    reason: Reason,
+    complete: bool,
+) {
+    let Endpoint { number, peer, inputs, upcalls, .. } = endpoint;
+    let (inputs, upcalls) = (Count(*inputs, "input"), Count(*upcalls, "upcall"));
+    let lasted = Second::from(now.time).since(endpoint.registered);
+    let rest = if complete || !reason.is_announced() { "" } else { ", it did not read the rest" };
+    let remain = context.engine.registered();
+    let name = listeners.name_of(endpoint.listener);
+    let level = if reason == Reason::Closed { level_of(listeners, endpoint.listener) } else { Level::Info };
+    log_at!(
+        level, context.logger, endpoint = number, listener = name, peer = peer, reason = reason;
+        "#{number} left: {reason}; {peer}, {inputs}, {upcalls}, {lasted} s{rest}; {remain} registered"
+    );
+}
