@@ -17,7 +17,7 @@ impl Entropy {
         Entropy::new(move || random.u64(..))
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         (self.0)()
     }
 }

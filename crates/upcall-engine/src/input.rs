@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use super::{Accepted, Audience, Endpoint, EndpointId, Engine, InputTurn, Now};
+use crate::{Accepted, Audience, Endpoint, EndpointId, Engine, InputTurn, Now};
 use upcall_wire::address::{Peer, Transport};
 use upcall_wire::format::{Fields, Format};
 use upcall_wire::frame::{Frame, Send, Upcall};
@@ -12,20 +12,20 @@ use upcall_wire::frame::{Frame, Send, Upcall};
 const NOBODY: u64 = 0;
 
 /// Something that is to be appended.
-pub(super) struct Input<'a> {
+pub(crate) struct Input<'a> {
     /// Its endpoint, if it has one: its key, its number, and whether upcalls are due to it.
-    pub(super) sender: Option<(EndpointId, u64, bool)>,
-    pub(super) origin: Origin,
+    pub(crate) sender: Option<(EndpointId, u64, bool)>,
+    pub(crate) origin: Origin,
     /// Empty for none.
-    pub(super) topic: &'a str,
-    pub(super) data: &'a [u8],
+    pub(crate) topic: &'a str,
+    pub(crate) data: &'a [u8],
     /// It came as a frame.
-    pub(super) native: bool,
+    pub(crate) native: bool,
 }
 
 /// Where an input comes from, as `{from}` shows it.
 #[derive(Clone, Copy)]
-pub(super) struct Origin(pub(super) Transport, pub(super) Peer);
+pub(crate) struct Origin(pub(crate) Transport, pub(crate) Peer);
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -176,7 +176,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn append(&mut self, now: Now, input: &Input<'_>) -> Accepted {
+    pub(crate) fn append(&mut self, now: Now, input: &Input<'_>) -> Accepted {
         let (source, receives) = input.sender.map_or((NOBODY, false), |(_, number, receives)| (number, receives));
         let &Input { topic, data, .. } = input;
         let sequence = self.log.next();

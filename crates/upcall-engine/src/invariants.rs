@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::endpoint::{Delivery, EndpointId, Speech};
-use super::slow::Class;
-use super::{Deadline, Engine, Patience};
+use crate::registry::endpoint::{Delivery, EndpointId, Speech};
+use crate::slow::Class;
+use crate::{Deadline, Engine, Patience};
 
 impl Engine {
     /// Panics where something does not hold that always must.

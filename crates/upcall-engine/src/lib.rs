@@ -7,54 +7,43 @@
 
 #![forbid(unsafe_code)]
 
-mod courier;
 mod delivery;
-mod departure;
-mod endpoint;
 mod entropy;
 mod gate;
 mod input;
 mod invariants;
-mod lease;
-mod limiter;
+mod leave;
 mod log;
 mod native;
-mod opening;
-mod outbox;
-mod pace;
-mod page;
-mod recovery;
+mod protocol_detection;
 mod registry;
-mod resume;
-mod ring;
 mod session;
+mod settings;
 mod slow;
 mod time;
-mod topics;
-mod types;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 use std::time::{Duration, SystemTime};
 
-use lease::{Leases, Ours};
+use delivery::outbox::CutRecords;
 use log::Log;
-use opening::Awaited;
-use outbox::CutRecords;
+use log::ring::Cursor;
+use protocol_detection::Awaited;
 use registry::Registry;
-use ring::Cursor;
+use registry::lease::{Leases, Ours};
 use session::Sessions;
 use slow::Laggards;
 use upcall_wire::reason::Refusal;
 
 pub use delivery::{Progress, Run};
-pub use endpoint::{Endpoint, EndpointId, ExpectedProtocol, ListenerNumber, Registration};
 pub use entropy::Entropy;
 pub use gate::{DatagramSource, Dropped, Gate, Verdict, is_command};
+pub use log::ring::Slices;
 pub use native::Terms;
-pub use ring::Slices;
+pub use registry::endpoint::{Endpoint, EndpointId, ExpectedProtocol, ListenerNumber, Registration};
+pub use settings::{Accepted, Audience, Counters, Event, InputTurn, Intake, Patience, Policy, Settings};
 pub use time::{Now, Second, Time};
-pub use types::{Accepted, Audience, Counters, Event, InputTurn, Intake, Patience, Policy, Settings};
 
 /// What a deadline is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,7 +1,7 @@
 //! What native endpoints, and those who have yet to become some, get and do not get.
 
 mod behind;
-mod opening;
+mod protocol_detection;
 mod runs;
 
 use std::net::SocketAddr;

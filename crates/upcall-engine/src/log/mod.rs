@@ -1,29 +1,32 @@
 //! The log: every accepted input once, as a frame, with the sequence that makes the one total order; and beside it, while there
 //! are text endpoints, as text. Their memory together is bounded by the log's size, whatever the messages are.
 
-use super::Audience;
-use super::page::{HEADER, Page, Pen, Written};
-use super::ring::{Cursor, Ring};
+pub(crate) mod page;
+pub(crate) mod ring;
+
+use crate::Audience;
+use crate::log::page::{HEADER, Page, Pen, Written};
+use crate::log::ring::{Cursor, Ring};
 
 /// The size of a page, in bytes; a larger record gets a page of its own.
-pub(super) const PAGE: usize = 256 * 1024;
+pub(crate) const PAGE: usize = 256 * 1024;
 
 /// Which of its renditions an endpoint reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rendition {
+pub(crate) enum Rendition {
     Frames,
     Text,
 }
 
 /// The oldest sequences, by rendition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Oldest {
+pub(crate) struct Oldest {
     frames: u64,
     text: u64,
 }
 
 impl Oldest {
-    pub(super) fn of(self, rendition: Rendition) -> u64 {
+    pub(crate) fn of(self, rendition: Rendition) -> u64 {
         match rendition {
             Rendition::Frames => self.frames,
             Rendition::Text => self.text,
@@ -31,7 +34,7 @@ impl Oldest {
     }
 
     /// Nobody who is here, or behind, misses anything.
-    pub(super) fn latest(self) -> u64 {
+    pub(crate) fn latest(self) -> u64 {
         self.frames.max(self.text)
     }
 }
@@ -40,7 +43,7 @@ impl Oldest {
 const FORGET: usize = 32 * 1024;
 
 #[derive(Debug)]
-pub(super) struct Log {
+pub(crate) struct Log {
     frames: Ring,
     text: Ring,
     /// The bound, in bytes.
@@ -53,35 +56,35 @@ pub(super) struct Log {
 
 /// Appends to both renditions.
 #[derive(Debug, Default)]
-pub(super) struct Pens<'a> {
-    pub(super) frames: Pen<'a>,
+pub(crate) struct Pens<'a> {
+    pub(crate) frames: Pen<'a>,
     /// Writes nothing where there are no texts.
-    pub(super) text: Pen<'a>,
+    pub(crate) text: Pen<'a>,
 }
 
 impl Pens<'_> {
     /// Whether records of these sizes fit.
     #[inline]
-    pub(super) fn have_room(&self, frame: usize, text: Option<usize>) -> bool {
+    pub(crate) fn have_room(&self, frame: usize, text: Option<usize>) -> bool {
         self.frames.has_room(frame) && text.is_none_or(|text| self.text.has_room(text))
     }
 
-    pub(super) fn written(&self) -> (Written, Written) {
+    pub(crate) fn written(&self) -> (Written, Written) {
         (self.frames.written(), self.text.written())
     }
 }
 
 impl Log {
-    pub(super) fn new(size: usize) -> Log {
+    pub(crate) fn new(size: usize) -> Log {
         Log { frames: Ring::new(), text: Ring::new(), size, allocated: 0, spare: None }
     }
 
     /// The sequence that the next record gets.
-    pub(super) fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         self.frames.next()
     }
 
-    pub(super) fn ring(&self, rendition: Rendition) -> &Ring {
+    pub(crate) fn ring(&self, rendition: Rendition) -> &Ring {
         match rendition {
             Rendition::Frames => &self.frames,
             Rendition::Text => &self.text,
@@ -89,34 +92,34 @@ impl Log {
     }
 
     /// The oldest sequences that are still there; that of the next record where there is none.
-    pub(super) fn oldest(&self) -> Oldest {
+    pub(crate) fn oldest(&self) -> Oldest {
         Oldest { frames: self.frames.oldest(), text: self.text.oldest() }
     }
 
     /// Memory in use, in bytes.
-    pub(super) fn allocated(&self) -> usize {
+    pub(crate) fn allocated(&self) -> usize {
         self.allocated
     }
 
     /// The most that it may use, in bytes.
-    pub(super) fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.size
     }
 
     /// The position behind the last record. Positions count what frames cost: the frame and a header, in bytes.
-    pub(super) fn head(&self) -> u64 {
+    pub(crate) fn head(&self) -> u64 {
         self.frames.head()
     }
 
     /// The position of a cursor, of whichever rendition: one measure for all.
-    pub(super) fn position(&self, cursor: Cursor) -> u64 {
+    pub(crate) fn position(&self, cursor: Cursor) -> u64 {
         self.frames.position(cursor)
     }
 
     /// Appends a record and returns its sequence; evicts the oldest pages if need be, see [`Log::oldest_after`]. The frame
     /// is `frame` bytes long, and is written by `fill`. Without a text, whoever reads the text from here on finds nothing
     /// before.
-    pub(super) fn append(
+    pub(crate) fn append(
         &mut self,
         frame: usize,
         fill: impl FnOnce(&mut [u8]),
@@ -143,7 +146,7 @@ impl Log {
 
     /// What appends records of one source and audience, with texts or without, as far as the pages have room: nothing is
     /// displaced. [`Log::note`] ends it.
-    pub(super) fn pens(&mut self, has_text: bool, audience: Audience, source: u64) -> Pens<'_> {
+    pub(crate) fn pens(&mut self, has_text: bool, audience: Audience, source: u64) -> Pens<'_> {
         if has_text == self.text.is_empty() {
             // There is a page to be added, or there are pages to be given up.
             return Pens::default();
@@ -152,7 +155,7 @@ impl Log {
     }
 
     /// Takes note of what the pens have written.
-    pub(super) fn note(&mut self, (frames, text): (Written, Written), audience: Audience) {
+    pub(crate) fn note(&mut self, (frames, text): (Written, Written), audience: Audience) {
         if frames.count == 0 {
             return;
         }
@@ -164,12 +167,12 @@ impl Log {
     }
 
     /// Whether a record of these sizes makes a page necessary, which may displace others.
-    pub(super) fn needs_page(&self, frame: usize, text: Option<usize>) -> bool {
+    pub(crate) fn needs_page(&self, frame: usize, text: Option<usize>) -> bool {
         self.frames.needs_page(frame) || text.is_some_and(|text| self.text.needs_page(text))
     }
 
     /// The oldest sequences that will be there once a record of these sizes is appended.
-    pub(super) fn oldest_after(&self, frame: usize, text: Option<usize>) -> Oldest {
+    pub(crate) fn oldest_after(&self, frame: usize, text: Option<usize>) -> Oldest {
         let needs = |ring: &Ring, evicted: usize, payload: usize| {
             let needs_page = ring.needs_page(payload) || evicted == ring.pages().len();
             if needs_page { page_for(payload) } else { 0 }
@@ -231,7 +234,7 @@ impl Log {
 
     /// Gives up the texts, which nobody reads any more, once they are many: the next ones take the same memory, which stays in
     /// the processor's caches so, and the room is for frames.
-    pub(super) fn forget_texts(&mut self) {
+    pub(crate) fn forget_texts(&mut self) {
         if self.text.pages().next_back().is_none_or(|page| page.used() < FORGET) {
             return;
         }
@@ -255,7 +258,7 @@ impl Log {
     }
 
     /// Checks what must always hold; for tests and debug builds.
-    pub(super) fn check_invariants(&self) {
+    pub(crate) fn check_invariants(&self) {
         self.frames.check_invariants();
         self.text.check_invariants();
         assert_eq!(self.frames.next(), self.text.next());

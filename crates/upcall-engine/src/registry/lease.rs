@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use slotmap::SparseSecondaryMap;
 
-use super::endpoint::EndpointId;
-use super::{Engine, Now, Time};
+use crate::registry::endpoint::EndpointId;
+use crate::{Engine, Now, Time};
 use upcall_wire::reason::Reason;
 
 #[derive(Debug)]
@@ -22,7 +22,7 @@ struct Lease {
 /// Hashes what nobody outside can choose, the place of an endpoint in the registry or the key that it was given: it needs no
 /// key of its own. (By the golden ratio, as Knuth has it.)
 #[derive(Debug, Default)]
-pub(super) struct Ours(u64);
+pub(crate) struct Ours(u64);
 
 impl Hasher for Ours {
     fn write(&mut self, bytes: &[u8]) {
@@ -44,7 +44,7 @@ impl Hasher for Ours {
 
 /// All leases.
 #[derive(Debug, Default)]
-pub(super) struct Leases {
+pub(crate) struct Leases {
     leases: SparseSecondaryMap<EndpointId, Lease, BuildHasherDefault<Ours>>,
     /// When each may have ended: one entry for each. What is found here too early is entered again.
     ends: BTreeSet<(Time, EndpointId)>,
@@ -67,21 +67,21 @@ impl Leases {
         }
     }
 
-    pub(super) fn remove(&mut self, id: EndpointId) {
+    pub(crate) fn remove(&mut self, id: EndpointId) {
         if let Some(lease) = self.leases.remove(id) {
             self.ends.remove(&(lease.entered, id));
         }
     }
 
     /// The endpoints that have one, each entered once; for checks.
-    pub(super) fn check_invariants(&self) -> impl Iterator<Item = EndpointId> {
+    pub(crate) fn check_invariants(&self) -> impl Iterator<Item = EndpointId> {
         assert_eq!(self.ends, self.leases.iter().map(|(id, lease)| (lease.entered, id)).collect());
         self.leases.keys()
     }
 }
 
 impl Engine {
-    pub(super) fn grant_lease(&mut self, now: Now, id: EndpointId) {
+    pub(crate) fn grant_lease(&mut self, now: Now, id: EndpointId) {
         let held = self.held_until(now.time);
         self.leases.grant(id, now.boot + self.settings.lease, held);
     }
@@ -106,7 +106,7 @@ impl Engine {
         self.leases.ends.first().map(|(deadline, _)| *deadline)
     }
 
-    pub(super) fn end_leases(&mut self, now: Now) {
+    pub(crate) fn end_leases(&mut self, now: Now) {
         while let Some((deadline, id)) = self.leases.ends.first().copied()
             && deadline <= now.boot
         {

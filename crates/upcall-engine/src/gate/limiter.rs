@@ -1,6 +1,6 @@
 //! A rate limiter of fixed size: token buckets for sources, several of which may share one.
 
-use super::time::Time;
+use crate::time::Time;
 
 /// Buckets; a source whose hash falls on another's shares its limit, which only ever limits more.
 const BUCKETS: usize = 4096;
@@ -11,7 +11,7 @@ type Bucket = (f32, u64);
 
 /// Allows each source so many a second.
 #[derive(Debug)]
-pub(super) struct Limiter {
+pub(crate) struct Limiter {
     buckets: Box<[Bucket]>,
     /// Tokens that come back in a second.
     rate: f32,
@@ -20,12 +20,12 @@ pub(super) struct Limiter {
 }
 
 impl Limiter {
-    pub(super) fn new(rate: f32, burst: f32) -> Limiter {
+    pub(crate) fn new(rate: f32, burst: f32) -> Limiter {
         Limiter { buckets: vec![(0.0, 0); BUCKETS].into_boxed_slice(), rate, burst }
     }
 
     /// Takes a token of the source with this hash, which is to be keyed; says whether there was one.
-    pub(super) fn allows(&mut self, now: Time, hash: u64) -> bool {
+    pub(crate) fn allows(&mut self, now: Time, hash: u64) -> bool {
         let bucket: &mut Bucket = &mut self.buckets[(hash % BUCKETS as u64) as usize];
         let (used, at) = (bucket.0, Time(bucket.1));
         let refilled = now.since(at).as_secs_f32() * self.rate;

@@ -19,7 +19,7 @@ mod window;
 
 use std::collections::VecDeque;
 
-use super::time::Time;
+use crate::time::Time;
 use round_trip::RoundTrip;
 use upcall_wire::frame::Ack;
 use window::Window;
@@ -62,7 +62,7 @@ struct Transmission<C> {
 /// Whoever uses it sends while [`Recovery::has_room`]: with [`Recovery::resend`] while that gives something, then new
 /// content with [`Recovery::sent`]; and calls [`Recovery::expire`] when [`Recovery::deadline`] has come.
 #[derive(Debug)]
-pub(super) struct Recovery<C> {
+pub(crate) struct Recovery<C> {
     /// On their way, as far as is known: by number, which is also by time.
     outstanding: VecDeque<Transmission<C>>,
     /// To be sent again: by their first number.
@@ -82,7 +82,7 @@ pub(super) struct Recovery<C> {
 
 impl<C> Recovery<C> {
     /// Nothing sent, nothing measured. The same seed makes the same jitter.
-    pub(super) fn new(seed: u64) -> Recovery<C> {
+    pub(crate) fn new(seed: u64) -> Recovery<C> {
         Recovery {
             outstanding: VecDeque::new(),
             lost: VecDeque::new(),
@@ -97,12 +97,12 @@ impl<C> Recovery<C> {
     }
 
     /// Whether one more datagram may be sent, be it new or again.
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.outstanding.len() < self.window.size() || self.probe
     }
 
     /// A datagram with new content leaves: gives its number (1, 2, 3 …, none of them twice).
-    pub(super) fn sent(&mut self, now: Time, content: C) -> u64 {
+    pub(crate) fn sent(&mut self, now: Time, content: C) -> u64 {
         let number = self.last + 1;
         self.depart(Transmission { number, first: number, at: now, overtaken: 0, content });
         number
@@ -110,7 +110,7 @@ impl<C> Recovery<C> {
 
     /// What was lost first leaves again, first in the order in which it was sent originally: gives its new number, and
     /// what to send. `None` if nothing is lost.
-    pub(super) fn resend(&mut self, now: Time) -> Option<(u64, &C)> {
+    pub(crate) fn resend(&mut self, now: Time) -> Option<(u64, &C)> {
         let lost = self.lost.pop_front()?;
         let number = self.last + 1;
         self.depart(Transmission { number, at: now, overtaken: 0, ..lost });
@@ -119,7 +119,7 @@ impl<C> Recovery<C> {
 
     /// The socket did not take this number after all: its content takes its place among what has to be sent again. That
     /// is no sign of congestion. The number is not used again.
-    pub(super) fn unsent(&mut self, number: u64) {
+    pub(crate) fn unsent(&mut self, number: u64) {
         let Ok(index) = self.outstanding.binary_search_by_key(&number, |transmission| transmission.number) else {
             return;
         };
@@ -131,14 +131,14 @@ impl<C> Recovery<C> {
     }
 
     /// This number was not sent, and never will be: its content.
-    pub(super) fn take_back(&mut self, number: u64) -> Option<C> {
+    pub(crate) fn take_back(&mut self, number: u64) -> Option<C> {
         let index = self.outstanding.binary_search_by_key(&number, |transmission| transmission.number).ok()?;
         self.outstanding.remove(index).map(|transmission| transmission.content)
     }
 
     /// Takes an ACK: hands on what has arrived, once each, and says whether that was anything. An ACK that names a number
     /// which was never used counts for nothing at all.
-    pub(super) fn acked(&mut self, now: Time, ack: &Ack, mut arrived: impl FnMut(C)) -> bool {
+    pub(crate) fn acked(&mut self, now: Time, ack: &Ack, mut arrived: impl FnMut(C)) -> bool {
         if !self.is_plausible(ack) {
             return false;
         }
@@ -187,36 +187,36 @@ impl<C> Recovery<C> {
 
     /// Whether something has to be sent again.
     #[cfg(test)]
-    pub(super) fn has_lost(&self) -> bool {
+    pub(crate) fn has_lost(&self) -> bool {
         !self.lost.is_empty()
     }
 
     /// All that is not known to have arrived, in no particular order.
-    pub(super) fn unacknowledged(&self) -> impl Iterator<Item = &C> {
+    pub(crate) fn unacknowledged(&self) -> impl Iterator<Item = &C> {
         self.outstanding.iter().chain(&self.lost).map(|transmission| &transmission.content)
     }
 
     /// Whether all has arrived.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.outstanding.is_empty() && self.lost.is_empty()
     }
 
     /// Gives everything up. What was learnt about the network stays, the length of the next timeout included.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         (self.outstanding, self.lost) = (VecDeque::new(), VecDeque::new());
         (self.timer, self.probe) = (None, false);
     }
 
     /// When [`Recovery::expire`] has to be called, if nothing else happens: always some time while something is
     /// unacknowledged.
-    pub(super) fn deadline(&self) -> Option<Time> {
+    pub(crate) fn deadline(&self) -> Option<Time> {
         // The timeout has to wait for the loss that is expected (RFC 9002 section 6.2.1).
         self.loss_expected().or(self.timer)
     }
 
     /// Does what is due by now, one step, however late it is: there may be something to [`Recovery::resend`] then. The next deadline counts
     /// from `now`. Does nothing if nothing is due.
-    pub(super) fn expire(&mut self, now: Time) {
+    pub(crate) fn expire(&mut self, now: Time) {
         if self.deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
@@ -238,7 +238,7 @@ impl<C> Recovery<C> {
 
     /// How many datagrams are on their way, as far as is known.
     #[cfg(test)]
-    pub(super) fn in_flight(&self) -> usize {
+    pub(crate) fn in_flight(&self) -> usize {
         self.outstanding.len()
     }
 

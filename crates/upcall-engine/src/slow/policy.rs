@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use super::endpoint::{Delivery, EndpointId};
-use super::log::{Oldest, Rendition};
-use super::ring::Cursor;
-use super::slow::{Class, Slow};
-use super::{Deadline, Engine, Event, Now, Patience, Time};
+use crate::log::ring::Cursor;
+use crate::log::{Oldest, Rendition};
+use crate::registry::endpoint::{Delivery, EndpointId};
+use crate::slow::{Class, Slow};
+use crate::{Deadline, Engine, Event, Now, Patience, Time};
 use upcall_wire::reason::Reason;
 
 /// How long an endpoint may read nothing before its own inputs no longer wait for it.
@@ -44,7 +44,7 @@ impl Engine {
     }
 
     /// An endpoint begins where it left off, or asked for.
-    pub(super) fn catch_up(&mut self, now: Now, id: EndpointId) {
+    pub(crate) fn catch_up(&mut self, now: Now, id: EndpointId) {
         self.place(now, id);
         if self.settings.patience != Patience::Forever && !self.is_near(id) {
             self.reclass(now.time, id, Class::CatchingUp);
@@ -78,7 +78,7 @@ impl Engine {
     }
 
     /// Whether the inputs of an endpoint have to wait for itself. If so, [`Event::Unparked`] will tell when they need not.
-    pub(super) fn park(&mut self, now: Now, id: EndpointId) -> bool {
+    pub(crate) fn park(&mut self, now: Now, id: EndpointId) -> bool {
         let Some(endpoint) = self.registry.get_mut(id) else { return false };
         let patient = endpoint.is_patient();
         let Some(slow) = endpoint.slow.as_mut().filter(|_| patient) else { return false };
@@ -117,7 +117,7 @@ impl Engine {
     }
 
     /// The settings have changed: whom inputs wait for, and for how long, is decided anew.
-    pub(super) fn reconsider(&mut self, now: Now) {
+    pub(crate) fn reconsider(&mut self, now: Now) {
         let lagging: Vec<(Class, EndpointId)> = self.laggards.iter().map(|(class, _, id)| (class, id)).collect();
         for (class, id) in lagging {
             let patient = self.registry.get(id).is_some_and(|endpoint| endpoint.is_patient());
@@ -158,7 +158,7 @@ impl Engine {
     }
 
     /// Enters an endpoint whose socket is full among those that are behind, or moves it there.
-    pub(super) fn place(&mut self, now: Now, id: EndpointId) {
+    pub(crate) fn place(&mut self, now: Now, id: EndpointId) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let Some(floor) = endpoint.needs().filter(|floor| floor.sequence < endpoint.until) else {
             // It needs nothing of the log any more, only its outbox.
@@ -183,7 +183,7 @@ impl Engine {
 
     /// Whether the next input, if it is as large as the largest so far, would displace what an endpoint has yet to get.
     /// Messages have to be nearly as large as `max_behind` for that.
-    pub(super) fn is_in_danger(&self, id: EndpointId) -> bool {
+    pub(crate) fn is_in_danger(&self, id: EndpointId) -> bool {
         let (frame, text) = self.largest;
         let text = self.registry.has_text().then_some(text);
         self.log.needs_page(frame, text) && self.reads_before(id, self.log.oldest_after(frame, text))
@@ -195,7 +195,7 @@ impl Engine {
     }
 
     /// An endpoint is caught up, or gone.
-    pub(super) fn stop_lagging(&mut self, now: Now, id: EndpointId) {
+    pub(crate) fn stop_lagging(&mut self, now: Now, id: EndpointId) {
         self.reclass(now.time, id, Class::No);
     }
 
@@ -274,12 +274,12 @@ impl Engine {
     }
 
     /// How long inputs have been held in all, up to `now`.
-    pub(super) fn held_until(&self, now: Time) -> Duration {
+    pub(crate) fn held_until(&self, now: Time) -> Duration {
         self.held + self.held_since.map_or(Duration::ZERO, |since| now.since(since))
     }
 
     /// Makes room for a record of these sizes: nobody may still be reading what it displaces.
-    pub(super) fn make_room(&mut self, now: Now, frame: usize, text: Option<usize>) {
+    pub(crate) fn make_room(&mut self, now: Now, frame: usize, text: Option<usize>) {
         if !self.log.needs_page(frame, text) {
             // Nothing is displaced.
             return;
@@ -309,7 +309,7 @@ impl Engine {
         let pardon = held.saturating_sub(unfinished.held);
         if !pardon.is_zero() || self.held_since.is_some() {
             let deadline = now.time + pardon.max(Duration::from_secs(1));
-            self.unfinished.insert(id, super::Unfinished { deadline, held });
+            self.unfinished.insert(id, crate::Unfinished { deadline, held });
             self.deadlines.insert((deadline, id, Deadline::Message));
         } else {
             self.leave(now, id, Reason::MessageTimeout);

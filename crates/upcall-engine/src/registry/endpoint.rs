@@ -1,13 +1,13 @@
 //! An endpoint: a registered client, and where it stands between the log and its socket.
 
-use super::courier::Courier;
-use super::log::Rendition;
-use super::outbox::{MAX_CONTROL, Outbox};
-use super::ring::{Cursor, Reading};
-use super::session::Session;
-use super::slow::Slow;
-use super::time::Second;
-use super::topics::Filters;
+use crate::delivery::acknowledged::Courier;
+use crate::delivery::outbox::{MAX_CONTROL, Outbox};
+use crate::log::Rendition;
+use crate::log::ring::{Cursor, Reading};
+use crate::registry::topics::Filters;
+use crate::session::Session;
+use crate::slow::Slow;
+use crate::time::Second;
 use upcall_wire::address::{Peer, Transport};
 use upcall_wire::frame::Welcome;
 use upcall_wire::reason::Reason;
@@ -36,7 +36,7 @@ pub enum ExpectedProtocol {
 pub struct Registration {
     /// What it is expected to speak.
     pub protocol: ExpectedProtocol,
-    /// The driver's own handle, which comes back with every [`super::Event`].
+    /// The driver's own handle, which comes back with every [`crate::Event`].
     pub tag: u64,
     /// Where it came in.
     pub listener: ListenerNumber,
@@ -54,7 +54,7 @@ pub struct Registration {
 
 /// Where an endpoint stands between the log and its socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Delivery {
+pub(crate) enum Delivery {
     /// It is not known yet what it speaks: its place in the log is kept.
     Undecided,
     /// Everything that was due to it is written, and acknowledged where that is done.
@@ -71,7 +71,7 @@ pub(super) enum Delivery {
 
 /// What an endpoint speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Speech {
+pub(crate) enum Speech {
     /// Nobody knows yet.
     Undecided,
     Text,
@@ -82,20 +82,20 @@ pub(super) enum Speech {
 
 /// What the engine knows of a native endpoint.
 #[derive(Debug)]
-pub(super) struct Native {
-    pub(super) session: Session,
+pub(crate) struct Native {
+    pub(crate) session: Session,
     /// The last sequence that was due to it and is written, or was announced as the end of a gap.
-    pub(super) prev: u64,
+    pub(crate) prev: u64,
     /// It may send inputs.
-    pub(super) sends: bool,
+    pub(crate) sends: bool,
     /// The most sessions that are kept without an endpoint from where it comes from.
-    pub(super) max_sessions: Option<usize>,
+    pub(crate) max_sessions: Option<usize>,
     /// It has said BYE: its session cannot be resumed.
-    pub(super) ended: bool,
+    pub(crate) ended: bool,
     /// Nothing more is read from it until it has read what it was told.
-    pub(super) crammed: bool,
+    pub(crate) crammed: bool,
     /// How it is reached over datagrams. Boxed, since streams have none.
-    pub(super) courier: Option<Box<Courier>>,
+    pub(crate) courier: Option<Box<Courier>>,
 }
 
 /// A registered client.
@@ -119,22 +119,22 @@ pub struct Endpoint {
     pub inputs: u64,
     /// Upcalls that were written to it.
     pub upcalls: u64,
-    pub(super) receives: bool,
+    pub(crate) receives: bool,
     /// Where it stands in the list of those who get everything, if there is one.
-    pub(super) everyone: u32,
-    pub(super) speech: Speech,
+    pub(crate) everyone: u32,
+    pub(crate) speech: Speech,
     /// It has said something in frames.
-    pub(super) begun: bool,
+    pub(crate) begun: bool,
     /// Beside the speech, and not in it: so it takes less room.
-    pub(super) native: Option<Box<Native>>,
-    pub(super) delivery: Delivery,
+    pub(crate) native: Option<Box<Native>>,
+    pub(crate) delivery: Delivery,
     /// Meaningless while it is caught up, but never behind where it was when it was registered.
-    pub(super) cursor: Cursor,
+    pub(crate) cursor: Cursor,
     /// It gets nothing from here on: `u64::MAX` while it stays, and never beyond its place if no upcalls are due to it.
-    pub(super) until: u64,
-    pub(super) leaving: Option<Reason>,
-    pub(super) slow: Option<Box<Slow>>,
-    pub(super) outbox: Option<Box<Outbox>>,
+    pub(crate) until: u64,
+    pub(crate) leaving: Option<Reason>,
+    pub(crate) slow: Option<Box<Slow>>,
+    pub(crate) outbox: Option<Box<Outbox>>,
 }
 
 impl Endpoint {
@@ -144,12 +144,12 @@ impl Endpoint {
     }
 
     /// Whether every input is due to it.
-    pub(super) fn gets_everything(&self) -> bool {
+    pub(crate) fn gets_everything(&self) -> bool {
         self.receives && self.filters().is_none()
     }
 
     /// Whether nothing is to be sent to it now, but for what may become due.
-    pub(super) fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         matches!(self.delivery, Delivery::CaughtUp | Delivery::Unacknowledged)
     }
 
@@ -173,24 +173,24 @@ impl Endpoint {
         Some(self.native()?.courier.as_ref()?.welcome())
     }
 
-    pub(super) fn native(&self) -> Option<&Native> {
+    pub(crate) fn native(&self) -> Option<&Native> {
         self.native.as_deref()
     }
 
-    pub(super) fn native_mut(&mut self) -> Option<&mut Native> {
+    pub(crate) fn native_mut(&mut self) -> Option<&mut Native> {
         self.native.as_deref_mut()
     }
 
-    pub(super) fn filters(&self) -> Option<&Filters> {
+    pub(crate) fn filters(&self) -> Option<&Filters> {
         self.native()?.session.filters.as_deref()
     }
 
-    pub(super) fn courier_mut(&mut self) -> Option<&mut Courier> {
+    pub(crate) fn courier_mut(&mut self) -> Option<&mut Courier> {
         self.native_mut()?.courier.as_deref_mut()
     }
 
     /// Which rendition of the log it reads.
-    pub(super) fn rendition(&self) -> Rendition {
+    pub(crate) fn rendition(&self) -> Rendition {
         match self.speech {
             Speech::Undecided | Speech::Text => Rendition::Text,
             Speech::Greeting | Speech::Native => Rendition::Frames,
@@ -198,17 +198,17 @@ impl Endpoint {
     }
 
     /// The first sequence that has not begun to be sent to it, or been passed over because it is not due to it.
-    pub(super) fn judged(&self) -> u64 {
+    pub(crate) fn judged(&self) -> u64 {
         self.cursor.sequence + u64::from(self.cursor.offset > 0)
     }
 
     /// What of the log it still needs begins here.
-    pub(super) fn floor(&self) -> Cursor {
+    pub(crate) fn floor(&self) -> Cursor {
         self.needs().unwrap_or(self.cursor)
     }
 
     /// The same; none if nothing of the log is needed for what it has yet to acknowledge: that is a gap.
-    pub(super) fn needs(&self) -> Option<Cursor> {
+    pub(crate) fn needs(&self) -> Option<Cursor> {
         match (self.delivery, self.oldest()) {
             (Delivery::Unacknowledged, None) => None,
             (_, oldest) => Some(oldest.map_or(self.cursor, |sequence| Cursor::at(sequence).min(self.cursor))),
@@ -221,12 +221,12 @@ impl Endpoint {
     }
 
     /// Whether inputs wait for it when it falls behind: not if all it is promised is best effort.
-    pub(super) fn is_patient(&self) -> bool {
+    pub(crate) fn is_patient(&self) -> bool {
         !self.transport.is_datagram() || self.is_native()
     }
 
     /// Whether it has left so much control unread that nothing more is to be read from it; takes note of that.
-    pub(super) fn is_crammed(&mut self) -> bool {
+    pub(crate) fn is_crammed(&mut self) -> bool {
         let Some(native) = self.native.as_deref_mut().filter(|_| !self.transport.is_datagram()) else { return false };
         native.crammed = self.outbox.as_ref().is_some_and(|outbox| outbox.pending_control() >= MAX_CONTROL);
         native.crammed
@@ -237,7 +237,7 @@ impl Endpoint {
         self.leaving
     }
 
-    pub(super) fn reading(&self, next: u64) -> Reading<'_> {
+    pub(crate) fn reading(&self, next: u64) -> Reading<'_> {
         let filters = self.filters();
         let earlier = self.native().map_or(&[][..], |native| &native.session.earlier);
         Reading { cursor: self.cursor, until: self.until.min(next), reader: self.number, filters, earlier }

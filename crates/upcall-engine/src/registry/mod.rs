@@ -1,28 +1,34 @@
 //! The registry: who is registered, what each wants, and how many of them there may be.
 
+pub(crate) mod endpoint;
+pub(crate) mod lease;
+pub(crate) mod topics;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
 use slotmap::SlotMap;
 
-use super::endpoint::{Delivery, Endpoint, EndpointId, ExpectedProtocol, ListenerNumber, Native, Registration, Speech};
-use super::log::Rendition;
-use super::ring::Cursor;
-use super::time::Time;
-use super::topics::{Filters, Index};
+use crate::log::Rendition;
+use crate::log::ring::Cursor;
+use crate::registry::endpoint::{
+    Delivery, Endpoint, EndpointId, ExpectedProtocol, ListenerNumber, Native, Registration, Speech,
+};
+use crate::registry::topics::{Filters, Index};
+use crate::time::Time;
 use upcall_wire::address::Peer;
 use upcall_wire::reason::Refusal;
 
 /// Whom a cap for each source counts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Source {
+pub(crate) enum Source {
     Address(IpAddr),
     User(u32),
 }
 
 impl Source {
-    pub(super) fn of(peer: Peer) -> Source {
+    pub(crate) fn of(peer: Peer) -> Source {
         match peer {
             Peer::Unix(credentials) => Source::User(credentials.uid),
             Peer::Inet(address) => match address.ip().to_canonical() {
@@ -35,7 +41,7 @@ impl Source {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Registry {
+pub(crate) struct Registry {
     endpoints: SlotMap<EndpointId, Endpoint>,
     receivers: usize,
     /// Those who get some topics only.
@@ -54,7 +60,7 @@ pub(super) struct Registry {
 impl Registry {
     /// Registers an endpoint whose place in the log is `next`. If it is to take the place of the endpoint `over`, that one
     /// does not count any more.
-    pub(super) fn insert(
+    pub(crate) fn insert(
         &mut self,
         who: Registration,
         over: Option<EndpointId>,
@@ -159,7 +165,7 @@ impl Registry {
     }
 
     /// An endpoint has said what it speaks.
-    pub(super) fn speaks(&mut self, id: EndpointId, speech: Speech, native: Option<Box<Native>>) {
+    pub(crate) fn speaks(&mut self, id: EndpointId, speech: Speech, native: Option<Box<Native>>) {
         if let Some(endpoint) = self.endpoints.get_mut(id) {
             let before = endpoint.rendition();
             (endpoint.speech, endpoint.native) = (speech, native);
@@ -172,14 +178,14 @@ impl Registry {
     }
 
     /// Nobody knows an endpoint by another number any more.
-    pub(super) fn renumber(&mut self, id: EndpointId, number: u64) {
+    pub(crate) fn renumber(&mut self, id: EndpointId, number: u64) {
         if let Some(endpoint) = self.endpoints.get_mut(id) {
             endpoint.number = number;
         }
     }
 
     /// An endpoint is at another address from now on, for which it counts.
-    pub(super) fn moved(&mut self, id: EndpointId, peer: Peer) {
+    pub(crate) fn moved(&mut self, id: EndpointId, peer: Peer) {
         let Some(endpoint) = self.endpoints.get_mut(id) else { return };
         let before = std::mem::replace(&mut endpoint.peer, peer);
         release(&mut self.per_source, (endpoint.listener, Source::of(before)));
@@ -187,7 +193,7 @@ impl Registry {
     }
 
     /// An endpoint gets upcalls or not, and if so, those that pass these filters.
-    pub(super) fn receive(&mut self, id: EndpointId, receives: bool, filters: Option<Rc<Filters>>) {
+    pub(crate) fn receive(&mut self, id: EndpointId, receives: bool, filters: Option<Rc<Filters>>) {
         self.unlist(id);
         let Some(endpoint) = self.endpoints.get_mut(id) else { return };
         self.receivers -= usize::from(std::mem::replace(&mut endpoint.receives, receives));
@@ -202,7 +208,7 @@ impl Registry {
         }
     }
 
-    pub(super) fn remove(&mut self, id: EndpointId) -> Option<Endpoint> {
+    pub(crate) fn remove(&mut self, id: EndpointId) -> Option<Endpoint> {
         self.unlist(id);
         let endpoint = self.endpoints.remove(id)?;
         self.receivers -= usize::from(endpoint.receives);
@@ -213,37 +219,37 @@ impl Registry {
     }
 
     /// Nothing that comes from now on is due to it.
-    pub(super) fn stop_receiving(&mut self, id: EndpointId) {
+    pub(crate) fn stop_receiving(&mut self, id: EndpointId) {
         self.unlist(id);
         if let Some(endpoint) = self.endpoints.get_mut(id) {
             self.receivers -= usize::from(std::mem::replace(&mut endpoint.receives, false));
         }
     }
 
-    pub(super) fn get(&self, id: EndpointId) -> Option<&Endpoint> {
+    pub(crate) fn get(&self, id: EndpointId) -> Option<&Endpoint> {
         self.endpoints.get(id)
     }
 
-    pub(super) fn get_mut(&mut self, id: EndpointId) -> Option<&mut Endpoint> {
+    pub(crate) fn get_mut(&mut self, id: EndpointId) -> Option<&mut Endpoint> {
         self.endpoints.get_mut(id)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (EndpointId, &Endpoint)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (EndpointId, &Endpoint)> {
         self.endpoints.iter()
     }
 
     /// How many get everything.
-    pub(super) fn everyone(&self) -> usize {
+    pub(crate) fn everyone(&self) -> usize {
         self.receivers - self.filtered
     }
 
     /// Whether anybody gets some topics only.
-    pub(super) fn has_filtered(&self) -> bool {
+    pub(crate) fn has_filtered(&self) -> bool {
         self.filtered > 0
     }
 
     /// Does something with each of those who get everything.
-    pub(super) fn for_everyone(&mut self, mut work: impl FnMut(EndpointId, &mut Endpoint)) {
+    pub(crate) fn for_everyone(&mut self, mut work: impl FnMut(EndpointId, &mut Endpoint)) {
         if self.filtered == 0 {
             return self.endpoints.iter_mut().filter(|(_, e)| e.receives).for_each(|(id, endpoint)| work(id, endpoint));
         }
@@ -255,26 +261,26 @@ impl Registry {
     }
 
     /// Adds those who get this topic, and not everything, to `due`.
-    pub(super) fn find(&self, topic: &str, due: &mut Vec<EndpointId>) {
+    pub(crate) fn find(&self, topic: &str, due: &mut Vec<EndpointId>) {
         self.index.find(topic, due);
     }
 
     /// Whether anybody reads text, or may turn out to.
-    pub(super) fn has_text(&self) -> bool {
+    pub(crate) fn has_text(&self) -> bool {
         self.text > 0
     }
 
     /// Endpoints, those that are about to leave included.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.endpoints.len()
     }
 
     /// Endpoints to which upcalls are due.
-    pub(super) fn receivers(&self) -> usize {
+    pub(crate) fn receivers(&self) -> usize {
         self.receivers
     }
 
-    pub(super) fn check_invariants(&self) {
+    pub(crate) fn check_invariants(&self) {
         assert_eq!(self.receivers, self.endpoints.values().filter(|endpoint| endpoint.receives).count());
         let reads_text = |endpoint: &&Endpoint| endpoint.rendition() == Rendition::Text;
         assert_eq!(self.text, self.endpoints.values().filter(reads_text).count());

@@ -2,16 +2,16 @@
 
 use std::rc::Rc;
 
-use super::courier::Courier;
-use super::endpoint::{Delivery, EndpointId, Native, Speech};
-use super::input::{Input, Origin};
-use super::log::Rendition;
-use super::outbox::MAX_CONTROL;
-use super::resume::user_of;
-use super::ring::Cursor;
-use super::session::{Novelty, Session};
-use super::topics::Filters;
-use super::{Accepted, Engine, Intake, Now};
+use crate::delivery::acknowledged::Courier;
+use crate::delivery::outbox::MAX_CONTROL;
+use crate::input::{Input, Origin};
+use crate::log::Rendition;
+use crate::log::ring::Cursor;
+use crate::registry::endpoint::{Delivery, EndpointId, Native, Speech};
+use crate::registry::topics::Filters;
+use crate::session::resume::user_of;
+use crate::session::{Novelty, Session};
+use crate::{Accepted, Engine, Intake, Now};
 use upcall_wire::address::Peer;
 use upcall_wire::frame::{
     Code, ErrorFrame, Filters as FilterFrame, Frame, Gap, GapReason, Hello, Role, Send, VERSION, Violation, Welcome,
@@ -33,7 +33,7 @@ pub struct Terms {
 }
 
 /// Why a HELLO is not welcome, or another frame not accepted.
-pub(super) const fn refusal(code: Code, about: u8, text: &'static str) -> Violation {
+pub(crate) const fn refusal(code: Code, about: u8, text: &'static str) -> Violation {
     Violation { code, about, reference: 0, text }
 }
 
@@ -175,7 +175,7 @@ impl Engine {
         Ok(welcome)
     }
 
-    pub(super) fn announce_gap(&mut self, id: EndpointId, gap: Gap) {
+    pub(crate) fn announce_gap(&mut self, id: EndpointId, gap: Gap) {
         match self.registry.get_mut(id).and_then(|endpoint| endpoint.courier_mut()) {
             Some(courier) => courier.announce(gap),
             None => self.control(id, &Frame::Gap(gap)),
@@ -183,7 +183,7 @@ impl Engine {
     }
 
     /// Tells a native endpoint something, at the next boundary of a record.
-    pub(super) fn control(&mut self, id: EndpointId, frame: &Frame<'_>) {
+    pub(crate) fn control(&mut self, id: EndpointId, frame: &Frame<'_>) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         if endpoint.delivery == Delivery::Deaf {
             return;

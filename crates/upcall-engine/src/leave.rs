@@ -1,11 +1,11 @@
 //! How endpoints leave: in peace, with everything that was due to them; cut off, with a farewell; or lost.
 
-use super::endpoint::{Delivery, Endpoint, EndpointId, Speech};
-use super::log::{Log, Rendition};
-use super::registry::Source;
-use super::ring::Cursor;
-use super::session::Room;
-use super::{Deadline, Engine, Event, Now, Policy};
+use crate::log::ring::Cursor;
+use crate::log::{Log, Rendition};
+use crate::registry::Source;
+use crate::registry::endpoint::{Delivery, Endpoint, EndpointId, Speech};
+use crate::session::Room;
+use crate::{Deadline, Engine, Event, Now, Policy};
 use upcall_wire::frame::{Frame, Gap, GapReason, UPCALL_OVERHEAD, Upcall};
 use upcall_wire::reason::{Reason, farewell};
 
@@ -68,7 +68,7 @@ impl Engine {
 
     /// Acts on an endpoint that is too far behind: it gets no more of the log than the rest of the record that it is in,
     /// and leaves, or goes on behind a gap.
-    pub(super) fn cut(&mut self, now: Now, id: EndpointId) {
+    pub(crate) fn cut(&mut self, now: Now, id: EndpointId) {
         let Some(endpoint) = self.registry.get(id) else { return };
         match endpoint.native() {
             Some(_) if self.settings.policy == Policy::Skip && endpoint.leaving.is_none() => self.skip(now, id),
@@ -103,7 +103,7 @@ impl Engine {
 
     /// Keeps the rest of the record that an endpoint is inside of, which the log need not hold for it any longer; says whether
     /// that was possible.
-    pub(super) fn finish_record(&mut self, id: EndpointId) -> bool {
+    pub(crate) fn finish_record(&mut self, id: EndpointId) -> bool {
         let Some(endpoint) = self.registry.get_mut(id) else { return false };
         let Cursor { sequence, offset } = endpoint.cursor;
         if offset == 0 {
@@ -178,13 +178,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn farewell_is_over(&mut self, now: Now, id: EndpointId) {
+    pub(crate) fn farewell_is_over(&mut self, now: Now, id: EndpointId) {
         if let Some(reason) = self.registry.get(id).and_then(|endpoint| endpoint.leaving) {
             self.connection_lost(now, id, reason);
         }
     }
 
-    pub(super) fn remove(&mut self, now: Now, id: EndpointId, reason: Reason, complete: bool) {
+    pub(crate) fn remove(&mut self, now: Now, id: EndpointId, reason: Reason, complete: bool) {
         self.finish_message(id);
         self.leave_recovery(id);
         let Some(mut endpoint) = self.registry.remove(id) else { return };

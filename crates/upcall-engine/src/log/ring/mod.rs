@@ -3,20 +3,20 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use super::Audience;
-use super::page::{HEADER, Page, Pen, Written};
-use super::topics::{Earlier, Filters};
+use crate::Audience;
+use crate::log::page::{HEADER, Page, Pen, Written};
+use crate::registry::topics::{Earlier, Filters};
 use upcall_wire::frame::Upcall;
 
 /// A place in the log: so many bytes into record `sequence`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Cursor {
-    pub(super) sequence: u64,
-    pub(super) offset: u32,
+pub(crate) struct Cursor {
+    pub(crate) sequence: u64,
+    pub(crate) offset: u32,
 }
 
 impl Cursor {
-    pub(super) fn at(sequence: u64) -> Cursor {
+    pub(crate) fn at(sequence: u64) -> Cursor {
         Cursor { sequence, offset: 0 }
     }
 }
@@ -24,29 +24,29 @@ impl Cursor {
 /// Which records a reader is to get: from its cursor up to `until`, of those the ones that are due to `reader` and pass its
 /// filters, if it has any.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reading<'f> {
-    pub(super) cursor: Cursor,
-    pub(super) until: u64,
-    pub(super) reader: u64,
-    pub(super) filters: Option<&'f Filters>,
+pub(crate) struct Reading<'f> {
+    pub(crate) cursor: Cursor,
+    pub(crate) until: u64,
+    pub(crate) reader: u64,
+    pub(crate) filters: Option<&'f Filters>,
     /// Those that were in force before, by the sequences up to which they were.
-    pub(super) earlier: &'f [Earlier],
+    pub(crate) earlier: &'f [Earlier],
 }
 
 /// Where a reader is after a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Advanced {
-    pub(super) cursor: Cursor,
+pub(crate) struct Advanced {
+    pub(crate) cursor: Cursor,
     /// How many records it now has to their end that it had not before.
-    pub(super) completed: u64,
+    pub(crate) completed: u64,
     /// The last of them; 0 if there is none.
-    pub(super) last: u64,
+    pub(crate) last: u64,
     /// Bytes of the write that were not from the log, but from behind it.
-    pub(super) rest: usize,
+    pub(crate) rest: usize,
 }
 
 /// What one write can hold: enough for many pages, small enough to live on the stack.
-pub(super) const MAX_SLICES: usize = 16;
+pub(crate) const MAX_SLICES: usize = 16;
 
 /// Slices of the log for one vectored write.
 #[derive(Debug)]
@@ -56,12 +56,12 @@ pub struct Slices<'a> {
 }
 
 impl<'a> Slices<'a> {
-    pub(super) fn new() -> Slices<'a> {
+    pub(crate) fn new() -> Slices<'a> {
         Slices { slices: [IoSlice::new(&[]); MAX_SLICES], count: 0 }
     }
 
     /// Adds a slice; says whether there was room for it.
-    pub(super) fn push(&mut self, bytes: &'a [u8]) -> bool {
+    pub(crate) fn push(&mut self, bytes: &'a [u8]) -> bool {
         if bytes.is_empty() {
             return true;
         }
@@ -86,7 +86,7 @@ impl<'a> std::ops::Deref for Slices<'a> {
 }
 
 #[derive(Debug)]
-pub(super) struct Ring {
+pub(crate) struct Ring {
     pages: VecDeque<Page>,
     /// The sequence of the next record.
     next: u64,
@@ -99,32 +99,32 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    pub(super) fn new() -> Ring {
+    pub(crate) fn new() -> Ring {
         Ring { pages: VecDeque::new(), next: 1, head: 0, last_selective: 0, room: 0 }
     }
 
     /// The sequence that the next record gets.
-    pub(super) fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         self.next
     }
 
     /// The oldest sequence that is still there; that of the next record if there is none.
-    pub(super) fn oldest(&self) -> u64 {
+    pub(crate) fn oldest(&self) -> u64 {
         self.pages.front().map_or(self.next, Page::first)
     }
 
     /// The position behind the last record. Positions count what records cost: payload and header, in bytes.
-    pub(super) fn head(&self) -> u64 {
+    pub(crate) fn head(&self) -> u64 {
         self.head
     }
 
     /// Its pages, the oldest first.
-    pub(super) fn pages(&self) -> impl ExactSizeIterator<Item = &Page> + DoubleEndedIterator {
+    pub(crate) fn pages(&self) -> impl ExactSizeIterator<Item = &Page> + DoubleEndedIterator {
         self.pages.iter()
     }
 
     /// The position of a cursor; of one whose record is gone, that of the oldest that is not.
-    pub(super) fn position(&self, cursor: Cursor) -> u64 {
+    pub(crate) fn position(&self, cursor: Cursor) -> u64 {
         let sequence = cursor.sequence.max(self.oldest());
         self.page(sequence).map_or(self.head, |page| {
             page.position(sequence) + u64::from(cursor.offset).min(page.payload(sequence).len() as u64)
@@ -132,24 +132,24 @@ impl Ring {
     }
 
     /// Whether it has no page.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.pages.is_empty()
     }
 
     /// Whether the last page has no room for a record of `payload` bytes.
-    pub(super) fn needs_page(&self, payload: usize) -> bool {
+    pub(crate) fn needs_page(&self, payload: usize) -> bool {
         payload + HEADER > self.room
     }
 
     /// Adds an empty page.
-    pub(super) fn add_page(&mut self, page: impl FnOnce(u64, u64) -> Page) {
+    pub(crate) fn add_page(&mut self, page: impl FnOnce(u64, u64) -> Page) {
         let page = page(self.next, self.head);
         self.room = page.capacity();
         self.pages.push_back(page);
     }
 
     /// Gives up the oldest page.
-    pub(super) fn evict(&mut self) -> Option<Page> {
+    pub(crate) fn evict(&mut self) -> Option<Page> {
         let page = self.pages.pop_front();
         if self.pages.is_empty() {
             self.room = 0;
@@ -158,13 +158,13 @@ impl Ring {
     }
 
     /// What appends records of one source and audience, as far as the last page has room; [`Ring::note`] ends it.
-    pub(super) fn pen(&mut self, audience: Audience, source: u64) -> Pen<'_> {
+    pub(crate) fn pen(&mut self, audience: Audience, source: u64) -> Pen<'_> {
         self.pages.back_mut().map_or_else(Pen::default, |page| page.pen(audience, source))
     }
 
     /// Appends one record of `size` bytes, which is written by `fill`; the last page has room for it.
     #[inline]
-    pub(super) fn append(&mut self, size: usize, fill: impl FnOnce(&mut [u8]), audience: Audience, source: u64) {
+    pub(crate) fn append(&mut self, size: usize, fill: impl FnOnce(&mut [u8]), audience: Audience, source: u64) {
         let Some(page) = self.pages.back_mut() else { return };
         let mut pen = page.pen(audience, source);
         fill(pen.push(size));
@@ -174,7 +174,7 @@ impl Ring {
     }
 
     /// Takes note of what the pen has written.
-    pub(super) fn note(&mut self, written: Written, audience: Audience) {
+    pub(crate) fn note(&mut self, written: Written, audience: Audience) {
         if let Some(page) = self.pages.back_mut() {
             let bytes = page.note(written);
             self.noted(written.count, bytes, audience);
@@ -192,7 +192,7 @@ impl Ring {
     }
 
     /// Passes over sequences that are not recorded here; only while there is no page.
-    pub(super) fn pass_over(&mut self, count: usize) {
+    pub(crate) fn pass_over(&mut self, count: usize) {
         debug_assert!(self.pages.is_empty());
         self.next += count as u64;
     }
@@ -213,17 +213,17 @@ impl Ring {
     }
 
     /// The payload of record `sequence`.
-    pub(super) fn payload(&self, sequence: u64) -> Option<&[u8]> {
+    pub(crate) fn payload(&self, sequence: u64) -> Option<&[u8]> {
         self.page(sequence).map(|page| page.payload(sequence))
     }
 
     /// Whether a reader may not get every record: then what lies side by side is not what it is to get.
-    pub(super) fn is_selective(&self, reading: &Reading<'_>) -> bool {
+    pub(crate) fn is_selective(&self, reading: &Reading<'_>) -> bool {
         self.last_selective >= reading.cursor.sequence || reading.filters.is_some() || !reading.earlier.is_empty()
     }
 
     /// What is to be written if a reader is to get all that lies side by side, in the last page.
-    pub(super) fn whole(&self, reading: &Reading<'_>) -> Option<&[u8]> {
+    pub(crate) fn whole(&self, reading: &Reading<'_>) -> Option<&[u8]> {
         let Reading { cursor, until, .. } = *reading;
         let page = self.pages.back().filter(|page| page.first() <= cursor.sequence)?;
         if cursor.sequence >= until || self.is_selective(reading) {
@@ -233,7 +233,7 @@ impl Ring {
     }
 
     /// Adds what is to be written to `slices`, as far as they hold it; says whether they hold all of it.
-    pub(super) fn slices<'a>(&'a self, reading: &Reading<'_>, slices: &mut Slices<'a>) -> bool {
+    pub(crate) fn slices<'a>(&'a self, reading: &Reading<'_>, slices: &mut Slices<'a>) -> bool {
         let Reading { cursor, until, .. } = *reading;
         if cursor.sequence >= until {
             return true;
@@ -274,7 +274,7 @@ impl Ring {
     }
 
     /// Where a reader is after `written` bytes of what [`Log::slices`] gave.
-    pub(super) fn advance(&self, reading: &Reading<'_>, mut written: usize) -> Advanced {
+    pub(crate) fn advance(&self, reading: &Reading<'_>, mut written: usize) -> Advanced {
         if self.is_selective(reading) {
             return self.selective_advance(reading, written);
         }
@@ -298,7 +298,7 @@ impl Ring {
 
     /// The first records that are due to a reader, as far as they are of one size, and neighbours: their payload, and how
     /// many they are. None where nothing is due.
-    pub(super) fn run(&self, reading: &Reading<'_>, max_bytes: usize, max_count: usize) -> Option<(&[u8], usize)> {
+    pub(crate) fn run(&self, reading: &Reading<'_>, max_bytes: usize, max_count: usize) -> Option<(&[u8], usize)> {
         let Reading { cursor, until, .. } = *reading;
         let mut sequence = cursor.sequence;
         while sequence < until {
@@ -327,7 +327,7 @@ impl Ring {
 
     /// Where a reader is that has got, or missed, `count` more of the records that are due to it, and how many these
     /// really were.
-    pub(super) fn pass(&self, reading: &Reading<'_>, count: usize) -> (Cursor, usize) {
+    pub(crate) fn pass(&self, reading: &Reading<'_>, count: usize) -> (Cursor, usize) {
         let mut sequence = reading.cursor.sequence;
         let mut passed = 0;
         while sequence < reading.until
@@ -368,7 +368,7 @@ impl Ring {
 
     /// Appends to `out` what is to be written, each record with the `prev` that is right for this reader, whose last record
     /// before was `prev`; until `out` has `max` bytes; says whether that is all. For frames.
-    pub(super) fn copy(&self, reading: &Reading<'_>, mut prev: u64, max: usize, out: &mut Vec<u8>) -> bool {
+    pub(crate) fn copy(&self, reading: &Reading<'_>, mut prev: u64, max: usize, out: &mut Vec<u8>) -> bool {
         let mut sequence = reading.cursor.sequence;
         while sequence < reading.until
             && out.len() < max
@@ -386,7 +386,7 @@ impl Ring {
     }
 
     /// The sequences that are due to a reader.
-    pub(super) fn due<'a>(&'a self, reading: &'a Reading<'_>) -> impl Iterator<Item = (u64, &'a [u8])> {
+    pub(crate) fn due<'a>(&'a self, reading: &'a Reading<'_>) -> impl Iterator<Item = (u64, &'a [u8])> {
         (reading.cursor.sequence..reading.until).filter_map(|sequence| {
             let page = self.page(sequence)?;
             reading.is_due(page, sequence).then(|| (sequence, page.payload(sequence)))
@@ -394,7 +394,7 @@ impl Ring {
     }
 
     /// Checks what must always hold; for tests and debug builds.
-    pub(super) fn check_invariants(&self) {
+    pub(crate) fn check_invariants(&self) {
         for (page, following) in self.pages.iter().zip(self.pages.iter().skip(1)) {
             assert_eq!(page.next(), following.first());
             assert_eq!(page.position(page.next()), following.position(following.first()));

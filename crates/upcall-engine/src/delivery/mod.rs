@@ -1,8 +1,12 @@
 //! From the log to the sockets: who has something to write, what it is, and how far that got.
 
-use super::endpoint::{Delivery, EndpointId, Native};
-use super::ring::{Cursor, Slices};
-use super::{Engine, Event, Now};
+pub(crate) mod acknowledged;
+pub(crate) mod outbox;
+pub(crate) mod recovery;
+
+use crate::log::ring::{Cursor, Slices};
+use crate::registry::endpoint::{Delivery, EndpointId, Native};
+use crate::{Engine, Event, Now};
 
 /// How far an endpoint is after a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +31,7 @@ const COPY: usize = 64 * 1024;
 
 impl Engine {
     /// Record `sequence`, just appended, is due to this endpoint.
-    pub(super) fn mark_due(&mut self, id: EndpointId, sequence: u64) {
+    pub(crate) fn mark_due(&mut self, id: EndpointId, sequence: u64) {
         let first = self.broadcast.unwrap_or(sequence);
         if let Some(endpoint) = self.registry.get_mut(id)
             && endpoint.is_waiting()
@@ -39,7 +43,7 @@ impl Engine {
     }
 
     /// An endpoint has something to write besides what is due to it.
-    pub(super) fn make_ready(&mut self, id: EndpointId) {
+    pub(crate) fn make_ready(&mut self, id: EndpointId) {
         let first = self.broadcast.unwrap_or(self.log.next());
         self.mark_due(id, first);
     }
@@ -170,7 +174,7 @@ impl Engine {
     }
 
     /// Everything that was due to an endpoint is written; one that was about to leave leaves.
-    pub(super) fn caught_up(&mut self, now: Now, id: EndpointId) {
+    pub(crate) fn caught_up(&mut self, now: Now, id: EndpointId) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         endpoint.delivery = Delivery::CaughtUp;
         endpoint.outbox = None;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::endpoint::{Endpoint, EndpointId};
-use super::gate::Dropped;
+use crate::gate::Dropped;
+use crate::registry::endpoint::{Endpoint, EndpointId};
 use upcall_wire::format::Format;
 use upcall_wire::reason::{Reason, Refusal};
 
@@ -68,7 +68,7 @@ pub struct Settings {
 impl Settings {
     /// What one turn may append, in bytes: no more than an endpoint may fall behind before inputs wait for it. With it, the
     /// first full socket is noticed long before the policy would have to act.
-    pub(super) fn intake(&self) -> u64 {
+    pub(crate) fn intake(&self) -> u64 {
         self.max_behind / 4
     }
 }
@@ -102,7 +102,7 @@ pub enum Intake {
 pub enum InputTurn {
     /// They may.
     Granted,
-    /// Not yet: see [`Engine::intake`](super::Engine::intake).
+    /// Not yet: see [`Engine::intake`](crate::Engine::intake).
     Held,
     /// They would put itself further behind, and it is reading: [`Event::Unparked`] tells when they may.
     Parked,
@@ -147,9 +147,9 @@ pub struct Counters {
     pub gaps: u64,
     /// Frames that were answered by an ERROR.
     pub violations: u64,
-    pub(super) left: [u64; Reason::ALL.len()],
-    pub(super) refused: [u64; Refusal::ALL.len()],
-    pub(super) dropped: [u64; Dropped::ALL.len()],
+    pub(crate) left: [u64; Reason::ALL.len()],
+    pub(crate) refused: [u64; Refusal::ALL.len()],
+    pub(crate) dropped: [u64; Dropped::ALL.len()],
 }
 
 impl Counters {

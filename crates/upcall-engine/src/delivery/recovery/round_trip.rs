@@ -20,15 +20,15 @@ const MAX_TIMEOUT: u64 = 60 * SECOND;
 
 /// The round trip, as RFC 9002 section 5 estimates it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RoundTrip {
+pub(crate) struct RoundTrip {
     latest: u64,
-    pub(super) smoothed: u64,
-    pub(super) variation: u64,
+    pub(crate) smoothed: u64,
+    pub(crate) variation: u64,
 }
 
 impl RoundTrip {
     /// The first sample, or one more (RFC 9002 section 5.3; in which order: RFC 6298 section 2, rule 2.3).
-    pub(super) fn sampled(before: Option<RoundTrip>, latest: Duration) -> RoundTrip {
+    pub(crate) fn sampled(before: Option<RoundTrip>, latest: Duration) -> RoundTrip {
         let latest = u64::try_from(latest.as_nanos()).unwrap_or(u64::MAX).min(MAX_TIMEOUT);
         let Some(RoundTrip { smoothed, variation, .. }) = before else {
             return RoundTrip { latest, smoothed: latest, variation: latest / 2 };
@@ -41,7 +41,7 @@ impl RoundTrip {
     }
 
     /// How long after its departure a datagram is lost if a later one has arrived (RFC 9002 section 6.1.2).
-    pub(super) fn loss_delay(self) -> Duration {
+    pub(crate) fn loss_delay(self) -> Duration {
         Duration::from_nanos((self.smoothed.max(self.latest) * 9 / 8).max(GRANULARITY))
     }
 
@@ -52,7 +52,7 @@ impl RoundTrip {
 
 /// How long to wait for any acknowledgment, after so many timeouts in a row (RFC 9002 section 6.2.1). The jitter, of up to
 /// a quarter, only makes it longer: a shorter timeout than the computed one would be one in vain.
-pub(super) fn timeout(round_trip: Option<RoundTrip>, timeouts: u32, jitter: &mut fastrand::Rng) -> Duration {
+pub(crate) fn timeout(round_trip: Option<RoundTrip>, timeouts: u32, jitter: &mut fastrand::Rng) -> Duration {
     let single = round_trip.map_or(INITIAL_TIMEOUT, RoundTrip::timeout).max(MIN_TIMEOUT);
     // 2^9 times the shortest is more than the longest.
     let timeout = (single * (1 << timeouts.min(9))).min(MAX_TIMEOUT);

@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::endpoint::{Delivery, Endpoint, EndpointId};
-use super::log::Log;
-use super::outbox::GAP;
-use super::recovery::Recovery;
-use super::ring::{Cursor, Reading};
-use super::topics::Filters;
-use super::{Deadline, Engine, Now, Time};
+use crate::delivery::outbox::GAP;
+use crate::delivery::recovery::Recovery;
+use crate::log::Log;
+use crate::log::ring::{Cursor, Reading};
+use crate::registry::endpoint::{Delivery, Endpoint, EndpointId};
+use crate::registry::topics::Filters;
+use crate::{Deadline, Engine, Now, Time};
 use upcall_wire::frame::datagram::{self, Envelope};
 use upcall_wire::frame::{Ack, Frame, Gap, GapReason, Welcome};
 
@@ -47,7 +47,7 @@ impl Content {
 
 /// How one endpoint is reached.
 #[derive(Debug)]
-pub(super) struct Courier {
+pub(crate) struct Courier {
     welcome: Welcome,
     recovery: Recovery<Content>,
     /// Gaps that are to be announced before anything else.
@@ -59,7 +59,7 @@ pub(super) struct Courier {
 }
 
 impl Courier {
-    pub(super) fn new(welcome: Welcome, seed: u64) -> Courier {
+    pub(crate) fn new(welcome: Welcome, seed: u64) -> Courier {
         Courier {
             welcome,
             recovery: Recovery::new(seed),
@@ -69,12 +69,12 @@ impl Courier {
         }
     }
 
-    pub(super) fn welcome(&self) -> &Welcome {
+    pub(crate) fn welcome(&self) -> &Welcome {
         &self.welcome
     }
 
     /// The first sequence of the log that may have to be sent again.
-    pub(super) fn oldest(&self) -> Option<u64> {
+    pub(crate) fn oldest(&self) -> Option<u64> {
         let first = |content: &Content| match content {
             Content::Records { first, .. } => Some(*first),
             Content::Gap(_) => None,
@@ -83,7 +83,7 @@ impl Courier {
     }
 
     /// Nothing that is under way is sent again; returns where a gap in its place would begin.
-    pub(super) fn give_up(&mut self) -> Option<u64> {
+    pub(crate) fn give_up(&mut self) -> Option<u64> {
         let first = |content: &Content| match content {
             Content::Records { prev, .. } => prev + 1,
             Content::Gap(gap) => gap.first,
@@ -95,7 +95,7 @@ impl Courier {
     }
 
     /// A gap is to be announced.
-    pub(super) fn announce(&mut self, gap: Gap) {
+    pub(crate) fn announce(&mut self, gap: Gap) {
         match self.gaps.back_mut() {
             Some(earlier) if earlier.last + 1 == gap.first && earlier.reason == gap.reason => earlier.last = gap.last,
             _ => self.gaps.push_back(gap),
@@ -103,7 +103,7 @@ impl Courier {
     }
 
     /// Whether one more mistake is answered.
-    pub(super) fn may_complain(&mut self, now: Time) -> bool {
+    pub(crate) fn may_complain(&mut self, now: Time) -> bool {
         let (since, count) = &mut self.complaints;
         if now.since(*since) >= COMPLAINTS.1 {
             (*since, *count) = (now, 0);
@@ -202,7 +202,7 @@ impl Engine {
     }
 
     /// What an endpoint says has arrived.
-    pub(super) fn acked(&mut self, now: Now, id: EndpointId, ack: &Ack) {
+    pub(crate) fn acked(&mut self, now: Now, id: EndpointId, ack: &Ack) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let mut upcalls = 0;
         let Some(courier) = endpoint.courier_mut() else { return };
@@ -220,7 +220,7 @@ impl Engine {
     }
 
     /// The timer of an endpoint is due, or was.
-    pub(super) fn recover(&mut self, now: Now, id: EndpointId) {
+    pub(crate) fn recover(&mut self, now: Now, id: EndpointId) {
         let Some(courier) = self.registry.get_mut(id).and_then(|endpoint| endpoint.courier_mut()) else { return };
         courier.entered = None;
         if courier.recovery.deadline().is_some_and(|deadline| deadline <= now.time) {
@@ -231,7 +231,7 @@ impl Engine {
     }
 
     /// There may be something to send again, or room for more, or nothing left to wait for.
-    pub(super) fn go_on(&mut self, id: EndpointId) {
+    pub(crate) fn go_on(&mut self, id: EndpointId) {
         // Since all was sent to one that waits, nothing was due to it: the log may not hold that any more.
         self.make_ready(id);
         self.writable(id);
@@ -264,7 +264,7 @@ impl Engine {
     }
 
     /// A timer that is no longer wanted.
-    pub(super) fn leave_recovery(&mut self, id: EndpointId) {
+    pub(crate) fn leave_recovery(&mut self, id: EndpointId) {
         if let Some(courier) = self.registry.get_mut(id).and_then(|endpoint| endpoint.courier_mut())
             && let Some(entered) = courier.entered.take()
         {

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::endpoint::{Delivery, EndpointId, ExpectedProtocol, Speech};
-use super::registry::Registry;
-use super::{Engine, Now, Time};
+use crate::registry::Registry;
+use crate::registry::endpoint::{Delivery, EndpointId, ExpectedProtocol, Speech};
+use crate::{Engine, Now, Time};
 use upcall_wire::reason::Reason;
 
 /// Who may speak text, and has said nothing for so long, does.
@@ -17,7 +17,7 @@ const HELLO: Duration = Duration::from_secs(10);
 /// Those who have yet to say something, first who came first. That is also the order of their places in the log, and of
 /// the ends of their time: it is as long for each of them, and while inputs are held it stands still for all.
 #[derive(Debug)]
-pub(super) struct Awaited {
+pub(crate) struct Awaited {
     /// What they are taken to speak as long as they have not said it.
     speech: Speech,
     time: Duration,
@@ -28,12 +28,12 @@ pub(super) struct Awaited {
 
 impl Awaited {
     /// Nobody yet, of those of whom nothing is known.
-    pub(super) fn undecided() -> Awaited {
+    pub(crate) fn undecided() -> Awaited {
         Awaited { speech: Speech::Undecided, time: SILENCE, queue: VecDeque::new() }
     }
 
     /// Nobody yet, of those who are to say HELLO.
-    pub(super) fn greeting() -> Awaited {
+    pub(crate) fn greeting() -> Awaited {
         Awaited { speech: Speech::Greeting, time: HELLO, queue: VecDeque::new() }
     }
 
@@ -57,16 +57,16 @@ impl Awaited {
         }
     }
 
-    pub(super) fn front(&self) -> Option<(Time, EndpointId)> {
+    pub(crate) fn front(&self) -> Option<(Time, EndpointId)> {
         self.queue.front().copied()
     }
 
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.queue.len()
     }
 
-    pub(super) fn check_invariants(&self, registry: &Registry) {
+    pub(crate) fn check_invariants(&self, registry: &Registry) {
         assert!(self.queue.iter().is_sorted_by_key(|(until, _)| *until));
         assert!(self.front().is_none_or(|(_, id)| is_awaited(registry, self.speech, id)));
         let endpoints = registry.iter().filter(|(id, _)| is_awaited(registry, self.speech, *id));
@@ -82,7 +82,7 @@ fn is_awaited(registry: &Registry, speech: Speech, id: EndpointId) -> bool {
 
 impl Engine {
     /// A stream was registered whose protocol is to be found out.
-    pub(super) fn begin_deciding(&mut self, now: Now, id: EndpointId, protocol: ExpectedProtocol) {
+    pub(crate) fn begin_deciding(&mut self, now: Now, id: EndpointId, protocol: ExpectedProtocol) {
         let now = self.unheld(now.time);
         match protocol {
             ExpectedProtocol::Text => {}
@@ -97,20 +97,20 @@ impl Engine {
     }
 
     /// Some may have said what was awaited of them, or have left.
-    pub(super) fn tidy_awaited(&mut self) {
+    pub(crate) fn tidy_awaited(&mut self) {
         self.undecided.tidy(&self.registry);
         self.greeting.tidy(&self.registry);
     }
 
     /// When somebody will have said nothing for long enough, unless inputs are held meanwhile.
-    pub(super) fn silence_deadline(&self) -> Option<Time> {
+    pub(crate) fn silence_deadline(&self) -> Option<Time> {
         let fronts = [self.undecided.front(), self.greeting.front()].into_iter().flatten();
         let first = fronts.map(|(until, _)| until).min().filter(|_| self.held_since.is_none());
         first.map(|until| until + self.held)
     }
 
     /// Decides on those who have said nothing for long enough.
-    pub(super) fn end_silences(&mut self, now: Now) {
+    pub(crate) fn end_silences(&mut self, now: Now) {
         let unheld = self.unheld(now.time);
         while let Some((_, id)) = self.undecided.front().filter(|(until, _)| *until <= unheld) {
             self.detected_text(now, id);
@@ -157,7 +157,7 @@ impl Engine {
     }
 
     /// An endpoint has said something in frames, and gets its answers and its farewell so.
-    pub(super) fn has_begun(&mut self, id: EndpointId) {
+    pub(crate) fn has_begun(&mut self, id: EndpointId) {
         if let Some(endpoint) = self.registry.get_mut(id) {
             endpoint.begun = true;
         }
@@ -173,7 +173,7 @@ impl Engine {
 
     /// Nobody may hold a place in the log that is about to be displaced: who is still undecided then gets text. What it has
     /// said may be waiting to be read, so it is not for being behind that it is decided on.
-    pub(super) fn hurry_undecided(&mut self, now: Now) {
+    pub(crate) fn hurry_undecided(&mut self, now: Now) {
         while let Some((_, id)) = self.first_undecided()
             && self.is_in_danger(id)
         {
@@ -182,13 +182,13 @@ impl Engine {
     }
 
     /// The one of those who are undecided whose place in the log is the first.
-    pub(super) fn first_undecided(&self) -> Option<(u64, EndpointId)> {
+    pub(crate) fn first_undecided(&self) -> Option<(u64, EndpointId)> {
         let (_, id) = self.undecided.front()?;
         self.registry.get(id).map(|endpoint| (endpoint.cursor.sequence, id))
     }
 
     /// An endpoint leaves before it is known what it speaks: it is told so in text if it has not begun to speak native.
-    pub(super) fn stop_deciding(&mut self, id: EndpointId) {
+    pub(crate) fn stop_deciding(&mut self, id: EndpointId) {
         let next = self.log.next();
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         if endpoint.speech == Speech::Greeting && !endpoint.begun {
@@ -196,7 +196,7 @@ impl Engine {
         }
         if endpoint.delivery == Delivery::Undecided {
             if !endpoint.receives {
-                endpoint.cursor = super::Cursor::at(next);
+                endpoint.cursor = crate::Cursor::at(next);
             }
             endpoint.delivery = Delivery::Ready;
             self.ready.push(id);

@@ -1,13 +1,15 @@
 //! Sessions: what outlives a connection, so that a native client can go on where it was.
 
+pub(crate) mod resume;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 
-use super::endpoint::{EndpointId, ListenerNumber};
-use super::registry::Source;
-use super::time::Time;
-use super::topics::{Earlier, Filters};
+use crate::registry::Source;
+use crate::registry::endpoint::{EndpointId, ListenerNumber};
+use crate::registry::topics::{Earlier, Filters};
+use crate::time::Time;
 use upcall_wire::frame::{Code, Receipt, Resume, Role};
 
 /// How many changes of its filters a session remembers.
@@ -18,38 +20,38 @@ const RECEIPTS: usize = 64;
 
 /// One client's session.
 #[derive(Default)]
-pub(super) struct Session {
+pub(crate) struct Session {
     /// The number of its endpoint, whichever connection it has.
-    pub(super) number: u64,
-    pub(super) secret: [u8; 16],
+    pub(crate) number: u64,
+    pub(crate) secret: [u8; 16],
     /// The first sequence that could be due to it: what was said before is not for it to ask for.
-    pub(super) start: u64,
+    pub(crate) start: u64,
     /// Upcalls were due to it where it was last.
-    pub(super) receives: bool,
+    pub(crate) receives: bool,
     /// The user it belongs to, if it began on a Unix socket.
-    pub(super) user: Option<u32>,
-    pub(super) name: Box<str>,
-    pub(super) role: Role,
+    pub(crate) user: Option<u32>,
+    pub(crate) name: Box<str>,
+    pub(crate) role: Role,
     /// None: it never gave any, and gets everything.
-    pub(super) filters: Option<Rc<Filters>>,
+    pub(crate) filters: Option<Rc<Filters>>,
     /// The first sequence for which they are in force.
-    pub(super) since: u64,
+    pub(crate) since: u64,
     /// Those that were in force before, each up to a sequence: whoever resumes further back gets what was due then.
-    pub(super) earlier: Vec<Earlier>,
+    pub(crate) earlier: Vec<Earlier>,
     /// What came before this sequence cannot be judged any more: nobody remembers the filters of then.
-    pub(super) judged: u64,
+    pub(crate) judged: u64,
     /// What came before this sequence may have been sent over an earlier connection.
-    pub(super) sent: u64,
+    pub(crate) sent: u64,
     /// The number of the last SUBSCRIBE or UNSUBSCRIBE.
-    pub(super) last_request: u32,
+    pub(crate) last_request: u32,
     /// It was resumed: a program that goes on with it does not know which of the last requests came to be taken.
-    pub(super) skips: bool,
-    pub(super) messages: Messages,
+    pub(crate) skips: bool,
+    pub(crate) messages: Messages,
 }
 
 /// The messages of a session, by their ids: which are new, and what became of the last that were not.
 #[derive(Debug, Default)]
-pub(super) struct Messages {
+pub(crate) struct Messages {
     last: u64,
     /// What became of the last ones.
     fates: VecDeque<Fate>,
@@ -64,7 +66,7 @@ enum Fate {
 
 /// What a message id says of a message.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Novelty {
+pub(crate) enum Novelty {
     New,
     Repeat(Receipt),
     /// It was refused for this.
@@ -77,11 +79,11 @@ pub(super) enum Novelty {
 
 impl Messages {
     /// The id of the last message; 0 before the first.
-    pub(super) fn last(&self) -> u64 {
+    pub(crate) fn last(&self) -> u64 {
         self.last
     }
 
-    pub(super) fn judge(&self, id: u64) -> Novelty {
+    pub(crate) fn judge(&self, id: u64) -> Novelty {
         match self.last.checked_sub(id) {
             None if id == self.last + 1 => Novelty::New,
             None => Novelty::Ahead,
@@ -99,13 +101,13 @@ impl Messages {
     }
 
     /// Takes note of the next message, and what became of it.
-    pub(super) fn accept(&mut self, sequence: u64, due: u32) -> Receipt {
+    pub(crate) fn accept(&mut self, sequence: u64, due: u32) -> Receipt {
         self.settle(Fate::Accepted { sequence, due });
         Receipt { id: self.last, sequence, due, repeat: false }
     }
 
     /// Takes note of the next `count` messages, whose sequences count up from `first`.
-    pub(super) fn accept_run(&mut self, first: u64, count: u64, due: u32) {
+    pub(crate) fn accept_run(&mut self, first: u64, count: u64, due: u32) {
         let kept = count.min(RECEIPTS as u64);
         let forgotten = (self.fates.len() + kept as usize).saturating_sub(RECEIPTS);
         self.fates.drain(..forgotten);
@@ -115,7 +117,7 @@ impl Messages {
     }
 
     /// A message is refused for good: its id is used up all the same, so that those behind it are not held up.
-    pub(super) fn refuse(&mut self, id: u64, code: Code) {
+    pub(crate) fn refuse(&mut self, id: u64, code: Code) {
         if self.judge(id) == Novelty::New {
             self.settle(Fate::Refused(code));
         }
@@ -140,16 +142,16 @@ struct Parked {
 
 /// How many sessions may be kept without an endpoint.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Room {
+pub(crate) struct Room {
     /// In all.
-    pub(super) all: usize,
+    pub(crate) all: usize,
     /// From where this one comes from.
-    pub(super) per_source: usize,
+    pub(crate) per_source: usize,
 }
 
 /// All sessions: those that have an endpoint, and those that may be resumed.
 #[derive(Debug, Default)]
-pub(super) struct Sessions {
+pub(crate) struct Sessions {
     live: HashMap<u64, EndpointId>,
     parked: HashMap<u64, Parked>,
     expiry: BTreeSet<(Time, u64)>,
@@ -159,17 +161,17 @@ pub(super) struct Sessions {
 
 impl Sessions {
     /// A session has an endpoint from now on.
-    pub(super) fn enter(&mut self, number: u64, id: EndpointId) {
+    pub(crate) fn enter(&mut self, number: u64, id: EndpointId) {
         self.live.insert(number, id);
     }
 
     /// The endpoint that a session has.
-    pub(super) fn endpoint(&self, number: u64) -> Option<EndpointId> {
+    pub(crate) fn endpoint(&self, number: u64) -> Option<EndpointId> {
         self.live.get(&number).copied()
     }
 
     /// An endpoint is gone; says whether it was that of the session still.
-    pub(super) fn leave(&mut self, number: u64, id: EndpointId) -> bool {
+    pub(crate) fn leave(&mut self, number: u64, id: EndpointId) -> bool {
         let is_its = self.live.get(&number) == Some(&id);
         if is_its {
             self.live.remove(&number);
@@ -179,7 +181,7 @@ impl Sessions {
 
     /// Keeps a session without an endpoint until then, as far as there is room: the oldest of the same source go first where it
     /// has too many, or more than its share of all; else the oldest of all.
-    pub(super) fn park(&mut self, until: Time, session: Session, from: (ListenerNumber, Source), room: Room) {
+    pub(crate) fn park(&mut self, until: Time, session: Session, from: (ListenerNumber, Source), room: Room) {
         while let Some(number) = self.makes_room(from, room) {
             self.forget(number);
         }
@@ -216,18 +218,18 @@ impl Sessions {
     }
 
     /// The parked session with this number.
-    pub(super) fn parked_as(&self, number: u64) -> Option<&Session> {
+    pub(crate) fn parked_as(&self, number: u64) -> Option<&Session> {
         self.parked.get(&number).map(|parked| &parked.session)
     }
 
     /// The parked session that somebody claims, if it is that one's.
-    pub(super) fn claim(&mut self, resume: &Resume, user: Option<u32>) -> Option<Session> {
+    pub(crate) fn claim(&mut self, resume: &Resume, user: Option<u32>) -> Option<Session> {
         self.parked_as(resume.id).filter(|session| session.is_claimed_by(resume, user))?;
         self.forget(resume.id)
     }
 
     /// Forgets those that nobody has claimed in time.
-    pub(super) fn expire(&mut self, now: Time) {
+    pub(crate) fn expire(&mut self, now: Time) {
         while let Some((until, number)) = self.expiry.first().copied()
             && until <= now
         {
@@ -236,12 +238,12 @@ impl Sessions {
     }
 
     /// When one is to be forgotten.
-    pub(super) fn deadline(&self) -> Option<Time> {
+    pub(crate) fn deadline(&self) -> Option<Time> {
         self.expiry.first().map(|(until, _)| *until)
     }
 
     /// How many could be resumed.
-    pub(super) fn parked(&self) -> usize {
+    pub(crate) fn parked(&self) -> usize {
         self.parked.len()
     }
 }
@@ -255,7 +257,7 @@ impl fmt::Debug for Session {
 
 impl Session {
     /// The filters that are in force for a sequence, and up to which one they are.
-    pub(super) fn filters_at(&self, sequence: u64) -> (Option<Rc<Filters>>, u64) {
+    pub(crate) fn filters_at(&self, sequence: u64) -> (Option<Rc<Filters>>, u64) {
         match self.earlier.iter().find(|earlier| sequence < earlier.until) {
             Some(earlier) => (earlier.filters.clone(), earlier.until),
             None => (self.filters.clone(), u64::MAX),
@@ -264,7 +266,7 @@ impl Session {
 
     /// Other filters are in force from `from` on, or from what was not judged before, on any of its connections; `oldest` is
     /// the first sequence that anybody can still ask for.
-    pub(super) fn change_filters(&mut self, from: u64, oldest: u64) {
+    pub(crate) fn change_filters(&mut self, from: u64, oldest: u64) {
         let from = from.max(self.sent);
         if from > self.since {
             self.earlier.push(Earlier { until: from, filters: self.filters.clone() });
@@ -278,7 +280,7 @@ impl Session {
     }
 
     /// Whether whoever claims it knows its secret, and is the user it belongs to.
-    pub(super) fn is_claimed_by(&self, resume: &Resume, user: Option<u32>) -> bool {
+    pub(crate) fn is_claimed_by(&self, resume: &Resume, user: Option<u32>) -> bool {
         // Every byte is looked at, so that the time tells nothing of where they differ.
         let difference = self.secret.iter().zip(&resume.secret).fold(0, |all, (a, b)| all | (a ^ b));
         std::hint::black_box(difference) == 0 && self.user == user

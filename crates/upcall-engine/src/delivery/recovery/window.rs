@@ -11,7 +11,7 @@ const MAX: usize = 64;
 
 /// The window.
 #[derive(Debug)]
-pub(super) struct Window {
+pub(crate) struct Window {
     /// Datagrams.
     size: usize,
     /// Slow start ends where the size reaches this (section 7.3.1).
@@ -25,16 +25,16 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn new() -> Window {
+    pub(crate) fn new() -> Window {
         Window { size: INITIAL, threshold: MAX, credit: 0, filled: 0, recovery: 0 }
     }
 
-    pub(super) fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.size
     }
 
     /// This number has left; so many are outstanding with it.
-    pub(super) fn departed(&mut self, number: u64, outstanding: usize) {
+    pub(crate) fn departed(&mut self, number: u64, outstanding: usize) {
         if outstanding >= self.size {
             self.filled = number;
         }
@@ -42,12 +42,12 @@ impl Window {
 
     /// Whether the arrival of this number, outstanding until now, is a reason to grow: it was part of a full window
     /// (section 7.8) and left after the last halving (section 7.3.2).
-    pub(super) fn grows_by(&self, number: u64) -> bool {
+    pub(crate) fn grows_by(&self, number: u64) -> bool {
         number <= self.filled && number > self.recovery
     }
 
     /// One that is a reason to grow has arrived (sections 7.3.1 and 7.3.3).
-    pub(super) fn grow(&mut self) {
+    pub(crate) fn grow(&mut self) {
         self.credit += 1;
         if self.size < self.threshold || self.credit >= self.size {
             self.size = (self.size + 1).min(MAX);
@@ -57,7 +57,7 @@ impl Window {
 
     /// The loss of `number`, found when `last` was the last one used, is a sign of congestion; unless it left before the
     /// window was halved last, which was for the same one (section 7.3.2). Says whether it was halved.
-    pub(super) fn lost(&mut self, number: u64, last: u64) -> bool {
+    pub(crate) fn lost(&mut self, number: u64, last: u64) -> bool {
         let halved = number > self.recovery;
         if halved {
             self.size = (self.size / 2).max(MIN);
@@ -69,7 +69,7 @@ impl Window {
     /// Nothing has come back for a long time (section 7.6.2), by which `last` was the last number used. The threshold stays
     /// what the first loss made of it, whatever else is found to be lost later (RFC 5681 section 3.1): once something
     /// comes back, slow start leads there.
-    pub(super) fn collapse(&mut self, last: u64) {
+    pub(crate) fn collapse(&mut self, last: u64) {
         (self.size, self.recovery) = (MIN, last);
     }
 }

@@ -18,19 +18,21 @@
 //! hold any longer what it has yet to get. Once it is no more than a quarter of `max_behind` behind, it is one of the
 //! others. Only where patience is for ever are inputs held for it, too: there, nobody is to lose anything.
 
+mod policy;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::Patience;
-use super::endpoint::EndpointId;
-use super::time::Time;
+use crate::Patience;
+use crate::registry::endpoint::EndpointId;
+use crate::time::Time;
 
 /// How long an empty budget takes to refill.
 const REFILL: Duration = Duration::from_secs(60);
 
 /// How an endpoint that is behind is dealt with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
+pub(crate) enum Class {
     /// Nothing of the kind.
     No,
     /// It is behind, but not far.
@@ -45,7 +47,7 @@ pub(super) enum Class {
 
 /// The state of an endpoint that is, or once was, behind.
 #[derive(Debug)]
-pub(super) struct Slow {
+pub(crate) struct Slow {
     class: Class,
     /// Its position in the log, as it stands in the sets.
     position: u64,
@@ -57,17 +59,17 @@ pub(super) struct Slow {
     /// How far it was behind then.
     distance: u64,
     /// When it last read something.
-    pub(super) progress: Time,
+    pub(crate) progress: Time,
     /// It does not read, so its own inputs need not wait for it.
-    pub(super) idle: bool,
+    pub(crate) idle: bool,
     /// When its patience is to be looked at next.
-    pub(super) deadline: Option<Time>,
+    pub(crate) deadline: Option<Time>,
     /// When it is to be looked at whether it still reads, while its own inputs wait for it.
-    pub(super) parked: Option<Time>,
+    pub(crate) parked: Option<Time>,
 }
 
 impl Slow {
-    pub(super) fn new(now: Time) -> Slow {
+    pub(crate) fn new(now: Time) -> Slow {
         Slow {
             class: Class::No,
             position: 0,
@@ -82,16 +84,16 @@ impl Slow {
         }
     }
 
-    pub(super) fn class(&self) -> Class {
+    pub(crate) fn class(&self) -> Class {
         self.class
     }
 
-    pub(super) fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
     /// How far it was behind when inputs began to wait for it.
-    pub(super) fn distance(&self) -> u64 {
+    pub(crate) fn distance(&self) -> u64 {
         self.distance
     }
 
@@ -110,7 +112,7 @@ impl Slow {
     }
 
     /// When inputs stop waiting if it reads nothing more; `None` when they have to stop now.
-    pub(super) fn patience(&mut self, limit: Duration, max_behind: u64, now: Time) -> Option<Time> {
+    pub(crate) fn patience(&mut self, limit: Duration, max_behind: u64, now: Time) -> Option<Time> {
         let left = self.left(limit, self.waiting.0).saturating_sub(self.cost(limit, max_behind, now));
         (!left.is_zero()).then(|| now + left)
     }
@@ -118,7 +120,7 @@ impl Slow {
 
 /// All endpoints that are behind, by how they are dealt with, the furthest behind first.
 #[derive(Debug, Default)]
-pub(super) struct Laggards {
+pub(crate) struct Laggards {
     behind: BTreeSet<(u64, EndpointId)>,
     catching_up: BTreeSet<(u64, EndpointId)>,
     waited: BTreeSet<(u64, EndpointId)>,
@@ -137,7 +139,7 @@ impl Laggards {
     }
 
     /// Moves an endpoint to `class`, at `position` in the log.
-    pub(super) fn place(&mut self, id: EndpointId, slow: &mut Slow, class: Class, position: u64) {
+    pub(crate) fn place(&mut self, id: EndpointId, slow: &mut Slow, class: Class, position: u64) {
         if let Some(set) = self.set(slow.class) {
             set.remove(&(slow.position, id));
         }
@@ -148,14 +150,14 @@ impl Laggards {
     }
 
     /// Inputs wait for this endpoint from now on; `head` is where the log ends.
-    pub(super) fn wait(&mut self, id: EndpointId, slow: &mut Slow, head: u64, now: Time) {
+    pub(crate) fn wait(&mut self, id: EndpointId, slow: &mut Slow, head: u64, now: Time) {
         let position = slow.position;
         (slow.waiting, slow.distance) = ((now, position), head - position);
         self.place(id, slow, Class::Waited, position);
     }
 
     /// Inputs no longer wait for this endpoint, which goes on in `class`; what the waiting cost is charged to it.
-    pub(super) fn stop_waiting(
+    pub(crate) fn stop_waiting(
         &mut self,
         id: EndpointId,
         slow: &mut Slow,
@@ -174,33 +176,33 @@ impl Laggards {
     }
 
     /// The endpoint furthest behind among those that nothing has been decided on.
-    pub(super) fn furthest_behind(&self) -> Option<(u64, EndpointId)> {
+    pub(crate) fn furthest_behind(&self) -> Option<(u64, EndpointId)> {
         self.behind.first().copied()
     }
 
     /// The endpoint furthest behind among those that inputs do not wait for.
-    pub(super) fn unwaited(&self) -> impl Iterator<Item = (u64, EndpointId)> {
+    pub(crate) fn unwaited(&self) -> impl Iterator<Item = (u64, EndpointId)> {
         self.unwaited.iter().copied()
     }
 
     /// The endpoint furthest behind of all.
-    pub(super) fn furthest(&self) -> Option<(u64, EndpointId)> {
+    pub(crate) fn furthest(&self) -> Option<(u64, EndpointId)> {
         let all = [&self.behind, &self.catching_up, &self.waited, &self.unwaited];
         all.into_iter().filter_map(BTreeSet::first).min().copied()
     }
 
     /// How many inputs wait for.
-    pub(super) fn waited(&self) -> usize {
+    pub(crate) fn waited(&self) -> usize {
         self.waited.len()
     }
 
     /// The one that inputs wait for, if it is only one.
-    pub(super) fn only_waited(&self) -> Option<EndpointId> {
+    pub(crate) fn only_waited(&self) -> Option<EndpointId> {
         if self.waited.len() == 1 { self.waited.first().map(|(_, id)| *id) } else { None }
     }
 
     /// All, for checks.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Class, u64, EndpointId)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Class, u64, EndpointId)> {
         let all = [
             (Class::Behind, &self.behind),
             (Class::CatchingUp, &self.catching_up),

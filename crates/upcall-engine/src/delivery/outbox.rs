@@ -4,21 +4,21 @@
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
-use super::ring::Slices;
+use crate::log::ring::Slices;
 use upcall_wire::frame::{Frame, Gap, HEADER};
 
 /// How much control a stream may leave unread before nothing more is read from it, in bytes.
-pub(super) const MAX_CONTROL: usize = 16 * 1024;
+pub(crate) const MAX_CONTROL: usize = 16 * 1024;
 
 /// Room for most single answers, in bytes.
 const ANSWER: usize = 64;
 
 /// How long a GAP is, in bytes.
-pub(super) const GAP: usize = HEADER + 20;
+pub(crate) const GAP: usize = HEADER + 20;
 
 /// Bytes for one endpoint.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(crate) struct Outbox {
     /// What the endpoint gets instead of the beginning of `record`.
     head: Vec<u8>,
     /// A record that left the log while the endpoint was inside it, and how much of it is written.
@@ -31,21 +31,21 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// The rest of a record goes first: `head`, and of `record` what is behind `from`. No other may be there.
-    pub(super) fn finish(&mut self, head: Vec<u8>, record: Rc<[u8]>, from: usize) {
+    pub(crate) fn finish(&mut self, head: Vec<u8>, record: Rc<[u8]>, from: usize) {
         (self.head, self.record, self.written[0]) = (head, Some((record, from)), 0);
     }
 
-    pub(super) fn set_farewell(&mut self, farewell: Vec<u8>) {
+    pub(crate) fn set_farewell(&mut self, farewell: Vec<u8>) {
         self.farewell = farewell;
     }
 
     /// All of the farewell, for those who get it in one datagram.
-    pub(super) fn farewell(&self) -> &[u8] {
+    pub(crate) fn farewell(&self) -> &[u8] {
         &self.farewell
     }
 
     /// Adds a control frame.
-    pub(super) fn control(&mut self, frame: &Frame<'_>) {
+    pub(crate) fn control(&mut self, frame: &Frame<'_>) {
         if self.written[1] == self.control.len() {
             self.control.clear();
             self.control.shrink_to(ANSWER);
@@ -77,17 +77,17 @@ impl Outbox {
     }
 
     /// Control that is not written yet, in bytes.
-    pub(super) fn pending_control(&self) -> usize {
+    pub(crate) fn pending_control(&self) -> usize {
         self.control.len() - self.written[1]
     }
 
     /// Whether no control waits to be written, nor a farewell.
-    pub(super) fn is_exhausted(&self) -> bool {
+    pub(crate) fn is_exhausted(&self) -> bool {
         self.pending_control() == 0 && self.farewell.is_empty()
     }
 
     /// Moves control frames into a datagram: whole ones, and no more than `max` bytes unless nothing else would be sent.
-    pub(super) fn take_control(&mut self, max: usize, lone: bool, out: &mut Vec<u8>) {
+    pub(crate) fn take_control(&mut self, max: usize, lone: bool, out: &mut Vec<u8>) {
         let mut rest = &self.control[self.written[1]..];
         let mut taken = 0;
         while let Some(length) = rest.get(4..HEADER).and_then(|length| length.try_into().ok()).map(u32::from_be_bytes) {
@@ -103,13 +103,13 @@ impl Outbox {
     }
 
     /// Whether nothing comes before the upcalls.
-    pub(super) fn is_front_empty(&self) -> bool {
+    pub(crate) fn is_front_empty(&self) -> bool {
         let [head, control, _] = self.written;
         head == self.head.len() && self.record.is_none() && control == self.control.len()
     }
 
     /// What comes before the upcalls; says whether there was room for all of it.
-    pub(super) fn front<'a>(&'a self, slices: &mut Slices<'a>) -> bool {
+    pub(crate) fn front<'a>(&'a self, slices: &mut Slices<'a>) -> bool {
         let record = self.record.as_ref().map_or(&[][..], |(record, from)| &record[*from..]);
         slices.push(&self.head[self.written[0]..])
             && slices.push(record)
@@ -117,7 +117,7 @@ impl Outbox {
     }
 
     /// Takes note of `written` bytes; returns those that were not of the front.
-    pub(super) fn advance_front(&mut self, mut written: usize) -> usize {
+    pub(crate) fn advance_front(&mut self, mut written: usize) -> usize {
         let mut take = |pending: usize| {
             let taken = written.min(pending);
             written -= taken;
@@ -135,12 +135,12 @@ impl Outbox {
     }
 
     /// What comes behind the upcalls.
-    pub(super) fn back<'a>(&'a self, slices: &mut Slices<'a>) {
+    pub(crate) fn back<'a>(&'a self, slices: &mut Slices<'a>) {
         slices.push(&self.farewell[self.written[2]..]);
     }
 
     /// Takes note of `written` more bytes of the back; says whether there is nothing left at all.
-    pub(super) fn advance_back(&mut self, written: usize) -> bool {
+    pub(crate) fn advance_back(&mut self, written: usize) -> bool {
         self.written[2] += written;
         self.written[2] == self.farewell.len() && self.is_front_empty()
     }
@@ -148,14 +148,14 @@ impl Outbox {
 
 /// The records that endpoints were cut off in, by sequence and by what they are a rendition of.
 #[derive(Debug, Default)]
-pub(super) struct CutRecords {
+pub(crate) struct CutRecords {
     records: HashMap<(u64, bool), Weak<[u8]>>,
 }
 
 impl CutRecords {
     /// One shared copy of record `sequence`, a frame or not; none if the copies would exceed `cap` bytes together, but for a
     /// first one.
-    pub(super) fn keep(&mut self, sequence: u64, frame: bool, payload: &[u8], cap: usize) -> Option<Rc<[u8]>> {
+    pub(crate) fn keep(&mut self, sequence: u64, frame: bool, payload: &[u8], cap: usize) -> Option<Rc<[u8]>> {
         if let Some(record) = self.records.get(&(sequence, frame)).and_then(Weak::upgrade) {
             return Some(record);
         }

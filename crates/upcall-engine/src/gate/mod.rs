@@ -4,14 +4,16 @@
 //! A registry that pushes to whatever source address a datagram claims would be an amplifier (RFC 8085, section 6). So a
 //! stranger gets one short line, `join <cookie>`, and is registered when it sends that line back.
 
+mod limiter;
+
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::time::Duration;
 
 use upcall_wire::named_enum;
 
-use super::endpoint::ListenerNumber;
-use super::limiter::Limiter;
-use super::time::Time;
+use crate::gate::limiter::Limiter;
+use crate::registry::endpoint::ListenerNumber;
+use crate::time::Time;
 
 /// How long a cookie is valid at least; it is at most twice as long.
 const WINDOW: Duration = Duration::from_secs(60);

@@ -3,46 +3,46 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
-use super::endpoint::EndpointId;
+use crate::registry::endpoint::EndpointId;
 use upcall_wire::topic::{MAX_FILTER_BYTES, MAX_FILTERS, matches};
 
 /// The filters of one endpoint; an input is due to it if it passes one of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Filters(BTreeSet<Box<str>>);
+pub(crate) struct Filters(BTreeSet<Box<str>>);
 
 impl Filters {
     /// Adds filters; says whether there is room for all of them.
-    pub(super) fn add<'a>(&mut self, filters: impl Iterator<Item = &'a str>) -> bool {
+    pub(crate) fn add<'a>(&mut self, filters: impl Iterator<Item = &'a str>) -> bool {
         self.0.extend(filters.map(Box::from));
         self.0.len() <= MAX_FILTERS && self.iter().map(str::len).sum::<usize>() <= MAX_FILTER_BYTES
     }
 
-    pub(super) fn remove<'a>(&mut self, filters: impl Iterator<Item = &'a str>) {
+    pub(crate) fn remove<'a>(&mut self, filters: impl Iterator<Item = &'a str>) {
         for filter in filters {
             self.0.remove(filter);
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(AsRef::as_ref)
     }
 
     /// Whether a topic passes; the bytes are those of one.
-    pub(super) fn match_bytes(&self, topic: &[u8]) -> bool {
+    pub(crate) fn match_bytes(&self, topic: &[u8]) -> bool {
         std::str::from_utf8(topic).is_ok_and(|topic| self.iter().any(|filter| matches(filter, topic)))
     }
 }
 
 /// Filters that were in force up to a sequence, which is not one of theirs; none: everything was due.
 #[derive(Debug, Clone)]
-pub(super) struct Earlier {
-    pub(super) until: u64,
-    pub(super) filters: Option<Rc<Filters>>,
+pub(crate) struct Earlier {
+    pub(crate) until: u64,
+    pub(crate) filters: Option<Rc<Filters>>,
 }
 
 /// The endpoints that have filters, by filter: an input costs those it is due to, and nobody else.
 #[derive(Debug, Default)]
-pub(super) struct Index {
+pub(crate) struct Index {
     exact: HashMap<Box<str>, BTreeSet<EndpointId>>,
     prefixes: HashMap<Box<str>, BTreeSet<EndpointId>>,
     /// How many prefixes there are of each length: only those are looked for.
@@ -50,7 +50,7 @@ pub(super) struct Index {
 }
 
 impl Index {
-    pub(super) fn add(&mut self, id: EndpointId, filters: &Filters) {
+    pub(crate) fn add(&mut self, id: EndpointId, filters: &Filters) {
         for filter in filters.iter() {
             match filter.strip_suffix('*') {
                 None => drop(self.exact.entry(filter.into()).or_default().insert(id)),
@@ -65,7 +65,7 @@ impl Index {
         }
     }
 
-    pub(super) fn remove(&mut self, id: EndpointId, filters: &Filters) {
+    pub(crate) fn remove(&mut self, id: EndpointId, filters: &Filters) {
         for filter in filters.iter() {
             let (map, key) = match filter.strip_suffix('*') {
                 None => (&mut self.exact, filter),
@@ -88,7 +88,7 @@ impl Index {
     }
 
     /// Adds the endpoints that want this topic to `due`, each once.
-    pub(super) fn find(&self, topic: &str, due: &mut Vec<EndpointId>) {
+    pub(crate) fn find(&self, topic: &str, due: &mut Vec<EndpointId>) {
         let prefixes = self.lengths.keys().filter_map(|length| self.prefixes.get(topic.get(..*length)?));
         let mut sets = 0;
         for endpoints in self.exact.get(topic).into_iter().chain(prefixes) {

@@ -1,14 +1,14 @@
 //! A page of the log: payload grows from the front, record headers grow from the back, and it is full when they meet. So
 //! a page's memory is exact whatever the size of the messages, and what is pending is one slice of bytes.
 
-use super::Audience;
+use crate::Audience;
 
 /// What a record costs beyond its payload, in bytes.
-pub(super) const HEADER: usize = 16;
+pub(crate) const HEADER: usize = 16;
 
 /// What the log knows of a record beside its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Header {
+pub(crate) struct Header {
     /// Where its payload ends in the page.
     end: u32,
     audience: Audience,
@@ -17,7 +17,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    pub(super) fn is_due_to(&self, reader: u64) -> bool {
+    pub(crate) fn is_due_to(&self, reader: u64) -> bool {
         match self.audience {
             Audience::All => true,
             Audience::Others => self.source != reader,
@@ -29,7 +29,7 @@ impl Header {
 /// Appends records to a page without a look at the page for each. What it writes is there once the page has taken
 /// [note](Page::note) of it.
 #[derive(Debug, Default)]
-pub(super) struct Pen<'a> {
+pub(crate) struct Pen<'a> {
     /// What is free between payloads and headers.
     free: &'a mut [u8],
     /// Where the payloads end in the page.
@@ -41,23 +41,23 @@ pub(super) struct Pen<'a> {
 
 /// What a [`Pen`] has written.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Written {
+pub(crate) struct Written {
     /// Where the payloads end in the page.
     end: usize,
     /// Records.
-    pub(super) count: usize,
+    pub(crate) count: usize,
 }
 
 impl<'a> Pen<'a> {
     /// Whether a record of `size` bytes fits.
     #[inline]
-    pub(super) fn has_room(&self, size: usize) -> bool {
+    pub(crate) fn has_room(&self, size: usize) -> bool {
         size + HEADER <= self.free.len()
     }
 
     /// Appends a record of `size` bytes, which [fits](Pen::has_room): to be written to the slice.
     #[inline]
-    pub(super) fn push(&mut self, size: usize) -> &'a mut [u8] {
+    pub(crate) fn push(&mut self, size: usize) -> &'a mut [u8] {
         let (payload, free) = std::mem::take(&mut self.free).split_at_mut(size);
         let (free, header) = free.split_last_chunk_mut::<HEADER>().expect("the caller has asked whether there is room");
         self.free = free;
@@ -68,13 +68,13 @@ impl<'a> Pen<'a> {
         payload
     }
 
-    pub(super) fn written(&self) -> Written {
+    pub(crate) fn written(&self) -> Written {
         Written { end: self.end, count: self.count }
     }
 }
 
 #[derive(Debug)]
-pub(super) struct Page {
+pub(crate) struct Page {
     buffer: Box<[u8]>,
     /// Payload bytes.
     used: usize,
@@ -82,47 +82,47 @@ pub(super) struct Page {
     count: usize,
     /// The sequence of its first record.
     first: u64,
-    /// The log position (see [`super::log::Log::position`]) of its first record.
+    /// The log position (see [`crate::log::Log::position`]) of its first record.
     base: u64,
 }
 
 impl Page {
-    pub(super) fn new(capacity: usize, first: u64, base: u64) -> Page {
+    pub(crate) fn new(capacity: usize, first: u64, base: u64) -> Page {
         debug_assert!(u32::try_from(capacity).is_ok());
         Page { buffer: vec![0; capacity].into_boxed_slice(), used: 0, count: 0, first, base }
     }
 
     /// The same memory as an empty page.
-    pub(super) fn reuse(self, first: u64, base: u64) -> Page {
+    pub(crate) fn reuse(self, first: u64, base: u64) -> Page {
         Page { used: 0, count: 0, first, base, ..self }
     }
 
-    pub(super) fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.buffer.len()
     }
 
     /// Bytes of payload.
-    pub(super) fn used(&self) -> usize {
+    pub(crate) fn used(&self) -> usize {
         self.used
     }
 
-    pub(super) fn first(&self) -> u64 {
+    pub(crate) fn first(&self) -> u64 {
         self.first
     }
 
     /// The sequence behind its last record.
-    pub(super) fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         self.first + self.count as u64
     }
 
     /// What appends records of one source and audience.
-    pub(super) fn pen(&mut self, audience: Audience, source: u64) -> Pen<'_> {
+    pub(crate) fn pen(&mut self, audience: Audience, source: u64) -> Pen<'_> {
         let end = self.buffer.len() - self.count * HEADER;
         Pen { free: &mut self.buffer[self.used..end], end: self.used, count: 0, audience: audience as u64, source }
     }
 
     /// Takes note of the records that a [`Pen`] has written; returns what they cost, in bytes.
-    pub(super) fn note(&mut self, written: Written) -> usize {
+    pub(crate) fn note(&mut self, written: Written) -> usize {
         let payload = written.end - self.used;
         self.used = written.end;
         self.count += written.count;
@@ -130,7 +130,7 @@ impl Page {
     }
 
     /// The header of record `sequence`, which is in this page.
-    pub(super) fn header(&self, sequence: u64) -> Header {
+    pub(crate) fn header(&self, sequence: u64) -> Header {
         let index = (sequence - self.first) as usize;
         let at = self.buffer.len() - (index + 1) * HEADER;
         let bytes: &[u8; HEADER] = self.buffer[at..at + HEADER].try_into().expect("a header is 16 bytes long");
@@ -147,22 +147,22 @@ impl Page {
     }
 
     /// Where the payload of `sequence` starts; of the sequence behind the last record, where the payloads end.
-    pub(super) fn start(&self, sequence: u64) -> usize {
+    pub(crate) fn start(&self, sequence: u64) -> usize {
         if sequence == self.first { 0 } else { self.header(sequence - 1).end as usize }
     }
 
-    pub(super) fn payload(&self, sequence: u64) -> &[u8] {
+    pub(crate) fn payload(&self, sequence: u64) -> &[u8] {
         &self.buffer[self.start(sequence)..self.start(sequence + 1)]
     }
 
     /// The payloads of the sequences from `from` up to `until`, as one slice.
-    pub(super) fn payloads(&self, from: u64, until: u64) -> &[u8] {
+    pub(crate) fn payloads(&self, from: u64, until: u64) -> &[u8] {
         &self.buffer[self.start(from)..self.start(until.min(self.next()))]
     }
 
     /// The record whose payload holds the byte at `offset`, with the offset in it; a boundary belongs to the record
     /// behind it, so that records without payload are passed.
-    pub(super) fn locate(&self, offset: usize) -> (u64, usize) {
+    pub(crate) fn locate(&self, offset: usize) -> (u64, usize) {
         let (mut low, mut high) = (self.first, self.next());
         while low < high {
             let middle = low + (high - low) / 2;
@@ -172,7 +172,7 @@ impl Page {
     }
 
     /// The log position of the beginning of record `sequence`.
-    pub(super) fn position(&self, sequence: u64) -> u64 {
+    pub(crate) fn position(&self, sequence: u64) -> u64 {
         self.base + self.start(sequence) as u64 + (sequence - self.first) * HEADER as u64
     }
 }

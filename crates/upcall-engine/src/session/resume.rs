@@ -1,14 +1,14 @@
 //! Who may go on with a session, and what becomes of the connection that it had.
 
-use super::endpoint::EndpointId;
-use super::session::Session;
-use super::{Engine, Now};
+use crate::registry::endpoint::EndpointId;
+use crate::session::Session;
+use crate::{Engine, Now};
 use upcall_wire::address::Peer;
 use upcall_wire::frame::Resume;
 use upcall_wire::reason::Reason;
 
 /// To whom a session belongs that begins there.
-pub(super) fn user_of(peer: Peer) -> Option<u32> {
+pub(crate) fn user_of(peer: Peer) -> Option<u32> {
     match peer {
         Peer::Unix(credentials) => Some(credentials.uid),
         Peer::Inet(_) => None,
@@ -24,14 +24,14 @@ impl Engine {
     }
 
     /// The session that somebody claims, if it is that one's.
-    pub(super) fn claimed(&self, resume: &Resume, user: Option<u32>) -> Option<&Session> {
+    pub(crate) fn claimed(&self, resume: &Resume, user: Option<u32>) -> Option<&Session> {
         let native = self.sessions.endpoint(resume.id).and_then(|old| self.registry.get(old)?.native());
         let live = native.filter(|native| !native.ended).map(|native| &native.session);
         live.or_else(|| self.sessions.parked_as(resume.id)).filter(|session| session.is_claimed_by(resume, user))
     }
 
     /// The same, to be taken over: an endpoint that has it leaves.
-    pub(super) fn claim(&mut self, now: Now, resume: &Resume, user: Option<u32>) -> Option<Session> {
+    pub(crate) fn claim(&mut self, now: Now, resume: &Resume, user: Option<u32>) -> Option<Session> {
         if let Some(old) = self.sessions.endpoint(resume.id) {
             let native = self.registry.get(old).and_then(|endpoint| endpoint.native());
             if !native.is_some_and(|native| native.session.is_claimed_by(resume, user) && !native.ended) {
