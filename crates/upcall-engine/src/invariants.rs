@@ -31,7 +31,7 @@ impl Engine {
                 Delivery::Blocked => {
                     assert!(class != Class::No || endpoint.outbox.is_some(), "#{number} is blocked over nothing")
                 }
-                Delivery::Deaf => assert!(!endpoint.receives && class == Class::No, "#{number} is deaf"),
+                Delivery::WriteClosed => assert!(!endpoint.receives && class == Class::No, "#{number} is deaf"),
             }
             if matches!(endpoint.delivery, Delivery::Ready | Delivery::Blocked | Delivery::Undecided)
                 && endpoint.cursor.sequence < endpoint.until

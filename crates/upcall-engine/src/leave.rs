@@ -18,7 +18,7 @@ impl Engine {
         self.stop_deciding(id);
         let (next, broadcast) = (self.log.next(), self.broadcast);
         let Some(endpoint) = self.registry.get_mut(id) else { return };
-        if endpoint.delivery == Delivery::Deaf {
+        if endpoint.delivery == Delivery::WriteClosed {
             return self.remove(now, id, Reason::Reset, false);
         }
         if endpoint.leaving.is_some_and(|earlier| earlier != Reason::Closed || !reason.is_announced()) {
@@ -57,7 +57,7 @@ impl Engine {
     pub fn close_writes(&mut self, now: Now, id: EndpointId) {
         self.stop_lagging(now, id);
         let Some(endpoint) = self.registry.get_mut(id) else { return };
-        endpoint.delivery = Delivery::Deaf;
+        endpoint.delivery = Delivery::WriteClosed;
         endpoint.outbox = None;
         if endpoint.leaving.is_some() {
             self.remove(now, id, Reason::Reset, false);
@@ -86,13 +86,13 @@ impl Engine {
         }
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         endpoint.until = endpoint.cursor.sequence;
-        let given_up = endpoint.courier_mut().map(|courier| courier.give_up()).is_some();
+        let given_up = endpoint.acknowledged_mut().map(|acknowledged| acknowledged.give_up()).is_some();
         let bytes = farewell_after(&self.log, endpoint, endpoint.until, Reason::SlowConsumer);
         endpoint.outbox.get_or_insert_default().set_farewell(bytes);
         let earlier = endpoint.leaving.replace(Reason::SlowConsumer);
         if given_up {
             // Nothing will be acknowledged any more that it could wait for.
-            self.go_on(id);
+            self.resume_sending(id);
         }
         if !earlier.is_some_and(Reason::is_announced) {
             self.deadlines.insert((now.time + self.settings.farewell, id, Deadline::Farewell));
@@ -112,7 +112,7 @@ impl Engine {
         let (offset, rendition) = (offset as usize, endpoint.rendition());
         let (cap, is_frame) = (self.log.size() / 8, rendition == Rendition::Frames);
         let payload = self.log.ring(rendition).payload(sequence);
-        let record = payload.and_then(|payload| self.cut_records.keep(sequence, is_frame, payload, cap));
+        let record = payload.and_then(|payload| self.displaced.keep(sequence, is_frame, payload, cap));
         let Some(record) = record else { return false };
         let mut head = Vec::new();
         if let Some(native) = endpoint.native_mut() {
@@ -140,8 +140,8 @@ impl Engine {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         endpoint.cursor = Cursor::at(next);
         let Some(native) = endpoint.native_mut() else { return };
-        let first = match &mut native.courier {
-            Some(courier) => courier.give_up().unwrap_or(native.prev + 1),
+        let first = match &mut native.acknowledged {
+            Some(acknowledged) => acknowledged.give_up().unwrap_or(native.prev + 1),
             None => native.prev + 1,
         };
         if first >= next {
@@ -150,13 +150,13 @@ impl Engine {
         native.prev = next - 1;
         let gap = Gap { first, last: next - 1, reason: GapReason::SlowConsumer };
         self.counters.gaps += 1;
-        match &mut native.courier {
-            Some(courier) => courier.announce(gap),
+        match &mut native.acknowledged {
+            Some(acknowledged) => acknowledged.announce(gap),
             None => endpoint.outbox.get_or_insert_default().control(&Frame::Gap(gap)),
         }
         match endpoint.delivery {
             // Nothing will be acknowledged any more that it could wait for.
-            Delivery::Blocked if endpoint.transport.is_datagram() => self.go_on(id),
+            Delivery::Blocked if endpoint.transport.is_datagram() => self.resume_sending(id),
             Delivery::Blocked => self.place(now, id),
             Delivery::CaughtUp | Delivery::Unacknowledged => self.make_ready(id),
             _ => {}
@@ -186,12 +186,12 @@ impl Engine {
 
     pub(crate) fn remove(&mut self, now: Now, id: EndpointId, reason: Reason, complete: bool) {
         self.finish_message(id);
-        self.leave_recovery(id);
+        self.disarm_recovery(id);
         let Some(mut endpoint) = self.registry.remove(id) else { return };
         self.tidy_awaited();
         self.leases.remove(id);
-        if let Some(courier) = endpoint.courier_mut() {
-            self.keys.remove(&courier.welcome().key);
+        if let Some(acknowledged) = endpoint.acknowledged_mut() {
+            self.keys.remove(&acknowledged.welcome().key);
         }
         let (number, judged) = (endpoint.number, endpoint.judged());
         if let Some(native) = endpoint.native_mut()

@@ -26,7 +26,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 use std::time::{Duration, SystemTime};
 
-use delivery::outbox::CutRecords;
+use delivery::outbox::DisplacedRecords;
 use log::Log;
 use log::ring::Cursor;
 use protocol_detection::Awaited;
@@ -70,7 +70,7 @@ pub struct Engine {
     log: Log,
     registry: Registry,
     laggards: Laggards,
-    cut_records: CutRecords,
+    displaced: DisplacedRecords,
     deadlines: BTreeSet<(Time, EndpointId, Deadline)>,
     unfinished: HashMap<EndpointId, Unfinished>,
     leases: Leases,
@@ -118,7 +118,7 @@ impl Engine {
             log: Log::new(log_size),
             registry: Registry::default(),
             laggards: Laggards::default(),
-            cut_records: CutRecords::default(),
+            displaced: DisplacedRecords::default(),
             deadlines: BTreeSet::new(),
             unfinished: HashMap::new(),
             leases: Leases::default(),
@@ -183,7 +183,11 @@ impl Engine {
         }
         let Some(endpoint) = self.registry.get_mut(id) else { return InputTurn::Granted };
         let may_wait = endpoint.slow.is_some();
-        if endpoint.is_crammed() || (may_wait && self.park(now, id)) { InputTurn::Parked } else { InputTurn::Granted }
+        if endpoint.note_unread_answers() || (may_wait && self.park(now, id)) {
+            InputTurn::Parked
+        } else {
+            InputTurn::Granted
+        }
     }
 
     /// Notes that something was heard of an endpoint, and whether it has left a message unfinished.

@@ -47,7 +47,7 @@ impl Content {
 
 /// How one endpoint is reached.
 #[derive(Debug)]
-pub(crate) struct Courier {
+pub(crate) struct Acknowledged {
     welcome: Welcome,
     recovery: Recovery<Content>,
     /// Gaps that are to be announced before anything else.
@@ -58,9 +58,9 @@ pub(crate) struct Courier {
     complaints: (Time, u32),
 }
 
-impl Courier {
-    pub(crate) fn new(welcome: Welcome, seed: u64) -> Courier {
-        Courier {
+impl Acknowledged {
+    pub(crate) fn new(welcome: Welcome, seed: u64) -> Acknowledged {
+        Acknowledged {
             welcome,
             recovery: Recovery::new(seed),
             gaps: VecDeque::new(),
@@ -123,7 +123,7 @@ impl Engine {
     pub fn next_datagram(&mut self, now: Now, id: EndpointId, max: usize, out: &mut Vec<u8>) -> Option<u64> {
         let number = self.fill_datagram(now, id, max, out);
         match number {
-            Some(_) => self.enter_recovery(id),
+            Some(_) => self.arm_recovery(id),
             None => self.rest(now, id),
         }
         number
@@ -136,13 +136,13 @@ impl Engine {
         if content.is_none() && endpoint.outbox.as_ref().is_none_or(|outbox| outbox.is_exhausted()) {
             return None;
         }
-        let courier = endpoint.courier_mut()?;
-        let key = courier.welcome.key;
+        let acknowledged = endpoint.acknowledged_mut()?;
+        let key = acknowledged.welcome.key;
         let (number, content) = content.unzip();
         let number = number.unwrap_or(0);
         let start = out.len();
         Envelope { key, number }.write(out);
-        let is_idle = courier.is_idle();
+        let is_idle = acknowledged.is_idle();
         let reader = endpoint.number;
         let (cursor, until) = (endpoint.cursor.sequence, endpoint.until.min(log.next()));
         if let Some(outbox) = &mut endpoint.outbox {
@@ -173,27 +173,29 @@ impl Engine {
 
     /// A datagram was not sent after all: there was no room for it.
     pub fn datagram_unsent(&mut self, id: EndpointId, number: u64) {
-        if let Some(courier) = self.registry.get_mut(id).and_then(|endpoint| endpoint.courier_mut())
+        if let Some(acknowledged) = self.registry.get_mut(id).and_then(|endpoint| endpoint.acknowledged_mut())
             && number != 0
         {
-            courier.recovery.unsent(number);
+            acknowledged.recovery.unsent(number);
         }
-        self.enter_recovery(id);
+        self.arm_recovery(id);
     }
 
     /// A datagram is larger than can be sent to this endpoint at all: a gap is announced in its place.
     pub fn datagram_oversize(&mut self, id: EndpointId, number: u64) {
-        let Some(courier) = self.registry.get_mut(id).and_then(|endpoint| endpoint.courier_mut()) else { return };
-        match courier.recovery.take_back(number) {
+        let Some(acknowledged) = self.registry.get_mut(id).and_then(|endpoint| endpoint.acknowledged_mut()) else {
+            return;
+        };
+        match acknowledged.recovery.take_back(number) {
             Some(Content::Records { last, prev, .. }) => {
-                courier.announce(Gap { first: prev + 1, last, reason: GapReason::TooLarge });
+                acknowledged.announce(Gap { first: prev + 1, last, reason: GapReason::TooLarge });
                 self.counters.gaps += 1;
             }
             // It was what shared the datagram that was too much.
-            Some(Content::Gap(gap)) => courier.announce(gap),
+            Some(Content::Gap(gap)) => acknowledged.announce(gap),
             None => {}
         }
-        self.enter_recovery(id);
+        self.arm_recovery(id);
     }
 
     /// The endpoint whose datagrams carry this key.
@@ -205,8 +207,8 @@ impl Engine {
     pub(crate) fn acked(&mut self, now: Now, id: EndpointId, ack: &Ack) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let mut upcalls = 0;
-        let Some(courier) = endpoint.courier_mut() else { return };
-        let is_new = courier.recovery.acked(now.time, ack, |content| {
+        let Some(acknowledged) = endpoint.acknowledged_mut() else { return };
+        let is_new = acknowledged.recovery.acked(now.time, ack, |content| {
             if let Content::Records { count, .. } = content {
                 upcalls += count;
             }
@@ -214,24 +216,26 @@ impl Engine {
         endpoint.upcalls += upcalls;
         self.counters.upcalls += upcalls;
         if is_new {
-            self.go_on(id);
+            self.resume_sending(id);
         }
-        self.enter_recovery(id);
+        self.arm_recovery(id);
     }
 
     /// The timer of an endpoint is due, or was.
-    pub(crate) fn recover(&mut self, now: Now, id: EndpointId) {
-        let Some(courier) = self.registry.get_mut(id).and_then(|endpoint| endpoint.courier_mut()) else { return };
-        courier.entered = None;
-        if courier.recovery.deadline().is_some_and(|deadline| deadline <= now.time) {
-            courier.recovery.expire(now.time);
-            self.go_on(id);
+    pub(crate) fn recovery_due(&mut self, now: Now, id: EndpointId) {
+        let Some(acknowledged) = self.registry.get_mut(id).and_then(|endpoint| endpoint.acknowledged_mut()) else {
+            return;
+        };
+        acknowledged.entered = None;
+        if acknowledged.recovery.deadline().is_some_and(|deadline| deadline <= now.time) {
+            acknowledged.recovery.expire(now.time);
+            self.resume_sending(id);
         }
-        self.enter_recovery(id);
+        self.arm_recovery(id);
     }
 
     /// There may be something to send again, or room for more, or nothing left to wait for.
-    pub(crate) fn go_on(&mut self, id: EndpointId) {
+    pub(crate) fn resume_sending(&mut self, id: EndpointId) {
         // Since all was sent to one that waits, nothing was due to it: the log may not hold that any more.
         self.make_ready(id);
         self.writable(id);
@@ -242,7 +246,8 @@ impl Engine {
         let next = self.log.next();
         let Some(endpoint) = self.registry.get_mut(id).filter(|e| e.delivery == Delivery::Ready) else { return };
         let all_sent = endpoint.cursor.sequence >= endpoint.until.min(next);
-        let is_idle = endpoint.native().and_then(|native| native.courier.as_deref()).is_none_or(Courier::is_idle);
+        let is_idle =
+            endpoint.native().and_then(|native| native.acknowledged.as_deref()).is_none_or(Acknowledged::is_idle);
         if all_sent && is_idle {
             return self.caught_up(now, id);
         }
@@ -251,12 +256,14 @@ impl Engine {
     }
 
     /// Sees to it that the timer of an endpoint goes off.
-    fn enter_recovery(&mut self, id: EndpointId) {
-        let Some(courier) = self.registry.get_mut(id).and_then(|endpoint| endpoint.courier_mut()) else { return };
-        if let Some(deadline) = courier.recovery.deadline()
-            && courier.entered.is_none_or(|entered| deadline < entered)
+    fn arm_recovery(&mut self, id: EndpointId) {
+        let Some(acknowledged) = self.registry.get_mut(id).and_then(|endpoint| endpoint.acknowledged_mut()) else {
+            return;
+        };
+        if let Some(deadline) = acknowledged.recovery.deadline()
+            && acknowledged.entered.is_none_or(|entered| deadline < entered)
         {
-            if let Some(earlier) = courier.entered.replace(deadline) {
+            if let Some(earlier) = acknowledged.entered.replace(deadline) {
                 self.deadlines.remove(&(earlier, id, Deadline::Recovery));
             }
             self.deadlines.insert((deadline, id, Deadline::Recovery));
@@ -264,9 +271,9 @@ impl Engine {
     }
 
     /// A timer that is no longer wanted.
-    pub(crate) fn leave_recovery(&mut self, id: EndpointId) {
-        if let Some(courier) = self.registry.get_mut(id).and_then(|endpoint| endpoint.courier_mut())
-            && let Some(entered) = courier.entered.take()
+    pub(crate) fn disarm_recovery(&mut self, id: EndpointId) {
+        if let Some(acknowledged) = self.registry.get_mut(id).and_then(|endpoint| endpoint.acknowledged_mut())
+            && let Some(entered) = acknowledged.entered.take()
         {
             self.deadlines.remove(&(entered, id, Deadline::Recovery));
         }
@@ -275,18 +282,18 @@ impl Engine {
 
 /// What goes into the next datagram: what is to be sent again, or is new; none if there is no room in the window.
 fn next_content(endpoint: &mut Endpoint, log: &Log, now: Time, max: usize, gaps: &mut u64) -> Option<(u64, Content)> {
-    let courier = endpoint.courier_mut()?;
-    if !courier.recovery.has_room() {
+    let acknowledged = endpoint.acknowledged_mut()?;
+    if !acknowledged.recovery.has_room() {
         return None;
     }
-    if let Some((number, content)) = courier.recovery.resend(now) {
+    if let Some((number, content)) = acknowledged.recovery.resend(now) {
         return Some((number, content.clone()));
     }
-    let content = match courier.gaps.pop_front() {
+    let content = match acknowledged.gaps.pop_front() {
         Some(gap) => Content::Gap(gap),
         None => new_content(endpoint, log, max, gaps)?,
     };
-    Some((endpoint.courier_mut()?.recovery.sent(now, content.clone()), content))
+    Some((endpoint.acknowledged_mut()?.recovery.sent(now, content.clone()), content))
 }
 
 /// What is due and has not been sent yet, as much as shares a datagram.

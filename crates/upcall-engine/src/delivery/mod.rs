@@ -73,7 +73,7 @@ impl Engine {
     pub fn single_slice(&self, id: EndpointId) -> Option<&[u8]> {
         let endpoint = self.registry.get(id).filter(|endpoint| endpoint.delivery == Delivery::Ready)?;
         let reading = endpoint.reading(self.log.next());
-        let precedes = |native: &Native| native.prev + 1 == reading.cursor.sequence && !native.crammed;
+        let precedes = |native: &Native| native.prev + 1 == reading.cursor.sequence && !native.answers_unread;
         if endpoint.outbox.is_some() || !endpoint.native().is_none_or(precedes) {
             return None;
         }
@@ -141,7 +141,7 @@ impl Engine {
         let read_up = endpoint.outbox.as_ref().is_none_or(|outbox| outbox.pending_control() == 0);
         if let Some(native) = endpoint.native_mut() {
             native.prev = native.prev.max(advanced.last);
-            if read_up && std::mem::take(&mut native.crammed) {
+            if read_up && std::mem::take(&mut native.answers_unread) {
                 self.events.push_back(Event::Unparked(tag));
             }
         }

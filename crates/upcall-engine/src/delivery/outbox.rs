@@ -148,11 +148,11 @@ impl Outbox {
 
 /// The records that endpoints were cut off in, by sequence and by what they are a rendition of.
 #[derive(Debug, Default)]
-pub(crate) struct CutRecords {
+pub(crate) struct DisplacedRecords {
     records: HashMap<(u64, bool), Weak<[u8]>>,
 }
 
-impl CutRecords {
+impl DisplacedRecords {
     /// One shared copy of record `sequence`, a frame or not; none if the copies would exceed `cap` bytes together, but for a
     /// first one.
     pub(crate) fn keep(&mut self, sequence: u64, frame: bool, payload: &[u8], cap: usize) -> Option<Rc<[u8]>> {
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_record_is_kept_once_and_all_of_them_within_the_cap() {
-        let mut cut = CutRecords::default();
+        let mut cut = DisplacedRecords::default();
         let first = cut.keep(1, false, &[1; 60], 100).unwrap();
         assert!(Rc::ptr_eq(&first, &cut.keep(1, false, &[1; 60], 100).unwrap()));
         assert!(cut.keep(1, true, &[1; 60], 100).is_none(), "another rendition");

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::delivery::acknowledged::Courier;
+use crate::delivery::acknowledged::Acknowledged;
 use crate::delivery::outbox::MAX_CONTROL;
 use crate::input::{Input, Origin};
 use crate::log::Rendition;
@@ -140,12 +140,13 @@ impl Engine {
             last_message: session.messages.last(),
             max_message: self.settings.max_message.try_into().unwrap_or(u32::MAX),
         };
-        let courier = (key != 0).then(|| Box::new(Courier::new(welcome, self.entropy.next())));
+        let acknowledged = (key != 0).then(|| Box::new(Acknowledged::new(welcome, self.entropy.next())));
         let (number, filters) = (session.number, session.filters.clone());
         let sends = terms.sends && session.role != Role::ReceiveOnly;
         let session = Session { skips: hello.resume.is_some(), ..session };
         let max_sessions = terms.max_sessions;
-        let native = Native { session, prev: start - 1, sends, max_sessions, ended: false, crammed: false, courier };
+        let native =
+            Native { session, prev: start - 1, sends, max_sessions, ended: false, answers_unread: false, acknowledged };
         self.sessions.enter(number, id);
         if key != 0 {
             self.keys.insert(key, id);
@@ -176,8 +177,8 @@ impl Engine {
     }
 
     pub(crate) fn announce_gap(&mut self, id: EndpointId, gap: Gap) {
-        match self.registry.get_mut(id).and_then(|endpoint| endpoint.courier_mut()) {
-            Some(courier) => courier.announce(gap),
+        match self.registry.get_mut(id).and_then(|endpoint| endpoint.acknowledged_mut()) {
+            Some(acknowledged) => acknowledged.announce(gap),
             None => self.control(id, &Frame::Gap(gap)),
         }
     }
@@ -185,7 +186,7 @@ impl Engine {
     /// Tells a native endpoint something, at the next boundary of a record.
     pub(crate) fn control(&mut self, id: EndpointId, frame: &Frame<'_>) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
-        if endpoint.delivery == Delivery::Deaf {
+        if endpoint.delivery == Delivery::WriteClosed {
             return;
         }
         let is_datagram = endpoint.transport.is_datagram();
@@ -196,7 +197,7 @@ impl Engine {
         }
         if is_datagram && endpoint.delivery == Delivery::Blocked {
             // Answers need no room in the window, and must not wait for it: they are what tells that we are there.
-            self.go_on(id);
+            self.resume_sending(id);
         }
         self.make_ready(id);
     }
@@ -209,8 +210,8 @@ impl Engine {
         // What could be an answer is not answered, lest two talk to each other for ever; nor is any flood.
         let is_answer = matches!(about, kind::PONG | kind::BYE | kind::WELCOME..=kind::ERROR);
         let is_refusal = matches!(about, kind::SEND | kind::SUBSCRIBE | kind::UNSUBSCRIBE) && !code.is_mistake();
-        if let Some(courier) = endpoint.courier_mut()
-            && (is_answer || !(is_refusal || courier.may_complain(now.time)))
+        if let Some(acknowledged) = endpoint.acknowledged_mut()
+            && (is_answer || !(is_refusal || acknowledged.may_complain(now.time)))
         {
             return;
         }

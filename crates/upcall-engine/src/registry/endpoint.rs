@@ -1,6 +1,6 @@
 //! An endpoint: a registered client, and where it stands between the log and its socket.
 
-use crate::delivery::acknowledged::Courier;
+use crate::delivery::acknowledged::Acknowledged;
 use crate::delivery::outbox::{MAX_CONTROL, Outbox};
 use crate::log::Rendition;
 use crate::log::ring::{Cursor, Reading};
@@ -66,7 +66,7 @@ pub(crate) enum Delivery {
     /// Its socket takes no more for now.
     Blocked,
     /// Its socket will never take anything again; what it sent may still be read.
-    Deaf,
+    WriteClosed,
 }
 
 /// What an endpoint speaks.
@@ -93,9 +93,9 @@ pub(crate) struct Native {
     /// It has said BYE: its session cannot be resumed.
     pub(crate) ended: bool,
     /// Nothing more is read from it until it has read what it was told.
-    pub(crate) crammed: bool,
+    pub(crate) answers_unread: bool,
     /// How it is reached over datagrams. Boxed, since streams have none.
-    pub(crate) courier: Option<Box<Courier>>,
+    pub(crate) acknowledged: Option<Box<Acknowledged>>,
 }
 
 /// A registered client.
@@ -170,7 +170,7 @@ impl Endpoint {
 
     /// The WELCOME that it got over datagrams, to be sent again where the same HELLO comes again.
     pub fn welcome(&self) -> Option<&Welcome> {
-        Some(self.native()?.courier.as_ref()?.welcome())
+        Some(self.native()?.acknowledged.as_ref()?.welcome())
     }
 
     pub(crate) fn native(&self) -> Option<&Native> {
@@ -185,8 +185,8 @@ impl Endpoint {
         self.native()?.session.filters.as_deref()
     }
 
-    pub(crate) fn courier_mut(&mut self) -> Option<&mut Courier> {
-        self.native_mut()?.courier.as_deref_mut()
+    pub(crate) fn acknowledged_mut(&mut self) -> Option<&mut Acknowledged> {
+        self.native_mut()?.acknowledged.as_deref_mut()
     }
 
     /// Which rendition of the log it reads.
@@ -217,7 +217,7 @@ impl Endpoint {
 
     /// The first sequence of what it has yet to acknowledge.
     fn oldest(&self) -> Option<u64> {
-        self.native()?.courier.as_ref()?.oldest()
+        self.native()?.acknowledged.as_ref()?.oldest()
     }
 
     /// Whether inputs wait for it when it falls behind: not if all it is promised is best effort.
@@ -226,10 +226,10 @@ impl Endpoint {
     }
 
     /// Whether it has left so much control unread that nothing more is to be read from it; takes note of that.
-    pub(crate) fn is_crammed(&mut self) -> bool {
+    pub(crate) fn note_unread_answers(&mut self) -> bool {
         let Some(native) = self.native.as_deref_mut().filter(|_| !self.transport.is_datagram()) else { return false };
-        native.crammed = self.outbox.as_ref().is_some_and(|outbox| outbox.pending_control() >= MAX_CONTROL);
-        native.crammed
+        native.answers_unread = self.outbox.as_ref().is_some_and(|outbox| outbox.pending_control() >= MAX_CONTROL);
+        native.answers_unread
     }
 
     /// Why it is about to leave, if it is.

@@ -97,7 +97,7 @@ impl Engine {
     pub fn is_parked(&self, id: EndpointId) -> bool {
         let Some(endpoint) = self.registry.get(id) else { return false };
         let waits = endpoint.slow.as_ref().is_some_and(|slow| slow.parked.is_some());
-        waits || endpoint.native().is_some_and(|native| native.crammed)
+        waits || endpoint.native().is_some_and(|native| native.answers_unread)
     }
 
     /// It is time to see whether an endpoint still reads, for which its own inputs wait.
@@ -149,7 +149,7 @@ impl Engine {
                 Deadline::Patience => self.out_of_patience(now.time, id),
                 Deadline::Farewell => self.farewell_is_over(now, id),
                 Deadline::Parked => self.look_at_parked(now.time, id),
-                Deadline::Recovery => self.recover(now, id),
+                Deadline::Recovery => self.recovery_due(now, id),
             }
         }
         self.end_silences(now);
