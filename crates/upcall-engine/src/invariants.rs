@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::registry::endpoint::{Delivery, EndpointId, Speech};
-use crate::slow::Class;
+use crate::registry::endpoint::{Delivery, EndpointId, Protocol};
+use crate::slow::Lag;
 use crate::{Deadline, Engine, Patience};
 
 impl Engine {
@@ -12,26 +12,26 @@ impl Engine {
         self.log.check_invariants();
         self.registry.check_invariants();
         self.undecided.check_invariants(&self.registry);
-        self.greeting.check_invariants(&self.registry);
+        self.awaiting_hello.check_invariants(&self.registry);
         let mut lagging = 0;
         for (id, endpoint) in self.registry.iter() {
-            let class = endpoint.slow.as_ref().map_or(Class::No, |slow| slow.class());
+            let lag = endpoint.slow.as_ref().map_or(Lag::None, |slow| slow.lag());
             let number = endpoint.number;
             match endpoint.delivery {
                 Delivery::CaughtUp => {
-                    assert_eq!(class, Class::No, "#{number} is caught up");
+                    assert_eq!(lag, Lag::None, "#{number} is caught up");
                     assert!(endpoint.outbox.is_none() && endpoint.leaving.is_none(), "#{number} should be gone");
                 }
-                Delivery::Undecided => assert_eq!(endpoint.speech, Speech::Undecided, "#{number}"),
+                Delivery::Undecided => assert_eq!(endpoint.protocol, Protocol::Undecided, "#{number}"),
                 Delivery::Unacknowledged => {
                     assert!(endpoint.is_native());
-                    assert_eq!(class == Class::No, endpoint.needs().is_none(), "#{number}");
+                    assert_eq!(lag == Lag::None, endpoint.oldest_needed().is_none(), "#{number}");
                 }
                 Delivery::Ready => assert!(self.ready.contains(&id), "#{number} is ready and not on the list"),
                 Delivery::Blocked => {
-                    assert!(class != Class::No || endpoint.outbox.is_some(), "#{number} is blocked over nothing")
+                    assert!(lag != Lag::None || endpoint.outbox.is_some(), "#{number} is blocked over nothing")
                 }
-                Delivery::WriteClosed => assert!(!endpoint.receives && class == Class::No, "#{number} is deaf"),
+                Delivery::WriteClosed => assert!(!endpoint.receives && lag == Lag::None, "#{number} is deaf"),
             }
             if matches!(endpoint.delivery, Delivery::Ready | Delivery::Blocked | Delivery::Undecided)
                 && endpoint.cursor.sequence < endpoint.until
@@ -43,20 +43,20 @@ impl Engine {
             }
             assert!(endpoint.leaving.is_none() || !endpoint.receives);
             if let Some(deadline) = endpoint.slow.as_ref().and_then(|slow| slow.deadline) {
-                assert_eq!(class, Class::Waited);
+                assert_eq!(lag, Lag::HoldsInputs);
                 assert!(self.deadlines.contains(&(deadline, id, Deadline::Patience)));
             }
             if let Some(deadline) = endpoint.slow.as_ref().and_then(|slow| slow.parked) {
-                assert!(matches!(class, Class::CatchingUp | Class::Waited | Class::Unwaited));
+                assert!(matches!(lag, Lag::CatchingUp | Lag::HoldsInputs | Lag::Unprotected));
                 assert!(self.deadlines.contains(&(deadline, id, Deadline::Parked)));
             }
-            lagging += usize::from(class != Class::No);
+            lagging += usize::from(lag != Lag::None);
         }
         assert_eq!(lagging, self.laggards.iter().count());
-        for (class, position, id) in self.laggards.iter() {
+        for (lag, position, id) in self.laggards.iter() {
             let endpoint = self.registry.get(id).expect("only the registered can lag");
-            assert_eq!(endpoint.slow.as_ref().map(|slow| (slow.class(), slow.position())), Some((class, position)));
-            if class == Class::CatchingUp {
+            assert_eq!(endpoint.slow.as_ref().map(|slow| (slow.lag(), slow.position())), Some((lag, position)));
+            if lag == Lag::CatchingUp {
                 assert!(endpoint.is_patient() && self.settings.patience != Patience::Forever);
                 let near = self.log.head() - position <= self.settings.max_behind / 4 && !self.is_in_danger(id);
                 assert!(!near, "#{} has caught up", endpoint.number);

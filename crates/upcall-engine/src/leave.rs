@@ -2,9 +2,9 @@
 
 use crate::log::ring::Cursor;
 use crate::log::{Log, Rendition};
-use crate::registry::Source;
-use crate::registry::endpoint::{Delivery, Endpoint, EndpointId, Speech};
-use crate::session::Room;
+use crate::registry::PeerSource;
+use crate::registry::endpoint::{Delivery, Endpoint, EndpointId, Protocol};
+use crate::session::DetachedLimits;
 use crate::{Deadline, Engine, Event, Now, Policy};
 use upcall_wire::frame::{Frame, Gap, GapReason, UPCALL_OVERHEAD, Upcall};
 use upcall_wire::reason::{Reason, farewell};
@@ -15,7 +15,7 @@ impl Engine {
     /// client itself has ended its side: then there is no hurry.
     pub fn leave(&mut self, now: Now, id: EndpointId, reason: Reason) {
         self.finish_message(id);
-        self.stop_deciding(id);
+        self.end_detection(id);
         let (next, broadcast) = (self.log.next(), self.broadcast);
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         if endpoint.delivery == Delivery::WriteClosed {
@@ -43,19 +43,19 @@ impl Engine {
             self.deadlines.insert((now.time + self.settings.farewell, id, Deadline::Farewell));
         }
         self.registry.stop_receiving(id);
-        self.tidy_awaited();
+        self.tidy_detection();
     }
 
     /// Removes an endpoint whose connection is gone.
     pub fn connection_lost(&mut self, now: Now, id: EndpointId, reason: Reason) {
-        self.stop_lagging(now, id);
+        self.clear_lag(now, id);
         self.remove(now, id, reason, false);
     }
 
     /// Nothing can be written to an endpoint any more. What it sent before may still be read, until the driver
     /// lets it [leave](Engine::leave).
     pub fn close_writes(&mut self, now: Now, id: EndpointId) {
-        self.stop_lagging(now, id);
+        self.clear_lag(now, id);
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         endpoint.delivery = Delivery::WriteClosed;
         endpoint.outbox = None;
@@ -68,20 +68,20 @@ impl Engine {
 
     /// Acts on an endpoint that is too far behind: it gets no more of the log than the rest of the record that it is in,
     /// and leaves, or goes on behind a gap.
-    pub(crate) fn cut(&mut self, now: Now, id: EndpointId) {
+    pub(crate) fn apply_policy(&mut self, now: Now, id: EndpointId) {
         let Some(endpoint) = self.registry.get(id) else { return };
         match endpoint.native() {
             Some(_) if self.settings.policy == Policy::Skip && endpoint.leaving.is_none() => self.skip(now, id),
-            None if endpoint.transport.is_datagram() => self.miss(now, id),
-            _ => self.cut_off(now, id),
+            None if endpoint.transport.is_datagram() => self.skip_datagrams(now, id),
+            _ => self.disconnect(now, id),
         }
     }
 
-    fn cut_off(&mut self, now: Now, id: EndpointId) {
-        self.stop_lagging(now, id);
+    fn disconnect(&mut self, now: Now, id: EndpointId) {
+        self.clear_lag(now, id);
         self.finish_message(id);
-        self.stop_deciding(id);
-        if !self.finish_record(id) {
+        self.end_detection(id);
+        if !self.keep_rest_of_record(id) {
             return self.remove(now, id, Reason::SlowConsumer, false);
         }
         let Some(endpoint) = self.registry.get_mut(id) else { return };
@@ -98,12 +98,12 @@ impl Engine {
             self.deadlines.insert((now.time + self.settings.farewell, id, Deadline::Farewell));
         }
         self.registry.stop_receiving(id);
-        self.tidy_awaited();
+        self.tidy_detection();
     }
 
     /// Keeps the rest of the record that an endpoint is inside of, which the log need not hold for it any longer; says whether
     /// that was possible.
-    pub(crate) fn finish_record(&mut self, id: EndpointId) -> bool {
+    pub(crate) fn keep_rest_of_record(&mut self, id: EndpointId) -> bool {
         let Some(endpoint) = self.registry.get_mut(id) else { return false };
         let Cursor { sequence, offset } = endpoint.cursor;
         if offset == 0 {
@@ -132,10 +132,10 @@ impl Engine {
 
     /// A native endpoint that fell too far behind misses what it has not got, and is told exactly what that is.
     fn skip(&mut self, now: Now, id: EndpointId) {
-        if !self.finish_record(id) {
-            return self.cut_off(now, id);
+        if !self.keep_rest_of_record(id) {
+            return self.disconnect(now, id);
         }
-        self.stop_lagging(now, id);
+        self.clear_lag(now, id);
         let next = self.log.next();
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         endpoint.cursor = Cursor::at(next);
@@ -157,15 +157,15 @@ impl Engine {
         match endpoint.delivery {
             // Nothing will be acknowledged any more that it could wait for.
             Delivery::Blocked if endpoint.transport.is_datagram() => self.resume_sending(id),
-            Delivery::Blocked => self.place(now, id),
+            Delivery::Blocked => self.record_position(now, id),
             Delivery::CaughtUp | Delivery::Unacknowledged => self.make_ready(id),
             _ => {}
         }
     }
 
     /// A text datagram endpoint that took nothing for too long misses what it has not got: it was promised best effort.
-    fn miss(&mut self, now: Now, id: EndpointId) {
-        self.stop_lagging(now, id);
+    fn skip_datagrams(&mut self, now: Now, id: EndpointId) {
+        self.clear_lag(now, id);
         let next = self.log.next();
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let reading = endpoint.reading(next);
@@ -188,21 +188,24 @@ impl Engine {
         self.finish_message(id);
         self.disarm_recovery(id);
         let Some(mut endpoint) = self.registry.remove(id) else { return };
-        self.tidy_awaited();
+        self.tidy_detection();
         self.leases.remove(id);
         if let Some(acknowledged) = endpoint.acknowledged_mut() {
             self.keys.remove(&acknowledged.welcome().key);
         }
-        let (number, judged) = (endpoint.number, endpoint.judged());
+        let (number, first_unsent) = (endpoint.number, endpoint.first_unsent());
         if let Some(native) = endpoint.native_mut()
             && self.sessions.leave(number, id)
             && !native.ended
         {
             let mut session = std::mem::take(&mut native.session);
-            session.sent = session.sent.max(judged);
-            let room = Room { all: self.settings.max_endpoints, per_source: native.max_sessions.unwrap_or(usize::MAX) };
-            let from = (endpoint.listener, Source::of(endpoint.peer));
-            self.sessions.park(now.time + self.settings.session_ttl, session, from, room);
+            session.sent = session.sent.max(first_unsent);
+            let room = DetachedLimits {
+                all: self.settings.max_endpoints,
+                per_source: native.max_sessions.unwrap_or(usize::MAX),
+            };
+            let from = (endpoint.listener, PeerSource::of(endpoint.peer));
+            self.sessions.detach(now.time + self.settings.session_ttl, session, from, room);
         }
         self.counters.left[reason as usize] += 1;
         self.events.push_back(Event::Left { endpoint: Box::new(endpoint), reason, complete });
@@ -212,7 +215,7 @@ impl Engine {
 /// The farewell to an endpoint that got, or is getting, what comes before sequence `until`. As text it is a line of its own,
 /// also behind an upcall that did not end in a newline.
 fn farewell_after(log: &Log, endpoint: &Endpoint, until: u64, reason: Reason) -> Vec<u8> {
-    if matches!(endpoint.speech, Speech::Greeting | Speech::Native) {
+    if matches!(endpoint.protocol, Protocol::AwaitingHello | Protocol::Native) {
         return Frame::Bye(reason.name()).to_vec();
     }
     let last = until - 1;

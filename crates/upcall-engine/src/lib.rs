@@ -29,7 +29,7 @@ use std::time::{Duration, SystemTime};
 use delivery::outbox::DisplacedRecords;
 use log::Log;
 use log::ring::Cursor;
-use protocol_detection::Awaited;
+use protocol_detection::SilenceQueue;
 use registry::Registry;
 use registry::lease::{Leases, Ours};
 use session::Sessions;
@@ -93,9 +93,9 @@ pub struct Engine {
     /// Frames on their way to an endpoint that cannot be written as they lie in the log.
     copied: Vec<u8>,
     /// Endpoints whose place in the log is kept until it is known what they speak.
-    undecided: Awaited,
+    undecided: SilenceQueue,
     /// Endpoints that are to say HELLO.
-    greeting: Awaited,
+    awaiting_hello: SilenceQueue,
     sessions: Sessions,
     /// Native datagram endpoints, by what their datagrams carry: keys that we have drawn.
     keys: HashMap<u64, EndpointId, BuildHasherDefault<Ours>>,
@@ -110,8 +110,8 @@ impl Engine {
             log_id: entropy.next(),
             entropy,
             copied: Vec::new(),
-            undecided: Awaited::undecided(),
-            greeting: Awaited::greeting(),
+            undecided: SilenceQueue::undecided(),
+            awaiting_hello: SilenceQueue::awaiting_hello(),
             sessions: Sessions::default(),
             keys: HashMap::default(),
             settings,
@@ -138,7 +138,7 @@ impl Engine {
     /// Goes by other settings from now on.
     pub fn reconfigure(&mut self, now: Now, settings: Settings) {
         self.settings = settings;
-        self.reconsider(now);
+        self.reconsider_lags(now);
     }
 
     /// Registers an endpoint: what is accepted from now on is due to it. A refusal is counted by whoever tells it.
@@ -155,7 +155,7 @@ impl Engine {
     ) -> Result<EndpointId, Refusal> {
         let id = self.registry.insert(who, over, self.settings.max_endpoints, self.log.next(), now.time)?;
         self.counters.registered += 1;
-        self.begin_deciding(now, id, who.protocol);
+        self.begin_detection(now, id, who.protocol);
         if who.transport.is_datagram() {
             self.grant_lease(now, id);
         }
@@ -235,7 +235,7 @@ impl Engine {
 
     /// How many sessions have no connection now and could be resumed.
     pub fn detached_sessions(&self) -> usize {
-        self.sessions.parked()
+        self.sessions.detached_count()
     }
 
     /// How many endpoints there are in all.

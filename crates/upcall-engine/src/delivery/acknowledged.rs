@@ -252,7 +252,7 @@ impl Engine {
             return self.caught_up(now, id);
         }
         endpoint.delivery = if all_sent { Delivery::Unacknowledged } else { Delivery::Blocked };
-        self.place(now, id);
+        self.record_position(now, id);
     }
 
     /// Sees to it that the timer of an endpoint goes off.

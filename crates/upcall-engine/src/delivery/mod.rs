@@ -179,7 +179,7 @@ impl Engine {
         endpoint.delivery = Delivery::CaughtUp;
         endpoint.outbox = None;
         let leaving = endpoint.leaving;
-        self.stop_lagging(now, id);
+        self.clear_lag(now, id);
         if let Some(reason) = leaving {
             self.remove(now, id, reason, true);
         }
@@ -225,7 +225,7 @@ impl Engine {
             return;
         }
         endpoint.delivery = Delivery::Blocked;
-        self.place(now, id);
+        self.record_position(now, id);
     }
 
     /// The endpoint's socket may take something again.

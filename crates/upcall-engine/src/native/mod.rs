@@ -7,10 +7,10 @@ use crate::delivery::outbox::MAX_CONTROL;
 use crate::input::{Input, Origin};
 use crate::log::Rendition;
 use crate::log::ring::Cursor;
-use crate::registry::endpoint::{Delivery, EndpointId, Native, Speech};
+use crate::registry::endpoint::{Delivery, EndpointId, Native, Protocol};
 use crate::registry::topics::Filters;
 use crate::session::resume::user_of;
-use crate::session::{Novelty, Session};
+use crate::session::{MessageStatus, Session};
 use crate::{Accepted, Engine, Intake, Now};
 use upcall_wire::address::Peer;
 use upcall_wire::frame::{
@@ -68,7 +68,7 @@ impl Engine {
         let wrong = |code, text| Err(refusal(code, kind::HELLO, text));
         let next = self.log.next();
         let Some(endpoint) = self.registry.get(id) else { return wrong(Code::Unexpected, "it has left") };
-        if !matches!(endpoint.speech, Speech::Greeting) || endpoint.leaving.is_some() {
+        if !matches!(endpoint.protocol, Protocol::AwaitingHello) || endpoint.leaving.is_some() {
             return wrong(Code::Unexpected, "it was welcomed already");
         }
         let is_new = hello.resume.is_none();
@@ -120,7 +120,7 @@ impl Engine {
             (None, Some(since)) => since.min(next),
             (None, None) => place,
         };
-        let start = wanted.max(oldest).max(session.judged);
+        let start = wanted.max(oldest).max(session.filters_known_from);
         let session = match goes_on {
             true => Session { receives, ..session },
             false => Session { start: wanted, since: wanted, earlier: Vec::new(), receives, ..session },
@@ -143,7 +143,7 @@ impl Engine {
         let acknowledged = (key != 0).then(|| Box::new(Acknowledged::new(welcome, self.entropy.next())));
         let (number, filters) = (session.number, session.filters.clone());
         let sends = terms.sends && session.role != Role::ReceiveOnly;
-        let session = Session { skips: hello.resume.is_some(), ..session };
+        let session = Session { may_skip_requests: hello.resume.is_some(), ..session };
         let max_sessions = terms.max_sessions;
         let native =
             Native { session, prev: start - 1, sends, max_sessions, ended: false, answers_unread: false, acknowledged };
@@ -152,8 +152,8 @@ impl Engine {
             self.keys.insert(key, id);
         }
         self.registry.renumber(id, number);
-        self.registry.speaks(id, Speech::Native, Some(Box::new(native)));
-        self.tidy_awaited();
+        self.registry.set_protocol(id, Protocol::Native, Some(Box::new(native)));
+        self.tidy_detection();
         self.registry.receive(id, receives, filters);
         if let Some(endpoint) = self.registry.get_mut(id) {
             // A send only endpoint becomes ready for what it is told, too.
@@ -216,7 +216,7 @@ impl Engine {
             return;
         }
         self.counters.violations += 1;
-        self.has_begun(id);
+        self.note_frame(id);
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         if let Some(Native { session, .. }) = endpoint.native_mut() {
             // An id is used up by its refusal; what is refused for being ahead uses up none.
@@ -281,14 +281,14 @@ impl Engine {
         let (number, receives) = (endpoint.number, endpoint.receives);
         let native = endpoint.native_mut()?;
         let wrong = |code, text| Violation { reference: send.id, ..refusal(code, kind::SEND, text) };
-        let mistake = match native.session.messages.judge(send.id) {
-            Novelty::Refused(code) => wrong(code, "this message was refused before"),
-            Novelty::New if !native.sends => wrong(Code::NotPermitted, "this endpoint may not send"),
-            Novelty::New if send.payload.len() > self.settings.max_message => {
+        let mistake = match native.session.messages.status(send.id) {
+            MessageStatus::Refused(code) => wrong(code, "this message was refused before"),
+            MessageStatus::New if !native.sends => wrong(Code::NotPermitted, "this endpoint may not send"),
+            MessageStatus::New if send.payload.len() > self.settings.max_message => {
                 wrong(Code::TooLarge, "the payload is too large")
             }
-            Novelty::New if held => wrong(Code::Busy, "inputs wait for a slow endpoint"),
-            Novelty::New => {
+            MessageStatus::New if held => wrong(Code::Busy, "inputs wait for a slow endpoint"),
+            MessageStatus::New => {
                 endpoint.inputs += 1;
                 let origin = Origin(endpoint.transport, endpoint.peer);
                 let (sender, topic, data) = (Some((id, number, receives)), send.topic, send.payload);
@@ -301,16 +301,16 @@ impl Engine {
                 }
                 return Some(accepted);
             }
-            Novelty::Repeat(receipt) => {
+            MessageStatus::Repeat(receipt) => {
                 if send.receipt {
                     self.control(id, &Frame::Receipt(receipt));
                 }
                 return None;
             }
-            Novelty::Stale => wrong(Code::Stale, "the receipt of this message is no longer kept"),
+            MessageStatus::Stale => wrong(Code::Stale, "the receipt of this message is no longer kept"),
             // The ones before it are on their way, or will be sent again, and so will this.
-            Novelty::Ahead if is_datagram => return None,
-            Novelty::Ahead => wrong(Code::OutOfOrder, "message ids rise by one"),
+            MessageStatus::Ahead if is_datagram => return None,
+            MessageStatus::Ahead => wrong(Code::OutOfOrder, "message ids rise by one"),
         };
         self.handle_violation(now, id, &mistake);
         None
@@ -345,7 +345,7 @@ impl Engine {
         let about = if add { kind::SUBSCRIBE } else { kind::UNSUBSCRIBE };
         let wrong = |code, text| Violation { reference: change.request.into(), ..refusal(code, about, text) };
         let session = &mut native.session;
-        if change.request > session.last_request && std::mem::take(&mut session.skips) {
+        if change.request > session.last_request && std::mem::take(&mut session.may_skip_requests) {
             session.last_request = change.request - 1;
         }
         if u64::from(change.request) > u64::from(session.last_request) + 1 {
@@ -393,7 +393,7 @@ impl Engine {
         self.make_ready(id);
         let oldest = self.log.ring(Rendition::Frames).oldest();
         if let Some(endpoint) = self.registry.get_mut(id) {
-            let from = endpoint.judged();
+            let from = endpoint.first_unsent();
             if let Some(native) = endpoint.native_mut() {
                 native.session.change_filters(from, oldest);
             }

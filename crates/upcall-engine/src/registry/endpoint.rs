@@ -71,12 +71,12 @@ pub(crate) enum Delivery {
 
 /// What an endpoint speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Speech {
+pub(crate) enum Protocol {
     /// Nobody knows yet.
     Undecided,
     Text,
     /// Native, but it has not been welcomed.
-    Greeting,
+    AwaitingHello,
     Native,
 }
 
@@ -122,7 +122,7 @@ pub struct Endpoint {
     pub(crate) receives: bool,
     /// Where it stands in the list of those who get everything, if there is one.
     pub(crate) everyone: u32,
-    pub(crate) speech: Speech,
+    pub(crate) protocol: Protocol,
     /// It has said something in frames.
     pub(crate) begun: bool,
     /// Beside the speech, and not in it: so it takes less room.
@@ -191,24 +191,24 @@ impl Endpoint {
 
     /// Which rendition of the log it reads.
     pub(crate) fn rendition(&self) -> Rendition {
-        match self.speech {
-            Speech::Undecided | Speech::Text => Rendition::Text,
-            Speech::Greeting | Speech::Native => Rendition::Frames,
+        match self.protocol {
+            Protocol::Undecided | Protocol::Text => Rendition::Text,
+            Protocol::AwaitingHello | Protocol::Native => Rendition::Frames,
         }
     }
 
     /// The first sequence that has not begun to be sent to it, or been passed over because it is not due to it.
-    pub(crate) fn judged(&self) -> u64 {
+    pub(crate) fn first_unsent(&self) -> u64 {
         self.cursor.sequence + u64::from(self.cursor.offset > 0)
     }
 
     /// What of the log it still needs begins here.
     pub(crate) fn floor(&self) -> Cursor {
-        self.needs().unwrap_or(self.cursor)
+        self.oldest_needed().unwrap_or(self.cursor)
     }
 
     /// The same; none if nothing of the log is needed for what it has yet to acknowledge: that is a gap.
-    pub(crate) fn needs(&self) -> Option<Cursor> {
+    pub(crate) fn oldest_needed(&self) -> Option<Cursor> {
         match (self.delivery, self.oldest()) {
             (Delivery::Unacknowledged, None) => None,
             (_, oldest) => Some(oldest.map_or(self.cursor, |sequence| Cursor::at(sequence).min(self.cursor))),

@@ -13,28 +13,28 @@ use slotmap::SlotMap;
 use crate::log::Rendition;
 use crate::log::ring::Cursor;
 use crate::registry::endpoint::{
-    Delivery, Endpoint, EndpointId, ExpectedProtocol, ListenerNumber, Native, Registration, Speech,
+    Delivery, Endpoint, EndpointId, ExpectedProtocol, ListenerNumber, Native, Protocol, Registration,
 };
-use crate::registry::topics::{Filters, Index};
+use crate::registry::topics::{Filters, TopicIndex};
 use crate::time::Time;
 use upcall_wire::address::Peer;
 use upcall_wire::reason::Refusal;
 
 /// Whom a cap for each source counts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Source {
+pub(crate) enum PeerSource {
     Address(IpAddr),
     User(u32),
 }
 
-impl Source {
-    pub(crate) fn of(peer: Peer) -> Source {
+impl PeerSource {
+    pub(crate) fn of(peer: Peer) -> PeerSource {
         match peer {
-            Peer::Unix(credentials) => Source::User(credentials.uid),
+            Peer::Unix(credentials) => PeerSource::User(credentials.uid),
             Peer::Inet(address) => match address.ip().to_canonical() {
                 // One customer of a provider commonly has a whole /64 (RFC 6177).
-                IpAddr::V6(ip) => Source::Address(IpAddr::V6((ip.to_bits() & !(u128::from(u64::MAX))).into())),
-                ip => Source::Address(ip),
+                IpAddr::V6(ip) => PeerSource::Address(IpAddr::V6((ip.to_bits() & !(u128::from(u64::MAX))).into())),
+                ip => PeerSource::Address(ip),
             },
         }
     }
@@ -49,12 +49,12 @@ pub(crate) struct Registry {
     /// Those who get everything, in no order; only while there are others. Otherwise all receivers do.
     everyone: Vec<EndpointId>,
     /// Those who get some topics only, by what they want.
-    index: Index,
+    index: TopicIndex,
     /// How many there are that read text, or may turn out to.
     text: usize,
     last_number: u64,
     per_listener: HashMap<ListenerNumber, usize>,
-    per_source: HashMap<(ListenerNumber, Source), usize>,
+    per_source: HashMap<(ListenerNumber, PeerSource), usize>,
 }
 
 impl Registry {
@@ -68,10 +68,10 @@ impl Registry {
         next: u64,
         now: Time,
     ) -> Result<EndpointId, Refusal> {
-        let source = (who.listener, Source::of(who.peer));
+        let source = (who.listener, PeerSource::of(who.peer));
         let over = over.and_then(|id| self.endpoints.get(id));
         let from_here = over.filter(|over| over.listener == who.listener);
-        let of_source = from_here.filter(|over| Source::of(over.peer) == source.1);
+        let of_source = from_here.filter(|over| PeerSource::of(over.peer) == source.1);
         let is_full = |count: Option<&usize>, over: Option<&Endpoint>, max: usize| {
             count.is_some_and(|count| count - usize::from(over.is_some()) >= max)
         };
@@ -87,15 +87,15 @@ impl Registry {
         *self.per_listener.entry(who.listener).or_default() += 1;
         *self.per_source.entry(source).or_default() += 1;
         self.last_number += 1;
-        let Registration { protocol, tag, listener, transport, peer, .. } = who;
-        let (speech, delivery) = match protocol {
-            ExpectedProtocol::Text => (Speech::Text, Delivery::CaughtUp),
-            ExpectedProtocol::Auto => (Speech::Undecided, Delivery::Undecided),
-            ExpectedProtocol::Native => (Speech::Greeting, Delivery::CaughtUp),
+        let Registration { tag, listener, transport, peer, .. } = who;
+        let (protocol, delivery) = match who.protocol {
+            ExpectedProtocol::Text => (Protocol::Text, Delivery::CaughtUp),
+            ExpectedProtocol::Auto => (Protocol::Undecided, Delivery::Undecided),
+            ExpectedProtocol::Native => (Protocol::AwaitingHello, Delivery::CaughtUp),
         };
-        let receives = who.receives && protocol != ExpectedProtocol::Native;
+        let receives = who.receives && who.protocol != ExpectedProtocol::Native;
         self.receivers += usize::from(receives);
-        self.text += usize::from(protocol != ExpectedProtocol::Native);
+        self.text += usize::from(who.protocol != ExpectedProtocol::Native);
         let id = self.endpoints.insert(Endpoint {
             number: self.last_number,
             tag,
@@ -108,7 +108,7 @@ impl Registry {
             upcalls: 0,
             receives,
             everyone: 0,
-            speech,
+            protocol,
             begun: false,
             native: None,
             delivery,
@@ -165,10 +165,10 @@ impl Registry {
     }
 
     /// An endpoint has said what it speaks.
-    pub(crate) fn speaks(&mut self, id: EndpointId, speech: Speech, native: Option<Box<Native>>) {
+    pub(crate) fn set_protocol(&mut self, id: EndpointId, protocol: Protocol, native: Option<Box<Native>>) {
         if let Some(endpoint) = self.endpoints.get_mut(id) {
             let before = endpoint.rendition();
-            (endpoint.speech, endpoint.native) = (speech, native);
+            (endpoint.protocol, endpoint.native) = (protocol, native);
             match (before, endpoint.rendition()) {
                 (Rendition::Text, Rendition::Frames) => self.text -= 1,
                 (Rendition::Frames, Rendition::Text) => self.text += 1,
@@ -188,8 +188,8 @@ impl Registry {
     pub(crate) fn moved(&mut self, id: EndpointId, peer: Peer) {
         let Some(endpoint) = self.endpoints.get_mut(id) else { return };
         let before = std::mem::replace(&mut endpoint.peer, peer);
-        release(&mut self.per_source, (endpoint.listener, Source::of(before)));
-        *self.per_source.entry((endpoint.listener, Source::of(peer))).or_default() += 1;
+        release(&mut self.per_source, (endpoint.listener, PeerSource::of(before)));
+        *self.per_source.entry((endpoint.listener, PeerSource::of(peer))).or_default() += 1;
     }
 
     /// An endpoint gets upcalls or not, and if so, those that pass these filters.
@@ -214,7 +214,7 @@ impl Registry {
         self.receivers -= usize::from(endpoint.receives);
         self.text -= usize::from(endpoint.rendition() == Rendition::Text);
         release(&mut self.per_listener, endpoint.listener);
-        release(&mut self.per_source, (endpoint.listener, Source::of(endpoint.peer)));
+        release(&mut self.per_source, (endpoint.listener, PeerSource::of(endpoint.peer)));
         Some(endpoint)
     }
 

@@ -35,21 +35,21 @@ impl Filters {
 
 /// Filters that were in force up to a sequence, which is not one of theirs; none: everything was due.
 #[derive(Debug, Clone)]
-pub(crate) struct Earlier {
+pub(crate) struct EarlierFilters {
     pub(crate) until: u64,
     pub(crate) filters: Option<Rc<Filters>>,
 }
 
 /// The endpoints that have filters, by filter: an input costs those it is due to, and nobody else.
 #[derive(Debug, Default)]
-pub(crate) struct Index {
+pub(crate) struct TopicIndex {
     exact: HashMap<Box<str>, BTreeSet<EndpointId>>,
     prefixes: HashMap<Box<str>, BTreeSet<EndpointId>>,
     /// How many prefixes there are of each length: only those are looked for.
     lengths: BTreeMap<usize, usize>,
 }
 
-impl Index {
+impl TopicIndex {
     pub(crate) fn add(&mut self, id: EndpointId, filters: &Filters) {
         for filter in filters.iter() {
             match filter.strip_suffix('*') {
@@ -130,7 +130,7 @@ mod tests {
             endpoints in prop::collection::vec((prop::collection::vec("[ab]{0,3}\\*|[ab]{1,3}", 1..4), any::<bool>()), 1..12),
             topics in prop::collection::vec("[ab]{0,4}", 1..10),
         ) {
-            let mut index = Index::default();
+            let mut index = TopicIndex::default();
             let mut ids: SlotMap<EndpointId, (Filters, bool)> = SlotMap::with_key();
             for (list, stays) in &endpoints {
                 let list = filters(list);

@@ -6,9 +6,9 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 
-use crate::registry::Source;
+use crate::registry::PeerSource;
 use crate::registry::endpoint::{EndpointId, ListenerNumber};
-use crate::registry::topics::{Earlier, Filters};
+use crate::registry::topics::{EarlierFilters, Filters};
 use crate::time::Time;
 use upcall_wire::frame::{Code, Receipt, Resume, Role};
 
@@ -37,15 +37,15 @@ pub(crate) struct Session {
     /// The first sequence for which they are in force.
     pub(crate) since: u64,
     /// Those that were in force before, each up to a sequence: whoever resumes further back gets what was due then.
-    pub(crate) earlier: Vec<Earlier>,
+    pub(crate) earlier: Vec<EarlierFilters>,
     /// What came before this sequence cannot be judged any more: nobody remembers the filters of then.
-    pub(crate) judged: u64,
+    pub(crate) filters_known_from: u64,
     /// What came before this sequence may have been sent over an earlier connection.
     pub(crate) sent: u64,
     /// The number of the last SUBSCRIBE or UNSUBSCRIBE.
     pub(crate) last_request: u32,
     /// It was resumed: a program that goes on with it does not know which of the last requests came to be taken.
-    pub(crate) skips: bool,
+    pub(crate) may_skip_requests: bool,
     pub(crate) messages: Messages,
 }
 
@@ -54,19 +54,19 @@ pub(crate) struct Session {
 pub(crate) struct Messages {
     last: u64,
     /// What became of the last ones.
-    fates: VecDeque<Fate>,
+    outcomes: VecDeque<MessageOutcome>,
 }
 
 /// What became of a message.
 #[derive(Debug, Clone, Copy)]
-enum Fate {
+enum MessageOutcome {
     Accepted { sequence: u64, due: u32 },
     Refused(Code),
 }
 
 /// What a message id says of a message.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Novelty {
+pub(crate) enum MessageStatus {
     New,
     Repeat(Receipt),
     /// It was refused for this.
@@ -83,18 +83,19 @@ impl Messages {
         self.last
     }
 
-    pub(crate) fn judge(&self, id: u64) -> Novelty {
+    pub(crate) fn status(&self, id: u64) -> MessageStatus {
         match self.last.checked_sub(id) {
-            None if id == self.last + 1 => Novelty::New,
-            None => Novelty::Ahead,
+            None if id == self.last + 1 => MessageStatus::New,
+            None => MessageStatus::Ahead,
             Some(age) => {
-                let index = usize::try_from(age).ok().and_then(|age| self.fates.len().checked_sub(age.checked_add(1)?));
-                match index.and_then(|index| self.fates.get(index).copied()) {
-                    Some(Fate::Accepted { sequence, due }) => {
-                        Novelty::Repeat(Receipt { id, sequence, due, repeat: true })
+                let index =
+                    usize::try_from(age).ok().and_then(|age| self.outcomes.len().checked_sub(age.checked_add(1)?));
+                match index.and_then(|index| self.outcomes.get(index).copied()) {
+                    Some(MessageOutcome::Accepted { sequence, due }) => {
+                        MessageStatus::Repeat(Receipt { id, sequence, due, repeat: true })
                     }
-                    Some(Fate::Refused(code)) => Novelty::Refused(code),
-                    None => Novelty::Stale,
+                    Some(MessageOutcome::Refused(code)) => MessageStatus::Refused(code),
+                    None => MessageStatus::Stale,
                 }
             }
         }
@@ -102,47 +103,47 @@ impl Messages {
 
     /// Takes note of the next message, and what became of it.
     pub(crate) fn accept(&mut self, sequence: u64, due: u32) -> Receipt {
-        self.settle(Fate::Accepted { sequence, due });
+        self.record(MessageOutcome::Accepted { sequence, due });
         Receipt { id: self.last, sequence, due, repeat: false }
     }
 
     /// Takes note of the next `count` messages, whose sequences count up from `first`.
     pub(crate) fn accept_run(&mut self, first: u64, count: u64, due: u32) {
         let kept = count.min(RECEIPTS as u64);
-        let forgotten = (self.fates.len() + kept as usize).saturating_sub(RECEIPTS);
-        self.fates.drain(..forgotten);
+        let forgotten = (self.outcomes.len() + kept as usize).saturating_sub(RECEIPTS);
+        self.outcomes.drain(..forgotten);
         let sequences = first + count - kept..first + count;
-        self.fates.extend(sequences.map(|sequence| Fate::Accepted { sequence, due }));
+        self.outcomes.extend(sequences.map(|sequence| MessageOutcome::Accepted { sequence, due }));
         self.last += count;
     }
 
     /// A message is refused for good: its id is used up all the same, so that those behind it are not held up.
     pub(crate) fn refuse(&mut self, id: u64, code: Code) {
-        if self.judge(id) == Novelty::New {
-            self.settle(Fate::Refused(code));
+        if self.status(id) == MessageStatus::New {
+            self.record(MessageOutcome::Refused(code));
         }
     }
 
-    fn settle(&mut self, fate: Fate) {
+    fn record(&mut self, outcome: MessageOutcome) {
         self.last += 1;
-        if self.fates.len() == RECEIPTS {
-            self.fates.pop_front();
+        if self.outcomes.len() == RECEIPTS {
+            self.outcomes.pop_front();
         }
-        self.fates.push_back(fate);
+        self.outcomes.push_back(outcome);
     }
 }
 
 /// A session without an endpoint: until when it may be resumed, and where it came from.
 #[derive(Debug)]
-struct Parked {
+struct Detached {
     session: Session,
     until: Time,
-    from: (ListenerNumber, Source),
+    from: (ListenerNumber, PeerSource),
 }
 
 /// How many sessions may be kept without an endpoint.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Room {
+pub(crate) struct DetachedLimits {
     /// In all.
     pub(crate) all: usize,
     /// From where this one comes from.
@@ -153,10 +154,10 @@ pub(crate) struct Room {
 #[derive(Debug, Default)]
 pub(crate) struct Sessions {
     live: HashMap<u64, EndpointId>,
-    parked: HashMap<u64, Parked>,
+    parked: HashMap<u64, Detached>,
     expiry: BTreeSet<(Time, u64)>,
     /// The same by where they come from.
-    by_source: HashMap<(ListenerNumber, Source), BTreeSet<(Time, u64)>>,
+    by_source: HashMap<(ListenerNumber, PeerSource), BTreeSet<(Time, u64)>>,
 }
 
 impl Sessions {
@@ -181,18 +182,24 @@ impl Sessions {
 
     /// Keeps a session without an endpoint until then, as far as there is room: the oldest of the same source go first where it
     /// has too many, or more than its share of all; else the oldest of all.
-    pub(crate) fn park(&mut self, until: Time, session: Session, from: (ListenerNumber, Source), room: Room) {
+    pub(crate) fn detach(
+        &mut self,
+        until: Time,
+        session: Session,
+        from: (ListenerNumber, PeerSource),
+        room: DetachedLimits,
+    ) {
         while let Some(number) = self.makes_room(from, room) {
             self.forget(number);
         }
         let number = session.number;
-        self.parked.insert(number, Parked { session, until, from });
+        self.parked.insert(number, Detached { session, until, from });
         self.expiry.insert((until, number));
         self.by_source.entry(from).or_default().insert((until, number));
     }
 
     /// Which session has to go before one more comes from there.
-    fn makes_room(&self, from: (ListenerNumber, Source), room: Room) -> Option<u64> {
+    fn makes_room(&self, from: (ListenerNumber, PeerSource), room: DetachedLimits) -> Option<u64> {
         let own = self.by_source.get(&from);
         let count = own.map_or(0, BTreeSet::len);
         let is_full = self.parked.len() >= room.all.max(1);
@@ -206,7 +213,7 @@ impl Sessions {
     }
 
     fn forget(&mut self, number: u64) -> Option<Session> {
-        let Parked { session, until, from } = self.parked.remove(&number)?;
+        let Detached { session, until, from } = self.parked.remove(&number)?;
         self.expiry.remove(&(until, number));
         if let Some(own) = self.by_source.get_mut(&from) {
             own.remove(&(until, number));
@@ -218,13 +225,13 @@ impl Sessions {
     }
 
     /// The parked session with this number.
-    pub(crate) fn parked_as(&self, number: u64) -> Option<&Session> {
+    pub(crate) fn detached(&self, number: u64) -> Option<&Session> {
         self.parked.get(&number).map(|parked| &parked.session)
     }
 
     /// The parked session that somebody claims, if it is that one's.
     pub(crate) fn claim(&mut self, resume: &Resume, user: Option<u32>) -> Option<Session> {
-        self.parked_as(resume.id).filter(|session| session.is_claimed_by(resume, user))?;
+        self.detached(resume.id).filter(|session| session.is_claimed_by(resume, user))?;
         self.forget(resume.id)
     }
 
@@ -243,7 +250,7 @@ impl Sessions {
     }
 
     /// How many could be resumed.
-    pub(crate) fn parked(&self) -> usize {
+    pub(crate) fn detached_count(&self) -> usize {
         self.parked.len()
     }
 }
@@ -269,13 +276,13 @@ impl Session {
     pub(crate) fn change_filters(&mut self, from: u64, oldest: u64) {
         let from = from.max(self.sent);
         if from > self.since {
-            self.earlier.push(Earlier { until: from, filters: self.filters.clone() });
+            self.earlier.push(EarlierFilters { until: from, filters: self.filters.clone() });
             self.since = from;
         }
         let gone = self.earlier.iter().take_while(|earlier| earlier.until <= oldest).count();
         let gone = gone.max(self.earlier.len().saturating_sub(EARLIER));
         if let Some(last) = self.earlier.drain(..gone).next_back() {
-            self.judged = last.until;
+            self.filters_known_from = last.until;
         }
     }
 
@@ -295,12 +302,12 @@ mod tests {
         Resume { id, secret: [byte; 16], last: 0 }
     }
 
-    fn from(user: u32) -> (ListenerNumber, Source) {
-        (1, Source::User(user))
+    fn from(user: u32) -> (ListenerNumber, PeerSource) {
+        (1, PeerSource::User(user))
     }
 
-    fn room(all: usize, per_source: usize) -> Room {
-        Room { all, per_source }
+    fn room(all: usize, per_source: usize) -> DetachedLimits {
+        DetachedLimits { all, per_source }
     }
 
     fn session(number: u64) -> Session {
@@ -310,23 +317,23 @@ mod tests {
     #[test]
     fn a_message_is_new_once() {
         let mut messages = Messages::default();
-        assert_eq!(messages.judge(0), Novelty::Stale);
-        assert_eq!(messages.judge(2), Novelty::Ahead);
+        assert_eq!(messages.status(0), MessageStatus::Stale);
+        assert_eq!(messages.status(2), MessageStatus::Ahead);
         for id in 1..=100 {
-            assert_eq!(messages.judge(id), Novelty::New);
+            assert_eq!(messages.status(id), MessageStatus::New);
             messages.accept(id * 10, 3);
         }
-        assert_eq!(messages.judge(36), Novelty::Stale);
+        assert_eq!(messages.status(36), MessageStatus::Stale);
         for id in 37..=100 {
             let receipt = Receipt { id, sequence: id * 10, due: 3, repeat: true };
-            assert_eq!(messages.judge(id), Novelty::Repeat(receipt));
+            assert_eq!(messages.status(id), MessageStatus::Repeat(receipt));
         }
-        assert_eq!(messages.judge(102), Novelty::Ahead);
+        assert_eq!(messages.status(102), MessageStatus::Ahead);
         messages.refuse(103, Code::TooLarge);
         messages.refuse(101, Code::TooLarge);
-        assert_eq!(messages.judge(101), Novelty::Refused(Code::TooLarge));
-        assert_eq!(messages.judge(102), Novelty::New);
-        assert_eq!(messages.judge(u64::MAX), Novelty::Ahead);
+        assert_eq!(messages.status(101), MessageStatus::Refused(Code::TooLarge));
+        assert_eq!(messages.status(102), MessageStatus::New);
+        assert_eq!(messages.status(u64::MAX), MessageStatus::Ahead);
     }
 
     #[test]
@@ -343,15 +350,15 @@ mod tests {
                 single.accept(1_000 + nth, 3);
             }
             assert_eq!(run.last(), single.last());
-            assert!((0..before + count + 3).all(|id| run.judge(id) == single.judge(id)), "{count} after {before}");
-            assert_eq!(run.fates.len(), single.fates.len());
+            assert!((0..before + count + 3).all(|id| run.status(id) == single.status(id)), "{count} after {before}");
+            assert_eq!(run.outcomes.len(), single.outcomes.len());
         }
     }
 
     #[test]
     fn s18_a_session_is_resumed_by_its_owner_only() {
         let mut sessions = Sessions::default();
-        sessions.park(Time(1_000), session(1), from(1), room(10, 10));
+        sessions.detach(Time(1_000), session(1), from(1), room(10, 10));
         assert!(sessions.claim(&resume(2, 1), Some(7)).is_none(), "another's number");
         assert!(sessions.claim(&resume(1, 2), Some(7)).is_none(), "another secret");
         assert!(sessions.claim(&resume(1, 1), Some(8)).is_none(), "another user");
@@ -365,12 +372,12 @@ mod tests {
     fn sessions_are_forgotten_in_time_and_when_there_are_too_many() {
         let mut sessions = Sessions::default();
         for number in 1..=5 {
-            sessions.park(Time(number + 10), session(number), from(1), room(3, 10));
+            sessions.detach(Time(number + 10), session(number), from(1), room(3, 10));
         }
-        assert_eq!(sessions.parked(), 3);
+        assert_eq!(sessions.detached_count(), 3);
         assert!(sessions.claim(&resume(2, 2), Some(7)).is_none());
         sessions.expire(Time(14));
-        assert_eq!((sessions.parked(), sessions.deadline()), (1, Some(Time(15))));
+        assert_eq!((sessions.detached_count(), sessions.deadline()), (1, Some(Time(15))));
         sessions.expire(Time(15));
         assert!(sessions.by_source.is_empty());
     }
@@ -379,8 +386,8 @@ mod tests {
     fn whoever_leaves_many_sessions_behind_loses_its_own() {
         let mut sessions = Sessions::default();
         let mut park = |number, user, room| {
-            sessions.park(Time(number), session(number), from(user), room);
-            (1..=number).filter(|number| sessions.parked_as(*number).is_some()).collect::<Vec<_>>()
+            sessions.detach(Time(number), session(number), from(user), room);
+            (1..=number).filter(|number| sessions.detached(*number).is_some()).collect::<Vec<_>>()
         };
         // The cap of a source.
         park(1, 1, room(6, 2));

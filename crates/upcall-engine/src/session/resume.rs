@@ -27,7 +27,7 @@ impl Engine {
     pub(crate) fn claimed(&self, resume: &Resume, user: Option<u32>) -> Option<&Session> {
         let native = self.sessions.endpoint(resume.id).and_then(|old| self.registry.get(old)?.native());
         let live = native.filter(|native| !native.ended).map(|native| &native.session);
-        live.or_else(|| self.sessions.parked_as(resume.id)).filter(|session| session.is_claimed_by(resume, user))
+        live.or_else(|| self.sessions.detached(resume.id)).filter(|session| session.is_claimed_by(resume, user))
     }
 
     /// The same, to be taken over: an endpoint that has it leaves.
@@ -40,7 +40,7 @@ impl Engine {
             self.leave(now, old, Reason::Superseded);
             self.sessions.leave(resume.id, old);
             if let Some(endpoint) = self.registry.get_mut(old) {
-                let until = endpoint.until.max(endpoint.judged());
+                let until = endpoint.until.max(endpoint.first_unsent());
                 let native = endpoint.native_mut()?;
                 native.session.sent = native.session.sent.max(until);
                 let session = std::mem::take(&mut native.session);

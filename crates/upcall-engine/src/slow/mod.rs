@@ -32,23 +32,23 @@ const REFILL: Duration = Duration::from_secs(60);
 
 /// How an endpoint that is behind is dealt with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Class {
+pub(crate) enum Lag {
     /// Nothing of the kind.
-    No,
+    None,
     /// It is behind, but not far.
     Behind,
     /// It began behind, and has not caught up yet: nothing waits for it, and it may be as far behind as the log goes back.
     CatchingUp,
     /// Inputs wait for it.
-    Waited,
+    HoldsInputs,
     /// Its patience is used up: nothing waits for it any more.
-    Unwaited,
+    Unprotected,
 }
 
 /// The state of an endpoint that is, or once was, behind.
 #[derive(Debug)]
 pub(crate) struct Slow {
-    class: Class,
+    lag: Lag,
     /// Its position in the log, as it stands in the sets.
     position: u64,
     /// Patience used, as of `used_at`.
@@ -71,7 +71,7 @@ pub(crate) struct Slow {
 impl Slow {
     pub(crate) fn new(now: Time) -> Slow {
         Slow {
-            class: Class::No,
+            lag: Lag::None,
             position: 0,
             used: Duration::ZERO,
             used_at: now,
@@ -84,8 +84,8 @@ impl Slow {
         }
     }
 
-    pub(crate) fn class(&self) -> Class {
-        self.class
+    pub(crate) fn lag(&self) -> Lag {
+        self.lag
     }
 
     pub(crate) fn position(&self) -> u64 {
@@ -128,23 +128,23 @@ pub(crate) struct Laggards {
 }
 
 impl Laggards {
-    fn set(&mut self, class: Class) -> Option<&mut BTreeSet<(u64, EndpointId)>> {
-        match class {
-            Class::No => None,
-            Class::Behind => Some(&mut self.behind),
-            Class::CatchingUp => Some(&mut self.catching_up),
-            Class::Waited => Some(&mut self.waited),
-            Class::Unwaited => Some(&mut self.unwaited),
+    fn set(&mut self, lag: Lag) -> Option<&mut BTreeSet<(u64, EndpointId)>> {
+        match lag {
+            Lag::None => None,
+            Lag::Behind => Some(&mut self.behind),
+            Lag::CatchingUp => Some(&mut self.catching_up),
+            Lag::HoldsInputs => Some(&mut self.waited),
+            Lag::Unprotected => Some(&mut self.unwaited),
         }
     }
 
     /// Moves an endpoint to `class`, at `position` in the log.
-    pub(crate) fn place(&mut self, id: EndpointId, slow: &mut Slow, class: Class, position: u64) {
-        if let Some(set) = self.set(slow.class) {
+    pub(crate) fn place(&mut self, id: EndpointId, slow: &mut Slow, lag: Lag, position: u64) {
+        if let Some(set) = self.set(slow.lag) {
             set.remove(&(slow.position, id));
         }
-        (slow.class, slow.position) = (class, position);
-        if let Some(set) = self.set(class) {
+        (slow.lag, slow.position) = (lag, position);
+        if let Some(set) = self.set(lag) {
             set.insert((position, id));
         }
     }
@@ -153,7 +153,7 @@ impl Laggards {
     pub(crate) fn wait(&mut self, id: EndpointId, slow: &mut Slow, head: u64, now: Time) {
         let position = slow.position;
         (slow.waiting, slow.distance) = ((now, position), head - position);
-        self.place(id, slow, Class::Waited, position);
+        self.place(id, slow, Lag::HoldsInputs, position);
     }
 
     /// Inputs no longer wait for this endpoint, which goes on in `class`; what the waiting cost is charged to it.
@@ -161,7 +161,7 @@ impl Laggards {
         &mut self,
         id: EndpointId,
         slow: &mut Slow,
-        class: Class,
+        lag: Lag,
         patience: Patience,
         max_behind: u64,
         now: Time,
@@ -172,7 +172,7 @@ impl Laggards {
         }
         slow.deadline = None;
         let position = slow.position;
-        self.place(id, slow, class, position);
+        self.place(id, slow, lag, position);
     }
 
     /// The endpoint furthest behind among those that nothing has been decided on.
@@ -202,14 +202,14 @@ impl Laggards {
     }
 
     /// All, for checks.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Class, u64, EndpointId)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Lag, u64, EndpointId)> {
         let all = [
-            (Class::Behind, &self.behind),
-            (Class::CatchingUp, &self.catching_up),
-            (Class::Waited, &self.waited),
-            (Class::Unwaited, &self.unwaited),
+            (Lag::Behind, &self.behind),
+            (Lag::CatchingUp, &self.catching_up),
+            (Lag::HoldsInputs, &self.waited),
+            (Lag::Unprotected, &self.unwaited),
         ];
-        all.into_iter().flat_map(|(class, set)| set.iter().map(move |(position, id)| (class, *position, *id)))
+        all.into_iter().flat_map(|(lag, set)| set.iter().map(move |(position, id)| (lag, *position, *id)))
     }
 }
 
@@ -227,9 +227,9 @@ mod tests {
         laggards.wait(id, slow, slow.position, *now);
         *now = *now + wait;
         let position = slow.position + read;
-        laggards.place(id, slow, Class::Waited, position);
+        laggards.place(id, slow, Lag::HoldsInputs, position);
         let used_up = slow.patience(LIMIT, MAX_BEHIND, *now).is_none();
-        laggards.stop_waiting(id, slow, Class::Behind, Patience::Limited(LIMIT), MAX_BEHIND, *now);
+        laggards.stop_waiting(id, slow, Lag::Behind, Patience::Limited(LIMIT), MAX_BEHIND, *now);
         used_up
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::log::ring::Cursor;
 use crate::log::{Oldest, Rendition};
 use crate::registry::endpoint::{Delivery, EndpointId};
-use crate::slow::{Class, Slow};
+use crate::slow::{Lag, Slow};
 use crate::{Deadline, Engine, Event, Now, Patience, Time};
 use upcall_wire::reason::Reason;
 
@@ -22,32 +22,32 @@ impl Engine {
             // Everybody has everything, and nobody can ask for a text again.
             self.log.forget_texts();
         }
-        self.hurry_undecided(now);
+        self.decide_endangered(now);
         while let Some((position, id)) = self.laggards.furthest_behind()
             && (self.log.head() - position > self.settings.max_behind / 2 || self.is_in_danger(id))
         {
-            self.lag(now.time, id);
+            self.hold_inputs_for(now.time, id);
         }
         // One that inputs wait for is not cut off for what had come before they did.
         let (head, max_behind) = (self.log.head(), self.settings.max_behind);
         let too_far = self.laggards.unwaited().take_while(|(position, _)| head - position > max_behind);
         for id in too_far.map(|(_, id)| id).collect::<Vec<_>>() {
-            self.cut(now, id);
+            self.apply_policy(now, id);
         }
         if let Some(id) = self.laggards.only_waited()
             && let Some(slow) = self.registry.get(id).and_then(|endpoint| endpoint.slow.as_ref())
             && slow.idle
             && self.log.head() - slow.position() > self.settings.max_behind.max(slow.distance())
         {
-            self.cut(now, id);
+            self.apply_policy(now, id);
         }
     }
 
     /// An endpoint begins where it left off, or asked for.
     pub(crate) fn catch_up(&mut self, now: Now, id: EndpointId) {
-        self.place(now, id);
-        if self.settings.patience != Patience::Forever && !self.is_near(id) {
-            self.reclass(now.time, id, Class::CatchingUp);
+        self.record_position(now, id);
+        if self.settings.patience != Patience::Forever && !self.has_nearly_caught_up(id) {
+            self.set_lag(now.time, id, Lag::CatchingUp);
         }
     }
 
@@ -59,7 +59,7 @@ impl Engine {
         let next = Cursor::at(self.log.next());
         let floor = match endpoint.delivery {
             Delivery::CaughtUp => next,
-            _ => endpoint.needs().unwrap_or(next),
+            _ => endpoint.oldest_needed().unwrap_or(next),
         };
         Some((floor.sequence, self.log.head() - self.log.position(floor)))
     }
@@ -71,7 +71,7 @@ impl Engine {
     }
 
     /// Whether an endpoint that is behind has caught up far enough to be no trouble to anybody.
-    fn is_near(&self, id: EndpointId) -> bool {
+    fn has_nearly_caught_up(&self, id: EndpointId) -> bool {
         let slow = self.registry.get(id).and_then(|endpoint| endpoint.slow.as_ref());
         slow.is_none_or(|slow| self.log.head() - slow.position() <= self.settings.max_behind / 4)
             && !self.is_in_danger(id)
@@ -82,7 +82,7 @@ impl Engine {
         let Some(endpoint) = self.registry.get_mut(id) else { return false };
         let patient = endpoint.is_patient();
         let Some(slow) = endpoint.slow.as_mut().filter(|_| patient) else { return false };
-        if slow.idle || !matches!(slow.class(), Class::CatchingUp | Class::Waited | Class::Unwaited) {
+        if slow.idle || !matches!(slow.lag(), Lag::CatchingUp | Lag::HoldsInputs | Lag::Unprotected) {
             return false;
         }
         if slow.parked.is_none() {
@@ -101,7 +101,7 @@ impl Engine {
     }
 
     /// It is time to see whether an endpoint still reads, for which its own inputs wait.
-    fn look_at_parked(&mut self, now: Time, id: EndpointId) {
+    fn check_parked(&mut self, now: Time, id: EndpointId) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let unparked = (!endpoint.transport.is_datagram()).then_some(Event::Unparked(endpoint.tag));
         let Some(slow) = endpoint.slow.as_mut() else { return };
@@ -117,17 +117,17 @@ impl Engine {
     }
 
     /// The settings have changed: whom inputs wait for, and for how long, is decided anew.
-    pub(crate) fn reconsider(&mut self, now: Now) {
-        let lagging: Vec<(Class, EndpointId)> = self.laggards.iter().map(|(class, _, id)| (class, id)).collect();
-        for (class, id) in lagging {
+    pub(crate) fn reconsider_lags(&mut self, now: Now) {
+        let lagging: Vec<(Lag, EndpointId)> = self.laggards.iter().map(|(lag, _, id)| (lag, id)).collect();
+        for (lag, id) in lagging {
             let patient = self.registry.get(id).is_some_and(|endpoint| endpoint.is_patient());
-            let anew = match class {
-                Class::Waited | Class::Unwaited => patient,
-                Class::CatchingUp => self.settings.patience == Patience::Forever || self.is_near(id),
-                Class::No | Class::Behind => false,
+            let anew = match lag {
+                Lag::HoldsInputs | Lag::Unprotected => patient,
+                Lag::CatchingUp => self.settings.patience == Patience::Forever || self.has_nearly_caught_up(id),
+                Lag::None | Lag::Behind => false,
             };
             if anew {
-                self.reclass(now.time, id, Class::Behind);
+                self.set_lag(now.time, id, Lag::Behind);
             }
         }
     }
@@ -146,38 +146,38 @@ impl Engine {
             self.deadlines.pop_first();
             match kind {
                 Deadline::Message => self.message_timeout(now, id),
-                Deadline::Patience => self.out_of_patience(now.time, id),
+                Deadline::Patience => self.patience_due(now.time, id),
                 Deadline::Farewell => self.farewell_is_over(now, id),
-                Deadline::Parked => self.look_at_parked(now.time, id),
+                Deadline::Parked => self.check_parked(now.time, id),
                 Deadline::Recovery => self.recovery_due(now, id),
             }
         }
-        self.end_silences(now);
+        self.expire_silences(now);
         self.sessions.expire(now.time);
         self.end_leases(now);
     }
 
     /// Enters an endpoint whose socket is full among those that are behind, or moves it there.
-    pub(crate) fn place(&mut self, now: Now, id: EndpointId) {
+    pub(crate) fn record_position(&mut self, now: Now, id: EndpointId) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
-        let Some(floor) = endpoint.needs().filter(|floor| floor.sequence < endpoint.until) else {
+        let Some(floor) = endpoint.oldest_needed().filter(|floor| floor.sequence < endpoint.until) else {
             // It needs nothing of the log any more, only its outbox.
-            return self.stop_lagging(now, id);
+            return self.clear_lag(now, id);
         };
         let position = self.log.position(floor);
         let patient = endpoint.is_patient();
         let slow = endpoint.slow.get_or_insert_with(|| Box::new(Slow::new(now.time)));
-        if slow.class() == Class::No || position > slow.position() {
+        if slow.lag() == Lag::None || position > slow.position() {
             slow.progress = now.time;
         }
-        let class = match slow.class() {
-            Class::No if patient => Class::Behind,
-            Class::No => Class::Unwaited,
-            class => class,
+        let lag = match slow.lag() {
+            Lag::None if patient => Lag::Behind,
+            Lag::None => Lag::Unprotected,
+            lag => lag,
         };
-        self.laggards.place(id, slow, class, position);
-        if patient && class != Class::Behind && self.is_near(id) {
-            self.reclass(now.time, id, Class::Behind);
+        self.laggards.place(id, slow, lag, position);
+        if patient && lag != Lag::Behind && self.has_nearly_caught_up(id) {
+            self.set_lag(now.time, id, Lag::Behind);
         }
     }
 
@@ -195,12 +195,12 @@ impl Engine {
     }
 
     /// An endpoint is caught up, or gone.
-    pub(crate) fn stop_lagging(&mut self, now: Now, id: EndpointId) {
-        self.reclass(now.time, id, Class::No);
+    pub(crate) fn clear_lag(&mut self, now: Now, id: EndpointId) {
+        self.set_lag(now.time, id, Lag::None);
     }
 
     /// An endpoint is more than half of `max_behind` behind.
-    fn lag(&mut self, now: Time, id: EndpointId) {
+    fn hold_inputs_for(&mut self, now: Time, id: EndpointId) {
         let Some(slow) = self.registry.get_mut(id).and_then(|endpoint| endpoint.slow.as_mut()) else { return };
         self.laggards.wait(id, slow, self.log.head(), now);
         if let Patience::Limited(limit) = self.settings.patience {
@@ -209,7 +209,7 @@ impl Engine {
                     slow.deadline = Some(deadline);
                     self.deadlines.insert((deadline, id, Deadline::Patience));
                 }
-                None => return self.reclass(now, id, Class::Unwaited),
+                None => return self.set_lag(now, id, Lag::Unprotected),
             }
         }
         if self.held_since.is_none() {
@@ -220,7 +220,7 @@ impl Engine {
     }
 
     /// The patience of an endpoint would be used up by now if it had read nothing meanwhile.
-    fn out_of_patience(&mut self, now: Time, id: EndpointId) {
+    fn patience_due(&mut self, now: Time, id: EndpointId) {
         let Some(slow) = self.registry.get_mut(id).and_then(|endpoint| endpoint.slow.as_mut()) else { return };
         slow.deadline = None;
         let Patience::Limited(limit) = self.settings.patience else { return };
@@ -228,7 +228,7 @@ impl Engine {
             slow.deadline = Some(deadline);
             self.deadlines.insert((deadline, id, Deadline::Patience));
         } else {
-            self.reclass(now, id, Class::Unwaited);
+            self.set_lag(now, id, Lag::Unprotected);
             self.announce(id, Event::PatienceExhausted);
         }
     }
@@ -239,30 +239,30 @@ impl Engine {
         }
     }
 
-    fn reclass(&mut self, now: Time, id: EndpointId, class: Class) {
+    fn set_lag(&mut self, now: Time, id: EndpointId, lag: Lag) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let unparked = (!endpoint.transport.is_datagram()).then_some(Event::Unparked(endpoint.tag));
         let Some(slow) = endpoint.slow.as_mut() else { return };
-        if slow.class() == class {
+        if slow.lag() == lag {
             return;
         }
         if let Some(deadline) = slow.deadline {
             self.deadlines.remove(&(deadline, id, Deadline::Patience));
         }
-        if matches!(class, Class::No | Class::Behind) {
+        if matches!(lag, Lag::None | Lag::Behind) {
             slow.idle = false;
             if let Some(deadline) = slow.parked.take() {
                 self.deadlines.remove(&(deadline, id, Deadline::Parked));
                 self.events.extend(unparked);
             }
         }
-        let waited = slow.class() == Class::Waited;
+        let waited = slow.lag() == Lag::HoldsInputs;
         if waited {
             let (patience, max_behind) = (self.settings.patience, self.settings.max_behind);
-            self.laggards.stop_waiting(id, slow, class, patience, max_behind, now);
+            self.laggards.stop_waiting(id, slow, lag, patience, max_behind, now);
         } else {
             let position = slow.position();
-            self.laggards.place(id, slow, class, position);
+            self.laggards.place(id, slow, lag, position);
         }
         if waited
             && self.laggards.waited() == 0
@@ -288,16 +288,16 @@ impl Engine {
         while let Some((place, id)) = self.first_undecided()
             && place < oldest.latest()
         {
-            self.cut(now, id);
+            self.apply_policy(now, id);
         }
         let floor = self.log.position(Cursor::at(oldest.latest()));
         if self.laggards.furthest().is_none_or(|(position, _)| position >= floor) {
             return;
         }
-        let behind = |(_, position, id): (Class, u64, EndpointId)| (position < floor).then_some(id);
+        let behind = |(_, position, id): (Lag, u64, EndpointId)| (position < floor).then_some(id);
         for id in self.laggards.iter().filter_map(behind).collect::<Vec<_>>() {
             if self.reads_before(id, oldest) {
-                self.cut(now, id);
+                self.apply_policy(now, id);
             }
         }
     }

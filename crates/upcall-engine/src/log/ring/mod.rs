@@ -5,7 +5,7 @@ use std::io::IoSlice;
 
 use crate::Audience;
 use crate::log::page::{HEADER, Page, Pen, Written};
-use crate::registry::topics::{Earlier, Filters};
+use crate::registry::topics::{EarlierFilters, Filters};
 use upcall_wire::frame::Upcall;
 
 /// A place in the log: so many bytes into record `sequence`.
@@ -30,7 +30,7 @@ pub(crate) struct Reading<'f> {
     pub(crate) reader: u64,
     pub(crate) filters: Option<&'f Filters>,
     /// Those that were in force before, by the sequences up to which they were.
-    pub(crate) earlier: &'f [Earlier],
+    pub(crate) earlier: &'f [EarlierFilters],
 }
 
 /// Where a reader is after a write.

@@ -232,7 +232,7 @@ fn answers_do_not_wait_for_room_in_the_window() {
 #[test]
 fn who_is_skipped_over_datagrams_is_told_at_once() {
     let (mut bench, id, _) = with_full_window(Policy::Skip);
-    bench.engine.cut(bench.now, id);
+    bench.engine.apply_policy(bench.now, id);
     let [(number, frames)] = &bench.receive(id, 65_507)[..] else { panic!("one datagram") };
     assert_eq!(names(frames), ["GAP 1-20 slow_consumer"]);
     bench.end_turn();
@@ -244,7 +244,7 @@ fn who_is_skipped_over_datagrams_is_told_at_once() {
 #[test]
 fn who_is_cut_off_over_datagrams_is_told_at_once() {
     let (mut bench, id, _) = with_full_window(Policy::Disconnect);
-    bench.engine.cut(bench.now, id);
+    bench.engine.apply_policy(bench.now, id);
     let [(0, frames)] = &bench.receive(id, 65_507)[..] else { panic!("one datagram") };
     assert_eq!(names(frames), ["BYE slow_consumer"]);
     assert!(matches!(bench.engine.next_event(), Some(Event::Left { reason: Reason::SlowConsumer, .. })));

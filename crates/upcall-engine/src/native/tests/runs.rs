@@ -89,7 +89,7 @@ fn a_run_is_what_its_messages_would_be_one_by_one() {
 #[test]
 fn who_may_not_send_has_no_next_message_and_none_is_taken() {
     let mut bench = Bench::new(settings());
-    let greeting = bench.connect(ExpectedProtocol::Native, Transport::Tcp, true);
+    let awaiting_hello = bench.connect(ExpectedProtocol::Native, Transport::Tcp, true);
     let text = bench.connect(ExpectedProtocol::Text, Transport::Tcp, true);
     let only_receives = Hello { role: Role::ReceiveOnly, ..Hello::new(1) };
     let (listener, _) = bench.join(Transport::Tcp, &only_receives, BOTH);
@@ -97,7 +97,7 @@ fn who_may_not_send_has_no_next_message_and_none_is_taken() {
     bench.engine.leave(bench.now, leaving, Reason::Closed);
     let (forbidden, _) = bench.join(Transport::Tcp, &Hello::new(3), BOTH);
     bench.engine.set_may_send(forbidden, false);
-    for id in [greeting, text, listener, leaving, forbidden] {
+    for id in [awaiting_hello, text, listener, leaving, forbidden] {
         let mut messages = [&b"x"[..]; 3].into_iter();
         assert_eq!(bench.engine.next_message(id), None);
         assert_eq!(bench.engine.input_sends(bench.now, id, &mut messages), 0);
