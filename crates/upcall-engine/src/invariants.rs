@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::registry::endpoint::{Delivery, EndpointId, Protocol};
+use crate::id::EndpointId;
+use crate::registry::endpoint::{Delivery, Protocol};
 use crate::slow::Lag;
 use crate::{Deadline, Engine, Patience};
 

@@ -1,9 +1,9 @@
 //! How endpoints leave: in peace, with everything that was due to them; cut off, with a farewell; or lost.
 
-use crate::log::ring::Cursor;
+use crate::id::{EndpointId, PeerSource};
+use crate::log::reading::Cursor;
 use crate::log::{Log, Rendition};
-use crate::registry::PeerSource;
-use crate::registry::endpoint::{Delivery, Endpoint, EndpointId, Protocol};
+use crate::registry::endpoint::{Delivery, Endpoint, Protocol};
 use crate::session::DetachedLimits;
 use crate::{Deadline, Engine, Event, Now, Policy};
 use upcall_wire::frame::{Frame, Gap, GapReason, UPCALL_OVERHEAD, Upcall};

@@ -10,6 +10,7 @@
 mod delivery;
 mod entropy;
 mod gate;
+mod id;
 mod input;
 mod invariants;
 mod leave;
@@ -27,11 +28,12 @@ use std::hash::BuildHasherDefault;
 use std::time::{Duration, SystemTime};
 
 use delivery::outbox::DisplacedRecords;
+use id::OwnIdHasher;
 use log::Log;
-use log::ring::Cursor;
+use log::reading::Cursor;
 use protocol_detection::SilenceQueue;
 use registry::Registry;
-use registry::lease::{Leases, Ours};
+use registry::lease::Leases;
 use session::Sessions;
 use slow::Laggards;
 use upcall_wire::reason::Refusal;
@@ -39,9 +41,10 @@ use upcall_wire::reason::Refusal;
 pub use delivery::{Progress, Run};
 pub use entropy::Entropy;
 pub use gate::{DatagramSource, Dropped, Gate, Verdict, is_command};
-pub use log::ring::Slices;
+pub use id::{EndpointId, ListenerNumber};
+pub use log::slices::Slices;
 pub use native::Terms;
-pub use registry::endpoint::{Endpoint, EndpointId, ExpectedProtocol, ListenerNumber, Registration};
+pub use registry::endpoint::{Endpoint, ExpectedProtocol, Registration};
 pub use settings::{Accepted, Audience, Counters, Event, InputTurn, Intake, Patience, Policy, Settings};
 pub use time::{Now, Second, Time};
 
@@ -98,16 +101,15 @@ pub struct Engine {
     awaiting_hello: SilenceQueue,
     sessions: Sessions,
     /// Native datagram endpoints, by what their datagrams carry: keys that we have drawn.
-    keys: HashMap<u64, EndpointId, BuildHasherDefault<Ours>>,
+    keys: HashMap<u64, EndpointId, BuildHasherDefault<OwnIdHasher>>,
     entropy: Entropy,
-    log_id: u64,
 }
 
 impl Engine {
     /// An engine with a log of `log_size` bytes, in which `settings.max_behind` has to fit twice.
     pub fn new(settings: Settings, log_size: usize, mut entropy: Entropy) -> Engine {
         Engine {
-            log_id: entropy.next(),
+            log: Log::new(entropy.next(), log_size),
             entropy,
             copied: Vec::new(),
             undecided: SilenceQueue::undecided(),
@@ -115,7 +117,6 @@ impl Engine {
             sessions: Sessions::default(),
             keys: HashMap::default(),
             settings,
-            log: Log::new(log_size),
             registry: Registry::default(),
             laggards: Laggards::default(),
             displaced: DisplacedRecords::default(),

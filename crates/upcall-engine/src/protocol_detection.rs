@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::id::EndpointId;
 use crate::registry::Registry;
-use crate::registry::endpoint::{Delivery, EndpointId, ExpectedProtocol, Protocol};
+use crate::registry::endpoint::{Delivery, ExpectedProtocol, Protocol};
 use crate::{Engine, Now, Time};
 use upcall_wire::reason::Reason;
 

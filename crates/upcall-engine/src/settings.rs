@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::gate::Dropped;
-use crate::registry::endpoint::{Endpoint, EndpointId};
+use crate::id::EndpointId;
+use crate::registry::endpoint::Endpoint;
 use upcall_wire::format::Format;
 use upcall_wire::reason::{Reason, Refusal};
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use crate::delivery::outbox::GAP;
 use crate::delivery::recovery::Recovery;
+use crate::id::EndpointId;
 use crate::log::Log;
-use crate::log::ring::{Cursor, Reading};
-use crate::registry::endpoint::{Delivery, Endpoint, EndpointId};
-use crate::registry::topics::Filters;
+use crate::log::filters::Filters;
+use crate::log::reading::{Cursor, Reading};
+use crate::registry::endpoint::{Delivery, Endpoint};
 use crate::{Deadline, Engine, Now, Time};
 use upcall_wire::frame::datagram::{self, Envelope};
 use upcall_wire::frame::{Ack, Frame, Gap, GapReason, Welcome};

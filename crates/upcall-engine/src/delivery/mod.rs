@@ -4,8 +4,10 @@ pub(crate) mod acknowledged;
 pub(crate) mod outbox;
 pub(crate) mod recovery;
 
-use crate::log::ring::{Cursor, Slices};
-use crate::registry::endpoint::{Delivery, EndpointId, Native};
+use crate::id::EndpointId;
+use crate::log::reading::Cursor;
+use crate::log::slices::Slices;
+use crate::registry::endpoint::{Delivery, Native};
 use crate::{Engine, Event, Now};
 
 /// How far an endpoint is after a write.

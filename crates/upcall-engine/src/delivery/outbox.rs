@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
-use crate::log::ring::Slices;
+use crate::log::slices::Slices;
 use upcall_wire::frame::{Frame, Gap, HEADER};
 
 /// How much control a stream may leave unread before nothing more is read from it, in bytes.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use upcall_wire::named_enum;
 
 use crate::gate::limiter::Limiter;
-use crate::registry::endpoint::ListenerNumber;
+use crate::id::ListenerNumber;
 use crate::time::Time;
 
 /// How long a cookie is valid at least; it is at most twice as long.

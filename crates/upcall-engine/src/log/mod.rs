@@ -1,24 +1,30 @@
-//! The log: every accepted input once, as a frame, with the sequence that makes the one total order; and beside it, while there
-//! are text endpoints, as text. Their memory together is bounded by the log's size, whatever the messages are.
+//! The log: every accepted input once, as a frame, with the sequence that gives the one total order; and, while there are
+//! text endpoints, as text. The size of the log bounds the memory of both together, whatever the messages are.
+//!
+//! This room knows filters and readers, and nothing of endpoints: who reads, and what is displaced when, is for others.
 
+pub(crate) mod filters;
 pub(crate) mod page;
+pub(crate) mod reading;
 pub(crate) mod ring;
+pub(crate) mod slices;
 
-use crate::Audience;
-use crate::log::page::{HEADER, Page, Pen, Written};
-use crate::log::ring::{Cursor, Ring};
+use crate::settings::Audience;
+use page::{HEADER, Page, Pen, Written};
+use reading::Cursor;
+use ring::Ring;
 
 /// The size of a page, in bytes; a larger record gets a page of its own.
 pub(crate) const PAGE: usize = 256 * 1024;
 
-/// Which of its renditions an endpoint reads.
+/// A rendition of the log. Each endpoint reads one of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rendition {
     Frames,
     Text,
 }
 
-/// The oldest sequences, by rendition.
+/// The oldest sequence of each rendition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Oldest {
     frames: u64,
@@ -33,32 +39,34 @@ impl Oldest {
         }
     }
 
-    /// Nobody who is here, or behind, misses anything.
+    /// A reader at this sequence, or after it, misses nothing of either rendition.
     pub(crate) fn latest(self) -> u64 {
         self.frames.max(self.text)
     }
 }
 
-/// So many bytes of text are kept though nobody reads them any more: a few turns' worth.
-const FORGET: usize = 32 * 1024;
+/// How many bytes of unread text are kept (a few turns' worth), in bytes.
+const UNREAD_TEXT: usize = 32 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Log {
+    /// Tells this log from that of another run of the daemon: sequences mean nothing without it.
+    id: u64,
     frames: Ring,
     text: Ring,
     /// The bound, in bytes.
     size: usize,
-    /// Memory of all pages, in bytes.
+    /// Memory of all pages together, in bytes.
     allocated: usize,
-    /// The memory of a page that was given up last, for the next.
+    /// The page that was removed last: the next one reuses its memory.
     spare: Option<Page>,
 }
 
-/// Appends to both renditions.
+/// The pens of both renditions.
 #[derive(Debug, Default)]
 pub(crate) struct Pens<'a> {
     pub(crate) frames: Pen<'a>,
-    /// Writes nothing where there are no texts.
+    /// Not used where no text is kept.
     pub(crate) text: Pen<'a>,
 }
 
@@ -75,8 +83,13 @@ impl Pens<'_> {
 }
 
 impl Log {
-    pub(crate) fn new(size: usize) -> Log {
-        Log { frames: Ring::new(), text: Ring::new(), size, allocated: 0, spare: None }
+    pub(crate) fn new(id: u64, size: usize) -> Log {
+        Log { id, frames: Ring::new(), text: Ring::new(), size, allocated: 0, spare: None }
+    }
+
+    /// The id of the log, as WELCOME carries it.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
     }
 
     /// The sequence that the next record gets.
@@ -91,7 +104,7 @@ impl Log {
         }
     }
 
-    /// The oldest sequences that are still there; that of the next record where there is none.
+    /// The oldest sequences that are still here; the next sequence where there is none.
     pub(crate) fn oldest(&self) -> Oldest {
         Oldest { frames: self.frames.oldest(), text: self.text.oldest() }
     }
@@ -101,24 +114,24 @@ impl Log {
         self.allocated
     }
 
-    /// The most that it may use, in bytes.
+    /// The most memory that it may use, in bytes.
     pub(crate) fn size(&self) -> usize {
         self.size
     }
 
-    /// The position behind the last record. Positions count what frames cost: the frame and a header, in bytes.
+    /// The position after the last record. Positions count what frames cost: the frame and a header, in bytes.
     pub(crate) fn head(&self) -> u64 {
         self.frames.head()
     }
 
-    /// The position of a cursor, of whichever rendition: one measure for all.
+    /// The position of a cursor of either rendition. Both are measured by the frames, so that distances compare.
     pub(crate) fn position(&self, cursor: Cursor) -> u64 {
         self.frames.position(cursor)
     }
 
-    /// Appends a record and returns its sequence; evicts the oldest pages if need be, see [`Log::oldest_after`]. The frame
-    /// is `frame` bytes long, and is written by `fill`. Without a text, whoever reads the text from here on finds nothing
-    /// before.
+    /// Appends a record and returns its sequence. Evicts the oldest pages if it needs their room, see
+    /// [`Log::oldest_after`]. The frame is `frame` bytes long, and `fill` writes it. A record without text evicts all
+    /// texts: the rendition may have no hole.
     pub(crate) fn append(
         &mut self,
         frame: usize,
@@ -144,17 +157,17 @@ impl Log {
         sequence
     }
 
-    /// What appends records of one source and audience, with texts or without, as far as the pages have room: nothing is
-    /// displaced. [`Log::note`] ends it.
+    /// Pens that append records of one source and audience, with texts or without, as far as the pages have room: they
+    /// displace nothing. [`Log::note`] records what they wrote.
     pub(crate) fn pens(&mut self, has_text: bool, audience: Audience, source: u64) -> Pens<'_> {
         if has_text == self.text.is_empty() {
-            // There is a page to be added, or there are pages to be given up.
+            // The text needs its first page, or its pages have to go: append() does either.
             return Pens::default();
         }
         Pens { frames: self.frames.pen(audience, source), text: self.text.pen(audience, source) }
     }
 
-    /// Takes note of what the pens have written.
+    /// Records what the pens wrote.
     pub(crate) fn note(&mut self, (frames, text): (Written, Written), audience: Audience) {
         if frames.count == 0 {
             return;
@@ -166,12 +179,12 @@ impl Log {
         self.frames.note(frames, audience);
     }
 
-    /// Whether a record of these sizes makes a page necessary, which may displace others.
+    /// Whether a record of these sizes needs a new page, which may displace others.
     pub(crate) fn needs_page(&self, frame: usize, text: Option<usize>) -> bool {
         self.frames.needs_page(frame) || text.is_some_and(|text| self.text.needs_page(text))
     }
 
-    /// The oldest sequences that will be there once a record of these sizes is appended.
+    /// The oldest sequences that will be here once a record of these sizes is appended.
     pub(crate) fn oldest_after(&self, frame: usize, text: Option<usize>) -> Oldest {
         let needs = |ring: &Ring, evicted: usize, payload: usize| {
             let needs_page = ring.needs_page(payload) || evicted == ring.pages().len();
@@ -204,7 +217,7 @@ impl Log {
         }
     }
 
-    /// Adds the pages that a record of these sizes needs, in place of the oldest if there is no room.
+    /// Adds the pages that a record of these sizes needs, evicting the oldest while there is no room.
     fn add_pages(&mut self, frame: usize, text: Option<usize>) {
         let needs = |ring: &Ring, payload: usize| ring.needs_page(payload).then(|| page_for(payload));
         loop {
@@ -218,7 +231,7 @@ impl Log {
         }
     }
 
-    /// Gives up the oldest page of all, if there is one.
+    /// Evicts the oldest page of both renditions. Returns whether there was one.
     fn evict(&mut self) -> bool {
         let next = |ring: &Ring| ring.pages().next().map(Page::next);
         let page = match (next(&self.frames), next(&self.text)) {
@@ -232,10 +245,10 @@ impl Log {
         true
     }
 
-    /// Gives up the texts, which nobody reads any more, once they are many: the next ones take the same memory, which stays in
-    /// the processor's caches so, and the room is for frames.
-    pub(crate) fn forget_texts(&mut self) {
-        if self.text.pages().next_back().is_none_or(|page| page.used() < FORGET) {
+    /// Evicts the texts, which no endpoint reads any more, once they are many. The next ones then reuse the same memory,
+    /// which stays in the processor's caches, and the room is free for frames.
+    pub(crate) fn forget_unread_texts(&mut self) {
+        if self.text.pages().next_back().is_none_or(|page| page.used() < UNREAD_TEXT) {
             return;
         }
         while let Some(page) = self.text.evict() {
@@ -257,7 +270,7 @@ impl Log {
         });
     }
 
-    /// Checks what must always hold; for tests and debug builds.
+    /// Panics if an invariant does not hold.
     pub(crate) fn check_invariants(&self) {
         self.frames.check_invariants();
         self.text.check_invariants();
@@ -273,7 +286,7 @@ impl Log {
     }
 }
 
-/// The capacity of the page that a record of `payload` bytes makes necessary.
+/// The capacity of the page that a record of `payload` bytes needs.
 fn page_for(payload: usize) -> usize {
     PAGE.max(payload + HEADER)
 }

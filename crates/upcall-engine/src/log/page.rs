@@ -1,18 +1,18 @@
-//! A page of the log: payload grows from the front, record headers grow from the back, and it is full when they meet. So
-//! a page's memory is exact whatever the size of the messages, and what is pending is one slice of bytes.
+//! A page of the log. Payloads grow from the front, record headers from the back, and the page is full when they meet. So
+//! its memory is exact whatever the size of the messages, and pending payloads are one slice of bytes.
 
-use crate::Audience;
+use crate::settings::Audience;
 
 /// What a record costs beyond its payload, in bytes.
 pub(crate) const HEADER: usize = 16;
 
-/// What the log knows of a record beside its payload.
+/// What the log knows about a record besides its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
     /// Where its payload ends in the page.
     end: u32,
     audience: Audience,
-    /// The number of the endpoint that it came from.
+    /// The number of the endpoint that sent it.
     source: u64,
 }
 
@@ -26,11 +26,11 @@ impl Header {
     }
 }
 
-/// Appends records to a page without a look at the page for each. What it writes is there once the page has taken
-/// [note](Page::note) of it.
+/// Appends records to a page without touching the page itself for each. The page has them once [`Page::note`] has
+/// recorded them.
 #[derive(Debug, Default)]
 pub(crate) struct Pen<'a> {
-    /// What is free between payloads and headers.
+    /// The free bytes between payloads and headers.
     free: &'a mut [u8],
     /// Where the payloads end in the page.
     end: usize,
@@ -39,7 +39,7 @@ pub(crate) struct Pen<'a> {
     source: u64,
 }
 
-/// What a [`Pen`] has written.
+/// What a [`Pen`] wrote.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Written {
     /// Where the payloads end in the page.
@@ -55,11 +55,11 @@ impl<'a> Pen<'a> {
         size + HEADER <= self.free.len()
     }
 
-    /// Appends a record of `size` bytes, which [fits](Pen::has_room): to be written to the slice.
+    /// Appends a record of `size` bytes, for which there must be [room](Pen::has_room). The caller fills the slice.
     #[inline]
     pub(crate) fn push(&mut self, size: usize) -> &'a mut [u8] {
         let (payload, free) = std::mem::take(&mut self.free).split_at_mut(size);
-        let (free, header) = free.split_last_chunk_mut::<HEADER>().expect("the caller has asked whether there is room");
+        let (free, header) = free.split_last_chunk_mut::<HEADER>().expect("the caller has checked that there is room");
         self.free = free;
         self.end += size;
         self.count += 1;
@@ -82,7 +82,7 @@ pub(crate) struct Page {
     count: usize,
     /// The sequence of its first record.
     first: u64,
-    /// The log position (see [`crate::log::Log::position`]) of its first record.
+    /// The log position (see [`Log::position`](super::Log::position)) of its first record.
     base: u64,
 }
 
@@ -92,7 +92,7 @@ impl Page {
         Page { buffer: vec![0; capacity].into_boxed_slice(), used: 0, count: 0, first, base }
     }
 
-    /// The same memory as an empty page.
+    /// Reuses the memory for an empty page.
     pub(crate) fn reuse(self, first: u64, base: u64) -> Page {
         Page { used: 0, count: 0, first, base, ..self }
     }
@@ -110,18 +110,18 @@ impl Page {
         self.first
     }
 
-    /// The sequence behind its last record.
+    /// The sequence after its last record.
     pub(crate) fn next(&self) -> u64 {
         self.first + self.count as u64
     }
 
-    /// What appends records of one source and audience.
+    /// A pen that appends records of one source and audience.
     pub(crate) fn pen(&mut self, audience: Audience, source: u64) -> Pen<'_> {
         let end = self.buffer.len() - self.count * HEADER;
         Pen { free: &mut self.buffer[self.used..end], end: self.used, count: 0, audience: audience as u64, source }
     }
 
-    /// Takes note of the records that a [`Pen`] has written; returns what they cost, in bytes.
+    /// Records what a [`Pen`] wrote. Returns what the records cost, in bytes.
     pub(crate) fn note(&mut self, written: Written) -> usize {
         let payload = written.end - self.used;
         self.used = written.end;
@@ -146,7 +146,7 @@ impl Page {
         }
     }
 
-    /// Where the payload of `sequence` starts; of the sequence behind the last record, where the payloads end.
+    /// Where the payload of `sequence` starts. For the sequence after the last record: where the payloads end.
     pub(crate) fn start(&self, sequence: u64) -> usize {
         if sequence == self.first { 0 } else { self.header(sequence - 1).end as usize }
     }
@@ -160,8 +160,8 @@ impl Page {
         &self.buffer[self.start(from)..self.start(until.min(self.next()))]
     }
 
-    /// The record whose payload holds the byte at `offset`, with the offset in it; a boundary belongs to the record
-    /// behind it, so that records without payload are passed.
+    /// The record whose payload holds the byte at `offset`, and the offset inside it. A boundary belongs to the record
+    /// after it, so that records without payload are passed.
     pub(crate) fn locate(&self, offset: usize) -> (u64, usize) {
         let (mut low, mut high) = (self.first, self.next());
         while low < high {

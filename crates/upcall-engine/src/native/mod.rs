@@ -4,11 +4,12 @@ use std::rc::Rc;
 
 use crate::delivery::acknowledged::Acknowledged;
 use crate::delivery::outbox::MAX_CONTROL;
+use crate::id::EndpointId;
 use crate::input::{Input, Origin};
 use crate::log::Rendition;
-use crate::log::ring::Cursor;
-use crate::registry::endpoint::{Delivery, EndpointId, Native, Protocol};
-use crate::registry::topics::Filters;
+use crate::log::filters::Filters;
+use crate::log::reading::Cursor;
+use crate::registry::endpoint::{Delivery, Native, Protocol};
 use crate::session::resume::user_of;
 use crate::session::{MessageStatus, Session};
 use crate::{Accepted, Engine, Intake, Now};
@@ -133,7 +134,7 @@ impl Engine {
             id: session.number,
             secret: session.secret,
             key,
-            log: self.log_id,
+            log: self.log.id(),
             start: wanted,
             next,
             nonce: hello.nonce,

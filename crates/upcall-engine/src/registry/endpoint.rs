@@ -2,23 +2,16 @@
 
 use crate::delivery::acknowledged::Acknowledged;
 use crate::delivery::outbox::{MAX_CONTROL, Outbox};
+use crate::id::ListenerNumber;
 use crate::log::Rendition;
-use crate::log::ring::{Cursor, Reading};
-use crate::registry::topics::Filters;
+use crate::log::filters::Filters;
+use crate::log::reading::{Cursor, Reading};
 use crate::session::Session;
 use crate::slow::Slow;
 use crate::time::Second;
 use upcall_wire::address::{Peer, Transport};
 use upcall_wire::frame::Welcome;
 use upcall_wire::reason::Reason;
-
-slotmap::new_key_type! {
-    /// An endpoint's place in the registry; never valid again once the endpoint has left.
-    pub struct EndpointId;
-}
-
-/// A listener, as far as the registry counts by it; the driver gives the numbers.
-pub type ListenerNumber = u32;
 
 /// What a client is expected to speak, by the rules of its listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,12 +1,12 @@
 //! Leases: how long datagram endpoints stay, on the clock that counts suspend. A table of their own, since a stream has none.
 
 use std::collections::BTreeSet;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::time::Duration;
 
 use slotmap::SparseSecondaryMap;
 
-use crate::registry::endpoint::EndpointId;
+use crate::id::{EndpointId, OwnIdHasher};
 use crate::{Engine, Now, Time};
 use upcall_wire::reason::Reason;
 
@@ -19,33 +19,10 @@ struct Lease {
     held: Duration,
 }
 
-/// Hashes what nobody outside can choose, the place of an endpoint in the registry or the key that it was given: it needs no
-/// key of its own. (By the golden ratio, as Knuth has it.)
-#[derive(Debug, Default)]
-pub(crate) struct Ours(u64);
-
-impl Hasher for Ours {
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.write_u32(u32::from(*byte)));
-    }
-
-    fn write_u32(&mut self, place: u32) {
-        self.write_u64(place.into());
-    }
-
-    fn write_u64(&mut self, key: u64) {
-        self.0 = (self.0.rotate_left(8) ^ key).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
 /// All leases.
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
-    leases: SparseSecondaryMap<EndpointId, Lease, BuildHasherDefault<Ours>>,
+    leases: SparseSecondaryMap<EndpointId, Lease, BuildHasherDefault<OwnIdHasher>>,
     /// When each may have ended: one entry for each. What is found here too early is entered again.
     ends: BTreeSet<(Time, EndpointId)>,
 }

@@ -5,40 +5,19 @@ pub(crate) mod lease;
 pub(crate) mod topics;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use slotmap::SlotMap;
 
+use crate::id::{EndpointId, ListenerNumber, PeerSource};
 use crate::log::Rendition;
-use crate::log::ring::Cursor;
-use crate::registry::endpoint::{
-    Delivery, Endpoint, EndpointId, ExpectedProtocol, ListenerNumber, Native, Protocol, Registration,
-};
-use crate::registry::topics::{Filters, TopicIndex};
+use crate::log::filters::Filters;
+use crate::log::reading::Cursor;
+use crate::registry::endpoint::{Delivery, Endpoint, ExpectedProtocol, Native, Protocol, Registration};
+use crate::registry::topics::TopicIndex;
 use crate::time::Time;
 use upcall_wire::address::Peer;
 use upcall_wire::reason::Refusal;
-
-/// Whom a cap for each source counts together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum PeerSource {
-    Address(IpAddr),
-    User(u32),
-}
-
-impl PeerSource {
-    pub(crate) fn of(peer: Peer) -> PeerSource {
-        match peer {
-            Peer::Unix(credentials) => PeerSource::User(credentials.uid),
-            Peer::Inet(address) => match address.ip().to_canonical() {
-                // One customer of a provider commonly has a whole /64 (RFC 6177).
-                IpAddr::V6(ip) => PeerSource::Address(IpAddr::V6((ip.to_bits() & !(u128::from(u64::MAX))).into())),
-                ip => PeerSource::Address(ip),
-            },
-        }
-    }
-}
 
 #[derive(Debug, Default)]
 pub(crate) struct Registry {

@@ -1,51 +1,16 @@
-//! Who wants which topics: the filters of an endpoint, and the index that finds the endpoints an input is due to.
+//! The index of filters: finds the endpoints that an input on a topic is due to.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::rc::Rc;
 
-use crate::registry::endpoint::EndpointId;
-use upcall_wire::topic::{MAX_FILTER_BYTES, MAX_FILTERS, matches};
+use crate::id::EndpointId;
+use crate::log::filters::Filters;
 
-/// The filters of one endpoint; an input is due to it if it passes one of them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Filters(BTreeSet<Box<str>>);
-
-impl Filters {
-    /// Adds filters; says whether there is room for all of them.
-    pub(crate) fn add<'a>(&mut self, filters: impl Iterator<Item = &'a str>) -> bool {
-        self.0.extend(filters.map(Box::from));
-        self.0.len() <= MAX_FILTERS && self.iter().map(str::len).sum::<usize>() <= MAX_FILTER_BYTES
-    }
-
-    pub(crate) fn remove<'a>(&mut self, filters: impl Iterator<Item = &'a str>) {
-        for filter in filters {
-            self.0.remove(filter);
-        }
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(AsRef::as_ref)
-    }
-
-    /// Whether a topic passes; the bytes are those of one.
-    pub(crate) fn match_bytes(&self, topic: &[u8]) -> bool {
-        std::str::from_utf8(topic).is_ok_and(|topic| self.iter().any(|filter| matches(filter, topic)))
-    }
-}
-
-/// Filters that were in force up to a sequence, which is not one of theirs; none: everything was due.
-#[derive(Debug, Clone)]
-pub(crate) struct EarlierFilters {
-    pub(crate) until: u64,
-    pub(crate) filters: Option<Rc<Filters>>,
-}
-
-/// The endpoints that have filters, by filter: an input costs those it is due to, and nobody else.
+/// The endpoints that have filters, by filter: an input costs only the endpoints that it is due to.
 #[derive(Debug, Default)]
 pub(crate) struct TopicIndex {
     exact: HashMap<Box<str>, BTreeSet<EndpointId>>,
     prefixes: HashMap<Box<str>, BTreeSet<EndpointId>>,
-    /// How many prefixes there are of each length: only those are looked for.
+    /// How many prefixes there are of each length: only these lengths are looked up.
     lengths: BTreeMap<usize, usize>,
 }
 
@@ -87,7 +52,7 @@ impl TopicIndex {
         }
     }
 
-    /// Adds the endpoints that want this topic to `due`, each once.
+    /// Adds the endpoints with a filter that matches this topic to `due`, each once.
     pub(crate) fn find(&self, topic: &str, due: &mut Vec<EndpointId>) {
         let prefixes = self.lengths.keys().filter_map(|length| self.prefixes.get(topic.get(..*length)?));
         let mut sets = 0;
@@ -114,17 +79,8 @@ mod tests {
         filters
     }
 
-    #[test]
-    fn filters_are_bounded() {
-        let mut many = Filters::default();
-        assert!(many.add((0..MAX_FILTERS).map(|n| ["a", "b", "c", "d"][n % 4])));
-        let names: Vec<String> = (0..=MAX_FILTERS).map(|n| n.to_string()).collect();
-        assert!(!many.clone().add(names.iter().map(String::as_str)));
-        assert!(!many.add((0..60).map(|n| "x".repeat(60 + n)).collect::<Vec<_>>().iter().map(String::as_str)));
-    }
-
     proptest! {
-        /// Whoever comes and goes, the index finds exactly those whose filters a topic passes.
+        /// Whichever endpoints come and go, the index finds exactly those with a filter that matches.
         #[test]
         fn the_index_agrees_with_the_filters(
             endpoints in prop::collection::vec((prop::collection::vec("[ab]{0,3}\\*|[ab]{1,3}", 1..4), any::<bool>()), 1..12),

@@ -6,9 +6,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 
-use crate::registry::PeerSource;
-use crate::registry::endpoint::{EndpointId, ListenerNumber};
-use crate::registry::topics::{EarlierFilters, Filters};
+use crate::id::{EndpointId, ListenerNumber, PeerSource};
+use crate::log::filters::{EarlierFilters, Filters};
 use crate::time::Time;
 use upcall_wire::frame::{Code, Receipt, Resume, Role};
 

@@ -1,6 +1,6 @@
 //! Who may go on with a session, and what becomes of the connection that it had.
 
-use crate::registry::endpoint::EndpointId;
+use crate::id::EndpointId;
 use crate::session::Session;
 use crate::{Engine, Now};
 use upcall_wire::address::Peer;

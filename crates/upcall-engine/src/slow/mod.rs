@@ -24,7 +24,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::Patience;
-use crate::registry::endpoint::EndpointId;
+use crate::id::EndpointId;
 use crate::time::Time;
 
 /// How long an empty budget takes to refill.

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use crate::log::ring::Cursor;
+use crate::id::EndpointId;
+use crate::log::reading::Cursor;
 use crate::log::{Oldest, Rendition};
-use crate::registry::endpoint::{Delivery, EndpointId};
+use crate::registry::endpoint::Delivery;
 use crate::slow::{Lag, Slow};
 use crate::{Deadline, Engine, Event, Now, Patience, Time};
 use upcall_wire::reason::Reason;
@@ -20,7 +21,7 @@ impl Engine {
         self.appended = 0;
         if !self.has_ready() && self.undecided.front().is_none() && self.laggards.furthest().is_none() {
             // Everybody has everything, and nobody can ask for a text again.
-            self.log.forget_texts();
+            self.log.forget_unread_texts();
         }
         self.decide_endangered(now);
         while let Some((position, id)) = self.laggards.furthest_behind()

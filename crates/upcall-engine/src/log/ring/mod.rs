@@ -1,100 +1,24 @@
-//! A ring of records in the order of their sequences, in one rendition; and the cursors into it.
+//! A ring of records in the order of their sequences, in one rendition. Knows pages and readers, and nothing of endpoints.
 
 use std::collections::VecDeque;
-use std::io::IoSlice;
 
-use crate::Audience;
-use crate::log::page::{HEADER, Page, Pen, Written};
-use crate::registry::topics::{EarlierFilters, Filters};
 use upcall_wire::frame::Upcall;
 
-/// A place in the log: so many bytes into record `sequence`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Cursor {
-    pub(crate) sequence: u64,
-    pub(crate) offset: u32,
-}
-
-impl Cursor {
-    pub(crate) fn at(sequence: u64) -> Cursor {
-        Cursor { sequence, offset: 0 }
-    }
-}
-
-/// Which records a reader is to get: from its cursor up to `until`, of those the ones that are due to `reader` and pass its
-/// filters, if it has any.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Reading<'f> {
-    pub(crate) cursor: Cursor,
-    pub(crate) until: u64,
-    pub(crate) reader: u64,
-    pub(crate) filters: Option<&'f Filters>,
-    /// Those that were in force before, by the sequences up to which they were.
-    pub(crate) earlier: &'f [EarlierFilters],
-}
-
-/// Where a reader is after a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Advanced {
-    pub(crate) cursor: Cursor,
-    /// How many records it now has to their end that it had not before.
-    pub(crate) completed: u64,
-    /// The last of them; 0 if there is none.
-    pub(crate) last: u64,
-    /// Bytes of the write that were not from the log, but from behind it.
-    pub(crate) rest: usize,
-}
-
-/// What one write can hold: enough for many pages, small enough to live on the stack.
-pub(crate) const MAX_SLICES: usize = 16;
-
-/// Slices of the log for one vectored write.
-#[derive(Debug)]
-pub struct Slices<'a> {
-    slices: [IoSlice<'a>; MAX_SLICES],
-    count: usize,
-}
-
-impl<'a> Slices<'a> {
-    pub(crate) fn new() -> Slices<'a> {
-        Slices { slices: [IoSlice::new(&[]); MAX_SLICES], count: 0 }
-    }
-
-    /// Adds a slice; says whether there was room for it.
-    pub(crate) fn push(&mut self, bytes: &'a [u8]) -> bool {
-        if bytes.is_empty() {
-            return true;
-        }
-        let Some(slot) = self.slices.get_mut(self.count) else { return false };
-        *slot = IoSlice::new(bytes);
-        self.count += 1;
-        true
-    }
-
-    /// Bytes in all slices together.
-    pub fn bytes(&self) -> usize {
-        self.iter().map(|slice| slice.len()).sum()
-    }
-}
-
-impl<'a> std::ops::Deref for Slices<'a> {
-    type Target = [IoSlice<'a>];
-
-    fn deref(&self) -> &[IoSlice<'a>] {
-        &self.slices[..self.count]
-    }
-}
+use super::page::{HEADER, Page, Pen, Written};
+use super::reading::{Advanced, Cursor, Reading};
+use super::slices::Slices;
+use crate::settings::Audience;
 
 #[derive(Debug)]
 pub(crate) struct Ring {
     pages: VecDeque<Page>,
     /// The sequence of the next record.
     next: u64,
-    /// The position behind the last record.
+    /// The position after the last record.
     head: u64,
-    /// The last record that is not due to everybody; 0 for none.
+    /// The last record that is not due to every endpoint; 0 if there is none, which is below every sequence.
     last_selective: u64,
-    /// What is left of the last page, in bytes; none without a page.
+    /// Free bytes of the last page; 0 without a page.
     room: usize,
 }
 
@@ -108,22 +32,22 @@ impl Ring {
         self.next
     }
 
-    /// The oldest sequence that is still there; that of the next record if there is none.
+    /// The oldest sequence that is still here; the next one if the ring is empty.
     pub(crate) fn oldest(&self) -> u64 {
         self.pages.front().map_or(self.next, Page::first)
     }
 
-    /// The position behind the last record. Positions count what records cost: payload and header, in bytes.
+    /// The position after the last record. Positions count what records cost: payload and header, in bytes.
     pub(crate) fn head(&self) -> u64 {
         self.head
     }
 
-    /// Its pages, the oldest first.
+    /// The pages, the oldest first.
     pub(crate) fn pages(&self) -> impl ExactSizeIterator<Item = &Page> + DoubleEndedIterator {
         self.pages.iter()
     }
 
-    /// The position of a cursor; of one whose record is gone, that of the oldest that is not.
+    /// The position of a cursor. If its record was evicted, the position of the oldest record.
     pub(crate) fn position(&self, cursor: Cursor) -> u64 {
         let sequence = cursor.sequence.max(self.oldest());
         self.page(sequence).map_or(self.head, |page| {
@@ -131,7 +55,7 @@ impl Ring {
         })
     }
 
-    /// Whether it has no page.
+    /// Whether the ring has no page.
     pub(crate) fn is_empty(&self) -> bool {
         self.pages.is_empty()
     }
@@ -148,7 +72,7 @@ impl Ring {
         self.pages.push_back(page);
     }
 
-    /// Gives up the oldest page.
+    /// Removes the oldest page.
     pub(crate) fn evict(&mut self) -> Option<Page> {
         let page = self.pages.pop_front();
         if self.pages.is_empty() {
@@ -157,12 +81,12 @@ impl Ring {
         page
     }
 
-    /// What appends records of one source and audience, as far as the last page has room; [`Ring::note`] ends it.
+    /// A pen that appends records of one source and audience to the last page. [`Ring::note`] records what it wrote.
     pub(crate) fn pen(&mut self, audience: Audience, source: u64) -> Pen<'_> {
         self.pages.back_mut().map_or_else(Pen::default, |page| page.pen(audience, source))
     }
 
-    /// Appends one record of `size` bytes, which is written by `fill`; the last page has room for it.
+    /// Appends one record of `size` bytes, which `fill` writes. The last page must have room for it.
     #[inline]
     pub(crate) fn append(&mut self, size: usize, fill: impl FnOnce(&mut [u8]), audience: Audience, source: u64) {
         let Some(page) = self.pages.back_mut() else { return };
@@ -173,7 +97,7 @@ impl Ring {
         self.noted(written.count, bytes, audience);
     }
 
-    /// Takes note of what the pen has written.
+    /// Records what a pen wrote.
     pub(crate) fn note(&mut self, written: Written, audience: Audience) {
         if let Some(page) = self.pages.back_mut() {
             let bytes = page.note(written);
@@ -181,7 +105,7 @@ impl Ring {
         }
     }
 
-    /// There are so many records more on the last page, of so many bytes.
+    /// The last page has `count` more records, which cost `bytes`.
     fn noted(&mut self, count: usize, bytes: usize, audience: Audience) {
         self.next += count as u64;
         self.head += bytes as u64;
@@ -191,22 +115,22 @@ impl Ring {
         }
     }
 
-    /// Passes over sequences that are not recorded here; only while there is no page.
+    /// Passes over `count` sequences that are not stored in this ring. Only while there is no page.
     pub(crate) fn pass_over(&mut self, count: usize) {
         debug_assert!(self.pages.is_empty());
         self.next += count as u64;
     }
 
-    /// The page that holds record `sequence`; none for the sequence behind the last record.
+    /// The page that holds record `sequence`; `None` for the sequence after the last record.
     fn page(&self, sequence: u64) -> Option<&Page> {
         debug_assert!(sequence >= self.oldest(), "record {sequence} was evicted");
         self.pages.get(self.index(sequence))
     }
 
-    /// Where the page of record `sequence` stands, or would stand.
+    /// The index of the page that holds, or would hold, record `sequence`.
     fn index(&self, sequence: u64) -> usize {
         match self.pages.back() {
-            // Nearly everybody reads the last page.
+            // Nearly every reader reads the last page.
             Some(page) if page.first() <= sequence && sequence < page.next() => self.pages.len() - 1,
             _ => self.pages.partition_point(|page| page.next() <= sequence),
         }
@@ -217,12 +141,12 @@ impl Ring {
         self.page(sequence).map(|page| page.payload(sequence))
     }
 
-    /// Whether a reader may not get every record: then what lies side by side is not what it is to get.
+    /// Whether some records may not be due to a reader: then adjacent bytes are not what it gets.
     pub(crate) fn is_selective(&self, reading: &Reading<'_>) -> bool {
         self.last_selective >= reading.cursor.sequence || reading.filters.is_some() || !reading.earlier.is_empty()
     }
 
-    /// What is to be written if a reader is to get all that lies side by side, in the last page.
+    /// Everything that a reader gets, if that is one slice of the last page.
     pub(crate) fn whole(&self, reading: &Reading<'_>) -> Option<&[u8]> {
         let Reading { cursor, until, .. } = *reading;
         let page = self.pages.back().filter(|page| page.first() <= cursor.sequence)?;
@@ -232,7 +156,7 @@ impl Ring {
         page.payloads(cursor.sequence, until).get(cursor.offset as usize..).filter(|bytes| !bytes.is_empty())
     }
 
-    /// Adds what is to be written to `slices`, as far as they hold it; says whether they hold all of it.
+    /// Adds what a reader gets to `slices`, as far as they have room. Returns whether they hold all of it.
     pub(crate) fn slices<'a>(&'a self, reading: &Reading<'_>, slices: &mut Slices<'a>) -> bool {
         let Reading { cursor, until, .. } = *reading;
         if cursor.sequence >= until {
@@ -249,7 +173,7 @@ impl Ring {
         })
     }
 
-    /// The same where some records are not due to the reader: neighbours that are share a slice.
+    /// The same where some records are not due to the reader: adjacent records that are due share a slice.
     fn selective_slices<'a>(&'a self, reading: &Reading<'_>, slices: &mut Slices<'a>) -> bool {
         let Reading { cursor, until, .. } = *reading;
         let mut sequence = cursor.sequence;
@@ -273,7 +197,7 @@ impl Ring {
         true
     }
 
-    /// Where a reader is after `written` bytes of what [`Log::slices`] gave.
+    /// Where a reader is after `written` bytes of what [`Ring::slices`] gave.
     pub(crate) fn advance(&self, reading: &Reading<'_>, mut written: usize) -> Advanced {
         if self.is_selective(reading) {
             return self.selective_advance(reading, written);
@@ -296,8 +220,8 @@ impl Ring {
         Advanced { cursor, completed, last: if completed > 0 { cursor.sequence - 1 } else { 0 }, rest: written }
     }
 
-    /// The first records that are due to a reader, as far as they are of one size, and neighbours: their payload, and how
-    /// many they are. None where nothing is due.
+    /// The first records that are due to a reader, as far as they are adjacent and of one size: their payloads, and how
+    /// many they are. `None` if nothing is due.
     pub(crate) fn run(&self, reading: &Reading<'_>, max_bytes: usize, max_count: usize) -> Option<(&[u8], usize)> {
         let Reading { cursor, until, .. } = *reading;
         let mut sequence = cursor.sequence;
@@ -325,8 +249,8 @@ impl Ring {
         None
     }
 
-    /// Where a reader is that has got, or missed, `count` more of the records that are due to it, and how many these
-    /// really were.
+    /// Where a reader is once it has got, or missed, at most `count` of the records that are due to it, and how many
+    /// that really were.
     pub(crate) fn pass(&self, reading: &Reading<'_>, count: usize) -> (Cursor, usize) {
         let mut sequence = reading.cursor.sequence;
         let mut passed = 0;
@@ -366,8 +290,8 @@ impl Ring {
         Advanced { cursor, completed, last, rest: written }
     }
 
-    /// Appends to `out` what is to be written, each record with the `prev` that is right for this reader, whose last record
-    /// before was `prev`; until `out` has `max` bytes; says whether that is all. For frames.
+    /// Appends the frames that a reader gets to `out`, until it has `max` bytes. Each gets the `prev` field that is right
+    /// for this reader, to which `prev` was due last. Returns whether that was all.
     pub(crate) fn copy(&self, reading: &Reading<'_>, mut prev: u64, max: usize, out: &mut Vec<u8>) -> bool {
         let mut sequence = reading.cursor.sequence;
         while sequence < reading.until
@@ -385,7 +309,7 @@ impl Ring {
         sequence >= reading.until
     }
 
-    /// The sequences that are due to a reader.
+    /// The records that are due to a reader, with their sequences.
     pub(crate) fn due<'a>(&'a self, reading: &'a Reading<'_>) -> impl Iterator<Item = (u64, &'a [u8])> {
         (reading.cursor.sequence..reading.until).filter_map(|sequence| {
             let page = self.page(sequence)?;
@@ -393,7 +317,7 @@ impl Ring {
         })
     }
 
-    /// Checks what must always hold; for tests and debug builds.
+    /// Panics if an invariant does not hold.
     pub(crate) fn check_invariants(&self) {
         for (page, following) in self.pages.iter().zip(self.pages.iter().skip(1)) {
             assert_eq!(page.next(), following.first());
@@ -404,17 +328,6 @@ impl Ring {
 }
 
 impl Reading<'_> {
-    /// The filters that are in force for a sequence.
-    fn filters_at(&self, sequence: u64) -> Option<&Filters> {
-        match self.earlier.last() {
-            Some(last) if sequence < last.until => {
-                let index = self.earlier.partition_point(|earlier| earlier.until <= sequence);
-                self.earlier.get(index).and_then(|earlier| earlier.filters.as_deref())
-            }
-            _ => self.filters,
-        }
-    }
-
     fn is_due(&self, page: &Page, sequence: u64) -> bool {
         page.header(sequence).is_due_to(self.reader)
             && self

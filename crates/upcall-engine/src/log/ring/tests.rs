@@ -1,4 +1,4 @@
-//! What a ring promises: order, and that any way of writing it out delivers what is due.
+//! The guarantees of a ring: order, and that any pattern of partial writes delivers what is due.
 
 use super::*;
 use crate::log::PAGE;
@@ -41,7 +41,7 @@ fn records_without_payload_are_passed() {
 }
 
 #[test]
-fn runs_are_neighbours_of_one_size() {
+fn runs_are_adjacent_records_of_one_size() {
     let mut log = Ring::new();
     for (payload, audience) in [
         ("aa", Audience::All),
@@ -72,7 +72,7 @@ fn audience() -> impl Strategy<Value = Audience> {
 }
 
 proptest! {
-    /// Whatever is written in whatever pieces, a reader gets exactly what is due to it, in order.
+    /// Whatever the sizes of the writes, a reader gets exactly what is due to it, in order.
     #[test]
     fn any_partial_writes_deliver_what_is_due(
         records in prop::collection::vec((0usize..40_000, audience(), 0u64..3), 1..80),
