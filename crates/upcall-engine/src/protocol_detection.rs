@@ -1,56 +1,74 @@
-//! Which protocol an endpoint speaks: its first byte tells, or its silence. Until then its place in the log is kept.
+//! Which protocol an endpoint speaks: its first byte tells, or its silence. Its place in the log is kept until then.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::id::EndpointId;
-use crate::registry::Registry;
-use crate::registry::endpoint::{Delivery, ExpectedProtocol, Protocol};
-use crate::{Engine, Now, Time};
 use upcall_wire::reason::Reason;
 
-/// Who may speak text, and has said nothing for so long, does.
+use crate::id::EndpointId;
+use crate::log::reading::Cursor;
+use crate::registry::Registry;
+use crate::registry::endpoint::{Delivery, Endpoint, ExpectedProtocol, Protocol};
+use crate::{Engine, Now, Time};
+
+/// An endpoint that may speak text, and has sent nothing for this long, does.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// How long a HELLO may take to come where nothing else will do.
 const HELLO: Duration = Duration::from_secs(10);
 
-/// Those who have yet to say something, first who came first. That is also the order of their places in the log, and of
-/// the ends of their time: it is as long for each of them, and while inputs are held it stands still for all.
+/// What the endpoints of a queue have not sent yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    /// Anything at all.
+    FirstByte,
+    /// Their HELLO.
+    Hello,
+}
+
+impl Awaited {
+    fn is_awaited_of(self, endpoint: &Endpoint) -> bool {
+        endpoint.leaving.is_none()
+            && match self {
+                Awaited::FirstByte => endpoint.protocol == Protocol::Undecided,
+                Awaited::Hello => endpoint.awaits_hello(),
+            }
+    }
+
+    fn is_awaited(self, registry: &Registry, id: EndpointId) -> bool {
+        registry.get(id).is_some_and(|endpoint| self.is_awaited_of(endpoint))
+    }
+}
+
+/// Endpoints that have not sent something yet, in the order in which they came. That is also the order of their places in
+/// the log, and of their deadlines: each has the same time, and it stands still for all of them while inputs are held.
 #[derive(Debug)]
-pub(crate) struct SilenceQueue {
-    /// What they are taken to speak as long as they have not said it.
-    protocol: Protocol,
+struct SilenceQueue {
+    awaited: Awaited,
     time: Duration,
-    /// Until when each has time, on a clock that stands still while inputs are held. Who has said something, or left, stays
-    /// until it comes to the front.
+    /// The deadlines, on a clock that stands still while inputs are held. An endpoint that has sent something, or left,
+    /// stays in the queue until it comes to the front.
     queue: VecDeque<(Time, EndpointId)>,
 }
 
 impl SilenceQueue {
-    /// Nobody yet, of those of whom nothing is known.
-    pub(crate) fn undecided() -> SilenceQueue {
-        SilenceQueue { protocol: Protocol::Undecided, time: SILENCE, queue: VecDeque::new() }
-    }
-
-    /// Nobody yet, of those who are to say HELLO.
-    pub(crate) fn awaiting_hello() -> SilenceQueue {
-        SilenceQueue { protocol: Protocol::AwaitingHello, time: HELLO, queue: VecDeque::new() }
+    fn new(awaited: Awaited, time: Duration) -> SilenceQueue {
+        SilenceQueue { awaited, time, queue: VecDeque::new() }
     }
 
     fn enter(&mut self, now: Time, id: EndpointId, registry: &Registry) {
         if self.queue.len() > 2 * registry.len() + 64 {
-            // Many have come and gone behind one who has yet to say something.
-            let SilenceQueue { protocol, queue, .. } = self;
-            queue.retain(|(_, id)| is_awaited(registry, *protocol, *id));
+            // Many have come and gone behind an endpoint that has not sent anything yet.
+            let SilenceQueue { awaited, queue, .. } = self;
+            queue.retain(|(_, id)| awaited.is_awaited(registry, *id));
         }
         self.queue.push_back((now + self.time, id));
     }
 
-    /// Who is at the front is to be one who has yet to say something. A crowd that comes at once is soon decided: its memory is
-    /// given back.
+    /// Keeps the invariant that the front entry is an endpoint that has not sent anything yet. Many endpoints that come at
+    /// once are soon decided, so the memory of their entries is released.
     fn tidy(&mut self, registry: &Registry) {
-        while self.queue.front().is_some_and(|(_, id)| !is_awaited(registry, self.protocol, *id)) {
+        while self.queue.front().is_some_and(|(_, id)| !self.awaited.is_awaited(registry, *id)) {
             self.queue.pop_front();
         }
         if self.queue.capacity() > 4 * self.queue.len().max(16) {
@@ -58,72 +76,102 @@ impl SilenceQueue {
         }
     }
 
-    pub(crate) fn front(&self) -> Option<(Time, EndpointId)> {
+    fn front(&self) -> Option<(Time, EndpointId)> {
         self.queue.front().copied()
     }
 
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.queue.len()
+    /// The front endpoint, if its time is over.
+    fn due(&self, now: Time) -> Option<EndpointId> {
+        self.front().filter(|(until, _)| *until <= now).map(|(_, id)| id)
     }
 
-    pub(crate) fn check_invariants(&self, registry: &Registry) {
+    fn check_invariants(&self, registry: &Registry) {
         assert!(self.queue.iter().is_sorted_by_key(|(until, _)| *until));
-        assert!(self.front().is_none_or(|(_, id)| is_awaited(registry, self.protocol, id)));
-        let endpoints = registry.iter().filter(|(id, _)| is_awaited(registry, self.protocol, *id));
+        assert!(self.front().is_none_or(|(_, id)| self.awaited.is_awaited(registry, id)));
+        let endpoints = registry.iter().filter(|(_, endpoint)| self.awaited.is_awaited_of(endpoint));
         for (id, endpoint) in endpoints {
-            assert!(self.queue.iter().any(|(_, other)| *other == id), "#{} is not awaited", endpoint.number);
+            assert!(self.queue.iter().any(|(_, other)| *other == id), "#{} is not in the queue", endpoint.number);
         }
     }
 }
 
-fn is_awaited(registry: &Registry, protocol: Protocol, id: EndpointId) -> bool {
-    registry.get(id).is_some_and(|endpoint| endpoint.protocol == protocol && endpoint.leaving.is_none())
+/// All endpoints that have not sent what decides on them.
+#[derive(Debug)]
+pub(crate) struct ProtocolDetection {
+    /// Those of unknown protocol. Their places in the log are kept.
+    undecided: SilenceQueue,
+    awaiting_hello: SilenceQueue,
+}
+
+impl ProtocolDetection {
+    pub(crate) fn new() -> ProtocolDetection {
+        ProtocolDetection {
+            undecided: SilenceQueue::new(Awaited::FirstByte, SILENCE),
+            awaiting_hello: SilenceQueue::new(Awaited::Hello, HELLO),
+        }
+    }
+
+    /// Whether the protocol of some endpoint is not known yet.
+    pub(crate) fn has_undecided(&self) -> bool {
+        !self.undecided.queue.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn undecided_entries(&self) -> usize {
+        self.undecided.queue.len()
+    }
+
+    /// Panics if an invariant does not hold.
+    pub(crate) fn check_invariants(&self, registry: &Registry) {
+        self.undecided.check_invariants(registry);
+        self.awaiting_hello.check_invariants(registry);
+    }
 }
 
 impl Engine {
-    /// A stream was registered whose protocol is to be found out.
+    /// An endpoint was registered, or moves on to its HELLO: its protocol is to be detected.
     pub(crate) fn begin_detection(&mut self, now: Now, id: EndpointId, protocol: ExpectedProtocol) {
         let now = self.unheld(now.time);
-        match protocol {
-            ExpectedProtocol::Text => {}
-            ExpectedProtocol::Auto => self.undecided.enter(now, id, &self.registry),
-            ExpectedProtocol::Native => self.awaiting_hello.enter(now, id, &self.registry),
-        }
+        let queue = match protocol {
+            ExpectedProtocol::Text => return,
+            ExpectedProtocol::Auto => &mut self.detection.undecided,
+            ExpectedProtocol::Native => &mut self.detection.awaiting_hello,
+        };
+        queue.enter(now, id, &self.registry);
     }
 
-    /// The time on a clock that stands still while inputs are held: what somebody has said may be waiting to be read then.
+    /// The time on a clock that stands still while inputs are held: what an endpoint has sent may be unread then.
     fn unheld(&self, now: Time) -> Time {
-        Time(now.since(Time(0)).saturating_sub(self.held_until(now)).as_nanos() as u64)
+        Time(now.since(Time(0)).saturating_sub(self.laggards.held_until(now)).as_nanos() as u64)
     }
 
-    /// Some may have said what was awaited of them, or have left.
+    /// Some endpoints may have sent what was awaited, or have left.
     pub(crate) fn tidy_detection(&mut self) {
-        self.undecided.tidy(&self.registry);
-        self.awaiting_hello.tidy(&self.registry);
+        self.detection.undecided.tidy(&self.registry);
+        self.detection.awaiting_hello.tidy(&self.registry);
     }
 
-    /// When somebody will have said nothing for long enough, unless inputs are held meanwhile.
+    /// When an endpoint will have been silent for too long, unless inputs are held meanwhile.
     pub(crate) fn silence_deadline(&self) -> Option<Time> {
-        let fronts = [self.undecided.front(), self.awaiting_hello.front()].into_iter().flatten();
-        let first = fronts.map(|(until, _)| until).min().filter(|_| self.held_since.is_none());
-        first.map(|until| until + self.held)
+        let fronts = [self.detection.undecided.front(), self.detection.awaiting_hello.front()].into_iter().flatten();
+        let first = fronts.map(|(until, _)| until).min().filter(|_| !self.laggards.is_held());
+        first.map(|until| until + self.laggards.held_before())
     }
 
-    /// Decides on those who have said nothing for long enough.
+    /// Decides on the endpoints that have been silent for too long.
     pub(crate) fn expire_silences(&mut self, now: Now) {
         let unheld = self.unheld(now.time);
-        while let Some((_, id)) = self.undecided.front().filter(|(until, _)| *until <= unheld) {
+        while let Some(id) = self.detection.undecided.due(unheld) {
             self.detected_text(now, id);
         }
-        while let Some((_, id)) = self.awaiting_hello.front().filter(|(until, _)| *until <= unheld) {
+        while let Some(id) = self.detection.awaiting_hello.due(unheld) {
             self.leave(now, id, Reason::Silent);
         }
     }
 
-    /// An endpoint has begun to speak text. What was said while that was not known is nothing that it is behind with.
+    /// An endpoint has begun to speak text. Inputs that came while its protocol was unknown do not count as lag.
     pub fn detected_text(&mut self, now: Now, id: EndpointId) {
-        if !matches!(self.registry.get(id).map(|endpoint| &endpoint.protocol), Some(Protocol::Undecided)) {
+        if self.registry.get(id).map(|endpoint| endpoint.protocol) != Some(Protocol::Undecided) {
             return;
         }
         self.registry.set_protocol(id, Protocol::Text, None);
@@ -140,40 +188,42 @@ impl Engine {
         self.tidy_detection();
     }
 
-    /// An endpoint has begun to speak native: its HELLO is awaited. Says whether it may: one that was silent for too long
-    /// speaks text for good.
+    /// An endpoint has begun to speak native, so it has to send its HELLO. Returns `false` if it was silent for too long
+    /// before: then it speaks text for good.
     pub fn detected_native(&mut self, now: Now, id: EndpointId) -> bool {
-        if matches!(self.registry.get(id).map(|endpoint| &endpoint.protocol), Some(Protocol::Undecided)) {
+        if self.registry.get(id).map(|endpoint| endpoint.protocol) == Some(Protocol::Undecided) {
             self.registry.stop_receiving(id);
-            self.registry.set_protocol(id, Protocol::AwaitingHello, None);
+            self.registry.set_protocol(id, Protocol::AwaitingHello { sent_frames: true }, None);
             if let Some(endpoint) = self.registry.get_mut(id) {
-                // Nothing is due to it before it is welcome; where it was is kept.
+                // Nothing is due to it before its HELLO is accepted. Its place is kept as the end of what it gets.
                 (endpoint.delivery, endpoint.until) = (Delivery::CaughtUp, endpoint.cursor.sequence);
             }
             self.begin_detection(now, id, ExpectedProtocol::Native);
             self.tidy_detection();
         }
         self.note_frame(id);
-        self.registry.get(id).is_some_and(|endpoint| endpoint.protocol == Protocol::AwaitingHello)
+        self.registry.get(id).is_some_and(Endpoint::awaits_hello)
     }
 
-    /// An endpoint has said something in frames, and gets its answers and its farewell so.
+    /// An endpoint has sent something in frames, so it gets its answers and its farewell in frames.
     pub(crate) fn note_frame(&mut self, id: EndpointId) {
-        if let Some(endpoint) = self.registry.get_mut(id) {
-            endpoint.begun = true;
+        if let Some(endpoint) = self.registry.get_mut(id)
+            && let Protocol::AwaitingHello { sent_frames } = &mut endpoint.protocol
+        {
+            *sent_frames = true;
         }
     }
 
-    /// An endpoint has begun to speak text where that will not do: it is told why, in text, and leaves.
+    /// An endpoint has begun to speak text where it must not. It gets the reason in text, and leaves.
     pub fn reject(&mut self, now: Now, id: EndpointId, reason: Reason) {
-        if self.registry.get(id).is_some_and(|endpoint| endpoint.protocol == Protocol::AwaitingHello) {
+        if self.registry.get(id).is_some_and(Endpoint::awaits_hello) {
             self.registry.set_protocol(id, Protocol::Text, None);
         }
         self.leave(now, id, reason);
     }
 
-    /// Nobody may hold a place in the log that is about to be displaced: who is still undecided then gets text. What it has
-    /// said may be waiting to be read, so it is not for being behind that it is decided on.
+    /// Makes undecided endpoints text endpoints whose place in the log is about to be displaced. Nothing is held against
+    /// them for that: what they have sent may be unread.
     pub(crate) fn decide_endangered(&mut self, now: Now) {
         while let Some((_, id)) = self.first_undecided()
             && self.is_in_danger(id)
@@ -182,22 +232,22 @@ impl Engine {
         }
     }
 
-    /// The one of those who are undecided whose place in the log is the first.
+    /// The undecided endpoint with the first place in the log, and that place.
     pub(crate) fn first_undecided(&self) -> Option<(u64, EndpointId)> {
-        let (_, id) = self.undecided.front()?;
+        let (_, id) = self.detection.undecided.front()?;
         self.registry.get(id).map(|endpoint| (endpoint.cursor.sequence, id))
     }
 
-    /// An endpoint leaves before it is known what it speaks: it is told so in text if it has not begun to speak native.
+    /// An endpoint leaves. If its protocol is not known yet, it is told so in text.
     pub(crate) fn end_detection(&mut self, id: EndpointId) {
         let next = self.log.next();
         let Some(endpoint) = self.registry.get_mut(id) else { return };
-        if endpoint.protocol == Protocol::AwaitingHello && !endpoint.begun {
+        if endpoint.protocol == (Protocol::AwaitingHello { sent_frames: false }) {
             return self.registry.set_protocol(id, Protocol::Text, None);
         }
         if endpoint.delivery == Delivery::Undecided {
             if !endpoint.receives {
-                endpoint.cursor = crate::Cursor::at(next);
+                endpoint.cursor = Cursor::at(next);
             }
             endpoint.delivery = Delivery::Ready;
             self.ready.push(id);

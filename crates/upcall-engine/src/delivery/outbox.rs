@@ -1,5 +1,6 @@
-//! What an endpoint is told besides upcalls: before them, the rest of a record that it was cut off in, and control frames;
-//! behind them, a farewell. Records that several endpoints were cut off in are kept once, and all of them within a cap.
+//! What an endpoint gets besides upcalls: before them, the rest of a record that was displaced while it was inside, and
+//! control frames; after them, a farewell. A displaced record that several endpoints are inside of is kept once, and a cap
+//! bounds all of them together.
 
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
@@ -7,21 +8,21 @@ use std::rc::{Rc, Weak};
 use crate::log::slices::Slices;
 use upcall_wire::frame::{Frame, Gap, HEADER};
 
-/// How much control a stream may leave unread before nothing more is read from it, in bytes.
+/// How many bytes of control a stream may leave unread before nothing more is read from it.
 pub(crate) const MAX_CONTROL: usize = 16 * 1024;
 
-/// Room for most single answers, in bytes.
+/// Enough for most single answers, in bytes.
 const ANSWER: usize = 64;
 
-/// How long a GAP is, in bytes.
+/// The size of a GAP, in bytes.
 pub(crate) const GAP: usize = HEADER + 20;
 
-/// Bytes for one endpoint.
+/// What one endpoint gets besides upcalls.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    /// What the endpoint gets instead of the beginning of `record`.
+    /// Replaces the beginning of `record`.
     head: Vec<u8>,
-    /// A record that left the log while the endpoint was inside it, and how much of it is written.
+    /// A record that was displaced while the endpoint was inside it, and how much of it is written.
     record: Option<(Rc<[u8]>, usize)>,
     control: Vec<u8>,
     farewell: Vec<u8>,
@@ -30,8 +31,8 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// The rest of a record goes first: `head`, and of `record` what is behind `from`. No other may be there.
-    pub(crate) fn finish(&mut self, head: Vec<u8>, record: Rc<[u8]>, from: usize) {
+    /// The rest of a record goes first: `head`, then `record` after its first `from` bytes. There must be no other.
+    pub(crate) fn finish_record(&mut self, head: Vec<u8>, record: Rc<[u8]>, from: usize) {
         (self.head, self.record, self.written[0]) = (head, Some((record, from)), 0);
     }
 
@@ -39,20 +40,20 @@ impl Outbox {
         self.farewell = farewell;
     }
 
-    /// All of the farewell, for those who get it in one datagram.
+    /// All of the farewell, for an endpoint that gets it in one datagram.
     pub(crate) fn farewell(&self) -> &[u8] {
         &self.farewell
     }
 
     /// Adds a control frame.
-    pub(crate) fn control(&mut self, frame: &Frame<'_>) {
+    pub(crate) fn push_control(&mut self, frame: &Frame<'_>) {
         if self.written[1] == self.control.len() {
             self.control.clear();
             self.control.shrink_to(ANSWER);
             self.control.reserve(ANSWER);
             self.written[1] = 0;
         } else if self.written[1] >= MAX_CONTROL {
-            // Some have always something unread: what they have read must not pile up.
+            // Some endpoints always have something unread: what they have read must not pile up.
             self.control.drain(..self.written[1]);
             self.written[1] = 0;
         }
@@ -64,7 +65,7 @@ impl Outbox {
         frame.write(&mut self.control);
     }
 
-    /// A gap that goes on where the last unwritten one ends makes that one longer: gaps take no more room, however many.
+    /// Extends the last unwritten gap if `gap` continues it, so that gaps take no more room, however many they are.
     fn extend_gap(&mut self, gap: &Gap) -> bool {
         let Some(at) = self.control.len().checked_sub(GAP).filter(|at| *at >= self.written[1]) else { return false };
         let Ok(Frame::Gap(earlier)) = Frame::take(&mut &self.control[at..]) else { return false };
@@ -76,39 +77,40 @@ impl Outbox {
         true
     }
 
-    /// Control that is not written yet, in bytes.
+    /// Control frames that are not written yet, in bytes.
     pub(crate) fn pending_control(&self) -> usize {
         self.control.len() - self.written[1]
     }
 
-    /// Whether no control waits to be written, nor a farewell.
-    pub(crate) fn is_exhausted(&self) -> bool {
+    /// Whether there is neither unwritten control nor a farewell.
+    pub(crate) fn is_empty(&self) -> bool {
         self.pending_control() == 0 && self.farewell.is_empty()
     }
 
-    /// Moves control frames into a datagram: whole ones, and no more than `max` bytes unless nothing else would be sent.
+    /// Moves whole control frames into a datagram, at most `max` bytes of them; one may be larger if it is the only thing in
+    /// the datagram (`lone`).
     pub(crate) fn take_control(&mut self, max: usize, lone: bool, out: &mut Vec<u8>) {
         let mut rest = &self.control[self.written[1]..];
         let mut taken = 0;
         while let Some(length) = rest.get(4..HEADER).and_then(|length| length.try_into().ok()).map(u32::from_be_bytes) {
-            let (frame, behind) = rest.split_at(HEADER + length as usize);
+            let (frame, after) = rest.split_at(HEADER + length as usize);
             if (taken > 0 || !lone) && taken + frame.len() > max {
                 break;
             }
             out.extend_from_slice(frame);
             taken += frame.len();
-            rest = behind;
+            rest = after;
         }
         self.written[1] += taken;
     }
 
-    /// Whether nothing comes before the upcalls.
+    /// Whether nothing goes before the upcalls.
     pub(crate) fn is_front_empty(&self) -> bool {
         let [head, control, _] = self.written;
         head == self.head.len() && self.record.is_none() && control == self.control.len()
     }
 
-    /// What comes before the upcalls; says whether there was room for all of it.
+    /// Adds what goes before the upcalls. Returns whether there was room for all of it.
     pub(crate) fn front<'a>(&'a self, slices: &mut Slices<'a>) -> bool {
         let record = self.record.as_ref().map_or(&[][..], |(record, from)| &record[*from..]);
         slices.push(&self.head[self.written[0]..])
@@ -116,7 +118,7 @@ impl Outbox {
             && slices.push(&self.control[self.written[1]..])
     }
 
-    /// Takes note of `written` bytes; returns those that were not of the front.
+    /// Records that `written` bytes are written. Returns how many of them were not of the front.
     pub(crate) fn advance_front(&mut self, mut written: usize) -> usize {
         let mut take = |pending: usize| {
             let taken = written.min(pending);
@@ -134,27 +136,27 @@ impl Outbox {
         written
     }
 
-    /// What comes behind the upcalls.
+    /// Adds what goes after the upcalls.
     pub(crate) fn back<'a>(&'a self, slices: &mut Slices<'a>) {
         slices.push(&self.farewell[self.written[2]..]);
     }
 
-    /// Takes note of `written` more bytes of the back; says whether there is nothing left at all.
+    /// Records that `written` more bytes of the back are written. Returns whether nothing is left at all.
     pub(crate) fn advance_back(&mut self, written: usize) -> bool {
         self.written[2] += written;
         self.written[2] == self.farewell.len() && self.is_front_empty()
     }
 }
 
-/// The records that endpoints were cut off in, by sequence and by what they are a rendition of.
+/// Records that were displaced while endpoints were inside them, by sequence and by whether they are frames.
 #[derive(Debug, Default)]
 pub(crate) struct DisplacedRecords {
     records: HashMap<(u64, bool), Weak<[u8]>>,
 }
 
 impl DisplacedRecords {
-    /// One shared copy of record `sequence`, a frame or not; none if the copies would exceed `cap` bytes together, but for a
-    /// first one.
+    /// A shared copy of record `sequence`, which is a frame or a text. `None` if all copies together would exceed `cap`
+    /// bytes; a first one may.
     pub(crate) fn keep(&mut self, sequence: u64, frame: bool, payload: &[u8], cap: usize) -> Option<Rc<[u8]>> {
         if let Some(record) = self.records.get(&(sequence, frame)).and_then(Weak::upgrade) {
             return Some(record);
@@ -177,12 +179,12 @@ mod tests {
 
     #[test]
     fn a_record_is_kept_once_and_all_of_them_within_the_cap() {
-        let mut cut = DisplacedRecords::default();
-        let first = cut.keep(1, false, &[1; 60], 100).unwrap();
-        assert!(Rc::ptr_eq(&first, &cut.keep(1, false, &[1; 60], 100).unwrap()));
-        assert!(cut.keep(1, true, &[1; 60], 100).is_none(), "another rendition");
+        let mut displaced = DisplacedRecords::default();
+        let first = displaced.keep(1, false, &[1; 60], 100).unwrap();
+        assert!(Rc::ptr_eq(&first, &displaced.keep(1, false, &[1; 60], 100).unwrap()));
+        assert!(displaced.keep(1, true, &[1; 60], 100).is_none(), "another rendition");
         drop(first);
-        assert!(cut.keep(2, false, &[2; 60], 100).is_some());
+        assert!(displaced.keep(2, false, &[2; 60], 100).is_some());
     }
 
     fn written(outbox: &mut Outbox) -> Vec<u8> {
@@ -199,22 +201,22 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_of_the_record_comes_first_and_the_farewell_last() {
+    fn the_rest_of_the_record_goes_first_and_the_farewell_last() {
         let mut outbox = Outbox::default();
         outbox.set_farewell(b"bye".to_vec());
-        outbox.control(&Frame::Pong { nonce: 1 });
-        outbox.finish(b"he".to_vec(), Rc::from(&b"record"[..]), 4);
+        outbox.push_control(&Frame::Pong { nonce: 1 });
+        outbox.finish_record(b"he".to_vec(), Rc::from(&b"record"[..]), 4);
         let pong = Frame::Pong { nonce: 1 }.to_vec();
         assert_eq!(written(&mut outbox), [&b"herd"[..], &pong, b"bye"].concat());
         assert!(outbox.is_front_empty() && outbox.advance_back(0));
     }
 
     #[test]
-    fn gaps_that_touch_are_one() {
+    fn adjacent_gaps_are_one() {
         let mut outbox = Outbox::default();
         let gap = |first, last| Gap { first, last, reason: GapReason::SlowConsumer };
         for (first, last) in [(3, 5), (6, 6), (7, 20), (30, 31)] {
-            outbox.control(&Frame::Gap(gap(first, last)));
+            outbox.push_control(&Frame::Gap(gap(first, last)));
         }
         let expected = [Frame::Gap(gap(3, 20)).to_vec(), Frame::Gap(gap(30, 31)).to_vec()].concat();
         assert_eq!(written(&mut outbox), expected);
@@ -223,9 +225,9 @@ mod tests {
     #[test]
     fn control_that_is_never_quite_read_does_not_pile_up() {
         let mut outbox = Outbox::default();
-        outbox.control(&Frame::Pong { nonce: 0 });
+        outbox.push_control(&Frame::Pong { nonce: 0 });
         for nonce in 1..100_000 {
-            outbox.control(&Frame::Pong { nonce });
+            outbox.push_control(&Frame::Pong { nonce });
             outbox.advance_front(16);
             let mut slices = Slices::new();
             outbox.front(&mut slices);
@@ -237,7 +239,7 @@ mod tests {
     #[test]
     fn datagrams_take_whole_frames() {
         let mut outbox = Outbox::default();
-        (0..5).for_each(|nonce| outbox.control(&Frame::Pong { nonce }));
+        (0..5).for_each(|nonce| outbox.push_control(&Frame::Pong { nonce }));
         let mut datagrams = Vec::new();
         while outbox.pending_control() > 0 {
             let mut datagram = Vec::new();
@@ -245,7 +247,7 @@ mod tests {
             datagrams.push(datagram.len());
         }
         assert_eq!(datagrams, [32, 32, 16]);
-        outbox.control(&Frame::Pong { nonce: 9 });
+        outbox.push_control(&Frame::Pong { nonce: 9 });
         let mut datagram = Vec::new();
         outbox.take_control(15, false, &mut datagram);
         assert_eq!(datagram, b"", "there is no room beside what else is sent");

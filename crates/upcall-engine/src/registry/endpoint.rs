@@ -1,4 +1,10 @@
 //! An endpoint: a registered client, and where it stands between the log and its socket.
+//!
+//! It holds what the session, the delivery and the slow policy keep for each endpoint; what these mean is for those rooms.
+
+use upcall_wire::address::{Peer, Transport};
+use upcall_wire::frame::Welcome;
+use upcall_wire::reason::Reason;
 
 use crate::delivery::acknowledged::Acknowledged;
 use crate::delivery::outbox::{MAX_CONTROL, Outbox};
@@ -9,33 +15,30 @@ use crate::log::reading::{Cursor, Reading};
 use crate::session::Session;
 use crate::slow::Slow;
 use crate::time::Second;
-use upcall_wire::address::{Peer, Transport};
-use upcall_wire::frame::Welcome;
-use upcall_wire::reason::Reason;
 
 /// What a client is expected to speak, by the rules of its listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExpectedProtocol {
-    /// It is text.
+    /// Text.
     Text,
-    /// The first byte decides; a connection that sends nothing for a second speaks text.
+    /// Either: the first byte decides, and a connection that sends nothing for one second speaks text.
     Auto,
-    /// It has to be native: nothing is due before its HELLO, for which it has ten seconds.
+    /// Native: nothing is due before its HELLO, which has to come within ten seconds.
     Native,
 }
 
-/// Who wants to be registered.
+/// A client that is to be registered.
 #[derive(Debug, Clone, Copy)]
 pub struct Registration {
     /// What it is expected to speak.
     pub protocol: ExpectedProtocol,
-    /// The driver's own handle, which comes back with every [`crate::Event`].
+    /// The driver's own handle, which every [`Event`](crate::Event) about the endpoint carries.
     pub tag: u64,
-    /// Where it came in.
+    /// The listener that it came in through.
     pub listener: ListenerNumber,
-    /// How it came.
+    /// The transport of that listener.
     pub transport: Transport,
-    /// Who it is.
+    /// The client's address or credentials.
     pub peer: Peer,
     /// Whether upcalls are due to it; `false` for the clients of a listener whose role is `input`.
     pub receives: bool,
@@ -48,32 +51,35 @@ pub struct Registration {
 /// Where an endpoint stands between the log and its socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Delivery {
-    /// It is not known yet what it speaks: its place in the log is kept.
+    /// Its protocol is not known yet. Its place in the log is kept until then.
     Undecided,
-    /// Everything that was due to it is written, and acknowledged where that is done.
+    /// Everything that was due to it is written, and acknowledged where the transport needs that.
     CaughtUp,
-    /// Everything that was due to it is sent, but not acknowledged.
+    /// Everything that was due to it is sent, but not all of it is acknowledged.
     Unacknowledged,
     /// Something is due to it, and its socket has not refused it yet.
     Ready,
     /// Its socket takes no more for now.
     Blocked,
-    /// Its socket will never take anything again; what it sent may still be read.
+    /// Nothing can be written to its socket any more. What it sent may still be read.
     WriteClosed,
 }
 
-/// What an endpoint speaks.
+/// The protocol of an endpoint, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocol {
-    /// Nobody knows yet.
+    /// It has not sent anything yet.
     Undecided,
     Text,
-    /// Native, but it has not been welcomed.
-    AwaitingHello,
+    /// Native, without an accepted HELLO so far.
+    AwaitingHello {
+        /// It has sent something in frames, so it gets its answers and its farewell in frames.
+        sent_frames: bool,
+    },
     Native,
 }
 
-/// What the engine knows of a native endpoint.
+/// What the engine keeps for a native endpoint.
 #[derive(Debug)]
 pub(crate) struct Native {
     pub(crate) session: Session,
@@ -81,13 +87,13 @@ pub(crate) struct Native {
     pub(crate) prev: u64,
     /// It may send inputs.
     pub(crate) sends: bool,
-    /// The most sessions that are kept without an endpoint from where it comes from.
+    /// The most detached sessions that are kept for its source.
     pub(crate) max_sessions: Option<usize>,
-    /// It has said BYE: its session cannot be resumed.
+    /// It has sent BYE: its session cannot be resumed.
     pub(crate) ended: bool,
-    /// Nothing more is read from it until it has read what it was told.
+    /// It has left so many answers unread that nothing more is read from it until it has read them.
     pub(crate) answers_unread: bool,
-    /// How it is reached over datagrams. Boxed, since streams have none.
+    /// Acknowledged delivery, over datagrams only. Boxed, since streams have none.
     pub(crate) acknowledged: Option<Box<Acknowledged>>,
 }
 
@@ -98,32 +104,30 @@ pub struct Endpoint {
     pub number: u64,
     /// The driver's handle.
     pub tag: u64,
-    /// Where it came in.
+    /// The listener that it came in through.
     pub listener: ListenerNumber,
-    /// How it came.
+    /// The transport of that listener.
     pub transport: Transport,
-    /// Who it is.
+    /// The client's address or credentials.
     pub peer: Peer,
     /// When it was registered.
     pub registered: Second,
-    /// When it was last heard.
+    /// When something was last received from it.
     pub last_received: Second,
     /// Inputs that came from it.
     pub inputs: u64,
-    /// Upcalls that were written to it.
+    /// Upcalls that were written to it, or acknowledged by it where the transport needs that.
     pub upcalls: u64,
     pub(crate) receives: bool,
-    /// Where it stands in the list of those who get everything, if there is one.
+    /// Its index in the registry's list of endpoints that get everything, while there is such a list.
     pub(crate) everyone: u32,
     pub(crate) protocol: Protocol,
-    /// It has said something in frames.
-    pub(crate) begun: bool,
-    /// Beside the speech, and not in it: so it takes less room.
+    /// Set while `protocol` is [`Protocol::Native`]. Not a field of that variant, which would take more room.
     pub(crate) native: Option<Box<Native>>,
     pub(crate) delivery: Delivery,
-    /// Meaningless while it is caught up, but never behind where it was when it was registered.
+    /// Not kept up to date while it is caught up, but never before its place at registration.
     pub(crate) cursor: Cursor,
-    /// It gets nothing from here on: `u64::MAX` while it stays, and never beyond its place if no upcalls are due to it.
+    /// The first sequence that is not due to it: `u64::MAX` while it stays; its place if no upcalls are due to it.
     pub(crate) until: u64,
     pub(crate) leaving: Option<Reason>,
     pub(crate) slow: Option<Box<Slow>>,
@@ -136,34 +140,44 @@ impl Endpoint {
         self.receives
     }
 
-    /// Whether every input is due to it.
-    pub(crate) fn gets_everything(&self) -> bool {
-        self.receives && self.filters().is_none()
-    }
-
-    /// Whether nothing is to be sent to it now, but for what may become due.
-    pub(crate) fn is_waiting(&self) -> bool {
-        matches!(self.delivery, Delivery::CaughtUp | Delivery::Unacknowledged)
-    }
-
     /// Whether its socket is full.
     pub fn is_behind(&self) -> bool {
         self.delivery == Delivery::Blocked
     }
 
-    /// Whether it speaks the native protocol, and has been welcomed.
+    /// Whether it speaks the native protocol and its HELLO was accepted.
     pub fn is_native(&self) -> bool {
         self.native().is_some()
     }
 
-    /// What it calls itself, if it has said that.
+    /// The name that its HELLO gave, if any.
     pub fn name(&self) -> Option<&str> {
         self.native().map(|native| &*native.session.name).filter(|name| !name.is_empty())
     }
 
-    /// The WELCOME that it got over datagrams, to be sent again where the same HELLO comes again.
+    /// The WELCOME that it got over datagrams. A repeated HELLO is answered with it again.
     pub fn welcome(&self) -> Option<&Welcome> {
         Some(self.native()?.acknowledged.as_ref()?.welcome())
+    }
+
+    /// Why it is about to leave, if it is.
+    pub fn leaving(&self) -> Option<Reason> {
+        self.leaving
+    }
+
+    /// Whether every input is due to it.
+    pub(crate) fn gets_everything(&self) -> bool {
+        self.receives && self.filters().is_none()
+    }
+
+    /// Whether there is nothing to send to it until something becomes due.
+    pub(crate) fn is_waiting(&self) -> bool {
+        matches!(self.delivery, Delivery::CaughtUp | Delivery::Unacknowledged)
+    }
+
+    /// Whether its HELLO has not been accepted yet.
+    pub(crate) fn awaits_hello(&self) -> bool {
+        matches!(self.protocol, Protocol::AwaitingHello { .. })
     }
 
     pub(crate) fn native(&self) -> Option<&Native> {
@@ -182,60 +196,58 @@ impl Endpoint {
         self.native_mut()?.acknowledged.as_deref_mut()
     }
 
-    /// Which rendition of the log it reads.
+    /// The rendition of the log that it reads.
     pub(crate) fn rendition(&self) -> Rendition {
         match self.protocol {
             Protocol::Undecided | Protocol::Text => Rendition::Text,
-            Protocol::AwaitingHello | Protocol::Native => Rendition::Frames,
+            Protocol::AwaitingHello { .. } | Protocol::Native => Rendition::Frames,
         }
     }
 
-    /// The first sequence that has not begun to be sent to it, or been passed over because it is not due to it.
-    pub(crate) fn first_unsent(&self) -> u64 {
-        self.cursor.sequence + u64::from(self.cursor.offset > 0)
-    }
-
-    /// What of the log it still needs begins here.
-    pub(crate) fn floor(&self) -> Cursor {
-        self.oldest_needed().unwrap_or(self.cursor)
-    }
-
-    /// The same; none if nothing of the log is needed for what it has yet to acknowledge: that is a gap.
-    pub(crate) fn oldest_needed(&self) -> Option<Cursor> {
-        match (self.delivery, self.oldest()) {
-            (Delivery::Unacknowledged, None) => None,
-            (_, oldest) => Some(oldest.map_or(self.cursor, |sequence| Cursor::at(sequence).min(self.cursor))),
-        }
-    }
-
-    /// The first sequence of what it has yet to acknowledge.
-    fn oldest(&self) -> Option<u64> {
-        self.native()?.acknowledged.as_ref()?.oldest()
-    }
-
-    /// Whether inputs wait for it when it falls behind: not if all it is promised is best effort.
-    pub(crate) fn is_patient(&self) -> bool {
-        !self.transport.is_datagram() || self.is_native()
-    }
-
-    /// Whether it has left so much control unread that nothing more is to be read from it; takes note of that.
-    pub(crate) fn note_unread_answers(&mut self) -> bool {
-        let Some(native) = self.native.as_deref_mut().filter(|_| !self.transport.is_datagram()) else { return false };
-        native.answers_unread = self.outbox.as_ref().is_some_and(|outbox| outbox.pending_control() >= MAX_CONTROL);
-        native.answers_unread
-    }
-
-    /// Why it is about to leave, if it is.
-    pub fn leaving(&self) -> Option<Reason> {
-        self.leaving
-    }
-
+    /// What it gets of a log whose next sequence is `next`.
     pub(crate) fn reading(&self, next: u64) -> Reading<'_> {
         let filters = self.filters();
         let earlier = self.native().map_or(&[][..], |native| &native.session.earlier);
         Reading { cursor: self.cursor, until: self.until.min(next), reader: self.number, filters, earlier }
     }
+
+    /// The first sequence that is neither partly sent to it nor passed over because it is not due to it.
+    pub(crate) fn first_unsent(&self) -> u64 {
+        self.cursor.sequence + u64::from(self.cursor.offset > 0)
+    }
+
+    /// The oldest place in the log that it still needs; its cursor if it needs nothing.
+    pub(crate) fn floor(&self) -> Cursor {
+        self.oldest_needed().unwrap_or(self.cursor)
+    }
+
+    /// The oldest place in the log that it still needs. `None` if all that it has not acknowledged are gaps, which need
+    /// nothing of the log.
+    pub(crate) fn oldest_needed(&self) -> Option<Cursor> {
+        match (self.delivery, self.oldest_unacknowledged()) {
+            (Delivery::Unacknowledged, None) => None,
+            (_, oldest) => Some(oldest.map_or(self.cursor, |sequence| Cursor::at(sequence).min(self.cursor))),
+        }
+    }
+
+    /// The first sequence that it has not acknowledged, where it has to.
+    fn oldest_unacknowledged(&self) -> Option<u64> {
+        self.native()?.acknowledged.as_ref()?.oldest()
+    }
+
+    /// Whether inputs may be held for it when it falls behind. Text datagrams are best effort, so nothing is held for them.
+    pub(crate) fn may_hold_inputs(&self) -> bool {
+        !self.transport.is_datagram() || self.is_native()
+    }
+
+    /// Notes, and returns, whether it has left so many answers unread that nothing more may be read from it. Streams
+    /// only: over datagrams, answers beyond the limit are dropped instead.
+    pub(crate) fn note_unread_answers(&mut self) -> bool {
+        let Some(native) = self.native.as_deref_mut().filter(|_| !self.transport.is_datagram()) else { return false };
+        native.answers_unread = self.outbox.as_ref().is_some_and(|outbox| outbox.pending_control() >= MAX_CONTROL);
+        native.answers_unread
+    }
 }
 
-// There are thousands, each in a slot with four bytes more, which is a multiple of eight.
+// There are thousands of them, each in a slot of four more bytes, rounded up to a multiple of eight.
 const _: () = assert!(size_of::<Endpoint>() <= 136);

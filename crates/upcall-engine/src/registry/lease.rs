@@ -1,4 +1,5 @@
-//! Leases: how long datagram endpoints stay, on the clock that counts suspend. A table of their own, since a stream has none.
+//! Leases: how long datagram endpoints stay registered, on the clock that counts suspend. A table of their own, since
+//! streams have none.
 
 use std::collections::BTreeSet;
 use std::hash::BuildHasherDefault;
@@ -13,9 +14,9 @@ use upcall_wire::reason::Reason;
 #[derive(Debug)]
 struct Lease {
     until: Time,
-    /// The deadline that is entered for it: a renewal only moves `until`.
+    /// Its entry in `ends`: a renewal only moves `until`.
     entered: Time,
-    /// How long inputs had been held in all when it was renewed: while they are, no renewal is read.
+    /// How long inputs had been held in all when it was renewed. While they are held, no renewal is read.
     held: Duration,
 }
 
@@ -23,7 +24,7 @@ struct Lease {
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
     leases: SparseSecondaryMap<EndpointId, Lease, BuildHasherDefault<OwnIdHasher>>,
-    /// When each may have ended: one entry for each. What is found here too early is entered again.
+    /// When each may have ended, one entry for each. An entry that turns out to be early is entered again.
     ends: BTreeSet<(Time, EndpointId)>,
 }
 
@@ -37,7 +38,7 @@ impl Leases {
         let Some(lease) = self.leases.get_mut(id) else { return };
         (lease.until, lease.held) = (until, held);
         if lease.until < lease.entered {
-            // Leases have become shorter.
+            // The configured lease has become shorter.
             self.ends.remove(&(lease.entered, id));
             self.ends.insert((lease.until, id));
             lease.entered = lease.until;
@@ -50,7 +51,7 @@ impl Leases {
         }
     }
 
-    /// The endpoints that have one, each entered once; for checks.
+    /// The endpoints that have a lease. Panics if one is not entered exactly once.
     pub(crate) fn check_invariants(&self) -> impl Iterator<Item = EndpointId> {
         assert_eq!(self.ends, self.leases.iter().map(|(id, lease)| (lease.entered, id)).collect());
         self.leases.keys()
@@ -58,14 +59,15 @@ impl Leases {
 }
 
 impl Engine {
+    /// A datagram endpoint was registered: its lease begins.
     pub(crate) fn grant_lease(&mut self, now: Now, id: EndpointId) {
-        let held = self.held_until(now.time);
+        let held = self.laggards.held_until(now.time);
         self.leases.grant(id, now.boot + self.settings.lease, held);
     }
 
     /// Renews the lease of a datagram endpoint.
     pub fn renew(&mut self, now: Now, id: EndpointId) {
-        let held = self.held_until(now.time);
+        let held = self.laggards.held_until(now.time);
         if let Some(endpoint) = self.registry.get_mut(id) {
             endpoint.last_received = now.time.into();
             self.leases.renew(id, now.boot + self.settings.lease, held);
@@ -77,30 +79,31 @@ impl Engine {
         self.leases.leases.get(id).map(|lease| lease.until)
     }
 
-    /// When [`Engine::expire`] has to be called for a lease, on the clock that counts suspend. May be early by what was
-    /// renewed since.
+    /// When [`Engine::expire`] has to be called for a lease, on the clock that counts suspend. Renewals may have made it
+    /// early.
     pub fn lease_deadline(&self) -> Option<Time> {
         self.leases.ends.first().map(|(deadline, _)| *deadline)
     }
 
-    pub(crate) fn end_leases(&mut self, now: Now) {
+    /// Removes the endpoints whose lease has ended.
+    pub(crate) fn expire_leases(&mut self, now: Now) {
         while let Some((deadline, id)) = self.leases.ends.first().copied()
             && deadline <= now.boot
         {
             self.leases.ends.pop_first();
-            self.lease_may_be_over(now, id);
+            self.check_lease(now, id);
         }
     }
 
-    fn lease_may_be_over(&mut self, now: Now, id: EndpointId) {
-        let (held, holding) = (self.held_until(now.time), self.held_since.is_some());
+    fn check_lease(&mut self, now: Now, id: EndpointId) {
+        let (held, holding) = (self.laggards.held_until(now.time), self.laggards.is_held());
         let is_native = self.registry.get(id).is_some_and(|endpoint| endpoint.is_native());
         let Some(lease) = self.leases.leases.get_mut(id) else { return };
-        let pardon = held.saturating_sub(lease.held);
-        if lease.until <= now.boot && !is_native && (holding || !pardon.is_zero()) {
-            // Its renewals may be waiting to be read, with everybody's inputs. Those of native ones are read all the same:
-            // one that has vanished must not hold everybody for ever.
-            (lease.until, lease.held) = (now.boot + pardon.max(Duration::from_secs(1)), held);
+        let extension = held.saturating_sub(lease.held);
+        if lease.until <= now.boot && !is_native && (holding || !extension.is_zero()) {
+            // Its renewals may be unread, as all inputs are. Those of native endpoints are read even then: one that has
+            // vanished must not hold inputs for ever.
+            (lease.until, lease.held) = (now.boot + extension.max(Duration::from_secs(1)), held);
         }
         if lease.until > now.boot {
             lease.entered = lease.until;

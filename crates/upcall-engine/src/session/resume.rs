@@ -1,13 +1,14 @@
-//! Who may go on with a session, and what becomes of the connection that it had.
+//! Which client may resume a session, and what happens to the connection that the session had.
 
-use crate::id::EndpointId;
-use crate::session::Session;
-use crate::{Engine, Now};
 use upcall_wire::address::Peer;
 use upcall_wire::frame::Resume;
 use upcall_wire::reason::Reason;
 
-/// To whom a session belongs that begins there.
+use super::Session;
+use crate::id::EndpointId;
+use crate::{Engine, Now};
+
+/// The user that a session belongs to if it begins at this peer.
 pub(crate) fn user_of(peer: Peer) -> Option<u32> {
     match peer {
         Peer::Unix(credentials) => Some(credentials.uid),
@@ -16,40 +17,39 @@ pub(crate) fn user_of(peer: Peer) -> Option<u32> {
 }
 
 impl Engine {
-    /// The endpoint whose place will be taken by whoever resumes this session from there, if it is theirs and has one.
+    /// The endpoint that a client will replace if it resumes this session from `peer`: the session must belong to it, and
+    /// have a connection.
     pub fn superseded_by(&self, resume: &Resume, peer: Peer) -> Option<EndpointId> {
-        self.claimed(resume, user_of(peer))?;
+        self.resumable_session(resume, user_of(peer))?;
         let old = self.sessions.endpoint(resume.id)?;
-        self.registry.get(old).filter(|endpoint| endpoint.leaving.is_none()).map(|_| old)
+        self.registry.staying(old).map(|_| old)
     }
 
-    /// The session that somebody claims, if it is that one's.
-    pub(crate) fn claimed(&self, resume: &Resume, user: Option<u32>) -> Option<&Session> {
+    /// The session that a client wants to resume, if it belongs to that client and was not ended.
+    pub(crate) fn resumable_session(&self, resume: &Resume, user: Option<u32>) -> Option<&Session> {
         let native = self.sessions.endpoint(resume.id).and_then(|old| self.registry.get(old)?.native());
         let live = native.filter(|native| !native.ended).map(|native| &native.session);
-        live.or_else(|| self.sessions.detached(resume.id)).filter(|session| session.is_claimed_by(resume, user))
+        live.or_else(|| self.sessions.detached(resume.id)).filter(|session| session.belongs_to(resume, user))
     }
 
-    /// The same, to be taken over: an endpoint that has it leaves.
-    pub(crate) fn claim(&mut self, now: Now, resume: &Resume, user: Option<u32>) -> Option<Session> {
+    /// Takes the session that a client wants to resume. An endpoint that has it leaves.
+    pub(crate) fn take_session(&mut self, now: Now, resume: &Resume, user: Option<u32>) -> Option<Session> {
+        self.resumable_session(resume, user)?;
         if let Some(old) = self.sessions.endpoint(resume.id) {
-            let native = self.registry.get(old).and_then(|endpoint| endpoint.native());
-            if !native.is_some_and(|native| native.session.is_claimed_by(resume, user) && !native.ended) {
-                return None;
-            }
             self.leave(now, old, Reason::Superseded);
-            self.sessions.leave(resume.id, old);
+            self.sessions.unbind(resume.id, old);
+            // If nothing could be written to it any more, it is gone already, and its session is detached.
             if let Some(endpoint) = self.registry.get_mut(old) {
                 let until = endpoint.until.max(endpoint.first_unsent());
                 let native = endpoint.native_mut()?;
                 native.session.sent = native.session.sent.max(until);
                 let session = std::mem::take(&mut native.session);
-                // What is still due to the old connection is what was.
+                // The old connection still gets what was due to it.
                 native.session.filters.clone_from(&session.filters);
                 native.session.earlier.clone_from(&session.earlier);
                 return Some(session);
             }
         }
-        self.sessions.claim(resume, user)
+        self.sessions.take_detached(resume, user)
     }
 }

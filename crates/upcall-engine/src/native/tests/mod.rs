@@ -1,4 +1,4 @@
-//! What native endpoints, and those who have yet to become some, get and do not get.
+//! What native endpoints, and endpoints of a protocol that is not known yet, get and do not get.
 
 mod behind;
 mod protocol_detection;
@@ -7,15 +7,21 @@ mod runs;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use super::*;
-use crate::{
-    Audience, EndpointId, Engine, Entropy, Event, ExpectedProtocol, Patience, Policy, Progress, Registration, Settings,
-    Time,
-};
-use upcall_wire::address::Transport;
+use upcall_wire::address::{Peer, Transport};
 use upcall_wire::format::Format;
 use upcall_wire::frame::datagram::Envelope;
-use upcall_wire::frame::{Ack, Resume};
+use upcall_wire::frame::{
+    Ack, Code, ErrorFrame, Filters as FilterFrame, Frame, Hello, Resume, Role, Send, Violation, Welcome, kind,
+};
+use upcall_wire::reason::Reason;
+
+use super::{Terms, violation};
+use crate::delivery::outbox::MAX_CONTROL;
+use crate::input::{Input, Origin};
+use crate::{
+    Accepted, Audience, EndpointId, Engine, Entropy, Event, ExpectedProtocol, InputTurn, Intake, Now, Patience, Policy,
+    Progress, Registration, Settings, Time,
+};
 
 const BOTH: Terms = Terms { sends: true, receives: true, history: false, max_sessions: None };
 const INPUT: Terms = Terms { sends: true, receives: false, history: false, max_sessions: None };
@@ -37,15 +43,16 @@ fn settings() -> Settings {
     }
 }
 
-struct Bench {
+/// An engine with a clock, and the client side of its endpoints.
+struct World {
     engine: Engine,
     now: Now,
 }
 
-impl Bench {
-    fn new(settings: Settings) -> Bench {
+impl World {
+    fn new(settings: Settings) -> World {
         let now = Now { time: Time(0), boot: Time(0), wall: SystemTime::UNIX_EPOCH };
-        Bench { engine: Engine::new(settings, 1 << 20, Entropy::seeded(7)), now }
+        World { engine: Engine::new(settings, 1 << 20, Entropy::seeded(7)), now }
     }
 
     fn later(&mut self, time: Duration) {
@@ -61,7 +68,7 @@ impl Bench {
 
     fn connect(&mut self, protocol: ExpectedProtocol, transport: Transport, receives: bool) -> EndpointId {
         let peer = Peer::inet(SocketAddr::from(([127, 0, 0, 1], 1)));
-        let who = Registration {
+        let client = Registration {
             protocol,
             tag: 1,
             listener: 1,
@@ -71,7 +78,7 @@ impl Bench {
             max_per_listener: None,
             max_per_source: None,
         };
-        self.engine.register(self.now, who).unwrap()
+        self.engine.register(self.now, client).unwrap()
     }
 
     /// A native endpoint, and its WELCOME.
@@ -81,8 +88,8 @@ impl Bench {
         (id, welcome)
     }
 
-    /// Somebody else says something.
-    fn say(&mut self, topic: &str, payload: &[u8]) -> u64 {
+    /// An input from a client that is not registered.
+    fn publish(&mut self, topic: &str, payload: &[u8]) -> u64 {
         let origin = Origin(Transport::Tcp, Peer::inet(SocketAddr::from(([127, 0, 0, 1], 2))));
         self.engine.append(self.now, &Input { sender: None, origin, topic, data: payload, native: true }).sequence
     }
@@ -130,7 +137,7 @@ impl Bench {
     }
 }
 
-/// What frames there are, by their names.
+/// The frames in `bytes`, by their names.
 fn names(mut bytes: &[u8]) -> Vec<String> {
     let mut names = Vec::new();
     while !bytes.is_empty() {
@@ -155,220 +162,220 @@ fn resume(welcome: &Welcome, last: u64) -> Hello<'static> {
 }
 
 #[test]
-fn who_is_not_welcome_hears_nothing_of_what_is_said_meanwhile() {
-    let mut bench = Bench::new(settings());
-    let (_listener, _) = bench.join(Transport::Tcp, &Hello::new(1), BOTH);
-    for opening in [ExpectedProtocol::Native, ExpectedProtocol::Auto] {
-        let id = bench.connect(opening, Transport::Tcp, true);
-        bench.engine.detected_native(bench.now, id);
-        bench.say("", b"secret");
-        bench.engine.handle_violation(bench.now, id, &refusal(Code::Unauthorized, kind::HELLO, "the token is wrong"));
-        assert_eq!(names(&bench.read(id)), ["ERROR unauthorized 0", "BYE protocol"]);
+fn an_endpoint_without_a_welcome_gets_no_upcalls() {
+    let mut world = World::new(settings());
+    let (_listener, _) = world.join(Transport::Tcp, &Hello::new(1), BOTH);
+    for expected in [ExpectedProtocol::Native, ExpectedProtocol::Auto] {
+        let id = world.connect(expected, Transport::Tcp, true);
+        world.engine.detected_native(world.now, id);
+        world.publish("", b"secret");
+        world.engine.handle_violation(world.now, id, &violation(Code::Unauthorized, kind::HELLO, "the token is wrong"));
+        assert_eq!(names(&world.read(id)), ["ERROR unauthorized 0", "BYE protocol"]);
     }
 }
 
 #[test]
-fn who_only_sends_gets_no_upcalls() {
-    let mut bench = Bench::new(settings());
+fn an_endpoint_that_only_sends_gets_no_upcalls() {
+    let mut world = World::new(settings());
     let role = Role::SendOnly;
     for (hello, terms) in [(Hello { role, ..Hello::new(1) }, BOTH), (Hello::new(1), INPUT)] {
-        let (id, _) = bench.join(Transport::Tcp, &hello, terms);
-        bench.read(id);
-        bench.send(id, 1, b"x").unwrap();
-        bench.say("", b"y");
-        assert_eq!(names(&bench.read(id)), ["RECEIPT 1"]);
-        bench.say("", b"z");
-        bench.engine.leave(bench.now, id, Reason::Shutdown);
-        assert_eq!(names(&bench.read(id)), ["BYE shutdown"]);
-        bench.end_turn();
+        let (id, _) = world.join(Transport::Tcp, &hello, terms);
+        world.read(id);
+        world.send(id, 1, b"x").unwrap();
+        world.publish("", b"y");
+        assert_eq!(names(&world.read(id)), ["RECEIPT 1"]);
+        world.publish("", b"z");
+        world.engine.leave(world.now, id, Reason::Shutdown);
+        assert_eq!(names(&world.read(id)), ["BYE shutdown"]);
+        world.end_turn();
     }
 }
 
 #[test]
 fn a_listener_for_input_sends_text_clients_nothing() {
-    let mut bench = Bench::new(settings());
-    let id = bench.connect(ExpectedProtocol::Auto, Transport::Tcp, false);
-    let _reader = bench.connect(ExpectedProtocol::Text, Transport::Tcp, true);
-    bench.say("", b"secret");
-    bench.engine.detected_text(bench.now, id);
-    assert_eq!(bench.read(id), b"");
+    let mut world = World::new(settings());
+    let id = world.connect(ExpectedProtocol::Auto, Transport::Tcp, false);
+    let _reader = world.connect(ExpectedProtocol::Text, Transport::Tcp, true);
+    world.publish("", b"secret");
+    world.engine.detected_text(world.now, id);
+    assert_eq!(world.read(id), b"");
 }
 
 #[test]
-fn one_that_has_vanished_holds_everybody_no_longer_than_its_lease() {
-    let mut bench = Bench::new(Settings { patience: Patience::Forever, ..settings() });
-    let (id, _) = bench.join(Transport::Udp, &Hello::new(1), BOTH);
-    while bench.engine.intake() == Intake::Open || bench.engine.intake() == Intake::Full {
-        bench.say("", &[b'x'; 10_000]);
-        bench.receive(id, 65_507);
-        bench.end_turn();
+fn an_endpoint_that_has_vanished_holds_inputs_no_longer_than_its_lease() {
+    let mut world = World::new(Settings { patience: Patience::Forever, ..settings() });
+    let (id, _) = world.join(Transport::Udp, &Hello::new(1), BOTH);
+    while world.engine.intake() == Intake::Open || world.engine.intake() == Intake::Full {
+        world.publish("", &[b'x'; 10_000]);
+        world.receive(id, 65_507);
+        world.end_turn();
     }
-    (0..61).for_each(|_| bench.later(Duration::from_secs(1)));
-    assert_eq!(bench.engine.intake(), Intake::Open);
-    assert!(bench.engine.endpoint(id).is_none());
+    (0..61).for_each(|_| world.later(Duration::from_secs(1)));
+    assert_eq!(world.engine.intake(), Intake::Open);
+    assert!(world.engine.endpoint(id).is_none());
 }
 
 /// A native datagram endpoint whose window is full.
-fn with_full_window(policy: Policy) -> (Bench, EndpointId, Welcome) {
-    let mut bench = Bench::new(Settings { policy, ..settings() });
-    let (id, welcome) = bench.join(Transport::Udp, &Hello::new(1), BOTH);
+fn with_full_window(policy: Policy) -> (World, EndpointId, Welcome) {
+    let mut world = World::new(Settings { policy, ..settings() });
+    let (id, welcome) = world.join(Transport::Udp, &Hello::new(1), BOTH);
     for _ in 0..20 {
-        bench.say("", &[b'x'; 1_000]);
+        world.publish("", &[b'x'; 1_000]);
     }
-    assert_eq!(bench.receive(id, 65_507).len(), 10);
-    bench.end_turn();
-    (bench, id, welcome)
+    assert_eq!(world.receive(id, 65_507).len(), 10);
+    world.end_turn();
+    (world, id, welcome)
 }
 
 #[test]
 fn answers_do_not_wait_for_room_in_the_window() {
-    let (mut bench, id, _) = with_full_window(Policy::Disconnect);
-    bench.engine.handle_frame(bench.now, id, &Frame::Ping { nonce: 5, cookie: None });
-    let [(0, frames)] = &bench.receive(id, 65_507)[..] else { panic!("one datagram that nobody has to acknowledge") };
+    let (mut world, id, _) = with_full_window(Policy::Disconnect);
+    world.engine.handle_frame(world.now, id, &Frame::Ping { nonce: 5, cookie: None });
+    let [(0, frames)] = &world.receive(id, 65_507)[..] else { panic!("one datagram without a number") };
     assert_eq!(names(frames), ["PONG 5"]);
-    bench.end_turn();
+    world.end_turn();
 }
 
 #[test]
-fn who_is_skipped_over_datagrams_is_told_at_once() {
-    let (mut bench, id, _) = with_full_window(Policy::Skip);
-    bench.engine.apply_policy(bench.now, id);
-    let [(number, frames)] = &bench.receive(id, 65_507)[..] else { panic!("one datagram") };
+fn a_skip_over_datagrams_is_announced_at_once() {
+    let (mut world, id, _) = with_full_window(Policy::Skip);
+    world.engine.apply_policy(world.now, id);
+    let [(number, frames)] = &world.receive(id, 65_507)[..] else { panic!("one datagram") };
     assert_eq!(names(frames), ["GAP 1-20 slow_consumer"]);
-    bench.end_turn();
-    bench.engine.handle_frame(bench.now, id, &Frame::Ack(Ack { largest: *number, bitmap: 0 }));
-    bench.say("", b"more");
-    assert_eq!(names(&bench.receive(id, 65_507)[0].1), ["UPCALL 21"]);
+    world.end_turn();
+    world.engine.handle_frame(world.now, id, &Frame::Ack(Ack { largest: *number, bitmap: 0 }));
+    world.publish("", b"more");
+    assert_eq!(names(&world.receive(id, 65_507)[0].1), ["UPCALL 21"]);
 }
 
 #[test]
-fn who_is_cut_off_over_datagrams_is_told_at_once() {
-    let (mut bench, id, _) = with_full_window(Policy::Disconnect);
-    bench.engine.apply_policy(bench.now, id);
-    let [(0, frames)] = &bench.receive(id, 65_507)[..] else { panic!("one datagram") };
+fn a_disconnect_over_datagrams_is_announced_at_once() {
+    let (mut world, id, _) = with_full_window(Policy::Disconnect);
+    world.engine.apply_policy(world.now, id);
+    let [(0, frames)] = &world.receive(id, 65_507)[..] else { panic!("one datagram") };
     assert_eq!(names(frames), ["BYE slow_consumer"]);
-    assert!(matches!(bench.engine.next_event(), Some(Event::Left { reason: Reason::SlowConsumer, .. })));
+    assert!(matches!(world.engine.next_event(), Some(Event::Left { reason: Reason::SlowConsumer, .. })));
 }
 
 #[test]
-fn one_that_does_not_read_its_answers_is_parked_until_it_has() {
-    let mut bench = Bench::new(settings());
-    let (id, _) = bench.join(Transport::Tcp, &Hello::new(1), BOTH);
-    bench.read(id);
+fn an_endpoint_that_does_not_read_its_answers_is_parked_until_it_has() {
+    let mut world = World::new(settings());
+    let (id, _) = world.join(Transport::Tcp, &Hello::new(1), BOTH);
+    world.read(id);
     let mut pings = 0;
-    while bench.engine.request_input(bench.now, id) == crate::InputTurn::Granted {
-        bench.engine.handle_frame(bench.now, id, &Frame::Ping { nonce: pings, cookie: None });
+    while world.engine.request_input(world.now, id) == InputTurn::Granted {
+        world.engine.handle_frame(world.now, id, &Frame::Ping { nonce: pings, cookie: None });
         pings += 1;
     }
     assert_eq!(pings as usize, MAX_CONTROL / 16);
-    assert!(bench.engine.is_parked(id), "or the driver would try again at once, and again");
-    assert_eq!(names(&bench.read(id)).len(), MAX_CONTROL / 16);
-    assert!(matches!(bench.engine.next_event(), Some(Event::Unparked(1))));
-    assert!(!bench.engine.is_parked(id));
-    assert!(bench.engine.request_input(bench.now, id) == crate::InputTurn::Granted);
+    assert!(world.engine.is_parked(id), "otherwise the driver would retry in a busy loop");
+    assert_eq!(names(&world.read(id)).len(), MAX_CONTROL / 16);
+    assert!(matches!(world.engine.next_event(), Some(Event::Unparked(1))));
+    assert!(!world.engine.is_parked(id));
+    assert!(world.engine.request_input(world.now, id) == InputTurn::Granted);
 }
 
 #[test]
-fn what_was_seen_of_another_log_is_no_mistake() {
-    let mut bench = Bench::new(settings());
-    let (id, welcome) = bench.join(Transport::Tcp, &Hello { since: None, ..Hello::new(1) }, BOTH);
-    bench.say("", b"x");
-    bench.engine.connection_lost(bench.now, id, Reason::Reset);
+fn a_sequence_of_another_log_is_no_mistake() {
+    let mut world = World::new(settings());
+    let (id, welcome) = world.join(Transport::Tcp, &Hello { since: None, ..Hello::new(1) }, BOTH);
+    world.publish("", b"x");
+    world.engine.connection_lost(world.now, id, Reason::Reset);
     for (id, last, expected) in [(77, 1_000, "ERROR unknown_session 2"), (welcome.id, 2, "ERROR malformed 2")] {
-        let endpoint = bench.connect(ExpectedProtocol::Native, Transport::Tcp, true);
+        let endpoint = world.connect(ExpectedProtocol::Native, Transport::Tcp, true);
         let hello = resume(&Welcome { id, ..welcome }, last);
-        bench.engine.handle_hello(bench.now, endpoint, &hello, BOTH).unwrap_err();
-        assert_eq!(names(&bench.read(endpoint))[0], expected);
+        world.engine.handle_hello(world.now, endpoint, &hello, BOTH).unwrap_err();
+        assert_eq!(names(&world.read(endpoint))[0], expected);
     }
     // SINCE has no meaning here, and so cannot be forbidden.
-    let (id, welcome) = bench.join(Transport::Tcp, &Hello { since: Some(0), ..resume(&welcome, 0) }, BOTH);
+    let (id, welcome) = world.join(Transport::Tcp, &Hello { since: Some(0), ..resume(&welcome, 0) }, BOTH);
     assert!(welcome.resumed);
-    assert_eq!(names(&bench.read(id)), ["WELCOME 1", "UPCALL 1"]);
+    assert_eq!(names(&world.read(id)), ["WELCOME 1", "UPCALL 1"]);
 }
 
 #[test]
-fn a_session_goes_on_no_earlier_than_it_began() {
-    let mut bench = Bench::new(settings());
-    bench.say("", b"before");
-    let (_, welcome) = bench.join(Transport::Tcp, &Hello::new(1), BOTH);
-    let endpoint = bench.connect(ExpectedProtocol::Native, Transport::Tcp, true);
-    let wrong = bench.engine.handle_hello(bench.now, endpoint, &resume(&welcome, 0), BOTH).unwrap_err();
+fn a_session_resumes_no_earlier_than_it_began() {
+    let mut world = World::new(settings());
+    world.publish("", b"before");
+    let (_, welcome) = world.join(Transport::Tcp, &Hello::new(1), BOTH);
+    let endpoint = world.connect(ExpectedProtocol::Native, Transport::Tcp, true);
+    let wrong = world.engine.handle_hello(world.now, endpoint, &resume(&welcome, 0), BOTH).unwrap_err();
     assert_eq!(wrong.code, Code::Malformed);
-    assert_eq!(bench.engine.registered(), 1, "it was not taken from whoever has it");
+    assert_eq!(world.engine.registered(), 1, "it was not taken from the endpoint that has it");
 }
 
 #[test]
 fn a_connection_that_is_superseded_gets_what_matches_its_filters_only() {
-    let mut bench = Bench::new(settings());
-    let (old, welcome) = bench.join(Transport::Tcp, &Hello { filters: vec!["a"], ..Hello::new(1) }, BOTH);
-    bench.read(old);
+    let mut world = World::new(settings());
+    let (old, welcome) = world.join(Transport::Tcp, &Hello { filters: vec!["a"], ..Hello::new(1) }, BOTH);
+    world.read(old);
     for topic in ["a", "b", "a"] {
-        bench.say(topic, b"x");
+        world.publish(topic, b"x");
     }
-    let (new, _) = bench.join(Transport::Tcp, &resume(&welcome, 0), BOTH);
-    assert_eq!(names(&bench.read(old)), ["UPCALL 1", "UPCALL 3", "BYE superseded"]);
-    assert_eq!(names(&bench.read(new)), ["WELCOME 1", "UPCALL 1", "UPCALL 3"]);
+    let (new, _) = world.join(Transport::Tcp, &resume(&welcome, 0), BOTH);
+    assert_eq!(names(&world.read(old)), ["UPCALL 1", "UPCALL 3", "BYE superseded"]);
+    assert_eq!(names(&world.read(new)), ["WELCOME 1", "UPCALL 1", "UPCALL 3"]);
 }
 
 #[test]
-fn requests_are_taken_in_their_order_and_used_up_by_refusals() {
+fn requests_are_taken_in_order_and_used_up_by_refusals() {
     for (transport, ahead) in [(Transport::Udp, &[][..]), (Transport::Tcp, &["ERROR out_of_order 6", "BYE protocol"])] {
-        let mut bench = Bench::new(settings());
-        let (id, _) = bench.join(transport, &Hello::new(1), BOTH);
-        let answers = |bench: &mut Bench| match transport {
-            Transport::Tcp => names(&bench.read(id)),
-            _ => bench.receive(id, 65_507).iter().flat_map(|(_, frames)| names(frames)).collect(),
+        let mut world = World::new(settings());
+        let (id, _) = world.join(transport, &Hello::new(1), BOTH);
+        let answers = |world: &mut World| match transport {
+            Transport::Tcp => names(&world.read(id)),
+            _ => world.receive(id, 65_507).iter().flat_map(|(_, frames)| names(frames)).collect(),
         };
-        answers(&mut bench);
-        bench.subscribe(id, 1, vec!["a"]);
-        assert_eq!(answers(&mut bench), ["SUBSCRIBED 1"]);
-        let bad = Violation { reference: 2, ..refusal(Code::BadTopic, kind::SUBSCRIBE, "that is not a filter") };
-        bench.engine.handle_violation(bench.now, id, &bad);
-        assert_eq!(answers(&mut bench), ["ERROR bad_topic 2"]);
+        answers(&mut world);
+        world.subscribe(id, 1, vec!["a"]);
+        assert_eq!(answers(&mut world), ["SUBSCRIBED 1"]);
+        let bad = Violation { reference: 2, ..violation(Code::BadTopic, kind::SUBSCRIBE, "that is not a filter") };
+        world.engine.handle_violation(world.now, id, &bad);
+        assert_eq!(answers(&mut world), ["ERROR bad_topic 2"]);
         let many: Vec<String> = (0..64).map(|n| n.to_string()).collect();
-        bench.subscribe(id, 3, many.iter().map(String::as_str).collect());
-        assert_eq!(answers(&mut bench), ["ERROR limit 3"]);
-        bench.subscribe(id, 4, vec!["b"]);
-        bench.subscribe(id, 3, vec!["c"]);
-        assert_eq!(answers(&mut bench), ["SUBSCRIBED 4", "SUBSCRIBED 3"]);
-        bench.subscribe(id, 6, vec!["d"]);
-        assert_eq!(answers(&mut bench), ahead, "over datagrams, the one before will be sent again");
+        world.subscribe(id, 3, many.iter().map(String::as_str).collect());
+        assert_eq!(answers(&mut world), ["ERROR limit 3"]);
+        world.subscribe(id, 4, vec!["b"]);
+        world.subscribe(id, 3, vec!["c"]);
+        assert_eq!(answers(&mut world), ["SUBSCRIBED 4", "SUBSCRIBED 3"]);
+        world.subscribe(id, 6, vec!["d"]);
+        assert_eq!(answers(&mut world), ahead, "over datagrams, the one before will be sent again");
     }
 }
 
 #[test]
 fn a_message_that_is_too_large_is_refused_for_good() {
-    let mut bench = Bench::new(settings());
-    let (id, welcome) = bench.join(Transport::Tcp, &Hello::new(1), BOTH);
-    bench.read(id);
-    assert_eq!(bench.send(id, 1, &vec![0; 61 << 10]), None);
-    assert_eq!(names(&bench.read(id)), ["ERROR too_large 1", "BYE protocol"]);
-    let (_, welcome) = bench.join(Transport::Tcp, &resume(&welcome, 0), BOTH);
+    let mut world = World::new(settings());
+    let (id, welcome) = world.join(Transport::Tcp, &Hello::new(1), BOTH);
+    world.read(id);
+    assert_eq!(world.send(id, 1, &vec![0; 61 << 10]), None);
+    assert_eq!(names(&world.read(id)), ["ERROR too_large 1", "BYE protocol"]);
+    let (_, welcome) = world.join(Transport::Tcp, &resume(&welcome, 0), BOTH);
     assert_eq!(welcome.last_message, 1, "or it would be sent again, for ever");
 }
 
 #[test]
 fn who_speaks_text_where_that_will_not_do_is_told_in_text() {
-    let mut bench = Bench::new(settings());
-    let id = bench.connect(ExpectedProtocol::Native, Transport::Tcp, true);
-    bench.say("", b"secret");
-    bench.engine.reject(bench.now, id, Reason::CredentialsRequired);
-    assert_eq!(bench.read(id), b"upcalld: credentials_required\n");
+    let mut world = World::new(settings());
+    let id = world.connect(ExpectedProtocol::Native, Transport::Tcp, true);
+    world.publish("", b"secret");
+    world.engine.reject(world.now, id, Reason::CredentialsRequired);
+    assert_eq!(world.read(id), b"upcalld: credentials_required\n");
 }
 
 #[test]
 fn answers_make_no_datagram_too_large() {
-    let mut bench = Bench::new(settings());
-    let (id, _) = bench.join(Transport::Udp, &Hello::new(1), BOTH);
+    let mut world = World::new(settings());
+    let (id, _) = world.join(Transport::Udp, &Hello::new(1), BOTH);
     let max = 2_000;
-    bench.say("", &vec![b'x'; max - 20 - 32]);
+    world.publish("", &vec![b'x'; max - 20 - 32]);
     for nonce in 0..30 {
-        bench.say("", &[b'x'; 70]);
+        world.publish("", &[b'x'; 70]);
         if nonce < 10 {
-            bench.engine.handle_frame(bench.now, id, &Frame::Ping { nonce, cookie: None });
+            world.engine.handle_frame(world.now, id, &Frame::Ping { nonce, cookie: None });
         }
     }
-    let datagrams = bench.receive(id, max);
+    let datagrams = world.receive(id, max);
     let names: Vec<String> = datagrams.iter().flat_map(|(_, frames)| names(frames)).collect();
     assert_eq!(names.iter().filter(|name| name.starts_with("UPCALL")).count(), 31, "{names:?}");
     assert_eq!(names.iter().filter(|name| name.starts_with("PONG")).count(), 10, "{names:?}");
@@ -377,58 +384,58 @@ fn answers_make_no_datagram_too_large() {
 
 #[test]
 fn over_datagrams_no_answer_is_answered_and_no_flood_of_mistakes() {
-    let mut bench = Bench::new(settings());
-    let (id, _) = bench.join(Transport::Udp, &Hello::new(1), BOTH);
+    let mut world = World::new(settings());
+    let (id, _) = world.join(Transport::Udp, &Hello::new(1), BOTH);
     let error = Frame::Error(ErrorFrame { code: Code::Unexpected, about: kind::PING, reference: 0, text: "" });
-    let malformed = refusal(Code::Malformed, kind::GAP, "that is no range of sequences");
+    let malformed = violation(Code::Malformed, kind::GAP, "that is no range of sequences");
     for _ in 0..100 {
-        bench.engine.handle_frame(bench.now, id, &error);
-        bench.engine.handle_violation(bench.now, id, &malformed);
+        world.engine.handle_frame(world.now, id, &error);
+        world.engine.handle_violation(world.now, id, &malformed);
     }
-    assert_eq!(bench.receive(id, 65_507), []);
-    let mistake = refusal(Code::UnknownKind, 0x10, "there is no such kind of frame");
-    (0..1_000).for_each(|_| bench.engine.handle_violation(bench.now, id, &mistake));
-    let answers = |bench: &mut Bench| bench.receive(id, 65_507).iter().flat_map(|(_, frames)| names(frames)).count();
-    assert_eq!(answers(&mut bench), 20);
-    bench.later(Duration::from_secs(1));
-    bench.engine.handle_violation(bench.now, id, &mistake);
-    assert_eq!(answers(&mut bench), 1);
+    assert_eq!(world.receive(id, 65_507), []);
+    let mistake = violation(Code::UnknownKind, 0x10, "there is no such kind of frame");
+    (0..1_000).for_each(|_| world.engine.handle_violation(world.now, id, &mistake));
+    let answers = |world: &mut World| world.receive(id, 65_507).iter().flat_map(|(_, frames)| names(frames)).count();
+    assert_eq!(answers(&mut world), 20);
+    world.later(Duration::from_secs(1));
+    world.engine.handle_violation(world.now, id, &mistake);
+    assert_eq!(answers(&mut world), 1);
 }
 
 #[test]
-fn a_session_of_a_listener_for_input_does_not_get_elsewhere_what_was_said_meanwhile() {
-    let mut bench = Bench::new(settings());
-    let (id, first) = bench.join(Transport::Tcp, &Hello::new(1), INPUT);
-    bench.say("", b"secret");
-    bench.engine.connection_lost(bench.now, id, Reason::Reset);
-    let (id, again) = bench.join(Transport::Tcp, &resume(&first, first.start - 1), BOTH);
+fn a_session_of_an_input_listener_does_not_get_earlier_inputs_elsewhere() {
+    let mut world = World::new(settings());
+    let (id, first) = world.join(Transport::Tcp, &Hello::new(1), INPUT);
+    world.publish("", b"secret");
+    world.engine.connection_lost(world.now, id, Reason::Reset);
+    let (id, again) = world.join(Transport::Tcp, &resume(&first, first.start - 1), BOTH);
     assert_eq!((again.resumed, again.start, again.id), (true, 2, first.id));
-    bench.say("", b"public");
-    assert_eq!(names(&bench.read(id)), ["WELCOME 2", "UPCALL 2"]);
+    world.publish("", b"public");
+    assert_eq!(names(&world.read(id)), ["WELCOME 2", "UPCALL 2"]);
 }
 
 #[test]
-fn one_that_has_moved_is_where_it_is_now() {
-    let mut bench = Bench::new(settings());
-    let (id, _) = bench.join(Transport::Udp, &Hello::new(1), BOTH);
+fn an_endpoint_that_has_moved_has_its_new_address() {
+    let mut world = World::new(settings());
+    let (id, _) = world.join(Transport::Udp, &Hello::new(1), BOTH);
     let peer = Peer::inet(SocketAddr::from(([192, 0, 2, 7], 9)));
-    bench.engine.set_peer(id, peer);
-    assert_eq!(bench.engine.endpoint(id).map(|endpoint| endpoint.peer), Some(peer));
-    bench.end_turn();
-    bench.engine.connection_lost(bench.now, id, Reason::Reset);
-    bench.end_turn();
+    world.engine.set_peer(id, peer);
+    assert_eq!(world.engine.endpoint(id).map(|endpoint| endpoint.peer), Some(peer));
+    world.end_turn();
+    world.engine.connection_lost(world.now, id, Reason::Reset);
+    world.end_turn();
 }
 
 #[test]
-fn who_does_not_listen_to_refusals_is_not_refused_for_ever() {
-    let mut bench = Bench::new(settings());
-    let id = bench.connect(ExpectedProtocol::Native, Transport::Tcp, true);
+fn an_endpoint_that_does_not_read_refusals_is_disconnected() {
+    let mut world = World::new(settings());
+    let id = world.connect(ExpectedProtocol::Native, Transport::Tcp, true);
     let unknown = Hello { resume: Some(Resume { id: 9, secret: [0; 16], last: 0 }), ..Hello::new(1) };
     let mut asked = 0;
-    while bench.engine.endpoint(id).is_some_and(|endpoint| endpoint.leaving().is_none()) {
-        bench.engine.handle_hello(bench.now, id, &unknown, BOTH).unwrap_err();
+    while world.engine.endpoint(id).is_some_and(|endpoint| endpoint.leaving().is_none()) {
+        world.engine.handle_hello(world.now, id, &unknown, BOTH).unwrap_err();
         asked += 1;
         assert!(asked < 1_000);
     }
-    assert_eq!(names(&bench.read(id)).last().map(String::as_str), Some("BYE protocol"));
+    assert_eq!(names(&world.read(id)).last().map(String::as_str), Some("BYE protocol"));
 }
