@@ -5,8 +5,9 @@
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
-use crate::log::slices::Slices;
 use upcall_wire::frame::{Frame, Gap, HEADER};
+
+use crate::log::slices::Slices;
 
 /// How many bytes of control a stream may leave unread before nothing more is read from it.
 pub(crate) const MAX_CONTROL: usize = 16 * 1024;
@@ -174,8 +175,9 @@ impl DisplacedRecords {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use upcall_wire::frame::GapReason;
+
+    use super::*;
 
     #[test]
     fn a_record_is_kept_once_and_all_of_them_within_the_cap() {

@@ -1,21 +1,21 @@
-//! A rate limiter of fixed size: token buckets for sources, several of which may share one.
+//! A rate limiter of fixed size: token buckets, which several sources may share.
 
 use crate::time::Time;
 
-/// Buckets; a source whose hash falls on another's shares its limit, which only ever limits more.
+/// The number of buckets. Sources with the same bucket share its limit, so sharing only ever limits more.
 const BUCKETS: usize = 4096;
 
-/// Tokens used, and as of when, in nanoseconds. A tuple of numbers, since their zeros need not be written: they are pages
-/// that are not there before somebody's bucket is.
+/// Tokens used, and as of when, in nanoseconds. A tuple of numbers, because zeroed memory of it comes from the system
+/// untouched: a page takes memory only once one of its buckets is used.
 type Bucket = (f32, u64);
 
-/// Allows each source so many a second.
+/// Allows each source a number of events per second.
 #[derive(Debug)]
 pub(crate) struct Limiter {
     buckets: Box<[Bucket]>,
-    /// Tokens that come back in a second.
+    /// Tokens that are refilled per second.
     rate: f32,
-    /// Tokens there are at most.
+    /// The most tokens that a bucket holds.
     burst: f32,
 }
 
@@ -24,8 +24,8 @@ impl Limiter {
         Limiter { buckets: vec![(0.0, 0); BUCKETS].into_boxed_slice(), rate, burst }
     }
 
-    /// Takes a token of the source with this hash, which is to be keyed; says whether there was one.
-    pub(crate) fn allows(&mut self, now: Time, hash: u64) -> bool {
+    /// Takes a token of the source with this hash, which must be keyed. Returns whether there was one.
+    pub(crate) fn take(&mut self, now: Time, hash: u64) -> bool {
         let bucket: &mut Bucket = &mut self.buckets[(hash % BUCKETS as u64) as usize];
         let (used, at) = (bucket.0, Time(bucket.1));
         let refilled = now.since(at).as_secs_f32() * self.rate;
@@ -38,19 +38,20 @@ impl Limiter {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn a_million_sources_need_no_more_memory() {
         let mut limiter = Limiter::new(1.0, 1.0);
         let before = limiter.buckets.len();
-        let allowed = (0..1_000_000u64).filter(|source| limiter.allows(Time(0), *source)).count();
+        let allowed = (0..1_000_000u64).filter(|source| limiter.take(Time(0), *source)).count();
         assert_eq!((limiter.buckets.len(), allowed), (before, BUCKETS));
     }
 
     proptest! {
-        /// However a source times what it sends, no more is allowed than the burst and what has come back.
+        /// Whatever the timing of a source, no more is allowed than the burst and what was refilled.
         #[test]
         fn no_timing_beats_the_limit(pauses in prop::collection::vec(0u64..3_000_000_000, 1..300)) {
             let (rate, burst) = (2.0, 5.0);
@@ -59,7 +60,7 @@ mod tests {
             let mut allowed = 0;
             for pause in pauses {
                 now = Time(now.0 + pause);
-                allowed += u32::from(limiter.allows(now, 7));
+                allowed += u32::from(limiter.take(now, 7));
             }
             let most = f64::from(burst) + now.since(Time(0)).as_secs_f64() * f64::from(rate);
             prop_assert!(f64::from(allowed) <= most + 0.1, "{allowed} of {most}");

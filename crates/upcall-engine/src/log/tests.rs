@@ -1,7 +1,8 @@
 //! The guarantees of the log: its memory is bounded, and both renditions have the same sequences.
 
-use super::*;
 use proptest::prelude::*;
+
+use super::*;
 
 const SIZE: usize = 4 * PAGE;
 

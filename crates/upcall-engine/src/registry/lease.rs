@@ -6,10 +6,10 @@ use std::hash::BuildHasherDefault;
 use std::time::Duration;
 
 use slotmap::SparseSecondaryMap;
+use upcall_wire::reason::Reason;
 
 use crate::id::{EndpointId, OwnIdHasher};
 use crate::{Engine, Now, Time};
-use upcall_wire::reason::Reason;
 
 #[derive(Debug)]
 struct Lease {

@@ -114,12 +114,12 @@ impl Registry {
         if is_full(Some(&self.endpoints.len()), superseded, max) {
             return Err(Refusal::MaxEndpoints);
         }
-        let listener = self.per_listener.get(&client.listener);
-        if client.max_per_listener.is_some_and(|max| is_full(listener, from_here, max)) {
+        let per_listener = || self.per_listener.get(&client.listener);
+        if client.max_per_listener.is_some_and(|max| is_full(per_listener(), from_here, max)) {
             return Err(Refusal::ListenerMaxEndpoints);
         }
-        let count = self.per_source.get(&(client.listener, source));
-        if client.max_per_source.is_some_and(|max| is_full(count, of_source, max)) {
+        let per_source = || self.per_source.get(&(client.listener, source));
+        if client.max_per_source.is_some_and(|max| is_full(per_source(), of_source, max)) {
             return Err(Refusal::MaxPerSource);
         }
         Ok(())

@@ -1,8 +1,9 @@
 //! The registry: limits, and counts that follow the endpoints.
 
-use super::*;
 use proptest::prelude::*;
 use upcall_wire::address::{Credentials, Transport};
+
+use super::*;
 
 fn tcp(address: &str) -> Peer {
     Peer::inet(address.parse().unwrap())

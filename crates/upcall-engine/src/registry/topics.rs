@@ -69,9 +69,10 @@ impl TopicIndex {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
     use slotmap::SlotMap;
+
+    use super::*;
 
     fn filters(of: &[String]) -> Filters {
         let mut filters = Filters::default();

@@ -1,13 +1,13 @@
-//! Everything at once, over a random network.
+//! All rules together, over a random network.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use upcall_wire::frame::datagram::Arrivals;
 
 use super::*;
-use upcall_wire::frame::datagram::Arrivals;
 
 const MS: u64 = 1_000_000;
 
@@ -15,22 +15,22 @@ fn at(ms: u64) -> Time {
     Time(ms * MS)
 }
 
-/// What a network does to datagrams.
+/// The faults of a network.
 #[derive(Debug, Clone, Copy)]
 struct Network {
-    /// Shares of datagrams, of ACKs.
+    /// The shares of datagrams, and of ACKs, that are lost.
     loss: f64,
     ack_loss: f64,
     duplication: f64,
-    /// The socket takes one in so many not.
+    /// The share of datagrams that the socket does not take.
     refusals: f64,
-    /// One way, in microseconds: what it takes always, and at most on top.
+    /// One way, in microseconds: the least delay, and the most that is added to it.
     delay: u64,
     spread: u64,
 }
 
 impl Network {
-    /// When one arrives.
+    /// After which delays the copies of one datagram arrive.
     fn delays(&self, random: &mut fastrand::Rng, loss: f64) -> Vec<Duration> {
         let copies = 1 + usize::from(random.f64() < self.duplication);
         let mut delay = || Duration::from_micros(self.delay + random.u64(0..=self.spread));
@@ -45,12 +45,12 @@ enum Packet {
     Ack { largest: u64, bitmap: u64 },
 }
 
-/// Sends contents over a network until all have arrived: how many transmissions that took, and how long.
+/// Sends contents over a network until all have arrived. Returns how many transmissions that took, and how long.
 fn run(network: Network, contents: u64, seed: u64) -> (u64, Duration) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut recovery = Recovery::new(seed);
     let (mut arrivals, mut received) = (Arrivals::default(), BTreeSet::new());
-    let mut settled = BTreeSet::new();
+    let mut acknowledged = BTreeSet::new();
     let mut travelling = BinaryHeap::new();
     let (mut now, mut fresh, mut transmissions) = (at(1), 0, 0);
     loop {
@@ -71,7 +71,7 @@ fn run(network: Network, contents: u64, seed: u64) -> (u64, Duration) {
                 travelling.push(Reverse((now + delay, Packet::Datagram { number, content })));
             }
         }
-        assert_eq!(recovery.unacknowledged().count() + settled.len(), fresh as usize);
+        assert_eq!(recovery.unacknowledged().count() + acknowledged.len(), fresh as usize);
         assert!(recovery.unacknowledged().count() <= 65, "bounded memory");
         if recovery.is_idle() && fresh == contents {
             assert_eq!(recovery.deadline(), None);
@@ -98,7 +98,7 @@ fn run(network: Network, contents: u64, seed: u64) -> (u64, Duration) {
             Packet::Ack { largest, bitmap } => {
                 recovery.acked(now, &Ack { largest, bitmap }, |content| {
                     assert!(received.contains(&content), "{content} has not arrived");
-                    assert!(settled.insert(content), "{content} was handed on before");
+                    assert!(acknowledged.insert(content), "{content} was acknowledged before");
                 });
             }
         }
@@ -125,9 +125,9 @@ fn networks(loss: f64) -> impl Strategy<Value = Network> {
 }
 
 proptest! {
-    /// Whatever the network does, everything arrives, is settled once, and costs little more than it has to: a
-    /// transmission is in vain unless both it and (at worst) its ACK get through. Twice as many as that are allowed,
-    /// because reordering looks like loss, and some more for the luck of a few.
+    /// Whatever the network does, everything arrives, is acknowledged once, and costs little more than necessary: a
+    /// transmission is in vain unless both it and (at worst) its ACK arrive. Twice as many are allowed, because
+    /// reordering looks like loss, and some more for bad luck.
     #[test]
     fn everything_arrives_over_any_network(network in networks(0.5), contents in 1u64..500, seed: u64) {
         let (transmissions, _) = run(network, contents, seed);
@@ -135,17 +135,17 @@ proptest! {
         prop_assert!(transmissions as f64 <= 2.0 * necessary + 30.0, "{transmissions} rather than {necessary}");
     }
 
-    /// Also where hardly anything gets through.
+    /// Even where hardly anything arrives.
     #[test]
-    fn everything_arrives_over_a_network_that_is_next_to_useless(network in networks(0.9), contents in 1u64..30, seed: u64) {
+    fn everything_arrives_over_a_network_that_loses_nearly_everything(network in networks(0.9), contents in 1u64..30, seed: u64) {
         run(network, contents, seed);
     }
 
-    /// No ACK, however made up, makes anything panic, or hands on what was not sent or twice.
+    /// No forged ACK causes a panic, or acknowledges what was not sent, or acknowledges anything twice.
     #[test]
-    fn no_client_can_confuse_it(acks in prop::collection::vec((0u64..200, any::<u64>(), 0u64..1000), 1..200)) {
+    fn forged_acks_do_no_harm(acks in prop::collection::vec((0u64..200, any::<u64>(), 0u64..1000), 1..200)) {
         let mut recovery = Recovery::new(1);
-        let (mut settled, mut sent, mut now) = (BTreeSet::new(), 0, 0);
+        let (mut acknowledged, mut sent, mut now) = (BTreeSet::new(), 0, 0);
         for (largest, bitmap, pause) in acks {
             now += pause;
             recovery.expire(at(now));
@@ -156,8 +156,8 @@ proptest! {
                 }
             }
             prop_assert!(recovery.in_flight() <= 65);
-            recovery.acked(at(now), &Ack { largest, bitmap }, |content| assert!(settled.insert(content)));
-            prop_assert_eq!(recovery.unacknowledged().count() + settled.len(), sent as usize);
+            recovery.acked(at(now), &Ack { largest, bitmap }, |content| assert!(acknowledged.insert(content)));
+            prop_assert_eq!(recovery.unacknowledged().count() + acknowledged.len(), sent as usize);
         }
     }
 }

@@ -1,28 +1,29 @@
-//! Each rule with its figures.
+//! Each rule of the RFCs, with figures.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::*;
 use upcall_wire::frame::datagram::Arrivals;
+
+use super::*;
 
 const MS: u64 = 1_000_000;
 
-/// What most ACKs here hand on that are not to be believed.
+/// What an ACK acknowledges that is ignored.
 const NOTHING: [u64; 0] = [];
 
 fn at(ms: u64) -> Time {
     Time(ms * MS)
 }
 
-/// The ACK of somebody whom these have reached.
+/// The ACK of a client that these numbers have reached.
 fn ack(numbers: impl IntoIterator<Item = u64>) -> Ack {
     let mut arrivals = Arrivals::default();
     numbers.into_iter().for_each(|number| _ = arrivals.add(number));
     arrivals.ack().unwrap()
 }
 
-/// What an ACK hands on.
+/// The contents that an ACK acknowledges.
 fn acked(recovery: &mut Recovery<u64>, now: Time, ack: Ack) -> Vec<u64> {
     let mut arrived = Vec::new();
     let new = recovery.acked(now, &ack, |content| arrived.push(content));
@@ -35,7 +36,7 @@ fn send(recovery: &mut Recovery<u64>, now: Time, contents: RangeInclusive<u64>) 
     contents.for_each(|content| _ = recovery.sent(now, content));
 }
 
-/// Sends again all that is lost, without regard to the window: what it was, in this order.
+/// Sends again everything that is lost, without regard to the window. Returns it in that order.
 fn resend_all(recovery: &mut Recovery<u64>, now: Time) -> Vec<u64> {
     std::iter::from_fn(|| recovery.resend(now).map(|(_, content)| *content)).collect()
 }
@@ -45,12 +46,12 @@ fn window(recovery: &Recovery<u64>) -> usize {
     recovery.window.size()
 }
 
-/// Sends new contents while there is room: their numbers.
+/// Sends new contents while there is room. Returns their numbers.
 fn fill(recovery: &mut Recovery<u64>, now: Time) -> Vec<u64> {
     std::iter::from_fn(|| recovery.has_room().then(|| recovery.sent(now, 0))).collect()
 }
 
-/// How long it is until the deadline, in milliseconds, is from so many on to a quarter more, as jitter has it.
+/// Asserts that the deadline is in `ms` milliseconds, or up to a quarter more because of the jitter.
 #[track_caller]
 fn assert_wait(recovery: &Recovery<u64>, now: Time, ms: u64) {
     let wait = recovery.deadline().unwrap().since(now);
@@ -65,15 +66,15 @@ fn the_round_trip_is_estimated_as_the_rfcs_do() {
     // rttvar = (3 × 50 + |100 − 200|) / 4 = 62.5, then srtt = (7 × 100 + 200) / 8 = 112.5.
     let second = RoundTrip::sampled(Some(first), Duration::from_millis(200));
     assert_eq!((second.smoothed, second.variation), (112_500_000, 62_500_000));
-    // 9/8 × max(112.5, 200) = 225; then 9/8 × 1 µs, which is less than a timer can tell.
+    // 9/8 × max(112.5, 200) = 225; then 9/8 × 1 µs, which is below the granularity of timers.
     assert_eq!(second.loss_delay().as_micros(), 225_000);
     assert_eq!(RoundTrip::sampled(None, Duration::from_micros(1)).loss_delay().as_micros(), 1000);
-    // Nobody answers after an hour.
+    // A round trip of an hour is not taken as it is.
     assert_eq!(RoundTrip::sampled(None, Duration::from_secs(3600)).smoothed, 60_000_000_000);
 }
 
 #[test]
-fn the_timeout_begins_with_a_second_and_then_comes_from_the_round_trip() {
+fn the_first_timeout_is_a_second_and_later_ones_follow_the_round_trip() {
     let mut recovery = Recovery::new(1);
     assert_eq!(recovery.deadline(), None);
     send(&mut recovery, at(0), 1..=1);
@@ -126,7 +127,7 @@ fn jitter_is_the_same_for_the_same_seed_only() {
 }
 
 #[test]
-fn three_later_ones_make_a_loss_and_two_do_not() {
+fn three_later_datagrams_make_a_loss_and_two_do_not() {
     let mut recovery = Recovery::new(1);
     send(&mut recovery, at(0), 1..=6);
     // Numbers 4 and 5 are two later ones than 1, 2 and 3.
@@ -140,7 +141,7 @@ fn three_later_ones_make_a_loss_and_two_do_not() {
 }
 
 #[test]
-fn numbers_that_did_not_leave_overtake_nothing() {
+fn numbers_that_were_not_sent_overtake_nothing() {
     let mut recovery = Recovery::new(1);
     send(&mut recovery, at(0), 1..=5);
     (2..=4).for_each(|number| recovery.unsent(number));
@@ -150,7 +151,7 @@ fn numbers_that_did_not_leave_overtake_nothing() {
 }
 
 #[test]
-fn one_later_one_makes_a_loss_after_nine_eighths_of_a_round_trip() {
+fn one_later_datagram_makes_a_loss_after_nine_eighths_of_a_round_trip() {
     let mut recovery = Recovery::new(1);
     send(&mut recovery, at(0), 1..=1);
     send(&mut recovery, at(20), 2..=2);
@@ -172,11 +173,11 @@ fn one_later_one_makes_a_loss_after_nine_eighths_of_a_round_trip() {
 }
 
 #[test]
-fn what_was_lost_first_of_all_is_sent_again_first() {
+fn the_content_that_was_sent_first_is_sent_again_first() {
     let mut recovery = Recovery::new(1);
     send(&mut recovery, at(0), 1..=6);
     acked(&mut recovery, at(10), ack([2, 3, 4]));
-    // Content 1 leaves as number 7, after 5 and 6; then all three are lost.
+    // Content 1 is sent again as number 7, after 5 and 6. Then all three are lost.
     assert_eq!(recovery.resend(at(10)), Some((7, &1)));
     send(&mut recovery, at(11), 8..=10);
     acked(&mut recovery, at(11), ack([8, 9, 10]));
@@ -205,7 +206,7 @@ fn numbers_that_were_never_used_are_ignored() {
 }
 
 #[test]
-fn what_was_thought_lost_and_arrives_is_not_sent_again() {
+fn a_lost_datagram_that_arrives_late_is_not_sent_again() {
     let mut recovery = Recovery::new(1);
     send(&mut recovery, at(0), 1..=4);
     acked(&mut recovery, at(10), ack(2..=4));
@@ -217,12 +218,12 @@ fn what_was_thought_lost_and_arrives_is_not_sent_again() {
 }
 
 #[test]
-fn what_was_sent_again_is_settled_once() {
+fn a_retransmission_is_acknowledged_once() {
     let mut recovery = Recovery::new(1);
     send(&mut recovery, at(0), 1..=4);
     acked(&mut recovery, at(10), ack(2..=4));
     assert_eq!(recovery.resend(at(10)), Some((5, &1)));
-    // The first transmission was late only; its number is forgotten.
+    // The first transmission was only late, but its number is forgotten.
     assert_eq!(acked(&mut recovery, at(11), ack(1..=4)), NOTHING);
     assert_eq!(acked(&mut recovery, at(20), ack(1..=5)), [1]);
     assert_eq!(acked(&mut recovery, at(21), ack(1..=5)), NOTHING);
@@ -235,7 +236,7 @@ fn only_the_largest_number_measures_and_only_once() {
     acked(&mut recovery, at(100), ack([2]));
     let smoothed = |recovery: &Recovery<u64>| recovery.round_trip.map(|round_trip| round_trip.smoothed / 1_000_000);
     assert_eq!(smoothed(&recovery), Some(100));
-    // The ACK of 1 says nothing of when it arrived: that of 2 is repeated.
+    // This ACK says nothing about when 1 arrived: 2 was acknowledged before.
     assert_eq!(acked(&mut recovery, at(110), ack([2, 1])), [1]);
     assert_eq!(smoothed(&recovery), Some(100));
     // (7 × 100 + 180) / 8 = 110.
@@ -282,7 +283,7 @@ fn losses_of_one_round_trip_halve_the_window_once() {
     assert_eq!(fill(&mut recovery, at(20)), [14, 15, 16, 17]);
     acked(&mut recovery, at(30), ack([12, 13, 14]));
     assert_eq!(window(&recovery), 2);
-    // And not any less.
+    // And never less.
     send(&mut recovery, at(40), 1..=4);
     acked(&mut recovery, at(50), ack([19, 20, 21]));
     assert_eq!(window(&recovery), 2);
@@ -318,7 +319,7 @@ fn a_timeout_sends_the_oldest_again_even_beyond_the_window() {
         recovery.resend(now).unwrap();
         assert!(!recovery.has_room());
     }
-    // Number 13, which is content 3, arrives: 4 to 12 have been out for long, so they are lost, of the same congestion.
+    // Number 13, which is content 3, arrives: 4 to 12 were in flight for long, so they are lost to the same congestion.
     // Slow start goes on from 2 to 5, and then it is one more in each round trip.
     let mut now = now + Duration::from_millis(10);
     assert!(recovery.acked(now, &ack([13]), |_| {}));
@@ -334,19 +335,19 @@ fn a_timeout_sends_the_oldest_again_even_beyond_the_window() {
 }
 
 #[test]
-fn what_arrives_makes_a_probe_unnecessary() {
+fn an_acknowledgment_makes_a_probe_unnecessary() {
     let mut recovery = Recovery::new(1);
     fill(&mut recovery, at(0));
     let now = recovery.deadline().unwrap();
     recovery.expire(now);
     assert!(recovery.has_room());
-    // The window is 5, and 8 are still out, for less than 9/8 of what has just been measured.
+    // The window is 5, and 8 are still in flight, for less than 9/8 of what has just been measured.
     acked(&mut recovery, now, ack([10]));
     assert_eq!((recovery.in_flight(), window(&recovery), recovery.has_room()), (8, 5, false));
 }
 
 #[test]
-fn a_probe_that_the_socket_does_not_take_may_be_tried_again() {
+fn a_probe_that_the_socket_does_not_take_may_be_repeated() {
     let mut recovery = Recovery::new(1);
     fill(&mut recovery, at(0));
     let now = recovery.deadline().unwrap();
@@ -359,17 +360,17 @@ fn a_probe_that_the_socket_does_not_take_may_be_tried_again() {
 }
 
 #[test]
-fn what_the_socket_does_not_take_is_sent_again_without_further_consequences() {
+fn a_datagram_that_the_socket_does_not_take_is_sent_again_without_other_effects() {
     let mut recovery = Recovery::new(1);
     send(&mut recovery, at(0), 1..=5);
     [5, 3, 4, 4, 99, 0].into_iter().for_each(|number| recovery.unsent(number));
     assert_eq!((window(&recovery), recovery.in_flight(), recovery.last), (10, 2, 5));
-    // Nobody can have got it.
+    // No client can have got them.
     assert_eq!(acked(&mut recovery, at(10), ack([3, 4, 5])), NOTHING);
     assert_eq!(resend_all(&mut recovery, at(10)), [3, 4, 5]);
     assert_eq!(acked(&mut recovery, at(20), ack([1, 2, 6, 7, 8])), [1, 2, 3, 4, 5]);
 
-    // Nothing is outstanding: the deadline is a reminder, which does not become rare.
+    // Nothing is in flight: the deadline is a reminder, which does not become rarer.
     recovery.sent(at(20), 9);
     recovery.unsent(9);
     let mut now = at(20);
@@ -398,7 +399,7 @@ fn a_suspend_is_one_timeout() {
 }
 
 #[test]
-fn what_is_given_up_is_gone() {
+fn cleared_contents_are_gone() {
     let mut recovery = Recovery::new(1);
     send(&mut recovery, at(0), 1..=5);
     acked(&mut recovery, at(10), ack([3, 4, 5]));

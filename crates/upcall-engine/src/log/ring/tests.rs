@@ -1,8 +1,9 @@
 //! The guarantees of a ring: order, and that any pattern of partial writes delivers what is due.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::log::PAGE;
-use proptest::prelude::*;
 
 fn append(ring: &mut Ring, payload: &[u8], audience: Audience, source: u64) -> u64 {
     if ring.needs_page(payload.len()) {
