@@ -1,4 +1,4 @@
-//! Where secrets and keys come from: the system in a daemon, a seed in a simulation.
+//! The source of secrets and keys: the system in a daemon, a seed in a simulation.
 
 use std::fmt;
 
@@ -6,18 +6,19 @@ use std::fmt;
 pub struct Entropy(Box<dyn FnMut() -> u64>);
 
 impl Entropy {
-    /// Numbers from this function. In a daemon they are secrets: nobody may be able to guess them.
+    /// Takes the numbers from `next`. In a daemon they are secrets, so they must be unpredictable.
     pub fn new(next: impl FnMut() -> u64 + 'static) -> Entropy {
         Entropy(Box::new(next))
     }
 
-    /// The same numbers for the same seed, as a simulation needs them: no secrets.
+    /// The same numbers for the same seed, as a simulation needs them. They are no secrets.
     pub fn seeded(seed: u64) -> Entropy {
         let mut random = fastrand::Rng::with_seed(seed);
         Entropy::new(move || random.u64(..))
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    /// The next number.
+    pub(crate) fn next(&mut self) -> u64 {
         (self.0)()
     }
 }

@@ -1,78 +1,80 @@
-//! Log, registry and delivery: pure and deterministic. Time comes in, bytes go out as slices; no sockets, no configuration
-//! types, no logging.
+//! Log, registry and delivery of upcalld, without sockets and without a clock: pure and deterministic. The driver passes
+//! the time in and gets bytes out as slices. There is no configuration and no logging in here.
 //!
-//! A driver works in turns: it gives every input of the turn to [`Engine::input`] for as long as [`Engine::intake`] lets
-//! it, then writes what [`Engine::take_ready`] names, as [`Engine::slices`] (streams), [`Engine::datagram_run`] (text datagrams) or
-//! [`Engine::next_datagram`] (native ones) gives it, and ends with [`Engine::end_turn`].
+//! A driver works in turns. It handles every input of the turn, with [`Engine::input`] and its kin, for as long as
+//! [`Engine::intake`] allows it. Then it writes to the endpoints that [`Engine::take_ready`] names what [`Engine::slices`]
+//! (streams), [`Engine::datagram_run`] (text datagrams) or [`Engine::next_datagram`] (native datagrams) returns. It ends
+//! the turn with [`Engine::end_turn`].
+//!
+//! # Rooms
+//!
+//! | room | owns |
+//! |---|---|
+//! | `log` | the records, in pages and in two renditions, and what a reader gets of them |
+//! | `session` | what outlives a connection: filters, receipts, the right to resume |
+//! | `delivery` | outboxes, acknowledged delivery, and what is written to which endpoint |
+//! | `slow` | who is behind, for whom inputs are held, and the policy |
+//! | `registry` | the endpoints, by number, topic, key and lease |
+//! | `deadlines` | when something is due |
+//! | `protocol_detection`, `native`, `input`, `unfinished`, `leave` | what an endpoint does, in the order of its life |
+//! | `turn` | the driver's turn |
+//! | `gate` | which datagrams may register their source; stands beside the engine |
+//!
+//! The types of a room know only rooms above theirs in this table. The `impl Engine` blocks of the rooms are where rooms
+//! meet: each belongs to the room whose part of the engine it changes, and may call those of any other room, because one
+//! event of an endpoint (its leave, say) ends what several rooms keep for it. `Endpoint` holds what `session`, `delivery`
+//! and `slow` keep for one endpoint, which is why `registry` comes after them; `id` has the names that all rooms use.
 
 #![forbid(unsafe_code)]
 
-mod courier;
+mod counters;
+mod deadlines;
 mod delivery;
-mod departure;
-mod endpoint;
 mod entropy;
+mod event;
 mod gate;
+mod id;
 mod input;
 mod invariants;
-mod lease;
-mod limiter;
+mod leave;
 mod log;
 mod native;
-mod opening;
-mod outbox;
-mod pace;
-mod page;
-mod recovery;
+mod protocol_detection;
 mod registry;
-mod resume;
-mod ring;
 mod session;
+mod settings;
 mod slow;
 mod time;
-mod topics;
-mod types;
+mod turn;
+mod unfinished;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::hash::BuildHasherDefault;
-use std::time::{Duration, SystemTime};
+use std::collections::VecDeque;
 
-use lease::{Leases, Ours};
-use log::Log;
-use opening::Awaited;
-use outbox::CutRecords;
-use registry::Registry;
-use ring::Cursor;
-use session::Sessions;
-use slow::Laggards;
 use upcall_wire::reason::Refusal;
 
+use deadlines::Deadlines;
+use delivery::outbox::DisplacedRecords;
+use log::Log;
+use protocol_detection::ProtocolDetection;
+use registry::Registry;
+use registry::lease::Leases;
+use session::Sessions;
+use slow::laggards::Laggards;
+use turn::Turn;
+
+pub use counters::Counters;
 pub use delivery::{Progress, Run};
-pub use endpoint::{Endpoint, EndpointId, ExpectedProtocol, ListenerNumber, Registration};
 pub use entropy::Entropy;
+pub use event::Event;
 pub use gate::{DatagramSource, Dropped, Gate, Verdict, is_command};
+pub use id::{EndpointId, ListenerNumber};
+pub use input::Accepted;
+pub use log::slices::Slices;
 pub use native::Terms;
-pub use ring::Slices;
+pub use registry::endpoint::{Endpoint, ExpectedProtocol, Registration};
+pub use settings::{Audience, Patience, Policy, Settings};
 pub use time::{Now, Second, Time};
-pub use types::{Accepted, Audience, Counters, Event, InputTurn, Intake, Patience, Policy, Settings};
-
-/// What a deadline is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Deadline {
-    Message,
-    Patience,
-    Farewell,
-    Parked,
-    Recovery,
-}
-
-/// A message that has begun.
-#[derive(Debug, Clone, Copy)]
-struct Unfinished {
-    deadline: Time,
-    /// How long inputs had been held in all when it began: it need not hurry while nobody reads it.
-    held: Duration,
-}
+pub use turn::{InputTurn, Intake};
 
 /// The engine.
 #[derive(Debug)]
@@ -80,147 +82,79 @@ pub struct Engine {
     settings: Settings,
     log: Log,
     registry: Registry,
-    laggards: Laggards,
-    cut_records: CutRecords,
-    deadlines: BTreeSet<(Time, EndpointId, Deadline)>,
-    unfinished: HashMap<EndpointId, Unfinished>,
     leases: Leases,
+    sessions: Sessions,
+    detection: ProtocolDetection,
+    laggards: Laggards,
+    deadlines: Deadlines,
+    /// Records that the log no longer holds, and that some endpoints are inside of.
+    displaced: DisplacedRecords,
+    /// Endpoints that have something to send, and whose sockets may take it; those that get every input of this turn are
+    /// added when they are taken.
     ready: Vec<EndpointId>,
+    turn: Turn,
     events: VecDeque<Event>,
     counters: Counters,
-    /// The first input of this turn that is due to more than its sender.
-    broadcast: Option<u64>,
-    /// The largest frame and text so far, in bytes.
-    largest: (usize, usize),
-    /// What this turn has appended, in bytes.
-    appended: usize,
-    /// Since when inputs have been held, and how long they had been before.
-    held_since: Option<Time>,
-    held: Duration,
-    /// A text on its way to the log.
-    scratch: Vec<u8>,
-    /// The time of day of this turn, also in milliseconds since 1970.
-    stamp: (SystemTime, u64),
-    /// Frames on their way to an endpoint that cannot be written as they lie in the log.
-    copied: Vec<u8>,
-    /// Endpoints whose place in the log is kept until it is known what they speak.
-    undecided: Awaited,
-    /// Endpoints that are to say HELLO.
-    greeting: Awaited,
-    sessions: Sessions,
-    /// Native datagram endpoints, by what their datagrams carry: keys that we have drawn.
-    keys: HashMap<u64, EndpointId, BuildHasherDefault<Ours>>,
     entropy: Entropy,
-    log_id: u64,
 }
 
 impl Engine {
-    /// An engine with a log of `log_size` bytes, in which `settings.max_behind` has to fit twice.
+    /// An engine with a log of `log_size` bytes, which must be at least twice `settings.max_behind`.
     pub fn new(settings: Settings, log_size: usize, mut entropy: Entropy) -> Engine {
         Engine {
-            log_id: entropy.next(),
-            entropy,
-            copied: Vec::new(),
-            undecided: Awaited::undecided(),
-            greeting: Awaited::greeting(),
-            sessions: Sessions::default(),
-            keys: HashMap::default(),
             settings,
-            log: Log::new(log_size),
+            log: Log::new(entropy.next(), log_size),
             registry: Registry::default(),
-            laggards: Laggards::default(),
-            cut_records: CutRecords::default(),
-            deadlines: BTreeSet::new(),
-            unfinished: HashMap::new(),
             leases: Leases::default(),
+            sessions: Sessions::default(),
+            detection: ProtocolDetection::new(),
+            laggards: Laggards::default(),
+            deadlines: Deadlines::default(),
+            displaced: DisplacedRecords::default(),
             ready: Vec::new(),
+            turn: Turn::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
-            broadcast: None,
-            largest: (0, 0),
-            appended: 0,
-            held_since: None,
-            held: Duration::ZERO,
-            scratch: Vec::new(),
-            stamp: (SystemTime::UNIX_EPOCH, 0),
+            entropy,
         }
     }
 
-    /// Goes by other settings from now on.
+    /// Applies other settings from now on.
     pub fn reconfigure(&mut self, now: Now, settings: Settings) {
         self.settings = settings;
-        self.reconsider(now);
+        self.reconsider_lags(now);
     }
 
-    /// Registers an endpoint: what is accepted from now on is due to it. A refusal is counted by whoever tells it.
-    pub fn register(&mut self, now: Now, who: Registration) -> Result<EndpointId, Refusal> {
-        self.register_superseding(now, who, None)
+    /// Registers an endpoint. Inputs that are accepted from now on are due to it.
+    ///
+    /// # Errors
+    /// The limit that refuses it. The driver counts it, once it has told the client.
+    pub fn register(&mut self, now: Now, client: Registration) -> Result<EndpointId, Refusal> {
+        self.register_superseding(now, client, None)
     }
 
-    /// The same for one that is to take the place of another, see [`Engine::superseded_by`]: caps have room for it.
+    /// Like [`Engine::register`], for an endpoint that will replace another one, see [`Engine::superseded_by`]. The limits
+    /// do not count the one that is replaced.
+    ///
+    /// # Errors
+    /// The limit that refuses it.
     pub fn register_superseding(
         &mut self,
         now: Now,
-        who: Registration,
-        over: Option<EndpointId>,
+        client: Registration,
+        superseded: Option<EndpointId>,
     ) -> Result<EndpointId, Refusal> {
-        let id = self.registry.insert(who, over, self.settings.max_endpoints, self.log.next(), now.time)?;
+        let (max, next) = (self.settings.max_endpoints, self.log.next());
+        let id = self.registry.insert(client, superseded, max, next, now.time)?;
         self.counters.registered += 1;
-        self.begin_deciding(now, id, who.protocol);
-        if who.transport.is_datagram() {
+        self.begin_detection(now, id, client.protocol);
+        if client.transport.is_datagram() {
             self.grant_lease(now, id);
         }
         Ok(id)
     }
 
-    /// Whose inputs may be handled now.
-    pub fn intake(&self) -> Intake {
-        if self.appended as u64 >= self.settings.intake() {
-            return Intake::Full;
-        }
-        match (self.laggards.waited(), self.laggards.only_waited()) {
-            (0, _) => Intake::Open,
-            (_, Some(id)) => Intake::Only(id),
-            _ => Intake::Held,
-        }
-    }
-
-    /// Whether the inputs of this endpoint may be handled now. Ask before each.
-    pub fn request_input(&mut self, now: Now, id: EndpointId) -> InputTurn {
-        match self.intake() {
-            Intake::Open => {}
-            Intake::Only(only) if only == id => {}
-            _ => return InputTurn::Held,
-        }
-        let Some(endpoint) = self.registry.get_mut(id) else { return InputTurn::Granted };
-        let may_wait = endpoint.slow.is_some();
-        if endpoint.is_crammed() || (may_wait && self.park(now, id)) { InputTurn::Parked } else { InputTurn::Granted }
-    }
-
-    /// Notes that something was heard of an endpoint, and whether it has left a message unfinished.
-    pub fn note_received(&mut self, now: Now, id: EndpointId, unfinished: bool) {
-        let Some(endpoint) = self.registry.get_mut(id) else { return };
-        endpoint.last_received = now.time.into();
-        if !unfinished || endpoint.leaving.is_some() {
-            self.finish_message(id);
-        } else if let Some(timeout) = self.settings.message_timeout
-            && !self.unfinished.contains_key(&id)
-        {
-            let deadline = now.time + timeout;
-            self.unfinished.insert(id, Unfinished { deadline, held: self.held_until(now.time) });
-            self.deadlines.insert((deadline, id, Deadline::Message));
-        }
-    }
-
-    fn finish_message(&mut self, id: EndpointId) {
-        if !self.unfinished.is_empty()
-            && let Some(Unfinished { deadline, .. }) = self.unfinished.remove(&id)
-        {
-            self.deadlines.remove(&(deadline, id, Deadline::Message));
-        }
-    }
-
-    /// The next thing that the driver is to know or to do.
+    /// The next thing that the driver has to know or to do.
     pub fn next_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
@@ -235,22 +169,32 @@ impl Engine {
         self.registry.iter()
     }
 
-    /// How many endpoints upcalls are due to: neither those that only send nor those that are about to leave.
+    /// The endpoint whose datagrams carry this key.
+    pub fn endpoint_by_key(&self, key: u64) -> Option<EndpointId> {
+        self.registry.by_key(key)
+    }
+
+    /// A datagram endpoint has another address from now on.
+    pub fn set_peer(&mut self, id: EndpointId, peer: upcall_wire::address::Peer) {
+        self.registry.set_peer(id, peer);
+    }
+
+    /// How many endpoints upcalls are due to: not those that only send, nor those that are about to leave.
     pub fn registered(&self) -> usize {
         self.registry.receivers()
     }
 
-    /// How many sessions have no connection now and could be resumed.
+    /// How many sessions have no connection now and can be resumed.
     pub fn detached_sessions(&self) -> usize {
-        self.sessions.parked()
+        self.sessions.detached_count()
     }
 
-    /// How many endpoints there are in all.
+    /// How many endpoints there are, those that are about to leave included.
     pub fn len(&self) -> usize {
         self.registry.len()
     }
 
-    /// Whether nobody is registered.
+    /// Whether there is no endpoint.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -260,7 +204,7 @@ impl Engine {
         self.registry.iter().filter(|(_, endpoint)| endpoint.is_behind()).count()
     }
 
-    /// Memory of the log in use, and the most that it may use, in bytes.
+    /// The memory that the log uses, and the most that it may use, in bytes.
     pub fn log_memory(&self) -> (usize, usize) {
         (self.log.allocated(), self.log.size())
     }
@@ -275,7 +219,7 @@ impl Engine {
         &self.counters
     }
 
-    /// The same, to count what the driver refused by itself.
+    /// The same, for the driver to count what it refused or dropped by itself.
     pub fn counters_mut(&mut self) -> &mut Counters {
         &mut self.counters
     }

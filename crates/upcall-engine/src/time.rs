@@ -1,25 +1,25 @@
-//! Time as the engine sees it: it comes in with every call, so that a simulation can make it.
+//! Time, which comes in with every call, so that a simulation can make it.
 
 use std::ops::Add;
 use std::time::{Duration, SystemTime};
 
-/// A moment on a monotonic clock: nanoseconds since whatever the clock's owner counts from.
+/// A moment on a monotonic clock, in nanoseconds. The driver chooses the origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Time(pub u64);
 
 impl Time {
-    /// How long after `earlier` this is; zero if it is before.
+    /// How long this is after `earlier`; zero if it is before.
     pub fn since(self, earlier: Time) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// The second of a [`Time`], in half the room: exact enough for what people are shown.
+/// A [`Time`] in whole seconds, in half the memory. Exact enough for what people are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Second(u32);
 
 impl Second {
-    /// How many seconds after `earlier` this is.
+    /// How many seconds this is after `earlier`; zero if it is before.
     pub fn since(self, earlier: Second) -> u32 {
         self.0.saturating_sub(earlier.0)
     }
@@ -40,12 +40,12 @@ impl Add<Duration> for Time {
     }
 }
 
-/// The present.
+/// The present, on three clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
-    /// For deadlines and durations: stands still while the machine is suspended.
+    /// For deadlines and durations: stops while the machine is suspended (CLOCK_MONOTONIC, clock_gettime(2)).
     pub time: Time,
-    /// For leases: counts while the machine is suspended, too (CLOCK_BOOTTIME, clock_gettime(2)).
+    /// For leases: continues while the machine is suspended (CLOCK_BOOTTIME, clock_gettime(2)).
     pub boot: Time,
     /// For people: the wall clock, which may jump.
     pub wall: SystemTime,

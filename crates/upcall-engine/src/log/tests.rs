@@ -1,7 +1,8 @@
-//! What the log promises: its memory is bounded, and both renditions keep the same sequences.
+//! The guarantees of the log: its memory is bounded, and both renditions have the same sequences.
+
+use proptest::prelude::*;
 
 use super::*;
-use proptest::prelude::*;
 
 const SIZE: usize = 4 * PAGE;
 
@@ -9,7 +10,7 @@ const SIZE: usize = 4 * PAGE;
 fn the_memory_is_bounded_whatever_the_messages_are() {
     for payload in [0, 1, 64, 60 * 1024, PAGE - HEADER, PAGE, SIZE / 4] {
         for has_text in [false, true] {
-            let mut log = Log::new(SIZE);
+            let mut log = Log::new(1, SIZE);
             let text = has_text.then(|| vec![0; payload]);
             for _ in 0..=3 * SIZE / (payload + HEADER) {
                 let oldest_after = log.oldest_after(payload, text.as_ref().map(Vec::len));
@@ -28,7 +29,7 @@ fn the_memory_is_bounded_whatever_the_messages_are() {
 
 #[test]
 fn a_record_larger_than_the_log_displaces_everything_else() {
-    let mut log = Log::new(PAGE);
+    let mut log = Log::new(1, PAGE);
     log.append(5, |_| {}, Some(b"small"), Audience::All, 1);
     let sequence = log.append(2 * PAGE, |frame| frame.fill(1), Some(&vec![1; 2 * PAGE]), Audience::All, 1);
     assert_eq!(log.oldest(), Oldest { frames: sequence, text: sequence });
@@ -37,8 +38,8 @@ fn a_record_larger_than_the_log_displaces_everything_else() {
 }
 
 #[test]
-fn text_is_kept_from_when_somebody_reads_it() {
-    let mut log = Log::new(SIZE);
+fn text_is_kept_from_the_first_record_that_has_one() {
+    let mut log = Log::new(1, SIZE);
     log.append(1, |_| {}, None, Audience::All, 1);
     log.append(1, |_| {}, Some(b"text b"), Audience::All, 1);
     assert_eq!(log.oldest(), Oldest { frames: 1, text: 2 });
@@ -49,18 +50,18 @@ fn text_is_kept_from_when_somebody_reads_it() {
 }
 
 #[test]
-fn texts_that_nobody_reads_any_more_give_their_memory_to_the_next() {
-    let mut log = Log::new(SIZE);
+fn unread_texts_give_their_memory_to_the_next() {
+    let mut log = Log::new(1, SIZE);
     let append = |log: &mut Log| log.append(1, |_| {}, Some(&[b'x'; 1000]), Audience::All, 1);
     append(&mut log);
-    log.forget_texts();
+    log.forget_unread_texts();
     assert_eq!(log.oldest(), Oldest { frames: 1, text: 1 }, "a few of them may stay");
     let mut most = 0;
     for _ in 0..2000 {
         let sequence = append(&mut log);
         most = most.max(log.allocated());
         assert_eq!(log.ring(Rendition::Text).payload(sequence), Some(&[b'x'; 1000][..]));
-        log.forget_texts();
+        log.forget_unread_texts();
         log.check_invariants();
     }
     assert_eq!(most, 2 * PAGE, "one page of each rendition");
@@ -68,12 +69,12 @@ fn texts_that_nobody_reads_any_more_give_their_memory_to_the_next() {
 }
 
 proptest! {
-    /// Whatever is appended, what is said of the oldest beforehand is what comes true.
+    /// Whatever is appended, `oldest_after` predicts what is displaced.
     #[test]
-    fn what_is_displaced_is_known_beforehand(
+    fn what_is_displaced_is_predicted(
         records in prop::collection::vec((0usize..2 * PAGE, 0usize..2 * PAGE, any::<bool>()), 1..60)
     ) {
-        let mut log = Log::new(SIZE);
+        let mut log = Log::new(1, SIZE);
         for (frame, text, has_text) in records {
             let expected = log.oldest_after(frame, has_text.then_some(text));
             let sequence = log.append(frame, |_| {}, has_text.then(|| vec![0; text]).as_deref(), Audience::All, 1);

@@ -1,18 +1,17 @@
-//! Those who begin behind, because they resume their session or ask for what was said before.
+//! Endpoints that start behind, because they resume their session or ask for history.
 
 use super::*;
-use crate::InputTurn;
 
 const HISTORY: Terms = Terms { history: true, ..BOTH };
 
-/// So much is said in one input.
+/// The size of one input, in bytes.
 const SIZE: usize = 10_000;
 
-/// A bench where `count` inputs were said.
-fn after(count: usize, settings: Settings) -> Bench {
-    let mut bench = Bench::new(settings);
-    bench.say_much(count);
-    bench
+/// A world with `count` inputs in the log.
+fn after(count: usize, settings: Settings) -> World {
+    let mut world = World::new(settings);
+    world.publish_many(count);
+    world
 }
 
 fn patient() -> Settings {
@@ -23,10 +22,10 @@ fn since(sequence: u64) -> Hello<'static> {
     Hello { since: Some(sequence), ..Hello::new(1) }
 }
 
-impl Bench {
-    fn say_much(&mut self, count: usize) {
+impl World {
+    fn publish_many(&mut self, count: usize) {
         for _ in 0..count {
-            self.say("", &[b'x'; SIZE]);
+            self.publish("", &[b'x'; SIZE]);
         }
         self.end_turn();
     }
@@ -39,7 +38,7 @@ impl Bench {
         self.end_turn();
     }
 
-    /// A stream takes this much, and no more.
+    /// The socket of an endpoint takes `count` bytes, and no more.
     fn takes(&mut self, id: EndpointId, mut count: usize) {
         self.engine.writable(id);
         self.ready(id);
@@ -60,100 +59,100 @@ impl Bench {
 }
 
 #[test]
-fn nobody_waits_for_a_stranger_who_asks_for_the_past_again_and_again() {
-    let mut bench = after(60, patient());
+fn no_inputs_are_held_for_clients_that_ask_for_history_again_and_again() {
+    let mut world = after(60, patient());
     let mut all = Vec::new();
     for _ in 0..50 {
-        let (id, _) = bench.join(Transport::Tcp, &since(1), HISTORY);
-        bench.stalls(id);
-        assert_eq!(bench.engine.intake(), Intake::Open);
+        let (id, _) = world.join(Transport::Tcp, &since(1), HISTORY);
+        world.stalls(id);
+        assert_eq!(world.engine.intake(), Intake::Open);
         all.push(id);
     }
-    bench.later(Duration::from_secs(2));
-    assert_eq!(bench.engine.counters().waits, 0);
-    // More than max_behind is not too much for them: the log still has it.
-    assert!(all.iter().all(|id| bench.reason(*id).is_none()));
-    // Not even its own inputs are lost meanwhile: they wait for it as long as it reads.
-    assert_eq!(bench.engine.request_input(bench.now, all[0]), InputTurn::Parked);
+    world.later(Duration::from_secs(2));
+    assert_eq!(world.engine.counters().waits, 0);
+    // More than max_behind is not too far for them: the log still has it.
+    assert!(all.iter().all(|id| world.reason(*id).is_none()));
+    // Their own inputs are parked as long as they read.
+    assert_eq!(world.engine.request_input(world.now, all[0]), InputTurn::Parked);
 }
 
 #[test]
-fn one_that_began_behind_is_cut_off_by_the_end_of_the_log() {
+fn an_endpoint_that_started_behind_is_acted_on_at_the_end_of_the_log() {
     for policy in [Policy::Disconnect, Policy::Skip] {
-        let mut bench = after(60, Settings { policy, ..patient() });
-        let (id, _) = bench.join(Transport::Tcp, &since(1), HISTORY);
-        bench.stalls(id);
-        let mut said = 60;
-        while bench.engine.oldest_sequence() == 1 {
-            assert_eq!(bench.reason(id), None, "behind {said}, and the log has it all");
-            bench.say_much(1);
-            said += 1;
-            bench.end_turn();
+        let mut world = after(60, Settings { policy, ..patient() });
+        let (id, _) = world.join(Transport::Tcp, &since(1), HISTORY);
+        world.stalls(id);
+        let mut count = 60;
+        while world.engine.oldest_sequence() == 1 {
+            assert_eq!(world.reason(id), None, "{count} behind, and the log has it all");
+            world.publish_many(1);
+            count += 1;
+            world.end_turn();
         }
-        bench.engine.writable(id);
-        let names = names(&bench.read(id));
+        world.engine.writable(id);
+        let names = names(&world.read(id));
         match policy {
             Policy::Disconnect => assert_eq!(names, ["WELCOME 1", "BYE slow_consumer"]),
-            // What has displaced the first page is due to it again.
+            // The input that displaced the first page is due to it.
             Policy::Skip => {
-                assert_eq!(names[1..], [format!("GAP 1-{} slow_consumer", said - 1), format!("UPCALL {said}")]);
+                assert_eq!(names[1..], [format!("GAP 1-{} slow_consumer", count - 1), format!("UPCALL {count}")]);
             }
         }
     }
 }
 
 #[test]
-fn one_that_has_caught_up_is_one_of_the_others() {
-    let mut bench = after(60, patient());
-    let (id, _) = bench.join(Transport::Tcp, &since(1), HISTORY);
-    bench.takes(id, 56 * (SIZE + 32));
-    let head = bench.engine.log.head();
-    while bench.engine.intake() != Intake::Only(id) {
-        assert!(bench.engine.log.head() - head < MAX_BEHIND, "nobody waits for it");
-        bench.say_much(1);
-        bench.end_turn();
+fn an_endpoint_that_has_caught_up_is_treated_like_every_other() {
+    let mut world = after(60, patient());
+    let (id, _) = world.join(Transport::Tcp, &since(1), HISTORY);
+    world.takes(id, 56 * (SIZE + 32));
+    let head = world.engine.log.head();
+    while world.engine.intake() != Intake::Only(id) {
+        assert!(world.engine.log.head() - head < MAX_BEHIND, "no inputs are held for it");
+        world.publish_many(1);
+        world.end_turn();
     }
-    // Where patience is for ever, nobody is to lose anything: inputs wait for it from the beginning.
-    let mut bench = after(60, Settings { patience: Patience::Forever, ..settings() });
-    let (id, _) = bench.join(Transport::Tcp, &since(1), HISTORY);
-    bench.stalls(id);
-    assert_eq!(bench.engine.intake(), Intake::Only(id));
-    bench.engine.reconfigure(bench.now, patient());
-    bench.stalls(id);
-    bench.later(Duration::from_secs(2));
-    assert_eq!(bench.engine.intake(), Intake::Open);
+    // Where patience is for ever, no endpoint may lose anything: inputs are held for it from the beginning.
+    let mut world = after(60, Settings { patience: Patience::Forever, ..settings() });
+    let (id, _) = world.join(Transport::Tcp, &since(1), HISTORY);
+    world.stalls(id);
+    assert_eq!(world.engine.intake(), Intake::Only(id));
+    world.engine.reconfigure(world.now, patient());
+    world.stalls(id);
+    world.later(Duration::from_secs(2));
+    assert_eq!(world.engine.intake(), Intake::Open);
 }
 
 #[test]
-fn a_change_of_settings_decides_anew_who_catches_up() {
-    let mut bench = after(60, patient());
-    let (id, _) = bench.join(Transport::Tcp, &since(1), HISTORY);
-    bench.stalls(id);
-    bench.engine.reconfigure(bench.now, Settings { patience: Patience::Forever, ..settings() });
-    bench.end_turn();
-    assert_eq!(bench.engine.intake(), Intake::Only(id));
+fn a_change_of_settings_decides_anew_which_endpoints_catch_up() {
+    let mut world = after(60, patient());
+    let (id, _) = world.join(Transport::Tcp, &since(1), HISTORY);
+    world.stalls(id);
+    world.engine.reconfigure(world.now, Settings { patience: Patience::Forever, ..settings() });
+    world.end_turn();
+    assert_eq!(world.engine.intake(), Intake::Only(id));
 }
 
-/// Over datagrams it takes a round trip for every window, and patience may be nothing.
+/// Over datagrams every window takes a round trip, and there may be no patience at all.
 #[test]
 fn a_session_that_is_resumed_from_far_behind_over_datagrams_gets_everything() {
-    let mut bench = Bench::new(settings());
-    let (first, welcome) = bench.join(Transport::Udp, &Hello::new(1), BOTH);
-    bench.engine.connection_lost(bench.now, first, Reason::Reset);
-    bench.say_much(60);
-    let (id, _) = bench.join(Transport::Udp, &resume(&welcome, 0), BOTH);
+    let mut world = World::new(settings());
+    let (first, welcome) = world.join(Transport::Udp, &Hello::new(1), BOTH);
+    world.engine.connection_lost(world.now, first, Reason::Reset);
+    world.publish_many(60);
+    let (id, _) = world.join(Transport::Udp, &resume(&welcome, 0), BOTH);
     let mut got = Vec::new();
     for _ in 0..100 {
-        for (number, frames) in bench.receive(id, 65_507) {
+        for (number, frames) in world.receive(id, 65_507) {
             got.extend(names(&frames));
             let bitmap = u64::MAX.checked_shr(65 - number.min(65) as u32).unwrap_or(0);
-            bench.engine.handle_frame(bench.now, id, &Frame::Ack(Ack { largest: number, bitmap }));
+            world.engine.handle_frame(world.now, id, &Frame::Ack(Ack { largest: number, bitmap }));
         }
-        assert_eq!(bench.engine.intake(), Intake::Open);
-        bench.later(Duration::from_millis(100));
-        // Others go on talking.
-        if bench.engine.next_sequence() < 80 {
-            bench.say_much(1);
+        assert_eq!(world.engine.intake(), Intake::Open);
+        world.later(Duration::from_millis(100));
+        // Other clients continue to send.
+        if world.engine.next_sequence() < 80 {
+            world.publish_many(1);
         }
     }
     assert_eq!(got, (1..80).map(|sequence| format!("UPCALL {sequence}")).collect::<Vec<_>>());

@@ -1,0 +1,98 @@
+//! The deadlines of endpoints, in the order in which they are due. What is done then is not for this module to know.
+//!
+//! Leases and detached sessions have tables of their own, on another clock and of another key.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use crate::id::EndpointId;
+use crate::time::Time;
+
+/// What a deadline is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Deadline {
+    /// A message that was begun has to be complete.
+    Message,
+    /// The patience of a slow endpoint is used up, if it has read nothing meanwhile.
+    Patience,
+    /// An endpoint that is about to leave has to have read everything.
+    Farewell,
+    /// An endpoint whose inputs are parked has to have read something.
+    Parked,
+    /// The recovery of acknowledged delivery is due.
+    Recovery,
+}
+
+/// A message that was begun.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct UnfinishedMessage {
+    pub(crate) deadline: Time,
+    /// How long inputs had been held in all when it was begun. While they are held, the rest of it is not read.
+    pub(crate) held: Duration,
+}
+
+/// All deadlines of endpoints.
+#[derive(Debug, Default)]
+pub(crate) struct Deadlines {
+    entries: BTreeSet<(Time, EndpointId, Deadline)>,
+    /// Each has an entry.
+    messages: HashMap<EndpointId, UnfinishedMessage>,
+}
+
+impl Deadlines {
+    /// Sets a deadline. The caller remembers its time, to be able to cancel it.
+    pub(crate) fn set(&mut self, at: Time, id: EndpointId, deadline: Deadline) {
+        self.entries.insert((at, id, deadline));
+    }
+
+    /// Cancels a deadline.
+    pub(crate) fn cancel(&mut self, at: Time, id: EndpointId, deadline: Deadline) {
+        self.entries.remove(&(at, id, deadline));
+    }
+
+    /// Removes the first deadline that is due by `now`, and returns it.
+    pub(crate) fn due(&mut self, now: Time) -> Option<(EndpointId, Deadline)> {
+        let (at, id, deadline) = self.entries.first().copied()?;
+        if at > now {
+            return None;
+        }
+        self.entries.pop_first();
+        Some((id, deadline))
+    }
+
+    /// When the first is due.
+    pub(crate) fn next(&self) -> Option<Time> {
+        self.entries.first().map(|(at, ..)| *at)
+    }
+
+    /// An endpoint has an unfinished message. A deadline that was set for it before must be over.
+    pub(crate) fn set_message(&mut self, id: EndpointId, message: UnfinishedMessage) {
+        self.messages.insert(id, message);
+        self.set(message.deadline, id, Deadline::Message);
+    }
+
+    /// The unfinished message of an endpoint.
+    pub(crate) fn message(&self, id: EndpointId) -> Option<UnfinishedMessage> {
+        self.messages.get(&id).copied()
+    }
+
+    /// An endpoint has no unfinished message any more, if it had one.
+    pub(crate) fn cancel_message(&mut self, id: EndpointId) {
+        if !self.messages.is_empty()
+            && let Some(UnfinishedMessage { deadline, .. }) = self.messages.remove(&id)
+        {
+            self.cancel(deadline, id, Deadline::Message);
+        }
+    }
+
+    pub(crate) fn contains(&self, at: Time, id: EndpointId, deadline: Deadline) -> bool {
+        self.entries.contains(&(at, id, deadline))
+    }
+
+    /// Panics if an invariant does not hold.
+    pub(crate) fn check_invariants(&self) {
+        for (id, message) in &self.messages {
+            assert!(self.contains(message.deadline, *id, Deadline::Message));
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! HELLO: whether it is accepted, which session it opens or resumes, and what the endpoint is from then on.
+
+use std::rc::Rc;
+
+use upcall_wire::address::Peer;
+use upcall_wire::frame::{Code, Frame, Gap, GapReason, Hello, Role, VERSION, Violation, Welcome, kind};
+use upcall_wire::reason::Reason;
+
+use super::violation;
+use crate::delivery::acknowledged::Acknowledged;
+use crate::delivery::outbox::MAX_CONTROL;
+use crate::id::EndpointId;
+use crate::log::Rendition;
+use crate::log::filters::Filters;
+use crate::log::reading::Cursor;
+use crate::registry::endpoint::{Delivery, Native, Protocol};
+use crate::session::{Session, user_of};
+use crate::{Engine, Now};
+
+/// What a listener allows its native endpoints.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// They may send inputs.
+    pub sends: bool,
+    /// Upcalls are due to them.
+    pub receives: bool,
+    /// They may ask for inputs from before they came.
+    pub history: bool,
+    /// The most detached sessions that are kept for one address (IPv4), /64 network (IPv6) or user (Unix).
+    pub max_sessions: Option<usize>,
+}
+
+/// The endpoint of a HELLO that may be accepted.
+struct Newcomer {
+    /// The next sequence when it was registered. Nothing has been due to it since.
+    place: u64,
+    /// The number that it has if it does not resume a session.
+    number: u64,
+    peer: Peer,
+    is_datagram: bool,
+    filters: Option<Filters>,
+}
+
+impl Engine {
+    /// Takes the HELLO of an endpoint. On a stream, answers it with WELCOME or ERROR; over datagrams, the driver sends the
+    /// answer. The driver has checked the credentials before.
+    ///
+    /// # Errors
+    /// What the ERROR says.
+    pub fn handle_hello(
+        &mut self,
+        now: Now,
+        id: EndpointId,
+        hello: &Hello<'_>,
+        terms: Terms,
+    ) -> Result<Welcome, Violation> {
+        let answer = self.accept_hello(now, id, hello, terms);
+        let answer = answer.map_err(|violation| Violation { reference: hello.nonce, ..violation });
+        if let Err(violation) = &answer
+            && self.registry.get(id).is_some_and(|endpoint| !endpoint.transport.is_datagram())
+        {
+            self.handle_violation(now, id, violation);
+            let outbox = self.registry.get(id).and_then(|endpoint| endpoint.outbox.as_deref());
+            if outbox.is_some_and(|outbox| outbox.pending_control() >= MAX_CONTROL) {
+                // It asks again and again, and does not read the answers.
+                self.leave(now, id, Reason::Protocol);
+            }
+        }
+        answer
+    }
+
+    fn accept_hello(
+        &mut self,
+        now: Now,
+        id: EndpointId,
+        hello: &Hello<'_>,
+        terms: Terms,
+    ) -> Result<Welcome, Violation> {
+        let newcomer = self.judge_hello(id, hello, terms)?;
+        let session = self.claim_session(now, hello, &newcomer)?;
+        Ok(self.install(now, id, hello, terms, &newcomer, session))
+    }
+
+    /// Decides whether a HELLO may be accepted, but for the session that it resumes. Changes nothing.
+    fn judge_hello(&self, id: EndpointId, hello: &Hello<'_>, terms: Terms) -> Result<Newcomer, Violation> {
+        let refuse = |code, text| Err(violation(code, kind::HELLO, text));
+        let Some(endpoint) = self.registry.get(id) else { return refuse(Code::Unexpected, "it has left") };
+        if !endpoint.awaits_hello() || endpoint.leaving.is_some() {
+            return refuse(Code::Unexpected, "it was welcomed already");
+        }
+        let is_new = hello.resume.is_none();
+        if is_new && hello.since.is_some() && !terms.history {
+            return refuse(Code::NotPermitted, "this listener has no history");
+        }
+        let mut filters = (is_new && !hello.filters.is_empty()).then(Filters::default);
+        if filters.as_mut().is_some_and(|filters| !filters.add(hello.filters.iter().copied())) {
+            return refuse(Code::Limit, "too many filters");
+        }
+        Ok(Newcomer {
+            place: endpoint.until,
+            number: endpoint.number,
+            peer: endpoint.peer,
+            is_datagram: endpoint.transport.is_datagram(),
+            filters,
+        })
+    }
+
+    /// The session that a HELLO resumes, taken from where it is, or a new one.
+    fn claim_session(&mut self, now: Now, hello: &Hello<'_>, newcomer: &Newcomer) -> Result<Session, Violation> {
+        let refuse = |code, text| Err(violation(code, kind::HELLO, text));
+        let user = user_of(newcomer.peer);
+        let Some(resume) = &hello.resume else {
+            return Ok(Session {
+                number: newcomer.number,
+                secret: [self.entropy.next().to_be_bytes(), self.entropy.next().to_be_bytes()]
+                    .concat()
+                    .try_into()
+                    .unwrap_or_default(),
+                user,
+                name: hello.name.into(),
+                role: hello.role,
+                filters: newcomer.filters.clone().map(Rc::new),
+                ..Session::default()
+            });
+        };
+        // Whose session it is comes first: after a restart of the daemon, `resume.last` is of another log.
+        let start = self.resumable_session(resume, user).map(|session| session.start);
+        if start.is_some_and(|start| !(start - 1..self.log.next()).contains(&resume.last)) {
+            return refuse(Code::Malformed, "what it claims to have seen was never due to it");
+        }
+        match self.take_session(now, resume, user) {
+            Some(session) => Ok(session),
+            None => refuse(Code::UnknownSession, "there is no such session (any more)"),
+        }
+    }
+
+    /// Makes the endpoint a native one that has this session, and welcomes it.
+    fn install(
+        &mut self,
+        now: Now,
+        id: EndpointId,
+        hello: &Hello<'_>,
+        terms: Terms,
+        newcomer: &Newcomer,
+        session: Session,
+    ) -> Welcome {
+        let (next, oldest) = (self.log.next(), self.log.ring(Rendition::Frames).oldest());
+        let receives = terms.receives && session.role != Role::SendOnly;
+        let continues = hello.resume.is_some() && (session.receives || !receives);
+        let wanted = match (&hello.resume, hello.since) {
+            (Some(resume), _) if continues => resume.last + 1,
+            // Nothing was due to its session meanwhile, so it starts like a new one, without what came before.
+            (Some(_), _) => newcomer.place,
+            (None, Some(0)) => oldest,
+            (None, Some(since)) => since.min(next),
+            (None, None) => newcomer.place,
+        };
+        let start = wanted.max(oldest).max(session.filters_known_from);
+        let mut session = Session { receives, may_skip_requests: hello.resume.is_some(), ..session };
+        if !continues {
+            session = Session { start: wanted, filters_since: wanted, earlier: Vec::new(), ..session };
+        }
+        // No key is 0, which stands for none.
+        let key = newcomer.is_datagram.then(|| self.entropy.next().max(1));
+        let lease = self.settings.lease.as_millis().try_into().unwrap_or(u32::MAX);
+        let welcome = Welcome {
+            version: VERSION,
+            resumed: hello.resume.is_some(),
+            lease: if newcomer.is_datagram { lease } else { 0 },
+            id: session.number,
+            secret: session.secret,
+            key: key.unwrap_or(0),
+            log: self.log.id(),
+            start: wanted,
+            next,
+            nonce: hello.nonce,
+            last_message: session.messages.last(),
+            max_message: self.settings.max_message.try_into().unwrap_or(u32::MAX),
+        };
+        let acknowledged = key.map(|_| Box::new(Acknowledged::new(welcome, self.entropy.next())));
+        let (number, filters) = (session.number, session.filters.clone());
+        let native = Native {
+            prev: start - 1,
+            sends: terms.sends && session.role != Role::ReceiveOnly,
+            session,
+            max_sessions: terms.max_sessions,
+            ended: false,
+            answers_unread: false,
+            acknowledged,
+        };
+        self.sessions.bind(number, id);
+        if let Some(key) = key {
+            self.registry.set_key(key, id);
+        }
+        self.registry.renumber(id, number);
+        self.registry.set_protocol(id, Protocol::Native, Some(Box::new(native)));
+        self.tidy_detection();
+        self.registry.set_receives(id, receives, filters);
+        if let Some(endpoint) = self.registry.get_mut(id) {
+            // Also an endpoint that only sends becomes ready, for its answers.
+            (endpoint.cursor, endpoint.until) = (Cursor::at(start), if receives { u64::MAX } else { start });
+            if endpoint.delivery != Delivery::Ready {
+                self.ready.push(id);
+            }
+            endpoint.delivery = Delivery::Ready;
+        }
+        if !newcomer.is_datagram {
+            self.send_control(id, &Frame::Welcome(welcome));
+        }
+        if receives && wanted < start {
+            self.counters.gaps += 1;
+            self.announce_gap(id, Gap { first: wanted, last: start - 1, reason: GapReason::Evicted });
+        }
+        if start < next {
+            self.catch_up(now, id);
+        }
+        welcome
+    }
+}
