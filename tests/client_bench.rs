@@ -236,7 +236,12 @@ fn what_is_wrong_is_found() {
         let damaged = played(|i, line| format!("{}{line}\n", if i == 5 { &line[..30] } else { "" }));
         fails(&damaged.url, "ping-pong --messages 20", 65, "1 damaged");
         let hole = played(|i, line| if i == 5 { String::new() } else { format!("{line}\n") });
-        fails(&hole.url, "ping-pong --messages 20 --timeout 200ms", 75, "nothing was received for 200ms: 1 of 1 receivers");
+        fails(
+            &hole.url,
+            "ping-pong --messages 20 --timeout 200ms",
+            75,
+            "nothing was received for 200ms: 1 of 1 receivers",
+        );
     });
 }
 

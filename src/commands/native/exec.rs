@@ -1,5 +1,5 @@
-//! `upcall-client exec`: runs a command for every upcall. This is the upcall of the textbooks: the server runs something in
-//! the client.
+//! `upcall-client exec`: runs a command for every upcall. This is the upcall of the textbooks: the server runs
+//! something in the client.
 
 use std::fs;
 use std::io::{self, Read};
@@ -24,8 +24,8 @@ use crate::commands::terminal::output::notice;
 use crate::commands::terminal::signals::CaughtSignals;
 use crate::exit::Status;
 
-/// Runs the command for one upcall after the other, until `--count` is reached, a signal ends it, or no connection can be
-/// made.
+/// Runs the command for one upcall after the other, until `--count` is reached, a signal ends it, or no connection can
+/// be made.
 pub(in crate::commands) fn run(address: &Address, options: &Exec) -> Result<(), Failure> {
     // Commands get only the three standard descriptors. Those that we open ourselves are close-on-exec.
     close_inherited();

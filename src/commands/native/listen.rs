@@ -21,7 +21,8 @@ use crate::exit::Status;
 /// At most this many bytes are written at once; a single upcall may be longer.
 const BATCH: usize = 256 << 10;
 
-/// Prints upcalls until `--count` or `--timeout` is reached, the reader of the output is gone, or no connection can be made.
+/// Prints upcalls until `--count` or `--timeout` is reached, the reader of the output is gone, or no connection can be
+/// made.
 pub(in crate::commands) fn run(address: &Address, options: &Listen) -> Result<(), Failure> {
     let style = UpcallStyle::new(options)?;
     let output = Output::stdout()?;

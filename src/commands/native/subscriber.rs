@@ -144,8 +144,8 @@ pub(super) fn leave(client: Client, signals: Option<&CaughtSignals>) {
     }
 }
 
-/// Holds signals back while there is a connection. Without one there is nothing to leave, and signals end the program at
-/// once.
+/// Holds signals back while there is a connection. Without one there is nothing to leave, and signals end the program
+/// at once.
 pub(super) fn hold_while_connected(signals: &CaughtSignals, client: &Client) {
     if client.is_connected() { signals.hold() } else { signals.release() }
 }

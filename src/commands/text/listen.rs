@@ -1,5 +1,5 @@
-//! `upcall-client listen --protocol text`: prints upcalls as they arrive, and reconnects when the connection is lost. It
-//! never sends an input.
+//! `upcall-client listen --protocol text`: prints upcalls as they arrive, and reconnects when the connection is lost.
+//! It never sends an input.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -25,7 +25,8 @@ use crate::exit::Status;
 /// A connection that lasted this long resets the backoff; after a shorter one, the next delay grows further.
 const LASTING: Duration = Duration::from_secs(5);
 
-/// Prints upcalls until `--count` or `--timeout` is reached, the reader of the output is gone, or no connection can be made.
+/// Prints upcalls until `--count` or `--timeout` is reached, the reader of the output is gone, or no connection can be
+/// made.
 pub(in crate::commands) fn run(address: &Address, options: &Listen) -> Result<(), Failure> {
     let output = Output::stdout()?;
     let style = if options.json { TextStyle::Json } else { TextStyle::unless_terminal(TextStyle::Lines) };

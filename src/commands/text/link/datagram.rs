@@ -1,8 +1,8 @@
-//! A link over datagrams: each line is sent as a datagram, and each datagram that arrives is an upcall. Joins, renews and
-//! leaves.
+//! A link over datagrams: each line is sent as a datagram, and each datagram that arrives is an upcall. Joins, renews
+//! and leaves.
 //!
-//! Best effort, as the transport is: nothing confirms an input. Two failures can be detected: that no daemon receives our
-//! datagrams, and that the daemon did not know us when a message arrived.
+//! Best effort, as the transport is: nothing confirms an input. Two failures can be detected: that no daemon receives
+//! our datagrams, and that the daemon did not know us when a message arrived.
 
 use std::io::{self, ErrorKind};
 use std::mem;
@@ -63,8 +63,8 @@ pub(in crate::commands) struct DatagramLink {
 enum Phase {
     /// More lines may be appended.
     Open,
-    /// Nothing will be appended to `out`, which is not empty yet. Gives up at `linger_until`, which every datagram that is
-    /// sent renews.
+    /// Nothing will be appended to `out`, which is not empty yet. Gives up at `linger_until`, which every datagram that
+    /// is sent renews.
     Draining { linger_until: Instant },
     /// Everything was sent. No answer to it is expected after `quiet_until`, or at the latest after `linger_until`.
     Settling { quiet_until: Instant, linger_until: Instant },

@@ -1,5 +1,5 @@
-//! Registration by text datagrams: joining, proving our address on request, renewing, leaving. Pure; the caller passes the
-//! time and the random numbers.
+//! Registration by text datagrams: joining, proving our address on request, renewing, leaving. Pure; the caller passes
+//! the time and the random numbers.
 //!
 //! If the daemon trusts our network, `join` registers us without an answer. Otherwise the daemon answers with one line,
 //! `join <cookie>`, and that line sent back registers and renews us. Nothing else is ever confirmed.
@@ -91,7 +91,8 @@ impl Membership {
                 // We were not registered, so the messages sent so far were not accepted.
                 self.refused = self.messages;
             } else if !self.awaiting_answer {
-                // The challenge answers no `join`, so it answers a message: the daemon did not know us, as after its restart.
+                // The challenge answers no `join`, so it answers a message: the daemon did not know us, as after its
+                // restart.
                 self.refused = self.messages.min(self.refused + 1);
             }
             self.awaiting_answer = false;
@@ -206,7 +207,7 @@ mod tests {
             for renewal in 0..50 {
                 let most = RENEWAL.min(FIRST_RENEWAL * 2u32.pow(renewal.min(10)));
                 let pause = membership.renew_at() - now;
-                prop_assert!(pause <= most && pause >= most / 4 * 3 - Duration::from_millis(3), "{pause:?} of {most:?}");
+                prop_assert!(pause <= most && pause >= most / 4 * 3 - Duration::from_millis(3), "{pause:?}");
                 prop_assert_eq!(membership.renew(membership.renew_at() - Duration::from_millis(1), &mut random), None);
                 now = membership.renew_at();
                 prop_assert_eq!(membership.renew(now, &mut random), Some(JOIN));

@@ -1,5 +1,5 @@
-//! A link over a stream. Bytes are written as they are, and what is read is split into upcalls. Once everything is sent, our
-//! side is closed; the daemon confirms that it has accepted everything by closing its own.
+//! A link over a stream. Bytes are written as they are, and what is read is split into upcalls. Once everything is
+//! sent, our side is closed; the daemon confirms that it has accepted everything by closing its own.
 
 use std::io::{self, ErrorKind};
 use std::mem;
