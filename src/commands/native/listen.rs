@@ -16,7 +16,6 @@ use crate::commands::poll::wait;
 use crate::commands::reconnect::OutageReport;
 use crate::commands::terminal::output::Output;
 use crate::commands::terminal::signals::CaughtSignals;
-use crate::exit::Status;
 
 /// At most this many bytes are written at once; a single upcall may be longer.
 const BATCH: usize = 256 << 10;
@@ -49,10 +48,7 @@ pub(in crate::commands) fn run(address: &Address, options: &Listen) -> Result<()
             Err(failure) => break Err(failure),
         }
         if deadline.is_some_and(|by| by <= Instant::now()) {
-            break options.count.map_or(Ok(()), |count| {
-                let message = format!("fewer than {count} upcalls came within the time allowed");
-                Err(Failure::new(Status::TimedOut, message))
-            });
+            break options.count.map_or(Ok(()), |count| Err(Failure::too_few_upcalls(count)));
         }
         let waits = [
             Some((client.as_fd(), PollFlags::POLLIN)),

@@ -203,10 +203,7 @@ impl TextListener<'_> {
         match self.options.count {
             None if self.admission != Admission::Never => Ok(()),
             None => Err(Failure::new(Status::TimedOut, format!("{} could not be reached in time", self.address))),
-            Some(count) => {
-                let too_few = if count == 1 { "no upcall".into() } else { format!("fewer than {count} upcalls") };
-                Err(Failure::new(Status::TimedOut, format!("{too_few} came within the time allowed")))
-            }
+            Some(count) => Err(Failure::too_few_upcalls(count)),
         }
     }
 }
