@@ -8,7 +8,7 @@ use upcall_client::backoff::Backoff;
 
 use super::terminal::output::notice;
 
-/// The first delay.
+/// The longest first delay. The actual ones are random, up to the longest (full jitter).
 const BACKOFF_BASE: Duration = Duration::from_millis(500);
 
 /// The longest delay.
@@ -37,7 +37,7 @@ impl OutageReport {
     }
 
     /// There is a connection again.
-    pub(super) fn over(&mut self) {
+    pub(super) fn restored(&mut self) {
         self.reported = None;
     }
 }

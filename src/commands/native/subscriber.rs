@@ -51,7 +51,7 @@ impl Subscriber<'_> {
             let left = self.deadline.map_or(CONNECT_TIMEOUT, |by| by.saturating_duration_since(Instant::now()));
             let error = match self.attempt(left.min(CONNECT_TIMEOUT)) {
                 Ok(client) => {
-                    self.outage.over();
+                    self.outage.restored();
                     return Ok(Some(client));
                 }
                 Err(error) => error,
@@ -117,7 +117,7 @@ impl Subscriber<'_> {
             }
             Item::Disconnected { error, .. } => self.outage.lost(&error),
             Item::Reconnected { resumed, new_log, .. } => {
-                self.outage.over();
+                self.outage.restored();
                 let more = match (resumed, new_log) {
                     (true, _) => "",
                     (_, true) => "; the daemon was restarted, and the inputs that it received meanwhile are not known",

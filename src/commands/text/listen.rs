@@ -111,7 +111,7 @@ impl TextListener<'_> {
         };
         // After a refusal, this connection may be refused as well: it is no news yet.
         if self.admission == Admission::Admitted {
-            self.outage.over();
+            self.outage.restored();
             let what = if self.address.transport().is_datagram() { "joined" } else { "connected to" };
             notice(&format!("{what} {} again", self.address));
         }

@@ -37,7 +37,7 @@ impl TextDatagrams {
 
     /// The failure after an error of the socket. The daemon may have sent the reason before, after upcalls that are not
     /// read yet.
-    fn gone(&mut self, error: &io::Error) -> Failure {
+    fn failure_after(&mut self, error: &io::Error) -> Failure {
         let mut buffer = vec![0; LARGEST];
         while let Ok(length) = self.socket.receive(&mut buffer) {
             if let Some(farewell) = Farewell::of_datagram(&buffer[..length.unwrap_or(0)]) {
@@ -68,7 +68,7 @@ impl BenchLink for TextDatagrams {
                             let message = format!("a message of {size} bytes does not fit into a datagram");
                             Failure::new(Status::BadData, message)
                         }
-                        _ => self.gone(&error),
+                        _ => self.failure_after(&error),
                     });
                     return Err(error);
                 }
@@ -98,7 +98,7 @@ impl BenchLink for TextDatagrams {
                 Err(error) if error.kind() == ErrorKind::WouldBlock && filled > 0 => break,
                 Err(error) => {
                     if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
-                        self.failure = Some(self.gone(&error));
+                        self.failure = Some(self.failure_after(&error));
                     }
                     return Err(error);
                 }

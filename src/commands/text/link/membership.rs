@@ -80,7 +80,7 @@ impl Membership {
     }
 
     /// A message was sent as an input.
-    pub(in crate::commands) fn sent(&mut self) {
+    pub(in crate::commands) fn note_sent(&mut self) {
         self.messages += 1;
     }
 
@@ -175,8 +175,8 @@ mod tests {
     #[test]
     fn messages_before_the_proof_are_refused() {
         let (mut membership, ..) = joined();
-        membership.sent();
-        membership.sent();
+        membership.note_sent();
+        membership.note_sent();
         membership.receive(FIRST);
         assert_eq!(membership.refused(), (2, 2));
         // The daemon answered each of them, too.
@@ -189,11 +189,11 @@ mod tests {
     fn a_challenge_that_answers_no_join_counts_as_a_lost_message() {
         let (mut membership, now, mut random) = joined();
         membership.receive(FIRST);
-        membership.sent();
+        membership.note_sent();
         assert_eq!(membership.renew(now + RENEWAL, &mut random), Some(JOIN));
         membership.receive(SECOND);
         assert_eq!(membership.refused(), (0, 1));
-        membership.sent();
+        membership.note_sent();
         membership.receive(FIRST);
         assert_eq!(membership.refused(), (1, 2));
     }
