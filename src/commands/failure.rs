@@ -23,6 +23,12 @@ impl Failure {
         Failure { status, message: message.into() }
     }
 
+    /// `listen` was to print `count` upcalls, and its time is over before that.
+    pub(super) fn too_few_upcalls(count: u64) -> Failure {
+        let too_few = if count == 1 { "no upcall".into() } else { format!("fewer than {count} upcalls") };
+        Failure::new(Status::TimedOut, format!("{too_few} arrived in time"))
+    }
+
     /// The exit status.
     pub(super) fn status(&self) -> Status {
         self.status

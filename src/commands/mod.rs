@@ -8,7 +8,8 @@
 //! terminal: standard output, prompt, signals      poll, reconnect, failure: shared by all
 //! ```
 //!
-//! `bench` may use `text` and `native`, which do not know each other; `terminal` and the shared modules know none of them.
+//! `bench` may use `text` and `native`, which do not know each other; `terminal` and the shared modules know none of
+//! them.
 
 mod bench;
 mod failure;

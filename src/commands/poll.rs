@@ -9,8 +9,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 /// A descriptor and the events to wait for. A hang-up or an error is reported whatever the events are.
 pub(super) type Wait<'a> = Option<(BorrowedFd<'a>, PollFlags)>;
 
-/// Waits until a descriptor is ready or the time `until` has come, and returns which descriptors are ready. A signal ends
-/// the wait early, with none of them ready.
+/// Waits until a descriptor is ready or the time `until` has come, and returns which descriptors are ready. A signal
+/// ends the wait early, with none of them ready.
 pub(super) fn try_wait<const N: usize>(waits: [Wait<'_>; N], until: Option<Instant>) -> Result<[bool; N], Errno> {
     let mut fds: Vec<PollFd<'_>> = waits.iter().flatten().map(|(fd, events)| PollFd::new(*fd, *events)).collect();
     match poll(&mut fds, timeout(until, Instant::now())) {

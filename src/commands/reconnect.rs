@@ -1,5 +1,5 @@
-//! Reconnecting: the time between two attempts, and what is reported of a lost connection. It is reported once, not again
-//! for every attempt that fails for the same reason.
+//! Reconnecting: the time between two attempts, and what is reported of a lost connection. It is reported once, not
+//! again for every attempt that fails for the same reason.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use upcall_client::backoff::Backoff;
 
 use super::terminal::output::notice;
 
-/// The first delay.
+/// The longest first delay. The actual ones are random, up to the longest (full jitter).
 const BACKOFF_BASE: Duration = Duration::from_millis(500);
 
 /// The longest delay.
@@ -37,7 +37,7 @@ impl OutageReport {
     }
 
     /// There is a connection again.
-    pub(super) fn over(&mut self) {
+    pub(super) fn restored(&mut self) {
         self.reported = None;
     }
 }

@@ -1,5 +1,5 @@
-//! A histogram of times. It is log-linear with 64 steps to each doubling, so that a quantile is at most 1.6 % off; it takes
-//! 30 KB and allocates nothing per value. Pure.
+//! A histogram of times. It is log-linear with 64 steps to each doubling, so that a quantile is at most 1.6 % off; it
+//! takes 30 KB and allocates nothing per value. Pure.
 
 use std::time::Duration;
 
@@ -52,7 +52,8 @@ impl Histogram {
         Duration::ZERO
     }
 
-    /// For each half of a doubling that is not empty: its limits `low` and `high` (exclusive) in nanoseconds, and the count.
+    /// For each half of a doubling that is not empty: its limits in nanoseconds, of which the second is exclusive, and
+    /// the count.
     pub(super) fn rows(&self) -> Vec<(u64, u64, u64)> {
         self.counts
             .chunks(STEPS / 2)
@@ -96,7 +97,10 @@ mod tests {
         }
 
         #[test]
-        fn quantiles_are_close(mut values in prop::collection::vec(0u64..10_000_000_000, 1..300), part in 0.0f64..=1.0) {
+        fn quantiles_are_close(
+            mut values in prop::collection::vec(0u64..10_000_000_000, 1..300),
+            part in 0.0f64..=1.0,
+        ) {
             let mut histogram = Histogram::default();
             values.iter().for_each(|value| histogram.record(*value));
             values.sort_unstable();

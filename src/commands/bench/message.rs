@@ -31,7 +31,8 @@ pub(super) struct MessageFormat {
 }
 
 impl MessageFormat {
-    /// The format of a run, identified by the low 48 bits of `run`, with messages of `size` bytes, at least [`MIN_SIZE`].
+    /// The format of a run, identified by the low 48 bits of `run`, with messages of `size` bytes, at least
+    /// [`MIN_SIZE`].
     pub(super) fn new(run: u64, size: usize) -> MessageFormat {
         let run = run & 0xffff_ffff_ffff;
         let mut template = format!("bench:{run:012x}:{:08x}:{:016x} ", 0, 0).into_bytes();
@@ -65,8 +66,8 @@ impl MessageFormat {
         out[start + TIME + 8..][..8].copy_from_slice(&digits(stamp.time as u32));
     }
 
-    /// Reads a message of [`MessageFormat::size`] bytes that begins with the mark; `None` if any byte differs from what was
-    /// written.
+    /// Reads a message of [`MessageFormat::size`] bytes that begins with the mark; `None` if any byte differs from what
+    /// was written.
     pub(super) fn read(&self, message: &[u8]) -> Option<Stamp> {
         let index = value(message.get(INDEX..INDEX + 8)?)?;
         let high = value(message.get(TIME..TIME + 8)?)?;
@@ -76,8 +77,8 @@ impl MessageFormat {
     }
 }
 
-/// 1 in each byte. Every delivery is parsed, and this program shares a core with the daemon that it measures: eight digits
-/// at once cost a dozen instructions, while one after the other they would cost a hundred.
+/// 1 in each byte. Every delivery is parsed, and this program shares a core with the daemon that it measures: eight
+/// digits at once cost a dozen instructions, while one after the other they would cost a hundred.
 const ONES: u64 = 0x0101_0101_0101_0101;
 
 fn digits(value: u32) -> [u8; 8] {

@@ -6,7 +6,8 @@
 //!                          link: a connection, in either protocol over any transport
 //! ```
 //!
-//! `warm_up` precedes each measurement; `process` reads what the daemon used; `outcome` and `report` present the results.
+//! `warm_up` precedes each measurement; `process` reads what the daemon used; `outcome` and `report` present the
+//! results.
 
 mod checker;
 mod histogram;
@@ -113,8 +114,8 @@ fn measure(address: &Address, options: &BenchOptions, mode: Mode) -> Result<Meas
     Ok((outcome, daemon))
 }
 
-/// The daemon's memory while the publisher is the only endpoint. It publishes once before, as it will have with the other
-/// endpoints, so that only those make the difference.
+/// The daemon's memory while the publisher is the only endpoint. It publishes once before, as it will have with the
+/// other endpoints, so that only those make the difference.
 fn memory_of_one(swarm: &mut Swarm, daemon: Option<&Process>) -> Result<Option<u64>, Failure> {
     let until = Instant::now() + Duration::from_millis(200);
     swarm.publish(1)?;
@@ -124,8 +125,8 @@ fn memory_of_one(swarm: &mut Swarm, daemon: Option<&Process>) -> Result<Option<u
     Ok(daemon.and_then(Process::memory))
 }
 
-/// The failure if anything was received wrongly. Losses of text over datagrams are a result, not a failure: that transport
-/// promises nothing else.
+/// The failure if anything was received wrongly. Losses of text over datagrams are a result, not a failure: that
+/// transport promises nothing else.
 fn failure_of(outcome: &ModeOutcome, address: &Address, protocol: ClientProtocol) -> Option<Failure> {
     let may_lose = address.transport().is_datagram() && protocol == ClientProtocol::Text;
     let lost = if may_lose { 0 } else { outcome.faults.lost };

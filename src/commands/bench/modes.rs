@@ -44,8 +44,8 @@ struct Start {
 }
 
 impl ModeRun<'_> {
-    /// Measures what the plan asks for, except for the memory of idle connections: that is up to the caller, which opened
-    /// them.
+    /// Measures what the plan asks for, except for the memory of idle connections: that is up to the caller, which
+    /// opened them.
     pub(super) fn run(mut self) -> Result<ModeOutcome, Failure> {
         self.swarm.measure(matches!(self.plan.mode, Mode::Latency | Mode::PingPong));
         let start = Start {
@@ -91,8 +91,8 @@ impl ModeRun<'_> {
         }
     }
 
-    /// Publishes at even intervals, whether or not earlier messages have been received. Returns by how much each message was
-    /// sent too late, because of this program or because the socket was full.
+    /// Publishes at even intervals, whether or not earlier messages have been received. Returns by how much each
+    /// message was sent too late, because of this program or because the socket was full.
     fn at_a_rate(&mut self, start: &Start) -> Result<Histogram, Failure> {
         let interval = Duration::from_secs(1) / self.plan.rate;
         let limit = start.sent + self.plan.messages;

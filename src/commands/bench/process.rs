@@ -73,7 +73,8 @@ impl Process {
 
     /// Its resident anonymous memory, in bytes.
     pub(super) fn memory(&self) -> Option<u64> {
-        // The counter that every user may read lags behind by some dozen pages per processor, so the exact one is preferred.
+        // The counter that every user may read lags behind by some dozen pages per processor, so the exact one is
+        // preferred.
         let exact = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid)).ok();
         let kilobytes = exact.and_then(|map| field(&map, "Anonymous:")).or_else(|| self.status("RssAnon:"))?;
         Some(kilobytes * 1_024)
@@ -90,8 +91,8 @@ impl Process {
     }
 }
 
-/// User and system time, in ticks, from a line of `/proc/PID/stat`. The name in it may contain any character, including a
-/// closing bracket.
+/// User and system time, in ticks, from a line of `/proc/PID/stat`. The name in it may contain any character, including
+/// a closing bracket.
 fn ticks(stat: &str) -> Option<u64> {
     let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace().skip(11);
     Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 /// The time between two requests of a registered member: the same as the longest one of `upcall-client listen`.
 const RENEWAL: Duration = Duration::from_secs(20);
 
-/// The time between two requests of a member that has not received anything yet. Its first request may have been lost, or
-/// have arrived when the daemon had already sent as many challenges as it does in a second.
+/// The time between two requests of a member that has not received anything yet. Its first request may have been lost,
+/// or have arrived when the daemon had already sent as many challenges as it does in a second.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// At most this many members send a request at a time. A busy daemon still has room for them, and for what is measured.

@@ -1,5 +1,6 @@
-//! Finds the messages of a run in what a receiver reads, whatever the daemon's format adds around them and wherever the reads
-//! split them. The bytes between two messages are what the format adds, or are counted as upcalls of other senders.
+//! Finds the messages of a run in what a receiver reads, whatever the daemon's format adds around them and wherever the
+//! reads split them. The bytes between two messages are what the format adds, or are counted as upcalls of other
+//! senders.
 
 use memchr::memchr_iter;
 

@@ -1,5 +1,5 @@
-//! Before a measurement: publishes until every receiver has got a message and so is registered. If that does not happen,
-//! names the likely reason.
+//! Before a measurement: publishes until every receiver has got a message and so is registered. If that does not
+//! happen, names the likely reason.
 
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,8 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// The longest wait at a time.
 const TURN: Duration = Duration::from_millis(10);
 
-/// Returns once every receiver (the publisher, if there are no others) has got everything that was published since its first
-/// message. Fails if no further receiver has got one for `timeout`.
+/// Returns once every receiver (the publisher, if there are no others) has got everything that was published since its
+/// first message. Fails if no further receiver has got one for `timeout`.
 pub(super) fn warm_up(swarm: &mut Swarm, timeout: Duration, progress: &mut ProgressLine) -> Result<(), Failure> {
     let mut next = Instant::now();
     let mut last_news = next;
@@ -52,8 +52,8 @@ pub(super) fn warm_up(swarm: &mut Swarm, timeout: Duration, progress: &mut Progr
 fn explain(swarm: &Swarm, timeout: Duration) -> Failure {
     let (receivers, begun) = swarm.receivers();
     let reason = if receivers == 0 {
-        "this connection does not receive its own messages: ping-pong needs deliver_to = \"all\" or \"sender\", a format \
-         with {data}, and a listener whose role is \"both\""
+        "this connection does not receive its own messages: ping-pong needs deliver_to = \"all\" or \"sender\", a \
+         format with {data}, and a listener whose role is \"both\""
             .to_owned()
     } else if begun > 0 {
         format!("only {begun} of {receivers} receivers have got an upcall")

@@ -1,5 +1,5 @@
-//! `upcall-client exec`: runs a command for every upcall. This is the upcall of the textbooks: the server runs something in
-//! the client.
+//! `upcall-client exec`: runs a command for every upcall. This is the upcall of the textbooks: the server runs
+//! something in the client.
 
 use std::fs;
 use std::io::{self, Read};
@@ -24,8 +24,8 @@ use crate::commands::terminal::output::notice;
 use crate::commands::terminal::signals::CaughtSignals;
 use crate::exit::Status;
 
-/// Runs the command for one upcall after the other, until `--count` is reached, a signal ends it, or no connection can be
-/// made.
+/// Runs the command for one upcall after the other, until `--count` is reached, a signal ends it, or no connection can
+/// be made.
 pub(in crate::commands) fn run(address: &Address, options: &ExecOptions) -> Result<(), Failure> {
     // Commands get only the three standard descriptors. Those that we open ourselves are close-on-exec.
     close_inherited();
@@ -51,7 +51,7 @@ pub(in crate::commands) fn run(address: &Address, options: &ExecOptions) -> Resu
         signals: &signals,
         children,
         job: None,
-        left: options.count,
+        remaining: options.count,
         ran: 0,
         failed: 0,
     };
@@ -78,7 +78,7 @@ struct Runner<'a> {
     signals: &'a CaughtSignals,
     children: Children,
     job: Option<Job>,
-    left: Option<u64>,
+    remaining: Option<u64>,
     ran: u64,
     failed: u64,
 }
@@ -88,13 +88,14 @@ impl Runner<'_> {
         loop {
             if self.job.is_none() {
                 hold_while_connected(self.signals, &self.client);
-                while self.job.is_none() && self.left != Some(0) && self.handle_next()? {}
+                while self.job.is_none() && self.remaining != Some(0) && self.handle_next()? {}
             }
-            if self.job.is_none() && self.left == Some(0) {
+            if self.job.is_none() && self.remaining == Some(0) {
                 return Ok(());
             }
             if self.wait() {
-                return self.stop();
+                self.stop();
+                return Ok(());
             }
         }
     }
@@ -103,7 +104,7 @@ impl Runner<'_> {
     fn handle_next(&mut self) -> Result<bool, Failure> {
         let Some(item) = self.client.try_next()? else { return Ok(false) };
         if let Some(UpcallOrGap::Upcall(upcall)) = self.subscriber.handle(item) {
-            self.left = self.left.map(|left| left - 1);
+            self.remaining = self.remaining.map(|remaining| remaining - 1);
             self.start(upcall);
         }
         Ok(true)
@@ -145,7 +146,7 @@ impl Runner<'_> {
                 job.feed();
             }
             job.expire(Instant::now());
-            if let Some(result) = job.ended() {
+            if let Some(result) = job.reap() {
                 self.job = None;
                 if let Err(what) = result {
                     self.report_failed(&what);
@@ -156,16 +157,15 @@ impl Runner<'_> {
     }
 
     /// Stops the command, if one runs, and waits for its end.
-    fn stop(&mut self) -> Result<(), Failure> {
+    fn stop(&mut self) {
         if let Some(mut job) = self.job.take() {
             job.stop();
-            while job.ended().is_none() {
+            while job.reap().is_none() {
                 wait([Some((self.children.wake.as_fd(), PollFlags::POLLIN))], job.due());
                 self.children.clear();
                 job.expire(Instant::now());
             }
         }
-        Ok(())
     }
 }
 

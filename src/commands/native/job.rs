@@ -139,8 +139,8 @@ impl Job {
         let _ = killpg(self.group, signal);
     }
 
-    /// Whether the command has ended: with success, or with a message about its failure. Kills what it left running.
-    pub(super) fn ended(&mut self) -> Option<Result<(), String>> {
+    /// The result of the command, with a message if it failed; `None` while it runs. Kills what it left running.
+    pub(super) fn reap(&mut self) -> Option<Result<(), String>> {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         match waitid(Id::Pid(self.group), flags) {
             Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => return None,

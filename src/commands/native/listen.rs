@@ -16,12 +16,12 @@ use crate::commands::poll::wait;
 use crate::commands::reconnect::OutageReport;
 use crate::commands::terminal::output::Output;
 use crate::commands::terminal::signals::CaughtSignals;
-use crate::exit::Status;
 
 /// At most this many bytes are written at once; a single upcall may be longer.
 const BATCH: usize = 256 << 10;
 
-/// Prints upcalls until `--count` or `--timeout` is reached, the reader of the output is gone, or no connection can be made.
+/// Prints upcalls until `--count` or `--timeout` is reached, the reader of the output is gone, or no connection can be
+/// made.
 pub(in crate::commands) fn run(address: &Address, options: &ListenOptions) -> Result<(), Failure> {
     let style = UpcallStyle::new(options)?;
     let output = Output::stdout()?;
@@ -39,19 +39,16 @@ pub(in crate::commands) fn run(address: &Address, options: &ListenOptions) -> Re
         outage: OutageReport::default(),
     };
     let Some(mut client) = subscriber.connect()? else { return Ok(()) };
-    let mut left = options.count;
+    let mut remaining = options.count;
     let end = loop {
         hold_while_connected(&signals, &client);
-        match print(&mut client, &mut subscriber, &style, &output, &mut left) {
+        match print(&mut client, &mut subscriber, &style, &output, &mut remaining) {
             Ok(Printed::Everything) => {}
             Ok(Printed::Enough) => break Ok(()),
             Err(failure) => break Err(failure),
         }
         if deadline.is_some_and(|by| by <= Instant::now()) {
-            break options.count.map_or(Ok(()), |count| {
-                let message = format!("fewer than {count} upcalls came within the time allowed");
-                Err(Failure::new(Status::TimedOut, message))
-            });
+            break options.count.map_or(Ok(()), |count| Err(Failure::too_few_upcalls(count)));
         }
         let waits = [
             Some((client.as_fd(), PollFlags::POLLIN)),
@@ -81,17 +78,17 @@ fn print(
     subscriber: &mut Subscriber<'_>,
     style: &UpcallStyle,
     output: &Output,
-    left: &mut Option<u64>,
+    remaining: &mut Option<u64>,
 ) -> Result<Printed, Failure> {
     loop {
         let mut batch = Vec::new();
         let mut end = None;
-        while batch.len() < BATCH && *left != Some(0) && end.is_none() {
+        while batch.len() < BATCH && *remaining != Some(0) && end.is_none() {
             match client.try_next() {
                 Ok(Some(item)) => match subscriber.handle(item) {
                     Some(UpcallOrGap::Upcall(upcall)) => {
                         style.upcall(&upcall, &mut batch);
-                        *left = left.map(|left| left - 1);
+                        *remaining = remaining.map(|remaining| remaining - 1);
                     }
                     Some(UpcallOrGap::Gap(gap)) => style.gap(&gap, &mut batch),
                     None => {}
@@ -100,7 +97,7 @@ fn print(
                 Err(error) => end = Some(Err(error.into())),
             }
         }
-        if output.print(&batch)?.is_break() || *left == Some(0) {
+        if output.print(&batch)?.is_break() || *remaining == Some(0) {
             return Ok(Printed::Enough);
         }
         if let Some(end) = end {

@@ -107,7 +107,7 @@ impl InputSender<'_> {
                 self.tally.add(result, self.options.require_receivers);
             }
             Item::Disconnected { error, .. } => self.outage.lost(&error),
-            Item::Reconnected { .. } => self.outage.over(),
+            Item::Reconnected { .. } => self.outage.restored(),
             Item::DaemonError(error) => notice(&error),
             _ => {}
         }

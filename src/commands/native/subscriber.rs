@@ -51,7 +51,7 @@ impl Subscriber<'_> {
             let left = self.deadline.map_or(CONNECT_TIMEOUT, |by| by.saturating_duration_since(Instant::now()));
             let error = match self.attempt(left.min(CONNECT_TIMEOUT)) {
                 Ok(client) => {
-                    self.outage.over();
+                    self.outage.restored();
                     return Ok(Some(client));
                 }
                 Err(error) => error,
@@ -117,7 +117,7 @@ impl Subscriber<'_> {
             }
             Item::Disconnected { error, .. } => self.outage.lost(&error),
             Item::Reconnected { resumed, new_log, .. } => {
-                self.outage.over();
+                self.outage.restored();
                 let more = match (resumed, new_log) {
                     (true, _) => "",
                     (_, true) => "; the daemon was restarted, and the inputs that it received meanwhile are not known",
@@ -144,8 +144,8 @@ pub(super) fn leave(client: Client, signals: Option<&CaughtSignals>) {
     }
 }
 
-/// Holds signals back while there is a connection. Without one there is nothing to leave, and signals end the program at
-/// once.
+/// Holds signals back while there is a connection. Without one there is nothing to leave, and signals end the program
+/// at once.
 pub(super) fn hold_while_connected(signals: &CaughtSignals, client: &Client) {
     if client.is_connected() { signals.hold() } else { signals.release() }
 }

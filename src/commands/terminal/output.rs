@@ -67,7 +67,8 @@ fn cannot_write(error: &io::Error) -> Failure {
     Failure::new(Status::Io, format!("cannot write to standard output: {error}"))
 }
 
-/// JSON that is safe on a terminal: escapes the characters that a terminal would obey, which is more than JSON requires.
+/// JSON that is safe on a terminal: escapes the characters that a terminal would obey, which is more than JSON
+/// requires.
 pub(in crate::commands) fn terminal_safe(json: String) -> String {
     if json.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
         return json;

@@ -1,9 +1,9 @@
 //! The prompt on a terminal, and text shown above it.
 //!
-//! Text and prompt share one screen. Text is therefore shown either while no prompt is drawn, or as part of drawing it: the
-//! thread that edits the line writes the pending text above the prompt, in the same write. rustyline's external printer is
-//! used only to trigger a redraw, because a message handed to that printer is lost if the line ends at that moment, and
-//! overwrites the prompt if the line just begins.
+//! Text and prompt share one screen. Text is therefore shown either while no prompt is drawn, or as part of drawing it:
+//! the thread that edits the line writes the pending text above the prompt, in the same write. rustyline's external
+//! printer is used only to trigger a redraw, because a message handed to that printer is lost if the line ends at that
+//! moment, and overwrites the prompt if the line just begins.
 
 use std::borrow::Cow;
 use std::mem;
@@ -92,8 +92,8 @@ impl Display {
     /// Shows complete lines.
     pub(in crate::commands) fn show(&mut self, lines: &[u8]) {
         if self.screen.add(lines) {
-            // This blocks while the user keeps the prompt from being redrawn, for example by searching the history. Once
-            // the prompt has ended it returns or fails, and nothing needs to be drawn.
+            // This blocks while the user keeps the prompt from being redrawn, for example by searching the history.
+            // Once the prompt has ended it returns or fails, and nothing needs to be drawn.
             let _ = self.printer.print(REDRAW.into());
         }
     }
@@ -117,8 +117,8 @@ impl Screen {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shows lines at once if no prompt is drawn. Otherwise keeps them for the next redraw, and returns whether to trigger
-    /// one.
+    /// Shows lines at once if no prompt is drawn. Otherwise keeps them for the next redraw, and returns whether to
+    /// trigger one.
     fn add(&self, lines: &[u8]) -> bool {
         let mut state = self.state();
         if state.prompt_drawn {

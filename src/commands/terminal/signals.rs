@@ -1,5 +1,5 @@
-//! CaughtSignals that are caught because something must be done before the program ends: restore the terminal, or leave the
-//! daemon.
+//! Signals that are caught because something must be done before the program ends: restore the terminal, or leave
+//! the daemon.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -18,8 +18,8 @@ pub(super) fn connect(address: &Address, options: LinkOptions) -> Result<Box<dyn
     }
 }
 
-/// Catches signals on datagram transports. There, a program that is killed stays registered until its lease ends, while a
-/// connection is closed by the kernel.
+/// Catches signals on datagram transports. There, a program that is killed stays registered until its lease ends, while
+/// a connection is closed by the kernel.
 pub(super) fn catch_signals(address: &Address) -> Result<Option<CaughtSignals>, Failure> {
     address.transport().is_datagram().then(CaughtSignals::catch_to_leave).transpose()
 }

@@ -1,12 +1,13 @@
-//! Messages that the daemon treats as commands on datagram transports, where they therefore cannot be sent as inputs. Pure.
+//! Messages that the daemon treats as commands on datagram transports, where they therefore cannot be sent as inputs.
+//! Pure.
 
 use upcall_wire::escape::Escaped;
 
 use crate::commands::failure::Failure;
 use crate::exit::Status;
 
-/// Refuses a message that would be a command. `may_need_proof`: the daemon may want proof of our address, and then treats
-/// `bye` with an argument as a command too.
+/// Refuses a message that would be a command. `may_need_proof`: the daemon may want proof of our address, and then
+/// treats `bye` with an argument as a command too.
 pub(super) fn refuse(message: &[u8], may_need_proof: bool) -> Result<(), Failure> {
     let line = message.trim_ascii();
     let is_command = line.eq_ignore_ascii_case(b"bye")

@@ -1,5 +1,5 @@
-//! The loop between a link, a source and a sink. It sends and receives at the same time, so that neither side can block the
-//! other.
+//! The loop between a link, a source and a sink. It sends and receives at the same time, so that neither side can block
+//! the other.
 //!
 //! Knows neither where inputs come from, nor where upcalls go, nor which transport the link uses.
 

@@ -1,7 +1,7 @@
 //! `upcall-client` without a command: sends what is typed, and shows upcalls as they arrive.
 //!
-//! At a terminal, the main thread edits lines at a prompt and passes them through a pipe to an exchange in a second thread;
-//! whichever ends first ends the other. If standard input is not a terminal, the exchange reads it directly.
+//! At a terminal, the main thread edits lines at a prompt and passes them through a pipe to an exchange in a second
+//! thread; whichever ends first ends the other. If standard input is not a terminal, the exchange reads it directly.
 
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
@@ -29,14 +29,14 @@ use crate::commands::terminal::prompt::{Display, Prompt, Typed};
 use crate::commands::terminal::signals::CaughtSignals;
 use crate::exit::Status;
 
-/// How long to wait for the daemon after `bye` at the prompt: short, because a user is waiting. (Over datagrams, a tenth of
-/// it without an upcall is enough.)
+/// How long to wait for the daemon after `bye` at the prompt: short, because a user is waiting. (Over datagrams, a
+/// tenth of it without an upcall is enough.)
 const LINGER_AT_PROMPT: Duration = Duration::from_secs(2);
 
 /// The same at the end of a pipe.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// How often the prompt is interrupted until it ends. One interrupt is enough, unless no prompt is drawn at that moment.
+/// How often the prompt is interrupted until it ends. One interrupt is enough, unless no prompt is drawn just then.
 const INTERRUPT_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Runs until `bye`, the end of input, or the end of the connection.
@@ -208,8 +208,8 @@ impl Sink for AbovePrompt {
     }
 }
 
-/// Prints as long as the output has a reader. After that, input is still sent: it must not be lost because `head` has read
-/// as many upcalls as it wanted.
+/// Prints as long as the output has a reader. After that, input is still sent: it must not be lost because `head` has
+/// read as many upcalls as it wanted.
 struct WhileRead<'a> {
     printer: Printer<'a>,
     closed: bool,

@@ -1,5 +1,5 @@
-//! `upcall-client listen --protocol text`: prints upcalls as they arrive, and reconnects when the connection is lost. It
-//! never sends an input.
+//! `upcall-client listen --protocol text`: prints upcalls as they arrive, and reconnects when the connection is lost.
+//! It never sends an input.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -25,7 +25,8 @@ use crate::exit::Status;
 /// A connection that lasted this long resets the backoff; after a shorter one, the next delay grows further.
 const LASTING: Duration = Duration::from_secs(5);
 
-/// Prints upcalls until `--count` or `--timeout` is reached, the reader of the output is gone, or no connection can be made.
+/// Prints upcalls until `--count` or `--timeout` is reached, the reader of the output is gone, or no connection can be
+/// made.
 pub(in crate::commands) fn run(address: &Address, options: &ListenOptions) -> Result<(), Failure> {
     let output = Output::stdout()?;
     let style = if options.json { TextStyle::Json } else { TextStyle::unless_terminal(TextStyle::Lines) };
@@ -110,7 +111,7 @@ impl TextListener<'_> {
         };
         // After a refusal, this connection may be refused as well: it is no news yet.
         if self.admission == Admission::Admitted {
-            self.outage.over();
+            self.outage.restored();
             let what = if self.address.transport().is_datagram() { "joined" } else { "connected to" };
             notice(&format!("{what} {} again", self.address));
         }
@@ -202,10 +203,7 @@ impl TextListener<'_> {
         match self.options.count {
             None if self.admission != Admission::Never => Ok(()),
             None => Err(Failure::new(Status::TimedOut, format!("{} could not be reached in time", self.address))),
-            Some(count) => {
-                let too_few = if count == 1 { "no upcall".into() } else { format!("fewer than {count} upcalls") };
-                Err(Failure::new(Status::TimedOut, format!("{too_few} came within the time allowed")))
-            }
+            Some(count) => Err(Failure::too_few_upcalls(count)),
         }
     }
 }

@@ -31,7 +31,8 @@ pub(in crate::commands) fn run(address: &Address, options: &SendOptions) -> Resu
     let exchange = Exchange {
         link: &mut *link,
         source: Some(source),
-        // The daemon sends us upcalls as it does to every endpoint. They must be read: otherwise both sides would block.
+        // The daemon sends us upcalls as it does to every endpoint. They must be read: otherwise both sides would
+        // block.
         sink: &mut Discard,
         deadline: None,
         stop: signals.as_ref().map(AsFd::as_fd),

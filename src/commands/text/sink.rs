@@ -20,25 +20,25 @@ pub(super) trait Sink {
 pub(super) struct Printer<'a> {
     output: &'a Output,
     style: TextStyle,
-    left: Option<u64>,
+    remaining: Option<u64>,
     pending: Vec<u8>,
 }
 
 impl<'a> Printer<'a> {
     /// Prints at most `count` upcalls, or all of them.
     pub(super) fn new(output: &'a Output, style: TextStyle, count: Option<u64>) -> Printer<'a> {
-        Printer { output, style, left: count, pending: Vec::new() }
+        Printer { output, style, remaining: count, pending: Vec::new() }
     }
 }
 
 impl Sink for Printer<'_> {
     fn upcall(&mut self, upcall: &[u8]) -> ControlFlow<()> {
-        if self.left == Some(0) {
+        if self.remaining == Some(0) {
             return ControlFlow::Break(());
         }
         self.style.render(upcall, &mut self.pending);
-        self.left = self.left.map(|left| left - 1);
-        if self.left == Some(0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        self.remaining = self.remaining.map(|remaining| remaining - 1);
+        if self.remaining == Some(0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     fn flush(&mut self) -> Result<ControlFlow<()>, Failure> {

@@ -63,8 +63,8 @@ impl LineSource {
         self.parts.clear();
     }
 
-    /// Moves bytes from memory to `out`, about a chunk of them. Returns the descriptor to wait for if a stream must be read
-    /// to get more.
+    /// Moves bytes from memory to `out`, about a chunk of them. Returns the descriptor to wait for if a stream must be
+    /// read to get more.
     pub(super) fn fill(&mut self, out: &mut Vec<u8>) -> Option<BorrowedFd<'_>> {
         while out.len() < CHUNK
             && let Some(SourcePart::Bytes(bytes)) = self.parts.front_mut()

@@ -18,12 +18,12 @@ use crate::exit::Status;
 
 /// An endpoint that is registered with the daemon, or about to be: it sends inputs and reads upcalls.
 pub(super) trait BenchLink: AsFd {
-    /// Sends messages of `size` bytes each, which follow each other without a separator, as far as there is room. Returns
-    /// how many bytes were sent. A stream may stop within a message; a datagram is always a whole message.
+    /// Sends messages of `size` bytes each, which follow each other without a separator, as far as there is room.
+    /// Returns how many bytes were sent. A stream may stop within a message; a datagram is always a whole message.
     fn send(&mut self, messages: &[u8], size: usize) -> io::Result<usize>;
 
-    /// Reads upcalls, which follow each other without a separator. 0 is the end of a stream; a datagram link never returns
-    /// it.
+    /// Reads upcalls, which follow each other without a separator. 0 is the end of a stream; a datagram link never
+    /// returns it.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 
     /// Renews the registration, or requests it again, where it has a lease. The request may be lost.

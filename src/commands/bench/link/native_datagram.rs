@@ -1,4 +1,5 @@
-//! A native endpoint over datagrams as a link of the bench: the client library, with all that acknowledged delivery needs.
+//! A native endpoint over datagrams as a link of the bench: the client library, with all that acknowledged delivery
+//! needs.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};

@@ -1,20 +1,23 @@
-//! A native endpoint over a stream as a link of the bench. It does as little as possible, because this program shares the
-//! processor with the daemon that it measures.
+//! A native endpoint over a stream as a link of the bench. It does as little as possible, because this program shares
+//! the processor with the daemon that it measures.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
+
+use upcall_client::Error;
+use upcall_client::socket::stream::StreamSocket;
+use upcall_wire::escape::Escaped;
+use upcall_wire::farewell::Farewell;
+use upcall_wire::frame::{
+    Code, ErrorFrame, Frame, FrameDecoder, HEADER, Hello, SEND_OVERHEAD, Send, UPCALL_OVERHEAD, kind,
+};
 
 use super::BenchLink;
 use super::text_stream::peer_pid;
 use crate::commands::failure::Failure;
 use crate::commands::poll::wait_readable;
 use crate::exit::Status;
-use upcall_client::Error;
-use upcall_client::socket::stream::StreamSocket;
-use upcall_wire::frame::{
-    Code, ErrorFrame, Frame, FrameDecoder, HEADER, Hello, SEND_OVERHEAD, Send, UPCALL_OVERHEAD, kind,
-};
 
 /// How long to wait at a time while there is no WELCOME.
 const WAIT: Duration = Duration::from_millis(100);
@@ -75,12 +78,14 @@ impl NativeStream {
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => continue,
                 Err(error) => return Err(broken(&error)),
             }
-            let not_native = || Failure::new(Status::Protocol, "the daemon does not speak native; use --protocol text");
             match decoder.next(&mut &byte[..], 0) {
                 Ok(Some(Frame::Welcome(_))) => return Ok(()),
                 Ok(Some(Frame::Error(ErrorFrame { code, text, .. }))) => return Err(refused(code, text)),
                 Ok(_) => {}
-                Err(_) => return Err(not_native()),
+                Err(_) => {
+                    let message = "the daemon does not speak native; use --protocol text";
+                    return Err(Failure::new(Status::Protocol, message));
+                }
             }
         }
         Err(Failure::new(Status::TimedOut, "the daemon did not send its WELCOME in time"))
@@ -159,18 +164,18 @@ fn farewell(mut frame: &[u8]) -> Failure {
     match Frame::take(&mut frame) {
         Ok(Frame::Error(ErrorFrame { code, text, .. })) => refused(code, text),
         Ok(Frame::Bye(reason)) => {
-            upcall_wire::farewell::Farewell::parse(upcall_wire::farewell::Farewell::line(reason).as_bytes())
-                .map_or_else(
-                    || Failure::new(Status::Refused, "the daemon closed a connection"),
-                    |farewell| Failure::from(&farewell),
-                )
+            // The line that a text stream would end with.
+            Farewell::parse(upcall_wire::farewell::Farewell::line(reason).as_bytes()).map_or_else(
+                || Failure::new(Status::Refused, "the daemon closed a connection"),
+                |farewell| Failure::from(&farewell),
+            )
         }
         _ => Failure::new(Status::Protocol, "the daemon broke the protocol"),
     }
 }
 
 fn refused(code: Code, text: &str) -> Failure {
-    let text = upcall_wire::escape::Escaped(text.as_bytes()).to_string();
+    let text = Escaped(text.as_bytes()).to_string();
     Error::Refused { code, text }.into()
 }
 

@@ -1,5 +1,5 @@
-//! A text endpoint over datagrams as a link of the bench: joins when it is opened, and sends each message as a datagram. The
-//! caller decides when to renew the lease.
+//! A text endpoint over datagrams as a link of the bench: joins when it is opened, and sends each message as a
+//! datagram. The caller decides when to renew the lease.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -35,9 +35,9 @@ impl TextDatagrams {
         Ok(TextDatagrams { socket, cookie: Vec::new(), failure: None })
     }
 
-    /// The failure after an error of the socket. The daemon may have sent the reason before, after upcalls that are not read
-    /// yet.
-    fn gone(&mut self, error: &io::Error) -> Failure {
+    /// The failure after an error of the socket. The daemon may have sent the reason before, after upcalls that are not
+    /// read yet.
+    fn failure_after(&mut self, error: &io::Error) -> Failure {
         let mut buffer = vec![0; LARGEST];
         while let Ok(length) = self.socket.receive(&mut buffer) {
             if let Some(farewell) = Farewell::parse_datagram(&buffer[..length.unwrap_or(0)]) {
@@ -68,7 +68,7 @@ impl BenchLink for TextDatagrams {
                             let message = format!("a message of {size} bytes does not fit into a datagram");
                             Failure::new(Status::BadData, message)
                         }
-                        _ => self.gone(&error),
+                        _ => self.failure_after(&error),
                     });
                     return Err(error);
                 }
@@ -98,7 +98,7 @@ impl BenchLink for TextDatagrams {
                 Err(error) if error.kind() == ErrorKind::WouldBlock && filled > 0 => break,
                 Err(error) => {
                     if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
-                        self.failure = Some(self.gone(&error));
+                        self.failure = Some(self.failure_after(&error));
                     }
                     return Err(error);
                 }
@@ -127,8 +127,8 @@ impl BenchLink for TextDatagrams {
 
 impl Drop for TextDatagrams {
     fn drop(&mut self) {
-        // Otherwise the daemon would send upcalls here until the lease ends, which would distort the next run. Only a Unix
-        // socket can lack room for this, and there the daemon notices that the peer's socket is closed.
+        // Otherwise the daemon would send upcalls here until the lease ends, which would distort the next run. Only a
+        // Unix socket can lack room for this, and there the daemon notices that the peer's socket is closed.
         let _ = self.socket.send(&[b"bye ", self.cookie.as_slice()].concat());
     }
 }

@@ -26,8 +26,8 @@ impl BenchLink for StreamSocket {
     }
 }
 
-/// The process at the other end of a Unix socket. The kernel reports 0 for a process on another machine, or in a process
-/// namespace that we cannot see.
+/// The process at the other end of a Unix socket. The kernel reports 0 for a process on another machine, or in a
+/// process namespace that we cannot see.
 pub(super) fn peer_pid(socket: &impl AsFd) -> Option<u32> {
     let peer = getsockopt(socket, PeerCredentials).ok()?;
     u32::try_from(peer.pid()).ok().filter(|pid| *pid != 0)

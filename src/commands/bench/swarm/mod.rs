@@ -1,8 +1,8 @@
-//! The loop that drives all connections of a bench in one thread: the first connection publishes; all of them receive and are
-//! checked.
+//! The loop that drives all connections of a bench in one thread: the first connection publishes; all of them receive
+//! and are checked.
 //!
-//! Knows neither transports nor what is measured. Everything is nonblocking. If messages are outstanding and nothing is sent
-//! or received for the timeout, the bench fails.
+//! Knows neither transports nor what is measured. Everything is nonblocking. If messages are outstanding and nothing is
+//! sent or received for the timeout, the bench fails.
 
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
@@ -31,8 +31,8 @@ const EVENTS: usize = 1_024;
 /// On lossy links, what is outstanding after this time without progress counts as lost.
 const LOST_AFTER: Duration = Duration::from_millis(200);
 
-/// Sent before the first message. Until a daemon has received a newline, it treats every pause as the end of a message, and
-/// a large message is rarely sent without a pause.
+/// Sent before the first message. Until a daemon has received a newline, it treats every pause as the end of a message,
+/// and a large message is rarely sent without a pause.
 const PREAMBLE: &[u8] = b"bench\n";
 
 /// The index of the connection that publishes.

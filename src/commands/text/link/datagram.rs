@@ -1,8 +1,8 @@
-//! A link over datagrams: each line is sent as a datagram, and each datagram that arrives is an upcall. Joins, renews and
-//! leaves.
+//! A link over datagrams: each line is sent as a datagram, and each datagram that arrives is an upcall. Joins, renews
+//! and leaves.
 //!
-//! Best effort, as the transport is: nothing confirms an input. Two failures can be detected: that no daemon receives our
-//! datagrams, and that the daemon did not know us when a message arrived.
+//! Best effort, as the transport is: nothing confirms an input. Two failures can be detected: that no daemon receives
+//! our datagrams, and that the daemon did not know us when a message arrived.
 
 use std::io::{self, ErrorKind};
 use std::mem;
@@ -55,7 +55,7 @@ pub(in crate::commands) struct DatagramLink {
     pacer: Pacer,
     phase: Phase,
     /// Whether the registration has ended, so that there is nothing to leave.
-    over: bool,
+    is_over: bool,
 }
 
 /// How far the link is with what the source had.
@@ -63,8 +63,8 @@ pub(in crate::commands) struct DatagramLink {
 enum Phase {
     /// More lines may be appended.
     Open,
-    /// Nothing will be appended to `out`, which is not empty yet. Gives up at `linger_until`, which every datagram that is
-    /// sent renews.
+    /// Nothing will be appended to `out`, which is not empty yet. Gives up at `linger_until`, which every datagram that
+    /// is sent renews.
     Draining { linger_until: Instant },
     /// Everything was sent. No answer to it is expected after `quiet_until`, or at the latest after `linger_until`.
     Settling { quiet_until: Instant, linger_until: Instant },
@@ -96,20 +96,20 @@ impl DatagramLink {
             considered: None,
             pacer: Pacer::default(),
             phase: Phase::Open,
-            over: false,
+            is_over: false,
         })
     }
 
     /// Sends a datagram of the protocol. Without room it is dropped, since it may be lost on the way as well.
     fn send_control(&mut self, datagram: &[u8]) -> Option<LinkEnd> {
         match self.socket.send(datagram) {
-            Err(error) if !is_full(&error) => Some(self.gone(&error)),
+            Err(error) if !is_full(&error) => Some(self.fail(&error)),
             _ => None,
         }
     }
 
-    fn gone(&mut self, error: &io::Error) -> LinkEnd {
-        self.over = true;
+    fn fail(&mut self, error: &io::Error) -> LinkEnd {
+        self.is_over = true;
         let status = match error.kind() {
             ErrorKind::PermissionDenied => Status::Denied,
             _ => Status::Refused,
@@ -146,20 +146,20 @@ impl DatagramLink {
         match self.socket.send(line) {
             Ok(()) => {}
             Err(error) if is_full(&error) => {
-                self.pacer.stalled(now);
+                self.pacer.note_full(now);
                 return Ok(0);
             }
             Err(error) if error.raw_os_error() == Some(Errno::EMSGSIZE as i32) => {
                 return Err(unsendable(&format!("a message of {} bytes does not fit into a datagram", line.len())));
             }
-            Err(error) => return Err(self.gone(&error)),
+            Err(error) => return Err(self.fail(&error)),
         }
-        self.membership.sent();
+        self.membership.note_sent();
         if let Phase::Draining { linger_until } = &mut self.phase {
             *linger_until = now + self.options.linger;
         }
         // A send to a full Unix socket fails. Over UDP, only the pacer prevents a full buffer.
-        self.pacer.sent(line.len(), self.socket.reach() != Reach::Unix, now);
+        self.pacer.note_sent(line.len(), self.socket.reach() != Reach::Unix, now);
         Ok(line.len())
     }
 
@@ -213,7 +213,7 @@ impl Link for DatagramLink {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => {
-                    end = Some(self.gone(&error));
+                    end = Some(self.fail(&error));
                     break;
                 }
             };
@@ -237,7 +237,7 @@ impl Link for DatagramLink {
                     ControlFlow::Continue(())
                 }
                 TextDatagram::Farewell(farewell) => {
-                    self.over = true;
+                    self.is_over = true;
                     end = Some(LinkEnd::Closed { farewell: Some(farewell), complete: false });
                     ControlFlow::Break(())
                 }
@@ -288,8 +288,8 @@ impl Link for DatagramLink {
     }
 
     fn leave(&mut self) {
-        if !self.over {
-            self.over = true;
+        if !self.is_over {
+            self.is_over = true;
             // If this is lost, the registration ends with its lease.
             let _ = self.socket.send_last(&self.membership.bye(), LEAVE_TIMEOUT);
         }

@@ -1,5 +1,5 @@
-//! Registration by text datagrams: joining, proving our address on request, renewing, leaving. Pure; the caller passes the
-//! time and the random numbers.
+//! Registration by text datagrams: joining, proving our address on request, renewing, leaving. Pure; the caller passes
+//! the time and the random numbers.
 //!
 //! If the daemon trusts our network, `join` registers us without an answer. Otherwise the daemon answers with one line,
 //! `join <cookie>`, and that line sent back registers and renews us. Nothing else is ever confirmed.
@@ -80,7 +80,7 @@ impl Membership {
     }
 
     /// A message was sent as an input.
-    pub(in crate::commands) fn sent(&mut self) {
+    pub(in crate::commands) fn note_sent(&mut self) {
         self.messages += 1;
     }
 
@@ -91,7 +91,8 @@ impl Membership {
                 // We were not registered, so the messages sent so far were not accepted.
                 self.refused = self.messages;
             } else if !self.awaiting_answer {
-                // The challenge answers no `join`, so it answers a message: the daemon did not know us, as after its restart.
+                // The challenge answers no `join`, so it answers a message: the daemon did not know us, as after its
+                // restart.
                 self.refused = self.messages.min(self.refused + 1);
             }
             self.awaiting_answer = false;
@@ -174,8 +175,8 @@ mod tests {
     #[test]
     fn messages_before_the_proof_are_refused() {
         let (mut membership, ..) = joined();
-        membership.sent();
-        membership.sent();
+        membership.note_sent();
+        membership.note_sent();
         membership.receive(FIRST);
         assert_eq!(membership.refused(), (2, 2));
         // The daemon answered each of them, too.
@@ -188,11 +189,11 @@ mod tests {
     fn a_challenge_that_answers_no_join_counts_as_a_lost_message() {
         let (mut membership, now, mut random) = joined();
         membership.receive(FIRST);
-        membership.sent();
+        membership.note_sent();
         assert_eq!(membership.renew(now + RENEWAL, &mut random), Some(JOIN));
         membership.receive(SECOND);
         assert_eq!(membership.refused(), (0, 1));
-        membership.sent();
+        membership.note_sent();
         membership.receive(FIRST);
         assert_eq!(membership.refused(), (1, 2));
     }
@@ -206,7 +207,7 @@ mod tests {
             for renewal in 0..50 {
                 let most = RENEWAL.min(FIRST_RENEWAL * 2u32.pow(renewal.min(10)));
                 let pause = membership.renew_at() - now;
-                prop_assert!(pause <= most && pause >= most / 4 * 3 - Duration::from_millis(3), "{pause:?} of {most:?}");
+                prop_assert!(pause <= most && pause >= most / 4 * 3 - Duration::from_millis(3), "{pause:?}");
                 prop_assert_eq!(membership.renew(membership.renew_at() - Duration::from_millis(1), &mut random), None);
                 now = membership.renew_at();
                 prop_assert_eq!(membership.renew(now, &mut random), Some(JOIN));

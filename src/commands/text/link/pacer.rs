@@ -1,16 +1,16 @@
-//! When the next message may be sent as a datagram: in short bursts, and after a growing delay if a buffer is full. Pure;
-//! the caller passes the time.
+//! When the next message may be sent as a datagram: in short bursts, and after a growing delay if a buffer is full.
+//! Pure; the caller passes the time.
 
 use std::time::{Duration, Instant};
 
-/// A burst is sent without a pause. Over UDP nothing else slows the sender down, and what does not fit into the daemon's
-/// buffer is lost.
+/// A burst is sent without a pause. Over UDP nothing else slows the sender down, and what does not fit into the
+/// daemon's buffer is lost.
 const BURST_DATAGRAMS: usize = 16;
 const BURST_BYTES: usize = 32 << 10;
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// The delay before the next attempt if there is no room, and how many times it doubles. (POLLOUT tells nothing about the
-/// receiver's queue.)
+/// The delay before the next attempt if there is no room, and how many times it doubles. (POLLOUT tells nothing about
+/// the receiver's queue.)
 const RETRY: Duration = Duration::from_millis(1);
 const DOUBLINGS: u32 = 6;
 
@@ -38,7 +38,7 @@ impl Pacer {
     }
 
     /// A message was sent. `limited`: the transport itself does not limit the rate, so a pause follows each burst.
-    pub(in crate::commands) fn sent(&mut self, bytes: usize, limited: bool, now: Instant) {
+    pub(in crate::commands) fn note_sent(&mut self, bytes: usize, limited: bool, now: Instant) {
         self.stalls = 0;
         self.datagrams += 1;
         self.bytes += bytes;
@@ -48,7 +48,7 @@ impl Pacer {
     }
 
     /// There was no room for a message.
-    pub(in crate::commands) fn stalled(&mut self, now: Instant) {
+    pub(in crate::commands) fn note_full(&mut self, now: Instant) {
         self.pause(now + RETRY * 2u32.pow(self.stalls));
         self.stalls = DOUBLINGS.min(self.stalls + 1);
     }
@@ -67,7 +67,7 @@ mod tests {
     /// How many of a thousand messages of this size are sent without a pause.
     fn burst(bytes: usize, limited: bool) -> usize {
         let (mut pacer, now) = (Pacer::default(), Instant::now());
-        let mut send = || pacer.check(now).then(|| pacer.sent(bytes, limited, now));
+        let mut send = || pacer.check(now).then(|| pacer.note_sent(bytes, limited, now));
         (0..1_000).map_while(|_| send()).count()
     }
 
@@ -84,7 +84,7 @@ mod tests {
         let (mut pacer, mut now) = (Pacer::default(), Instant::now());
         let mut waits = Vec::new();
         for _ in 0..8 {
-            pacer.stalled(now);
+            pacer.note_full(now);
             assert!(!pacer.check(now));
             let until = pacer.resume_at().unwrap();
             waits.push((until - now).as_millis());
@@ -92,8 +92,8 @@ mod tests {
             assert!(pacer.check(now));
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 64]);
-        pacer.sent(1, false, now);
-        pacer.stalled(now);
+        pacer.note_sent(1, false, now);
+        pacer.note_full(now);
         assert_eq!(pacer.resume_at(), Some(now + RETRY));
     }
 

@@ -77,8 +77,8 @@ impl Splitter {
         flow
     }
 
-    /// How long to wait for more bytes before calling [`Splitter::quiet`]; `None` if nothing is held back.
-    pub(in crate::commands) fn patience(&self) -> Option<Duration> {
+    /// How long to wait for more bytes before calling [`Splitter::flush`]; `None` if nothing is held back.
+    pub(in crate::commands) fn wait_limit(&self) -> Option<Duration> {
         if self.buffer.is_empty() {
             None
         } else if self.buffer.len() >= MAX_HELD {
@@ -91,7 +91,7 @@ impl Splitter {
     }
 
     /// The time has passed: what is held back is an upcall.
-    pub(in crate::commands) fn quiet(&mut self) -> Vec<u8> {
+    pub(in crate::commands) fn flush(&mut self) -> Vec<u8> {
         self.scanned = 0;
         let upcall = mem::take(&mut self.buffer);
         self.last = match Farewell::parse(&upcall) {
@@ -155,22 +155,22 @@ mod tests {
     #[test]
     fn a_tail_is_an_upcall_after_a_quiet_time() {
         let mut splitter = Splitter::default();
-        assert_eq!(splitter.patience(), None);
+        assert_eq!(splitter.wait_limit(), None);
         splitter.push(b"haii");
-        assert_eq!(splitter.patience(), Some(TAIL_QUIET));
-        assert_eq!(splitter.quiet(), b"haii");
-        assert_eq!(splitter.patience(), None);
+        assert_eq!(splitter.wait_limit(), Some(TAIL_QUIET));
+        assert_eq!(splitter.flush(), b"haii");
+        assert_eq!(splitter.wait_limit(), None);
     }
 
     #[test]
     fn a_possible_farewell_is_shown_and_still_counts_at_end_of_file() {
         let mut splitter = Splitter::default();
         splitter.push(b"upcalld: shut");
-        assert_eq!(splitter.patience(), Some(FAREWELL_QUIET));
+        assert_eq!(splitter.wait_limit(), Some(FAREWELL_QUIET));
         splitter.push(b"down\n");
         assert!(splitter.lines(|_| panic!("held back")).is_continue());
-        assert_eq!(splitter.patience(), Some(FAREWELL_QUIET));
-        assert_eq!(splitter.quiet(), b"upcalld: shutdown\n");
+        assert_eq!(splitter.wait_limit(), Some(FAREWELL_QUIET));
+        assert_eq!(splitter.flush(), b"upcalld: shutdown\n");
         assert!(splitter.finish().1.is_some());
     }
 

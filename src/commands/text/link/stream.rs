@@ -1,5 +1,5 @@
-//! A link over a stream. Bytes are written as they are, and what is read is split into upcalls. Once everything is sent, our
-//! side is closed; the daemon confirms that it has accepted everything by closing its own.
+//! A link over a stream. Bytes are written as they are, and what is read is split into upcalls. Once everything is
+//! sent, our side is closed; the daemon confirms that it has accepted everything by closing its own.
 
 use std::io::{self, ErrorKind};
 use std::mem;
@@ -54,8 +54,8 @@ impl StreamLink {
         }
     }
 
-    fn quiet_at(&self) -> Option<Instant> {
-        self.splitter.patience().map(|patience| self.last_read + patience)
+    fn flush_at(&self) -> Option<Instant> {
+        self.splitter.wait_limit().map(|limit| self.last_read + limit)
     }
 }
 
@@ -69,7 +69,7 @@ impl Link for StreamLink {
     }
 
     fn due(&self) -> Option<Instant> {
-        [self.quiet_at(), self.linger_until].into_iter().flatten().min()
+        [self.flush_at(), self.linger_until].into_iter().flatten().min()
     }
 
     fn out(&mut self) -> &mut Vec<u8> {
@@ -145,8 +145,8 @@ impl Link for StreamLink {
 
     fn expire(&mut self, on_upcall: &mut OnUpcall<'_>) -> Option<LinkEnd> {
         let now = Instant::now();
-        if self.quiet_at().is_some_and(|at| at <= now) {
-            let upcall = self.splitter.quiet();
+        if self.flush_at().is_some_and(|at| at <= now) {
+            let upcall = self.splitter.flush();
             let _ = on_upcall(&upcall);
         }
         let lingered = self.linger_until.is_some_and(|until| until <= now);
