@@ -1,4 +1,5 @@
-//! Datagram sockets over loopback and in temporary directories. What cannot be caused from outside is in the unit tests.
+//! Datagram sockets over loopback and in temporary directories. What cannot be caused from outside is in the unit
+//! tests.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod udp;
@@ -44,7 +45,7 @@ fn receive(socket: &DatagramSocket, inbox: &mut Inbox, count: usize) -> Vec<(Vec
     all
 }
 
-/// Sends one message and says what became of it.
+/// Sends one message; the outcome.
 fn send(socket: &DatagramSocket, to: Destination<'_>, bytes: &[u8]) -> Fate {
     let mut outbox = Outbox::new();
     let mut batch = socket.batch(&mut outbox);

@@ -50,7 +50,7 @@ fn questions_and_answers_of_any_size_over_both_families() {
     for (url, ip, binding) in [
         ("udp://127.0.0.1:0", "127.0.0.1", Binding::default()),
         ("udp://0.0.0.0:0", "127.0.0.1", Binding::default()),
-        // Somebody else's address than the one that answers would leave from: the client would not take it.
+        // Not the address that an answer would leave from by default: the client would not accept that.
         ("udp://0.0.0.0:0", "127.0.0.2", Binding::default()),
         ("udp://[::1]:0", "::1", Binding::default()),
         ("udp://[::]:0", "::1", Binding::default()),
@@ -129,7 +129,7 @@ fn f9_one_dead_peer_among_100_costs_the_others_nothing() {
     let addresses: Vec<_> = clients.iter().map(|client| client.as_ref().unwrap().local_addr().unwrap()).collect();
     clients[37] = None;
     let mut outbox = Outbox::new();
-    // Several rounds: what one causes (ICMP) would be told in the next.
+    // Several rounds: an error that one causes (ICMP) would be reported in the next.
     for round in 0..20u8 {
         let bytes = [round];
         let mut batch = socket.batch(&mut outbox);
@@ -146,7 +146,7 @@ fn f9_one_dead_peer_among_100_costs_the_others_nothing() {
 }
 
 #[test]
-fn f9_addresses_that_nobody_can_send_to_cost_the_others_nothing() {
+fn f9_unusable_addresses_cost_the_others_nothing() {
     let (socket, port) = bind("udp://127.0.0.1:0", Binding::default()).unwrap();
     let client = client(([127, 0, 0, 1], port).into());
     let mut outbox = Outbox::new();
@@ -188,8 +188,8 @@ fn a_run_arrives_as_datagrams_in_order() {
         client.send(b"hello").unwrap();
         let (_, _, from) = receive(&socket, &mut Inbox::new(4, 10), 1).pop().unwrap();
         let Sender::Inet { peer, local } = from else { panic!() };
-        // More than a run takes: of segments, of bytes; a last one that is shorter; cut across slices. All of it has to fit
-        // the client's receive buffer.
+        // More than a run takes: of segments, of bytes; a last one that is shorter; cut across slices. All of it has to
+        // fit the client's receive buffer.
         for (size, total) in [(10, 1000), (1000, 64_000), (1200, 70_111), (40_000, 100_000), (7, 7), (7, 6), (7, 0)] {
             let bytes: Vec<u8> = (0..total).map(|index: usize| (index % 251) as u8).collect();
             let mut outbox = Outbox::new();

@@ -12,7 +12,7 @@ use upcall_wire::topic;
 const PAGE: &str = include_str!("../../man/upcall-protocol.7");
 const DISSECTOR: &str = include_str!("../../compose/wireshark/upcall.lua");
 
-/// A message in an example: who it is for, and its bytes.
+/// A message in an example: its direction, and its bytes.
 struct Message {
     to_daemon: bool,
     bytes: Vec<u8>,
@@ -101,7 +101,7 @@ fn assert_row(cells: &[&str]) {
     assert!(PAGE.lines().any(begins), "the page has no row {cells:?}");
 }
 
-/// The constants of a module in a source file, by name and value: also those that come to be when nobody thinks of the page.
+/// The constants of a module in a source file, by name and value, so that a new one cannot be forgotten on the page.
 fn constants(file: &str, module: &str) -> Vec<(String, u8)> {
     let source = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
     let (_, rest) = source.split_once(&format!("pub mod {module} {{\n")).expect("the module");
