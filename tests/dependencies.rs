@@ -1,7 +1,8 @@
-//! The arrows that Cargo.toml does not hold: between the modules of the root package, and where unsafe code may be. Reads
-//! the sources as text.
+//! The arrows that Cargo.toml does not hold: between the modules of the root package, and where unsafe code may be.
+//! Reads the sources as text.
 //!
-//! Arrows between crates are lines of their Cargo.toml, and the library crates forbid unsafe code, so the compiler holds both.
+//! Arrows between crates are lines of their Cargo.toml, and the library crates forbid unsafe code, so the compiler
+//! holds both.
 
 use std::fs;
 use std::path::{Path, PathBuf};

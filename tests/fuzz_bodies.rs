@@ -94,7 +94,7 @@ fn kept(target: &str) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// Runs a body over every file that is kept for it; says over which.
+/// Runs a body over every file that is kept for it; the names of the files.
 fn corpus(target: &str, body: impl Fn(&[u8])) -> BTreeMap<String, Vec<u8>> {
     let files = kept(target);
     for (name, bytes) in &files {
@@ -111,7 +111,7 @@ fn the_corpus_of_datagrams() {
     let files = corpus("datagrams", |bytes| {
         datagrams::run(bytes);
     });
-    // A seed is of use only while it means what its name says.
+    // A seed is useful only while it is what its name says.
     let proved = |name: &str| datagrams::run(&files[name]);
     for (name, times) in [
         ("a_stranger_asks_and_registers", 1),

@@ -116,7 +116,7 @@ fn any_format_with_the_data_in_it_will_do() {
 }
 
 #[test]
-fn the_publisher_need_not_hear_itself() {
+fn the_publisher_need_not_receive_its_own() {
     within(DEADLINE, || {
         let daemon = start("", "[upcall]\ndeliver_to = \"others\"\n");
         let result = bench(&daemon, &daemon.url("tcp"), "fan-out --receivers 5 --messages 100");
@@ -165,7 +165,7 @@ fn others_are_ignored_and_counted() {
         let daemon = start("", "");
         let arguments = ["bench", "latency", "--json", "--receivers", "2", "--rate", "100", "--duration", "1s"];
         let bench = Running::start(&mut client(&daemon.url("tcp"), &arguments));
-        // Said until the bench has ended, and so while it measures, too.
+        // Sent until the bench has ended, so some of it arrives while it measures.
         let mut talker = client(&daemon.url("unix"), &["send", "--linger", "10s", "-"]);
         let mut talker = Running::start(talker.stdin(Stdio::piped()));
         let mut lines = talker.child.stdin.take().unwrap();
@@ -186,7 +186,7 @@ fn others_are_ignored_and_counted() {
 }
 
 /// A daemon of one connection that answers each line with what `answer` makes of it and of how many there were before.
-fn played(answer: impl Fn(usize, &str) -> String + Send + Sync + 'static) -> ScriptedDaemon {
+fn scripted(answer: impl Fn(usize, &str) -> String + Send + Sync + 'static) -> ScriptedDaemon {
     ScriptedDaemon::tcp(move |socket| {
         let mut lines = BufReader::new(&socket).lines().map_while(Result::ok).enumerate();
         lines.try_for_each(|(i, line)| (&socket).write_all(answer(i, &line).as_bytes())).ok();
@@ -197,11 +197,11 @@ fn played(answer: impl Fn(usize, &str) -> String + Send + Sync + 'static) -> Scr
 #[test]
 fn what_is_wrong_is_found() {
     within(DEADLINE, || {
-        let twice = played(|i, line| if i == 5 { format!("{line}\n{line}\n") } else { format!("{line}\n") });
+        let twice = scripted(|i, line| if i == 5 { format!("{line}\n{line}\n") } else { format!("{line}\n") });
         fails(&twice.url, "ping-pong --messages 20", 65, "ping-pong: wrong at 1 of 1 receivers: 1 received twice");
-        let damaged = played(|i, line| format!("{}{line}\n", if i == 5 { &line[..30] } else { "" }));
+        let damaged = scripted(|i, line| format!("{}{line}\n", if i == 5 { &line[..30] } else { "" }));
         fails(&damaged.url, "ping-pong --messages 20", 65, "1 damaged");
-        let hole = played(|i, line| if i == 5 { String::new() } else { format!("{line}\n") });
+        let hole = scripted(|i, line| if i == 5 { String::new() } else { format!("{line}\n") });
         fails(
             &hole.url,
             "ping-pong --messages 20 --timeout 200ms",
@@ -231,7 +231,7 @@ fn progress_is_one_line_of_a_terminal() {
         let daemon = start("", "");
         let command = client(&daemon.url("unix"), &["bench", "fan-out", "--receivers", "2", "--duration", "500ms"]);
         let mut terminal = Terminal::start(command, None);
-        // How often a busy machine shows the rest is anybody's guess.
+        // A busy machine may not show the rest.
         terminal.expect("\r0 of 2 connections are made\x1b[K");
         terminal.expect("\r\x1b[K  fan-out ");
         assert!(terminal.end().success());

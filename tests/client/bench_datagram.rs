@@ -57,7 +57,7 @@ fn every_mode_over_datagrams() {
     });
 }
 
-/// What makes it pointless to go on ends it, rather than being counted as loss; and whoever was registered has left.
+/// The end of the daemon ends the bench, and is not counted as loss.
 #[test]
 fn a_daemon_that_ends_ends_the_bench() {
     within(DEADLINE, || {
@@ -90,7 +90,7 @@ fn a_message_that_no_datagram_holds_is_refused() {
 }
 
 #[test]
-fn a_bench_leaves_nobody_behind() {
+fn a_bench_leaves_no_endpoint_behind() {
     within(DEADLINE, || {
         for trusted in ["", "trusted = []\n"] {
             let daemon = start(trusted);
@@ -105,7 +105,7 @@ fn a_bench_leaves_nobody_behind() {
 fn strangers_are_let_in_a_few_at_a_time() {
     within(DEADLINE, || {
         let daemon = start("trusted = []\n");
-        // A stranger may not say so much in a second.
+        // A stranger may send fewer inputs a second.
         let result = bench(&daemon, &daemon.url("udp"), "latency --receivers 40 --rate 100 --duration 500ms");
         assert_eq!(number(&result["receivers"]), 40, "{result}");
         all_accounted_for(&result, 41, 10);

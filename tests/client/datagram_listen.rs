@@ -134,7 +134,7 @@ fn a_restart_between_two_renewals_goes_unnoticed() {
 }
 
 #[test]
-fn strangers_are_not_heard_over_udp() {
+fn datagrams_of_strangers_are_ignored_over_udp() {
     within(DEADLINE, || {
         let daemon = ScriptedDatagrams::udp();
         let running = Running::start(&mut client(&daemon.url, &["listen", "-n1"]));

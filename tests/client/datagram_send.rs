@@ -24,8 +24,8 @@ fn send_joins_sends_and_leaves() {
             let running = Running::start(&mut client(&daemon.url, &["send", "haii", "apa \u{1b} kabar?", "bye bye"]));
             daemon.joined();
             // At once: before the first renewal.
-            let heard: Vec<String> = (0..4).map(|_| daemon.receive().0).collect();
-            assert_eq!(heard, ["haii\n", "apa \u{1b} kabar?\n", "bye bye\n", "bye\n"], "{}", daemon.url);
+            let received: Vec<String> = (0..4).map(|_| daemon.receive().0).collect();
+            assert_eq!(received, ["haii\n", "apa \u{1b} kabar?\n", "bye bye\n", "bye\n"], "{}", daemon.url);
             let done = running.finish();
             assert_eq!((done.status, done.stdout.as_str(), done.stderr.as_str()), (Some(0), "", ""));
         }
@@ -124,7 +124,7 @@ fn on_a_pipe_inputs_and_upcalls_pass() {
 }
 
 #[test]
-fn whoever_is_not_there_is_named() {
+fn a_missing_daemon_is_named() {
     within(DEADLINE, || {
         let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         for (url, status) in [
@@ -132,7 +132,7 @@ fn whoever_is_not_there_is_named() {
             (format!("udp://localhost:{port}"), 69),
             ("udp://no-such-host.invalid:1".into(), 68),
             ("unix-datagram:///nonexistent/socket".into(), 69),
-            ("unix-datagram://@upcalld-nobody-listens-here".into(), 69),
+            ("unix-datagram://@upcalld-no-such-listener".into(), 69),
         ] {
             for arguments in [&["send", "x"][..], &["listen"], &[]] {
                 let done = run(&url, arguments, b"");
@@ -181,7 +181,7 @@ fn signals_leave_before_they_end() {
                 // Held until the end: a reader that goes would end it, too.
                 let mut lines = running.lines();
                 if arguments == ["listen"] {
-                    // From here on it listens, and no longer looks whether somebody is there.
+                    // From here on it only listens, and no longer checks whether the daemon is there.
                     daemon.send(&peer, "haii\n");
                     assert_eq!(lines.next().unwrap(), "haii");
                 } else {

@@ -1,5 +1,5 @@
-//! The Python client, which was written from upcall-protocol(7), against a stand-in for the daemon that the codec is in: what
-//! the daemon itself, against which it runs with the daemon's tests, does not do when it is asked to.
+//! The Python client, which was written from upcall-protocol(7) alone, against a stand-in for the daemon: for what the
+//! daemon does not do on request. The tests of the daemon run the same client against the daemon itself.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -26,8 +26,8 @@ fn client(arguments: &[&str]) -> Option<Child> {
     started.ok()
 }
 
-/// What the client said, without its first line, the welcome.
-fn said(child: Child) -> Vec<String> {
+/// What the client printed, without its first line, the welcome.
+fn output(child: Child) -> Vec<String> {
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
@@ -116,7 +116,7 @@ fn on_a_stream_it_registers_resumes_sees_a_gap_and_sends() {
     connection.write(&[welcome(&hello, 41, 0, 0), upcall(41, 40, b"one"), Frame::Skippable(0xc7), ping]);
     assert_eq!(parse(&connection.read()), Frame::Pong { nonce: 3 });
     connection.write(&[upcall(43, 41, b"two")]);
-    let lines = said(child);
+    let lines = output(child);
     assert!(lines.len() == 2 && lines[0].contains("\"upcall\": 41") && lines[1].contains("\"two\""), "{lines:?}");
     assert_eq!(connection.read(), b"", "it leaves without BYE");
 
@@ -128,7 +128,7 @@ fn on_a_stream_it_registers_resumes_sees_a_gap_and_sends() {
     assert_eq!((resume.id, resume.secret, resume.last), (7, SECRET, 43));
     let gap = Frame::Gap(Gap { first: 44, last: 99, reason: GapReason::Evicted });
     connection.write(&[welcome(&hello, 44, 0, 0), gap, upcall(120, 99, b"three")]);
-    let lines = said(child);
+    let lines = output(child);
     assert!(lines[0].contains("\"gap\": [44, 99], \"reason\": \"evicted\""), "{lines:?}");
     assert!(lines[1].contains("\"upcall\": 120"), "{lines:?}");
 
@@ -143,7 +143,7 @@ fn on_a_stream_it_registers_resumes_sees_a_gap_and_sends() {
     connection.write(&[Frame::Receipt(Receipt { id: 1, sequence: 121, due: 3, repeat: false })]);
     assert_eq!(parse(&connection.read()), Frame::Bye(""));
     connection.write(&[Frame::Bye("closed")]);
-    assert_eq!(said(child), ["{\"receipt\": 1, \"sequence\": 121, \"due\": 3, \"repeat\": 0}"]);
+    assert_eq!(output(child), ["{\"receipt\": 1, \"sequence\": 121, \"due\": 3, \"repeat\": 0}"]);
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn a_refusal_in_text_or_as_an_error_is_told() {
     }
 }
 
-/// A datagram socket of the stand-in, and who wrote to it last.
+/// A datagram socket of the stand-in, and the last peer that wrote to it.
 enum Socket {
     Udp(UdpSocket, Option<SocketAddr>),
     Unix(UnixDatagram, Option<UnixAddr>),
@@ -206,7 +206,7 @@ impl Socket {
     }
 }
 
-/// Registers, hears two upcalls that come in the wrong order and twice, and acknowledges them.
+/// Registers, receives two upcalls that come in the wrong order and twice, and acknowledges them.
 fn listens(mut socket: Socket, url: &str) {
     let Some(child) = client(&[url, "listen", "2"]) else { return };
     let bytes = socket.read();
@@ -230,7 +230,7 @@ fn listens(mut socket: Socket, url: &str) {
     assert_eq!(parse(&socket.read_keyed()), Frame::Ack(acknowledged.ack().unwrap()));
     assert_eq!(parse(&socket.read_keyed()), Frame::Bye(""));
     socket.write_numbered(KEY, 0, &Frame::Bye("closed"));
-    let lines = said(child);
+    let lines = output(child);
     assert!(lines.len() == 2 && lines[0].contains("\"one\"") && lines[1].contains("\"two\""), "{lines:?}");
 }
 

@@ -28,9 +28,10 @@ fn at_prompt(url: &str) -> Terminal {
     terminal
 }
 
-/// A daemon that says what it is told to, and closes: when the teller is gone, or, told nothing (`""`), after the client.
-fn puppet() -> (ScriptedDaemon, Sender<&'static str>) {
-    let (say, lines) = mpsc::channel::<&str>();
+/// A daemon that sends the lines from a channel. It closes when the channel is closed, or, after an empty line, after
+/// the client has.
+fn scripted() -> (ScriptedDaemon, Sender<&'static str>) {
+    let (send, lines) = mpsc::channel::<&str>();
     let lines = Mutex::new(lines);
     let daemon = ScriptedDaemon::tcp(move |socket| {
         for line in lines.lock().unwrap().iter() {
@@ -42,7 +43,7 @@ fn puppet() -> (ScriptedDaemon, Sender<&'static str>) {
         socket.shutdown(std::net::Shutdown::Write).unwrap();
         read_to_end(&socket)
     });
-    (daemon, say)
+    (daemon, send)
 }
 
 #[test]
@@ -106,12 +107,12 @@ fn ctrl_d_and_ctrl_c_end() {
 #[test]
 fn an_upcall_leaves_a_half_typed_line_intact() {
     within(DEADLINE, || {
-        let (daemon, say) = puppet();
+        let (daemon, send) = scripted();
         let mut terminal = at_prompt(&daemon.url);
         terminal.type_in("half");
         terminal.expect("half");
         for upcall in ["one\n", "two\nthree"] {
-            say.send(upcall).unwrap();
+            send.send(upcall).unwrap();
             let last = upcall.lines().last().unwrap();
             terminal.expect(&format!("{last}\r\n"));
             // Drawn again, below it.
@@ -119,7 +120,7 @@ fn an_upcall_leaves_a_half_typed_line_intact() {
         }
         terminal.type_in(" typed\r");
         terminal.expect(PROMPT);
-        say.send("").unwrap();
+        send.send("").unwrap();
         terminal.type_in("bye\r");
         assert_eq!(terminal.end().code(), Some(0));
         assert_eq!(daemon.next_received(), "half typed\n");
@@ -165,9 +166,9 @@ fn pasted_lines_are_sent_one_by_one() {
 #[test]
 fn s13_nothing_from_a_stranger_reaches_the_terminal_raw() {
     within(DEADLINE, || {
-        let (daemon, say) = puppet();
+        let (daemon, send) = scripted();
         let mut terminal = at_prompt(&daemon.url);
-        say.send("\x1b]0;owned\x07\r\u{9b}31m\u{202e}\x08\\\nend\n").unwrap();
+        send.send("\x1b]0;owned\x07\r\u{9b}31m\u{202e}\x08\\\nend\n").unwrap();
         terminal.expect("\\x1b]0;owned\\x07\\r\\u{9b}31m\\u{202e}\\x08\\\\\r\n");
         terminal.expect("end");
         let text = terminal.text();
@@ -185,11 +186,11 @@ fn the_daemon_closing_ends_the_prompt() {
         ] {
             // At an empty prompt, in the middle of a line, behind a lone Escape, in a search of the history.
             for typed in ["", "half", "\x1b", "\x1b[", "\x12"] {
-                let (daemon, say) = puppet();
+                let (daemon, send) = scripted();
                 let mut terminal = at_prompt(&daemon.url);
                 terminal.type_in(typed);
-                say.send(farewell).unwrap();
-                drop(say);
+                send.send(farewell).unwrap();
+                drop(send);
                 assert_eq!(terminal.end().code(), Some(status), "{farewell:?} {typed:?}");
                 terminal.expect(words);
                 let told = terminal.text();
@@ -253,13 +254,13 @@ fn a_terminal_that_cannot_edit_is_enough() {
 #[test]
 fn ctrl_c_leaves_a_daemon_that_takes_its_time() {
     within(DEADLINE, || {
-        let (daemon, say) = puppet();
+        let (daemon, send) = scripted();
         let mut terminal = at_prompt(&daemon.url);
         terminal.type_in("bye\r");
         terminal.expect("bye");
         terminal.expect("\x1b[?2004l");
         terminal.type_in(CTRL_C);
         assert_eq!(terminal.end().code(), Some(0));
-        drop(say);
+        drop(send);
     });
 }

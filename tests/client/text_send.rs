@@ -40,17 +40,17 @@ fn send_keeps_the_order_of_arguments_stdin_and_file() {
 #[test]
 fn send_sends_lines_as_they_come() {
     within(DEADLINE, || {
-        let (tell, heard) = mpsc::channel();
+        let (report, received) = mpsc::channel();
         let daemon = ScriptedDaemon::tcp(move |socket| {
             let mut byte = [0; 2];
             (&socket).read_exact(&mut byte).unwrap();
-            tell.send(byte).unwrap();
+            report.send(byte).unwrap();
             read_to_end(&socket)
         });
         let (reader, mut writer) = std::io::pipe().unwrap();
         let running = Running::start(client(&daemon.url, &["send", "-"]).stdin(reader));
         writer.write_all(b"1\n").unwrap();
-        assert_eq!(&heard.recv().unwrap(), b"1\n");
+        assert_eq!(&received.recv().unwrap(), b"1\n");
         writer.write_all(b"2").unwrap();
         drop(writer);
         assert_eq!(running.finish().status, Some(0));
@@ -202,10 +202,10 @@ fn on_a_pipe_everything_passes_byte_for_byte() {
 fn b12_what_is_due_after_a_half_close_still_arrives() {
     within(DEADLINE, || {
         let late = |socket: Socket| {
-            let heard = read_to_end(&socket);
-            (&socket).write_all(&heard).unwrap();
+            let received = read_to_end(&socket);
+            (&socket).write_all(&received).unwrap();
             (&socket).write_all(b"no newline").unwrap();
-            heard
+            received
         };
         let daemon = ScriptedDaemon::tcp(late);
         let done = run(&daemon.url, &[], b"one\ntwo");
@@ -230,7 +230,7 @@ fn on_a_pipe_upcalls_are_printed_as_they_come() {
 }
 
 #[test]
-fn input_is_sent_though_nobody_reads_the_upcalls() {
+fn input_is_sent_though_upcalls_are_not_read() {
     within(DEADLINE, || {
         let daemon = ScriptedDaemon::tcp(echo);
         let (reader, writer) = pipe();

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::support::{Daemon, Datagram, Event, Setup, Stream, figure, listener};
 
-/// Everybody sees an own line only, so that tests with several clients stay simple.
+/// Each client gets its own inputs only, so that tests with several clients stay simple.
 const OWN: &str = "[upcall]\nformat = \"{data}\"\ndeliver_to = \"sender\"\n";
 
 /// A socket that the test, as the service manager, has bound.
@@ -87,14 +87,14 @@ impl Client {
         }
     }
 
-    fn say(&self, text: &str) {
+    fn send(&self, text: &str) {
         match self {
             Client::Stream(stream) => stream.send(format!("{text}\n")),
             Client::Datagram(datagram) => datagram.send(text),
         }
     }
 
-    fn hear(&self, text: &str) {
+    fn expect(&self, text: &str) {
         match self {
             Client::Stream(stream) => stream.expect(format!("{text}\n")),
             Client::Datagram(datagram) => datagram.expect(text),
@@ -102,8 +102,8 @@ impl Client {
     }
 }
 
-/// Over every transport: used instead of being bound, left as it was, and whoever comes between two daemons is served by the
-/// second.
+/// On every transport: the daemon uses the socket instead of binding one, leaves it as it was, and the next daemon
+/// serves clients that came in between.
 #[test]
 fn f14_a_socket_outlives_its_daemons() {
     for (transport, abstract_name) in [
@@ -117,19 +117,19 @@ fn f14_a_socket_outlives_its_daemons() {
         let held = Held::new(transport, abstract_name);
         let mut setup = held.setup("lab", &(held.listener("lab") + OWN));
         let mut waiting = Client::open(&held);
-        waiting.say("0");
+        waiting.send("0");
         for round in 0..3 {
             let mut daemon = setup.start();
             assert_eq!(daemon.url("lab"), held.url());
-            waiting.hear(&round.to_string());
+            waiting.expect(&round.to_string());
             let another = Client::open(&held);
-            another.say("me too");
-            another.hear("me too");
+            another.send("me too");
+            another.expect("me too");
             drop((waiting, another));
             daemon.signal(Signal::SIGTERM);
             assert_eq!(daemon.wait_exit().code(), Some(0));
             waiting = Client::open(&held);
-            waiting.say(&(round + 1).to_string());
+            waiting.send(&(round + 1).to_string());
             if held.address.starts_with('/') {
                 let mode = fs::metadata(&held.address).expect("it is not removed").permissions().mode();
                 assert_eq!(mode & 0o777, 0o600, "nor changed");
@@ -140,7 +140,7 @@ fn f14_a_socket_outlives_its_daemons() {
     }
 }
 
-/// Nobody is refused while one daemon follows another, whoever comes when.
+/// No connection is refused while one daemon follows another.
 #[test]
 fn f14_restarts_refuse_no_connection() {
     let held = Held::new("tcp", false);
@@ -151,9 +151,9 @@ fn f14_restarts_refuse_no_connection() {
             .map(|_| {
                 scope.spawn(|| {
                     while !over.load(Ordering::Relaxed) {
-                        let stream = Stream::try_connect(&held.url()).expect("nobody is refused");
+                        let stream = Stream::try_connect(&held.url()).expect("no connection is refused");
                         stream.send("x\n");
-                        // Its daemon may end just now; the end comes with a reason, and is no reset.
+                        // The daemon may end at this moment; the connection ends with a reason then, not with a reset.
                         if stream.read_exactly(2) == b"x\n" {
                             served.fetch_add(1, Ordering::Relaxed);
                         } else {
@@ -174,8 +174,8 @@ fn f14_restarts_refuse_no_connection() {
             daemon = daemon.crash().start();
         }
         over.store(true, Ordering::Relaxed);
-        // The last daemon has to be there for as long as they are.
-        clients.into_iter().for_each(|client| client.join().expect("nobody was refused"));
+        // The last daemon has to outlive the clients.
+        clients.into_iter().for_each(|client| client.join().expect("no connection was refused"));
     });
     figure("f14", &format!("10 restarts, {} served, 0 refused", served.into_inner()));
 }
@@ -199,7 +199,7 @@ fn what_does_not_belong_together_is_a_wrong_configuration() {
     let unbound = Held::new("unix", false);
     let connection = {
         let client = Stream::connect(&tcp.url());
-        let (socket, _) = tcp.socket.accept().expect("somebody has connected");
+        let (socket, _) = tcp.socket.accept().expect("a client has connected");
         (client, socket)
     };
     let lab = tcp.listener("lab") + &listener("more", "tcp", "127.0.0.1:0", "");
@@ -220,16 +220,16 @@ fn what_does_not_belong_together_is_a_wrong_configuration() {
 }
 
 #[test]
-fn senders_that_the_kernel_was_not_to_tell_of_are_said() {
-    for (asked, said) in [(true, 0), (false, 1)] {
+fn a_socket_without_credentials_is_reported() {
+    for (asked, warnings) in [(true, 0), (false, 1)] {
         let held = Held::new("unix-datagram", true);
         held.socket.set_passcred(asked).expect("the option exists");
         let daemon = held.setup("lab", &(held.listener("lab") + OWN)).start();
-        assert_eq!(daemon.log().count_words("write PassCredentials=yes"), said);
+        assert_eq!(daemon.log().count_words("write PassCredentials=yes"), warnings);
         assert_eq!(daemon.count(Event::Listening.with("(lab, handed over)")), 1);
         let client = Client::open(&held);
-        client.say("x");
-        client.hear("x");
+        client.send("x");
+        client.expect("x");
     }
 }
 
@@ -241,7 +241,7 @@ fn what_is_meant_for_another_process_is_ignored() {
     daemon.join("own");
 }
 
-/// Kept where its listener stays, given up but not lost where that goes, and there again when it comes back.
+/// A socket is kept while its listener stays, given up but not lost when it goes, and used again when it comes back.
 #[test]
 fn a_reload_keeps_gives_up_and_takes_back() {
     let held = Held::new("tcp", false);
@@ -258,11 +258,12 @@ fn a_reload_keeps_gives_up_and_takes_back() {
     first.expect_rest("upcalld: listener_removed\n");
     daemon.log().wait_words("the next start will fail: socket \"lab\"");
     let patient = Stream::connect(&held.url());
-    patient.send("anybody there?\n");
+    patient.send("early\n");
     daemon.reload(&config);
-    patient.expect("anybody there?\n");
+    patient.expect("early\n");
 
-    // The same name elsewhere; and then where it cannot be, because we cannot unbind the other one.
+    // The same name at another address; and then at one where it cannot be, because the daemon cannot unbind the
+    // socket.
     daemon.reload(&(listener("lab", "tcp", "127.0.0.2:0", "") + OWN));
     assert!(daemon.url("lab").starts_with("tcp://127.0.0.2:"));
     let port = held.address.rsplit(':').next().expect("a port");
@@ -275,7 +276,7 @@ fn a_reload_keeps_gives_up_and_takes_back() {
     here.expect("still here\n");
 }
 
-/// A daemon that has given a socket up is not woken by who connects to it.
+/// Connections to a socket that the daemon has given up do not wake it.
 #[test]
 fn a_socket_that_was_given_up_is_not_watched() {
     let held = Held::new("unix", true);

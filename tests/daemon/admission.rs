@@ -1,11 +1,11 @@
-//! Who may come in.
+//! Which clients are admitted.
 
 use crate::support::{Daemon, Event, Place, Setup, Stream, listener, skip};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 const CONFIGURATION: i32 = 78;
 
-/// A stream that was let in: what it sends comes back.
+/// The stream is admitted: what it sends comes back.
 #[track_caller]
 fn admitted(stream: &Stream) {
     stream.send("in\n");
@@ -105,11 +105,11 @@ fn users_and_groups_of_unix_peers() {
 }
 
 #[test]
-fn the_refused_hear_why_even_if_they_have_said_much() {
+fn a_refusal_arrives_even_after_much_input() {
     let daemon = Daemon::start(&(Place::Tcp.listener("lab", "deny = [\"127.0.0.0/8\"]") + DATA));
     for _ in 0..50 {
         let stream = daemon.connect("lab");
-        // The daemon does not read it to the end: a close would become a reset that eats the reason.
+        // The daemon does not read all of it, so a plain close would become a reset, and the reason would be lost.
         let _ = std::io::Write::write_all(&mut &stream, &vec![b'x'; 64 << 10]);
         stream.expect_rest("upcalld: not_allowed\n");
     }

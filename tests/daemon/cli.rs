@@ -36,7 +36,7 @@ lease = "5"
     assert_eq!(said.lines().filter(|line| line.contains(&format!("{file}:"))).count(), mistakes.len(), "{said}");
 }
 
-/// The port is taken, and nobody minds: what is only checked is not bound, and nothing is written.
+/// `--check` binds nothing, so a port in use is no problem, and writes nothing.
 #[test]
 fn check_binds_and_writes_nothing() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");

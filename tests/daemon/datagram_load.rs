@@ -1,4 +1,4 @@
-//! Many datagram endpoints, some of which are dead or do not read: nobody else misses anything.
+//! Many datagram endpoints, some of which are dead or do not read: the others miss nothing.
 
 use std::os::unix::net::UnixDatagram;
 use std::time::Instant;
@@ -13,14 +13,14 @@ const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 
 over!(datagrams: f9_one_dead_peer_among_a_hundred);
 
-/// Over Unix sockets, a dead peer is noticed; over UDP nobody knows, and its lease ends some day.
+/// Over Unix sockets, the daemon notices a dead peer; over UDP it does not, and the lease ends some day.
 fn f9_one_dead_peer_among_a_hundred(place: Place) {
     const MESSAGES: usize = 1_000;
     let daemon = Daemon::start(&(place.listener("lab", "") + DATA));
     let peers: Vec<Datagram> = (0..99).map(|_| daemon.join_datagram("lab")).collect();
     drop(daemon.join_datagram("lab"));
     for message in 0..MESSAGES {
-        // From everybody by turns: what the dead one answers with, comes to the socket that all use.
+        // From each in turn: the error that the dead peer causes comes to the socket that all use.
         let text = format!("message {message}\n");
         peers[message % peers.len()].send(&text);
         for peer in &peers {
@@ -32,7 +32,7 @@ fn f9_one_dead_peer_among_a_hundred(place: Place) {
     }
     let inet = matches!(place, Place::Udp | Place::Udp6);
     assert_eq!(daemon.count_now(Event::Left.reason("reset")), usize::from(!inet));
-    assert_eq!(daemon.count_now(Event::Left), usize::from(!inet), "and nobody else has left");
+    assert_eq!(daemon.count_now(Event::Left), usize::from(!inet), "and no other has left");
 }
 
 /// Messages of one size, numbered.
@@ -42,11 +42,11 @@ fn message(number: usize, size: usize) -> Vec<u8> {
     message
 }
 
-/// Clients, as far as what their sockets do goes.
+/// What kind of socket the clients have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Bound,
-    /// As `nc -uU` does: one socket of the daemon's serves all of them.
+    /// Connected, as `nc -uU` does: one socket of the daemon serves all of them.
     Connected,
 }
 
@@ -58,7 +58,7 @@ fn stalled_among_readers(place: Place, kind: Kind, size: usize, messages: usize)
     }
     let daemon =
         Daemon::start(&(place.listener("lab", "") + &Place::UnixPath.listener("in", "role = \"input\"\n") + DATA));
-    // By turns, so that those who do not read stand between the others.
+    // In turn, so that those that do not read are between the others.
     let (mut stalled, mut readers) = (Vec::new(), Vec::new());
     for _ in 0..EACH {
         stalled.push(daemon.join_datagram("lab"));
@@ -82,9 +82,9 @@ fn stalled_among_readers(place: Place, kind: Kind, size: usize, messages: usize)
     }
     let (p50, p99) = (percentile(&mut delays, 0.5), percentile(&mut delays, 0.99));
     figure(&test, &format!("{} deliveries beside {EACH} stalled peers: p50 {p50:.2?}, p99 {p99:.2?}", delays.len()));
-    assert_eq!(daemon.count_now(Event::Left), 0, "best effort disconnects nobody");
+    assert_eq!(daemon.count_now(Event::Left), 0, "best effort causes no disconnect");
 
-    // They read again: in order, without duplicates, and from then on everything.
+    // They read again: in order, without duplicates, and everything from then on.
     sender.send([message(messages, size - 1), b"\n".to_vec()].concat());
     for reader in &readers {
         reader.receive();
@@ -92,7 +92,7 @@ fn stalled_among_readers(place: Place, kind: Kind, size: usize, messages: usize)
     let (mut got, mut holes) = (0, 0);
     let mut reading: Vec<(&Datagram, usize)> = stalled.iter().map(|peer| (peer, 0)).collect();
     while !reading.is_empty() {
-        // By turns: each is tried again from time to time, all of them at once.
+        // One datagram from each in turn: the daemon retries them all at the same time.
         reading.retain_mut(|(peer, next)| {
             let came = peer.receive();
             assert_eq!(came.len(), size, "whole messages only");
@@ -108,7 +108,7 @@ fn stalled_among_readers(place: Place, kind: Kind, size: usize, messages: usize)
     }
     let skipped = daemon.counted("skipped:");
     figure(&test, &format!("the stalled ones got {got} later, and missed {holes}"));
-    assert_eq!(skipped, holes, "what somebody missed was counted");
+    assert_eq!(skipped, holes, "every missed upcall was counted");
     sender.send([message(messages + 1, size - 1), b"\n".to_vec()].concat());
     for peer in stalled.iter().chain(&readers) {
         assert!(peer.receive().starts_with(format!("{:09}", messages + 1).as_bytes()));
@@ -132,14 +132,14 @@ fn l8_stalled_peers_and_large_messages() {
 #[test]
 fn l8_stalled_connected_peers_and_small_messages() {
     for place in [Place::DatagramPath, Place::DatagramAbstract] {
-        // More than the largest buffer would hold, if nobody saw to it that they leave room.
+        // More than the largest buffer would hold if the daemon did not make the stalled ones leave room.
         stalled_among_readers(place, Kind::Connected, 64, 1_000);
     }
 }
 
 #[test]
 fn l8_stalled_connected_peers_and_large_messages() {
-    // What they hold cannot be taken from them: 64.25 KiB for each, and there must be room for one more.
+    // The daemon cannot take back what they hold, 64.25 KiB each, and there must be room for one more.
     if send_buffer() < 101 * 65_792 {
         return skip("l8_stalled_connected_peers_and_large_messages", "it needs CAP_NET_ADMIN or a larger wmem_max");
     }
@@ -148,7 +148,7 @@ fn l8_stalled_connected_peers_and_large_messages() {
     }
 }
 
-/// The send buffer that we, and so the daemon, may have.
+/// The largest send buffer that this process, and so the daemon, may have.
 fn send_buffer() -> usize {
     let socket = UnixDatagram::unbound().expect("a socket");
     let wanted = 32 << 20;
@@ -158,7 +158,7 @@ fn send_buffer() -> usize {
     getsockopt(&socket, SndBuf).expect("the option exists")
 }
 
-/// Everybody who was registered sees the same, in the same order; datagrams are not lost either where somebody reads.
+/// Every endpoint receives the same, in the same order; datagrams are not lost either, because their receivers read.
 #[test]
 fn l9_all_transports_in_one_order() {
     const EACH: usize = 250;
@@ -178,7 +178,8 @@ fn l9_all_transports_in_one_order() {
     let streams: Vec<Stream> = swarm.streams().iter().map(Stream::again).collect();
     let (mut expected, start) = (Vec::new(), Instant::now());
     for number in 0..MESSAGES {
-        // One of each transport speaks; each upcall is read by all before the next, so that UDP has no reason to lose any.
+        // Senders of each transport in turn. All read each upcall before the next one, so that UDP has no reason to
+        // lose any.
         let text = format!("message {number}\n");
         match number % 4 {
             0 | 1 => streams[(number * 7) % streams.len() / 2 * 2 + number % 2].send(&text),

@@ -1,4 +1,4 @@
-//! Datagram sockets as the system has them: whose file it is, what was addressed, and other people's programs.
+//! Datagram sockets and the system: who owns a socket file, which address was used, and other people's programs.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
@@ -15,15 +15,15 @@ fn start() -> Daemon {
     Daemon::start(&(Place::DatagramPath.listener("lab", "") + DATA))
 }
 
-/// Nobody is written to because somebody has named him.
+/// The daemon writes to no socket just because a client claims its name.
 #[test]
-fn s19_a_name_that_is_somebody_elses() {
+fn s19_a_name_of_another_socket() {
     let daemon = start();
     let witness = daemon.join_datagram("lab");
     let scratch = tempfile::tempdir().expect("a scratch directory");
     let victim = UnixDatagram::bind(scratch.path().join("victim")).expect("a free path");
     victim.set_nonblocking(true).expect("the option exists");
-    // Its path is another's by now: a link to the victim, or gone.
+    // Its path is not its own any more: a link to the victim, or gone.
     let linked = daemon.datagram("lab");
     std::fs::remove_file(linked.path()).expect("it is there");
     symlink(scratch.path().join("victim"), linked.path()).expect("the path is free");
@@ -35,7 +35,7 @@ fn s19_a_name_that_is_somebody_elses() {
     std::fs::remove_file(file.path()).expect("it is there");
     std::fs::write(file.path(), "precious").expect("the path is free");
     file.send("hello");
-    // Registered, and only then a link to the victim: what it was is still written to.
+    // Registered, and only then replaced by a link to the victim: the daemon still writes to the old socket.
     let changed = daemon.join_datagram("lab");
     std::fs::remove_file(changed.path()).expect("it is there");
     symlink(scratch.path().join("victim"), changed.path()).expect("the path is free");
@@ -69,7 +69,7 @@ fn s19_a_socket_of_another_user() {
     assert_eq!(daemon.counted("bad_address"), 2);
 }
 
-/// Without a name, a peer is dropped; where nobody registers, it is heard.
+/// A datagram from a socket without a name is dropped, except at a listener where no endpoint registers.
 #[test]
 fn peers_without_a_name() {
     let config =
@@ -79,8 +79,8 @@ fn peers_without_a_name() {
     let path = |name| daemon.url(name).strip_prefix("unix-datagram://").expect("a path").to_owned();
     let nameless = UnixDatagram::unbound().expect("a socket");
     nameless.send_to(b"dropped", path("lab")).expect("the daemon is there");
-    nameless.send_to(b"heard", path("in")).expect("the daemon is there");
-    witness.expect("heard");
+    nameless.send_to(b"read", path("in")).expect("the daemon is there");
+    witness.expect("read");
     // The two sockets are read in no particular order.
     let deadline = Instant::now() + DEADLINE;
     while daemon.counted("no_address") != 1 {
@@ -89,7 +89,7 @@ fn peers_without_a_name() {
     witness.expect_nothing();
 }
 
-/// Whoever asks 127.0.0.2 is answered from there: the helper refuses what comes from elsewhere.
+/// A client that sends to 127.0.0.2 is answered from there: the harness refuses datagrams from elsewhere.
 #[test]
 fn a_wildcard_listener_answers_from_where_it_was_addressed() {
     for (address, own, trusted) in
@@ -116,7 +116,7 @@ fn a_wildcard_listener_answers_from_where_it_was_addressed() {
     }
 }
 
-/// The lines of the README: each registers, hears what another says, and says something itself.
+/// The lines of the README: each registers, receives an upcall, and sends an input.
 #[test]
 fn recipes() {
     let config = listener("udp", "udp", "127.0.0.1:0", "")
@@ -146,12 +146,12 @@ fn recipes() {
         let before = daemon.count(Event::Joined);
         program.type_in("join\n");
         daemon.wait_count(Event::Joined, before + 1);
-        program.type_in(&format!("said by {number}\n"));
-        witness.expect(format!("said by {number}\n"));
-        program.wait_output(&format!("said by {number}\n"));
-        witness.send("heard by it\n");
-        witness.expect("heard by it\n");
-        program.wait_output("heard by it\n");
+        program.type_in(&format!("sent by {number}\n"));
+        witness.expect(format!("sent by {number}\n"));
+        program.wait_output(&format!("sent by {number}\n"));
+        witness.send("for it\n");
+        witness.expect("for it\n");
+        program.wait_output("for it\n");
         program.type_in("bye\n");
         daemon.wait_count(Event::Left.reason("closed"), before); // the witness has joined, too, and stays
     }

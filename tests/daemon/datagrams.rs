@@ -1,4 +1,4 @@
-//! Datagram endpoints that are trusted: how they come, what they get, how they go.
+//! Trusted datagram endpoints: how they register, what they receive, how they leave.
 
 use std::time::{Duration, Instant};
 
@@ -65,9 +65,9 @@ fn join_registers_and_bye_leaves(place: Place) {
         for text in ["hello", "alone"] {
             witness.expect(text);
         }
-        // Neither word was an input, nor answered; and who has left gets nothing.
+        // Neither word was an input, or was answered; and a peer that has left gets nothing.
         peer.expect_nothing();
-        // Its bye, once more: there is nobody to leave.
+        // Its bye, once more: it is not registered.
         peer.send(bye);
     }
     assert_eq!(daemon.count_now(Event::Left), 3);
@@ -77,30 +77,30 @@ fn join_registers_and_bye_leaves(place: Place) {
 fn any_datagram_renews(place: Place) {
     let daemon = start(place, "[registry]\nlease = \"1s\"\n");
     let (silent, speaker) = (daemon.join_datagram("lab"), daemon.join_datagram("lab"));
-    let (start, mut said, mut second) = (Instant::now(), 0, None);
-    // The one keeps its place by speaking, while the leases of two others end, of whom the second comes when the first has
-    // gone.
+    let (start, mut sent, mut second) = (Instant::now(), 0, None);
+    // The speaker stays registered because it sends, while the leases of two others end. The second one joins when the
+    // first one has left.
     while daemon.count(Event::Left.reason("lease_expired")) < 2 {
         assert!(start.elapsed() < DEADLINE, "no lease ends");
         if second.is_none() && daemon.count(Event::Left.reason("lease_expired")) == 1 {
             second = Some(daemon.join_datagram("lab"));
         }
-        speaker.send(if said % 2 == 0 { "x" } else { "join" });
-        if said % 2 == 0 {
+        speaker.send(if sent % 2 == 0 { "x" } else { "join" });
+        if sent % 2 == 0 {
             speaker.expect("x");
         } else {
             // It is not answered.
             speaker.expect_nothing_for(Duration::from_millis(50));
         }
-        said += 1;
+        sent += 1;
     }
     let line = &daemon.log().entries(Event::Left.reason("lease_expired"))[0].message;
     assert!(line.contains(", 1 s; 1 registered"), "after one second: {line}");
     assert_eq!(daemon.count_now(Event::Joined), 3, "the speaker has never left");
-    // Over, and out of the registry: it joins anew.
+    // Its lease has ended, so it joins again.
     silent.send("join");
     daemon.wait_count(Event::Joined, 4);
-    // Nobody says anything any more: both leases end by themselves.
+    // No peer sends anything any more: both leases end.
     daemon.wait_count(Event::Left.reason("lease_expired"), 4);
 }
 
@@ -123,17 +123,17 @@ fn b6_too_large(place: Place) {
     sender.send([b'x'; 1025]);
     sender.send([b'x'; 30_000]);
     witness.send([b'y'; 1024]);
-    // The first thing that anybody gets is the one that is allowed.
+    // The first upcall is the message that is allowed.
     witness.expect([b'y'; 1024]);
     sender.expect_nothing();
     assert_eq!(daemon.counted("too_large"), 2);
-    assert_eq!(daemon.count_now(Event::Joined), 1, "it registers nobody, either");
+    assert_eq!(daemon.count_now(Event::Joined), 1, "and no sender was registered");
     sender.send([b'z'; 1024]);
     sender.expect([b'z'; 1024]);
     witness.expect([b'z'; 1024]);
 }
 
-/// Datagram endpoints and streams of both kinds, all of which speak: one order for all.
+/// Datagram endpoints and streams of both kinds, which all send: one order for all.
 fn bridged_in_one_order(place: Place) {
     let config = place.listener("lab", "")
         + &Place::Tcp.listener("tcp", "")
@@ -142,7 +142,7 @@ fn bridged_in_one_order(place: Place) {
     let daemon = Daemon::start(&config);
     let streams = [daemon.join("tcp"), daemon.join("unix")];
     let datagrams: Vec<Datagram> = (0..3).map(|_| daemon.join_datagram("lab")).collect();
-    // Few enough to wait in anybody's queue, ours and theirs (net.unix.max_dgram_qlen is 10).
+    // Few enough for the queues of both sides (net.unix.max_dgram_qlen is 10).
     for round in 0..50 {
         for (index, datagram) in datagrams.iter().enumerate() {
             datagram.send(format!("d{round}.{index}"));
@@ -150,17 +150,17 @@ fn bridged_in_one_order(place: Place) {
         for (index, stream) in streams.iter().enumerate() {
             stream.send(format!("s{round}.{index}"));
         }
-        let mut heard = String::new();
+        let mut received = String::new();
         for _ in 0..datagrams.len() + streams.len() {
-            heard += std::str::from_utf8(&datagrams[0].receive()).expect("text");
+            received += std::str::from_utf8(&datagrams[0].receive()).expect("text");
         }
-        let words: Vec<&str> = heard.lines().collect();
-        assert_eq!(words.len(), 5, "{heard}");
+        let words: Vec<&str> = received.lines().collect();
+        assert_eq!(words.len(), 5, "{received}");
         for (index, line) in words.iter().enumerate() {
-            assert!(line.starts_with(&format!("{} ", round * 5 + index + 1)), "sequences rise by one: {heard}");
+            assert!(line.starts_with(&format!("{} ", round * 5 + index + 1)), "sequences rise by one: {received}");
         }
         for stream in &streams {
-            stream.expect(&heard);
+            stream.expect(&received);
         }
         for datagram in &datagrams[1..] {
             for line in &words {
@@ -190,7 +190,7 @@ fn reload_and_shutdown_are_announced(place: Place) {
     let new = daemon.join_datagram("added");
     new.send("new");
     for peer in [&stays, &new] {
-        // Registered still, without having said anything.
+        // Still registered, although it has sent nothing.
         peer.expect("new");
     }
     assert_eq!(daemon.count_now(Event::Joined), 3);

@@ -1,4 +1,4 @@
-//! The daemon ends, and somebody is slow, odd or late.
+//! The daemon ends while a client is slow, odd or late.
 
 use std::io::{Read, Write};
 use std::thread;
@@ -13,9 +13,10 @@ use crate::support::{Daemon, Event, Place, Stream, figure, over};
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 const FAREWELL: &[u8] = b"upcalld: shutdown\n";
 
-over!(streams: whoever_waits_to_be_accepted_is_told);
+over!(streams: connections_not_yet_accepted_are_told);
 
-/// Soon everything is in the kernel's hands, and is read seconds later: what is said meanwhile must not become a reset.
+/// Soon the kernel has everything, and the client reads it seconds later: what the client sends meanwhile must not
+/// cause a reset.
 #[test]
 fn a_slow_reader_that_talks_gets_everything() {
     let mut daemon = Daemon::start(&(config(Place::Tcp, DATA) + "[daemon]\nshutdown_grace = \"20s\"\n"));
@@ -36,7 +37,7 @@ fn a_slow_reader_that_talks_gets_everything() {
             Ok(count) => got.extend_from_slice(&buffer[..count]),
             Err(error) => panic!("{error} after {:.1?}, behind {} of {} bytes", start.elapsed(), got.len(), sent.len()),
         }
-        // The reader's pace, not a wait for something.
+        // This is how fast the reader reads, not a wait for a condition.
         let pace = Duration::from_millis(3_500) * got.len() as u32 / sent.len() as u32;
         thread::sleep(pace.saturating_sub(start.elapsed()));
     }
@@ -47,7 +48,7 @@ fn a_slow_reader_that_talks_gets_everything() {
     assert_eq!(daemon.wait_exit().code(), Some(0));
 }
 
-/// Inputs wait for a reader that ends its side while everybody is told to leave: nothing is left to do but to wait.
+/// Inputs wait for a reader that shuts its side down while the daemon drains: the daemon has nothing to do but wait.
 #[test]
 fn a_half_close_while_inputs_wait_does_not_spin() {
     const GRACE: Duration = Duration::from_secs(2);
@@ -58,7 +59,7 @@ fn a_half_close_while_inputs_wait_does_not_spin() {
     daemon.wait_connected(1);
     let sender = daemon.join("lab");
     let (writer, reader) = (sender.again(), sender.again());
-    // Bounded: throwing it away must not be what keeps the daemon busy.
+    // Bounded, so that discarding it is not what keeps the daemon busy.
     let sending = thread::spawn(move || drop((&writer).write_all(&lines(16_000, 1_000))));
     let reading = thread::spawn(move || {
         let mut buffer = vec![0; 1 << 16];
@@ -70,7 +71,7 @@ fn a_half_close_while_inputs_wait_does_not_spin() {
     stalled.finish();
     let (start, before) = (Instant::now(), daemon.processor_time());
     daemon.wait(Event::Ended);
-    // It may be gone already, but not its figures: nobody has waited for it yet.
+    // The process may have ended, but its figures are there until it is waited for.
     let (elapsed, used) = (start.elapsed(), daemon.processor_time() - before);
     figure("half_close", &format!("{used:.2?} of a processor in a drain of {elapsed:.1?}"));
     assert!(used < GRACE / 4, "it spins: {used:?} of {elapsed:?}");
@@ -80,7 +81,7 @@ fn a_half_close_while_inputs_wait_does_not_spin() {
     reading.join().expect("the reader ends");
 }
 
-fn whoever_waits_to_be_accepted_is_told(place: Place) {
+fn connections_not_yet_accepted_are_told(place: Place) {
     const WAITING: usize = 300;
     let mut daemon = Daemon::start(&(place.listener("lab", "") + DATA + "[daemon]\nshutdown_grace = \"50s\"\n"));
     let url = daemon.url("lab");

@@ -1,4 +1,5 @@
-//! Datagrams that lie about where they come from. They need raw sockets, and a network of their own: nothing of it leaves.
+//! Datagrams that lie about where they come from. They need raw sockets, and a network of their own: nothing of it
+//! leaves.
 
 use std::process::Command;
 use std::time::Instant;
@@ -77,8 +78,8 @@ fn s6_two_daemons() {
         forge(&one, &["one", "4142", "4141"]);
         forge(&one, &["one", "4141", "4142"]);
         let (mut before, mut quiet, start) = (String::new(), 0, Instant::now());
-        // Wait until the counters stand still. A datagram on its way changes them soon: it arrives at once, and is read at
-        // the latest in the turn behind the next summary.
+        // Wait until the counters stand still. A datagram on its way changes them soon: it arrives at once, and is read
+        // at the latest in the turn behind the next summary.
         while quiet < 10 {
             let counters = [&one, &other].map(Daemon::all_counted).concat();
             quiet = if counters == before { quiet + 1 } else { 0 };

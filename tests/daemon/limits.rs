@@ -1,4 +1,4 @@
-//! Limits that keep one client from harming the others, each with a name that reaches whom it concerns.
+//! Limits that keep one client from harming the others. Each has a name, which the client receives.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ fn b2_endless_line(place: Place) {
     let writer = stream.again();
     let writing = thread::spawn(move || {
         let block = vec![b'x'; 1 << 20];
-        // The daemon may shut the door at any byte.
+        // The daemon may close the connection at any byte.
         (0..100).take_while(|_| (&writer).write_all(&block).is_ok()).count()
     });
     stream.expect_rest("upcalld: message_too_large\n");
@@ -45,7 +45,7 @@ fn messages_up_to_the_limit_pass(place: Place) {
     stream.expect_rest("upcalld: message_too_large\n");
 }
 
-/// In the mode that a stream begins in, too, where nothing says that the line has no end.
+/// The same before the first newline, when the daemon does not know yet whether the stream has lines.
 #[test]
 fn b2_endless_line_before_the_first_newline() {
     let daemon = Daemon::start(&(Place::Tcp.listener("lab", "") + "[upcall]\ndeliver_to = \"others\"\n"));
@@ -90,7 +90,7 @@ fn l12_one_more_than_the_registry_takes() {
     let endpoints: Vec<Stream> = ["lab", "local", "lab", "local"].into_iter().map(|name| daemon.join(name)).collect();
     for name in ["lab", "local"] {
         let refused = daemon.connect(name);
-        // What it sends in haste must not turn the reason into a reset.
+        // Unread input must not turn the reason into a reset.
         let _ = (&refused).write_all(b"me too\n");
         refused.expect_rest("upcalld: max_endpoints\n");
     }
@@ -151,7 +151,7 @@ fn f6_connections_closed_with_a_reset() {
     for batch in 0..100 {
         let swarm: Vec<Stream> = (0..100).map(|_| daemon.connect("lab")).collect();
         swarm.into_iter().for_each(Stream::reset);
-        // A reset may come before its connection was accepted, so nothing else tells that the batch is over.
+        // A reset may come before its connection is accepted, so the log does not tell when the batch is over.
         if batch % 10 == 9 {
             warm.send("x");
             warm.expect("Upcall event: Processing x");
@@ -160,7 +160,7 @@ fn f6_connections_closed_with_a_reset() {
     daemon.wait_descriptors(before);
 }
 
-/// Nothing else happens that could remind the daemon of them.
+/// No other event makes the daemon look at these connections.
 #[test]
 fn f6_resets_alone_are_noticed() {
     const CONNECTS: usize = 100;
@@ -189,10 +189,10 @@ fn f7_out_of_descriptors() {
     figure("f7", &format!("{:.1} % of a processor while out of descriptors", share * 100.0));
     assert!(share < 0.5, "it spins");
     let complaints = daemon.count(Event::AcceptPauses);
-    assert!((1..=6).contains(&complaints), "said, and not again and again: {complaints}");
+    assert!((1..=6).contains(&complaints), "logged, but not again and again: {complaints}");
     let registered = daemon.connected();
     assert!((20..64).contains(&registered), "{registered} are in");
-    // Those that are in leave; those that wait come in.
+    // The registered ones leave, and the waiting ones are accepted.
     let start = Instant::now();
     let late = waiting.split_off(registered - 1);
     drop(waiting);
@@ -221,9 +221,9 @@ fn a_flood_of_connects_and_leaves_changes_nothing_for_others() {
     daemon.wait_descriptors(before);
 }
 
-/// Told to leave, they flood all the more; those who stay are served in between.
+/// Clients that flood on after their farewell; the others are served in between.
 #[test]
-fn dismissed_flooders_starve_nobody() {
+fn dismissed_flooders_do_not_delay_others() {
     const FLOODERS: usize = 10;
     let config = Place::Tcp.listener("lab", "framing = \"line\"") + &Place::UnixPath.listener("local", "") + DATA;
     let daemon = Daemon::start(&config);

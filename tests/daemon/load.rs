@@ -74,7 +74,7 @@ pub(crate) fn steady(place: Place, endpoints: usize, rate: usize, time: Duration
     let due = move |input: usize| start + Duration::from_secs(1) * input as u32 / rate as u32;
     let sending = thread::spawn(move || {
         for (input, line) in sent.chunks(SIZE).enumerate() {
-            // The pace of the load, not a wait for something.
+            // This is the rate of the load, not a wait for a condition.
             thread::sleep(due(input).saturating_duration_since(Instant::now()));
             sender.send(line);
         }
@@ -117,7 +117,7 @@ fn l10_large_messages() {
     assert!(most <= (16 + 32) << 20, "{most} bytes");
 }
 
-/// The 99 are not starved by the one.
+/// One client that floods does not keep the other 99 from being served.
 #[test]
 fn l11_a_flooder_among_ordinary_senders() {
     const SENDERS: usize = 99;
@@ -162,7 +162,7 @@ fn l11_a_flooder_among_ordinary_senders() {
     figure("l11", &format!("beside a flood of {} MB: p50 {p50:.2?}, p99 {p99:.2?}", flood / 1_000_000));
 }
 
-/// Inputs wait for readers: a sender that is faster than all of them disconnects nobody.
+/// Inputs wait for readers: a sender that is faster than all of them causes no disconnect.
 #[test]
 fn l13_one_sender_as_fast_as_it_can() {
     const READERS: usize = 20;
@@ -177,5 +177,5 @@ fn l13_one_sender_as_fast_as_it_can() {
     sending.join().expect("everything could be sent");
     let rate = (expected.len() * READERS) as f64 / start.elapsed().as_secs_f64() / 1e6;
     figure("l13", &format!("{rate:.0} MB/s to {READERS} readers"));
-    assert_eq!(daemon.disconnected(), 0, "nobody was disconnected");
+    assert_eq!(daemon.disconnected(), 0, "no endpoint was disconnected");
 }

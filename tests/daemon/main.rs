@@ -1,6 +1,6 @@
-//! The daemon from outside: the real program, on ports and paths of its own, spoken to through sockets and signals.
+//! The daemon from outside: the real program, on ports and paths of its own, through sockets and signals.
 //!
-//! A test that proves a promise of the design's test table is named by its row: `cargo test l2_`, `cargo test f13_`.
+//! A test whose name begins with an id, such as `l2_` or `f13_`, proves a row of the table in docs/testing.md.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! What native clients do wrong, or have done to them, and what the daemon makes of it.
+//! Mistakes of native clients, what is done to them, and how the daemon reacts.
 
 use std::time::Duration;
 
@@ -33,12 +33,12 @@ fn send(client: &Datagram, key: u64, frame: &Frame<'_>) {
 /// What comes in an envelope: its number, and the first frame.
 fn receive(client: &Datagram) -> (u64, Vec<u8>) {
     let bytes = client.receive();
-    let (opening, frames) = Envelope::split(&bytes).expect("an envelope");
-    (opening.number, frames.to_vec())
+    let (envelope, frames) = Envelope::split(&bytes).expect("an envelope");
+    (envelope.number, frames.to_vec())
 }
 
 #[test]
-fn text_is_told_in_text_that_a_token_is_wanted() {
+fn a_text_client_gets_the_refusal_as_text() {
     let setup = Setup::new("");
     let file = setup.scratch().join("token");
     std::fs::write(&file, "hunter2").expect("the scratch directory can be written");
@@ -53,13 +53,13 @@ fn text_is_told_in_text_that_a_token_is_wanted() {
 }
 
 #[test]
-fn who_speaks_native_after_a_second_of_silence_has_missed_its_time() {
+fn native_after_a_second_of_silence_is_too_late() {
     let daemon = Daemon::start(&listener("lab", "tcp", "127.0.0.1:0", AUTO));
     let reader = daemon.connect("lab");
     let late = daemon.connect("lab");
     let sender = daemon.connect("lab");
     sender.send(b"hello\n");
-    // Once it gets text, it has been taken for a text client.
+    // It receives text, so the daemon takes it for a text client.
     late.expect(b"Upcall event: Processing hello\n");
     late.send(Frame::Hello(Hello::new(1)).to_vec());
     late.expect(b"upcalld: protocol\n");
@@ -102,8 +102,8 @@ fn a_reload_that_makes_a_listener_one_for_output_goes_for_those_who_are_there() 
     };
 }
 
-/// A peer that acknowledges nothing holds everybody's inputs; the daemon does not turn round and round meanwhile, and goes on
-/// once the peer has left.
+/// A peer that acknowledges nothing holds back all inputs. The daemon does not spin meanwhile, and goes on once the
+/// peer has left.
 #[test]
 fn while_inputs_wait_for_a_datagram_peer_nothing_spins() {
     let config = Place::Tcp.listener("lab", "role = \"input\"")

@@ -1,4 +1,4 @@
-//! What the service manager hears (sd_notify(3)).
+//! What the daemon reports to the service manager (sd_notify(3)).
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -39,29 +39,29 @@ impl Manager {
         Setup::new(config).after_shell(&format!("export NOTIFY_SOCKET={}\n{more}", self.variable))
     }
 
-    fn hear(&self) -> String {
+    fn receive(&self) -> String {
         let mut buffer = [0; 4096];
-        let count = self.socket.recv(&mut buffer).expect("something is said in time");
+        let count = self.socket.recv(&mut buffer).expect("a message comes in time");
         String::from_utf8(buffer[..count].to_vec()).expect("UTF-8")
     }
 
-    /// What is said next that begins like this.
+    /// The next message that begins like this.
     fn wait(&self, beginning: &str) -> String {
         loop {
-            let said = self.hear();
-            if said.starts_with(beginning) {
-                return said;
+            let message = self.receive();
+            if message.starts_with(beginning) {
+                return message;
             }
         }
     }
 }
 
 #[test]
-fn it_hears_of_the_whole_life() {
+fn the_manager_is_told_of_the_whole_life() {
     for manager in [Manager::at_path(), Manager::at_name()] {
         let lab = Place::Tcp.listener("lab", "");
         let mut daemon = manager.setup(&(lab.clone() + DATA), "").start();
-        assert_eq!(manager.hear(), "READY=1", "first of all");
+        assert_eq!(manager.receive(), "READY=1", "first of all");
         let url = daemon.url("lab");
         let stream = daemon.join("lab");
         stream.send("a\nb\n");
@@ -97,24 +97,24 @@ fn the_loop_feeds_the_watchdog() {
     for _ in 0..5 {
         assert_eq!(manager.wait("WATCHDOG"), "WATCHDOG=1");
     }
-    // One that does not get to its loop is not alive, though the process is.
+    // A daemon whose loop does not run is not alive, although the process is.
     daemon.signal(Signal::SIGSTOP);
     manager.socket.set_read_timeout(Some(std::time::Duration::from_millis(500))).expect("the option exists");
     let mut buffer = [0; 100];
     let late = (0..10).take_while(|_| manager.socket.recv(&mut buffer).is_ok()).count();
-    assert!(late < 10, "it is stopped, and says something");
+    assert!(late < 10, "it is stopped, and still sends something");
     daemon.signal(Signal::SIGCONT);
     manager.socket.set_read_timeout(Some(DEADLINE)).expect("the option exists");
     manager.wait("WATCHDOG=1");
 }
 
 #[test]
-fn it_hears_why_a_start_fails() {
+fn the_manager_is_told_why_a_start_fails() {
     let manager = Manager::at_path();
     let config = Place::Tcp.listener("lab", "colour = \"red\"");
     let ended = manager.setup(&config, "").run();
     assert_eq!(ended.code(), 78);
-    let said = manager.hear();
+    let said = manager.receive();
     assert!(said.starts_with("STATUS=") && said.contains("upcalld.toml:6:1: ") && said.contains("colour"), "{said}");
 }
 
@@ -134,7 +134,7 @@ fn a_manager_that_is_not_there_or_does_not_read_holds_nothing_up() {
         stream.send("x\n");
         stream.expect("x\n");
     }
-    // As soon as it reads, it hears what matters.
+    // As soon as it reads, it gets the important messages.
     while manager.socket.recv(&mut buffer).is_ok() {}
     manager.socket.set_nonblocking(false).expect("it can be set");
     manager.socket.set_read_timeout(Some(DEADLINE)).expect("the option exists");

@@ -1,4 +1,4 @@
-//! One total order, whoever sends and wherever one listens.
+//! One total order, whichever endpoints send, and on every transport.
 
 use std::collections::HashSet;
 use std::thread;

@@ -52,9 +52,9 @@ fn a_class_of_students_each_served_alone() {
     }
 }
 
-/// Everybody hears everybody: what the scripts print is one stream, cut where their `recv` happened to cut it.
+/// Everyone receives all upcalls. What the scripts print is one stream, split where their `recv` happened to split it.
 #[test]
-fn a_class_of_students_hears_one_order() {
+fn a_class_of_students_sees_one_order() {
     let daemon = Daemon::start(&Place::Tcp.listener("lab", ""));
     let Some(first) = script(&daemon, "practicum") else { return };
     let mut students = vec![first];
@@ -72,8 +72,8 @@ fn a_class_of_students_hears_one_order() {
     for (index, mut student) in students.into_iter().enumerate() {
         student.end_input();
         assert!(student.wait_exit().success());
-        let heard = student.output().text().replace('\n', "");
-        assert!(!heard.is_empty() && all.starts_with(&heard), "student {index} heard {heard}");
+        let output = student.output().text().replace('\n', "");
+        assert!(!output.is_empty() && all.starts_with(&output), "student {index}: {output}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! nc, socat, ncat and our own client as clients, all at once.
+//! nc, socat, ncat and upcall-client as clients, all at once.
 
 use nix::sys::signal::Signal;
 
@@ -8,7 +8,7 @@ use crate::support::{Daemon, Event, Place, Program, Stream, listener, skip_witho
 const CLIENT: &str = env!("CARGO_BIN_EXE_upcall-client");
 
 /// A daemon on every transport, and every program that is installed, connected to it.
-fn everybody(test: &str, rest: &str) -> (Daemon, Vec<Program>) {
+fn all_programs(test: &str, rest: &str) -> (Daemon, Vec<Program>) {
     let abstract_name = format!("upcalld-test-{}-{test}", std::process::id());
     let config = Place::Tcp.listener("lab", "")
         + &listener("local", "unix", "SCRATCH/p.sock", "")
@@ -57,19 +57,19 @@ fn lines(witness: &Stream, count: usize) -> String {
     String::from_utf8(bytes).expect("text")
 }
 
-/// What was said, wherever a program broke its lines.
+/// The text without line ends, which programs put in different places.
 fn joined(text: &str) -> String {
     text.replace('\n', "")
 }
 
 #[test]
 fn all_of_them_see_one_order() {
-    let (daemon, mut programs) = everybody("all_of_them_see_one_order", "");
+    let (daemon, mut programs) = all_programs("all_of_them_see_one_order", "");
     let mut student = script(&daemon, "all_of_them_see_one_order");
     let witness = daemon.join("lab");
     let (count, mut all, mut sequence) = (programs.len(), String::new(), 0);
-    // The student's messages have no line end, and it only listens after it has spoken.
-    let mut speak = |all: &mut String, sequence: &mut usize| {
+    // The student's messages have no line end, and the script reads only after it has sent.
+    let mut send_line = |all: &mut String, sequence: &mut usize| {
         if let Some(student) = &mut student {
             student.type_in("a student's line\n");
             *sequence += 1;
@@ -78,7 +78,7 @@ fn all_of_them_see_one_order() {
             *all += &upcall;
         }
     };
-    speak(&mut all, &mut sequence);
+    send_line(&mut all, &mut sequence);
     for (index, program) in programs.iter_mut().enumerate() {
         for line in 0..5 {
             program.type_in(&format!("program {index} line {line}\n"));
@@ -86,7 +86,7 @@ fn all_of_them_see_one_order() {
     }
     all += &lines(&witness, 5 * count);
     sequence += 5 * count;
-    speak(&mut all, &mut sequence);
+    send_line(&mut all, &mut sequence);
     witness.send("that was all\n");
     let end = format!("{} that was all\n", sequence + 1);
     witness.expect(&end);
@@ -104,15 +104,15 @@ fn all_of_them_see_one_order() {
     if let Some(mut student) = student {
         student.type_in("bye\n");
         assert!(student.wait_exit().success());
-        let heard = joined(&student.output().text());
-        assert!(!heard.is_empty() && joined(&all).starts_with(&heard), "the student heard {heard}");
+        let output = joined(&student.output().text());
+        assert!(!output.is_empty() && joined(&all).starts_with(&output), "the student got {output}");
     }
 }
 
 #[test]
-fn kill_nine_harms_nobody() {
-    let (mut daemon, mut programs) = everybody("kill_nine_harms_nobody", "");
-    let mut student = script(&daemon, "kill_nine_harms_nobody");
+fn kill_nine_harms_no_other() {
+    let (mut daemon, mut programs) = all_programs("kill_nine_harms_no_other", "");
+    let mut student = script(&daemon, "kill_nine_harms_no_other");
     let witness = daemon.join("lab");
     let mut sequence = 0;
     if let Some(student) = &mut student {
@@ -123,7 +123,7 @@ fn kill_nine_harms_nobody() {
         daemon.wait_count(Event::Left, 1);
     }
     while let Some(mut victim) = programs.pop() {
-        // In the middle of a line, and with an upcall on its way to it.
+        // In the middle of a line, and while an upcall is on its way to the victim.
         victim.type_in("whole\nhalf a li");
         sequence += 1;
         witness.expect(format!("{sequence} whole\n"));
@@ -135,7 +135,7 @@ fn kill_nine_harms_nobody() {
         }
         witness.send("witness\n");
         let next = lines(&witness, 1);
-        // What the victim had begun may be its last message, or lost with it; it is never there twice.
+        // The half line may be the last message of the victim, or lost; it never arrives twice.
         let halves = next.matches("half a li").count();
         sequence += 1 + halves;
         assert!(halves <= 1 && next.ends_with(&format!("{sequence} witness\n")), "{next}");
@@ -169,7 +169,7 @@ fn b12_a_pipeline_half_closes() {
     }
 }
 
-/// A farewell is only believed on a line of its own; in the default format, what somebody said never is one.
+/// A farewell counts only on a line of its own, and in the default format an input never is one.
 #[test]
 fn what_looks_like_a_farewell_is_sent_like_anything_else() {
     let daemon = Daemon::start(&Place::Tcp.listener("lab", ""));

@@ -1,4 +1,4 @@
-//! SIGHUP: what changes, and who does not notice.
+//! SIGHUP: what changes, and what does not.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -30,7 +30,7 @@ fn the_unchanged_do_not_notice(place: Place) {
     daemon.reload(&(kept + &added + DATA));
     goes.expect_rest("upcalld: listener_removed\n");
     daemon.wait(Event::Left.reason("listener_removed"));
-    assert!(Stream::try_connect(&removed_url).is_err(), "nobody listens there any more");
+    assert!(Stream::try_connect(&removed_url).is_err(), "the listener is gone");
     assert_eq!(daemon.url("kept"), kept_url);
     let new = daemon.join("added");
     // Half a line from before the reload is still half a line.
@@ -139,7 +139,7 @@ fn an_address_widens_on_the_port_that_the_kernel_chose() {
     widen("127.0.0.1:0", |daemon| daemon.port("lab"));
 }
 
-/// A file that is right but asks for what cannot be had: all of it is refused, nothing is half done.
+/// A correct file that asks for an address in use is refused as a whole; nothing is half done.
 #[test]
 fn an_address_in_use_refuses_the_reload() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -157,25 +157,25 @@ fn an_address_in_use_refuses_the_reload() {
     daemon.join("local");
 }
 
-/// Alike but for their names, and listed in another order: each keeps its own rules.
+/// They differ in their names only, and are listed in another order: each keeps its own rules.
 #[test]
-fn listeners_on_port_0_are_told_apart_by_name() {
-    let said = Place::Tcp.listener("said", "");
-    let heard = Place::Tcp.listener("heard", "role = \"output\"");
-    let daemon = Daemon::start(&(said.clone() + &heard + DATA));
-    let (said_url, heard_url) = (daemon.url("said"), daemon.url("heard"));
-    for config in [said.clone() + &heard, heard + &said] {
+fn listeners_on_port_0_are_distinguished_by_name() {
+    let both = Place::Tcp.listener("both", "");
+    let output = Place::Tcp.listener("output", "role = \"output\"");
+    let daemon = Daemon::start(&(both.clone() + &output + DATA));
+    let (both_url, output_url) = (daemon.url("both"), daemon.url("output"));
+    for config in [both.clone() + &output, output + &both] {
         daemon.reload(&(config + "[upcall]\nformat = \"{data}\"\nmax_message = \"50KiB\"\n"));
-        let (speaker, listener) = (Stream::connect(&said_url), Stream::connect(&heard_url));
-        speaker.send("all hear it\n");
-        speaker.expect("all hear it\n");
-        listener.send("not mine to say\n");
+        let (speaker, listener) = (Stream::connect(&both_url), Stream::connect(&output_url));
+        speaker.send("for all\n");
+        speaker.expect("for all\n");
+        listener.send("not allowed\n");
         let told = listener.read_until_eof();
         assert!(told.ends_with(b"upcalld: output_only\n"), "{}", told.escape_ascii());
     }
 }
 
-/// What is configured has to fit into the log that is there, not into the one that a restart would make.
+/// The configuration has to fit into the running log, not into the one that a restart would make.
 #[test]
 fn what_does_not_fit_into_the_running_log_is_refused() {
     let lab = Place::Tcp.listener("lab", "");
@@ -198,14 +198,14 @@ fn what_does_not_fit_into_the_running_log_is_refused() {
         stream.send(format!("{round}\n"));
         stream.expect(format!("{round}\n"));
     }
-    // What fits is taken, and the log stays as it is.
+    // A configuration that fits is accepted, and the log stays as it is.
     daemon.reload(&with("60KiB", "2MiB"));
     daemon.log().wait_words("log.size needs a restart; it stays at 4MiB");
     stream.send("x\n");
     stream.expect("new x\n");
 }
 
-/// Inputs wait for a reader for ever, until they are told not to.
+/// Inputs wait for a reader for ever, until a reload shortens the patience.
 #[test]
 fn patience_that_is_lost_ends_the_waiting() {
     let with = |patience: &str| {

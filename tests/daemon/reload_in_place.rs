@@ -1,4 +1,4 @@
-//! SIGHUP, where a listener goes and another takes its address: whoever was at the old one is told.
+//! SIGHUP, where a listener replaces another at its address: the endpoints of the old one get a farewell.
 
 use std::net::TcpListener;
 
@@ -25,7 +25,7 @@ fn udp_widens_and_narrows() {
         let address = format!("address = \"{new}:{port}\"\n{dual}");
         config = config.replace(&old, &address);
         old = address;
-        // Sent before, and perhaps not read yet: an input all the same.
+        // Sent before the reload, and perhaps not read yet: still an input.
         before.send(format!("{round}"));
         daemon.reload(&config);
         before.expect(format!("{round}"));
@@ -37,12 +37,13 @@ fn udp_widens_and_narrows() {
         next.expect("new");
         before = next;
     }
-    // Logged by a thread, after it was done.
+    // A thread writes the log after the fact.
     daemon.wait_count(Event::Left.reason("listener_removed"), 4);
     assert_eq!(daemon.count(Event::ReloadRefused), 0);
 }
 
-/// Nobody else can take the port of a listener, neither before nor after a reload has let a second one have it.
+/// No other process can take the port of a listener, neither before nor after a reload that let a second socket share
+/// it.
 #[test]
 fn a_udp_port_is_shared_no_longer_than_it_takes() {
     let daemon = Daemon::start(&(listener("lab", "udp", "127.0.0.1:0", "open = true") + DATA));
@@ -76,7 +77,7 @@ fn a_path_changes_its_kind() {
     peer.expect("y");
 }
 
-/// A path has been given up for a new kind of socket when something else cannot be bound: it is as it was.
+/// A path was given to a new kind of socket, and then another listener cannot be bound: the old socket comes back.
 #[test]
 fn a_path_comes_back_when_the_reload_is_refused() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");

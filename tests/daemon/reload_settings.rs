@@ -1,5 +1,5 @@
-//! SIGHUP: settings that change for those who are there, one after the other. Listeners, formats, rules and patience are in
-//! `reload.rs`, the log's own in `log_format.rs`.
+//! SIGHUP: settings that change for registered endpoints, one after the other. Listeners, formats, rules and patience
+//! are in `reload.rs`, those of the log in `log_format.rs`.
 
 use nix::sys::signal::Signal;
 
@@ -15,7 +15,7 @@ impl Lab {
     fn start(place: Place) -> Lab {
         let table = place.listener("lab", "");
         let daemon = Daemon::start(&(table.clone() + "[upcall]\nformat = \"{data}\"\n"));
-        // The name of its socket is one that only this daemon uses.
+        // Its address is used by this daemon only.
         Lab { table, daemon }
     }
 
@@ -60,7 +60,7 @@ fn roles_framing_and_inputs_in_the_log() {
     first.expect("logged\n");
     lab.daemon.wait(Event::Input.with("logged"));
     lab.reload("role = \"output\"", "", "[daemon]\nlog_inputs = \"never\"\n");
-    first.send("not for me to say any more\n");
+    first.send("no longer allowed\n");
     first.expect_rest("upcalld: output_only\n");
     lab.reload("framing = \"chunk\"", "", "[daemon]\nlog_inputs = \"never\"\n");
     let second = lab.daemon.join("lab");
@@ -82,7 +82,7 @@ fn the_mode_of_a_socket_file_and_the_grace_of_the_end() {
     assert_eq!(mode(), 0o600);
     lab.daemon.signal(Signal::SIGTERM);
     lab.daemon.wait(Event::Draining.with("at most 1ms"));
-    // It does not end its side, and is not waited for.
+    // It does not shut its side down, and the daemon does not wait for it.
     assert_eq!(lab.daemon.wait_exit().code(), Some(0));
     drop(stays);
 }
@@ -92,7 +92,7 @@ fn leases_of_datagram_endpoints() {
     let lab = Lab::start(Place::Udp);
     let first = lab.daemon.join_datagram("lab");
     lab.reload("", "", "[registry]\nlease = \"100ms\"\n");
-    // Renewed under the new rule, and not again.
+    // Renewed with the new lease, and not again.
     first.send("x");
     first.expect("x");
     lab.daemon.wait(Event::Left.reason("lease_expired"));

@@ -63,7 +63,7 @@ fn a_second_term_ends_at_once() {
     let _stalled = stalled(&daemon);
     let idle = daemon.join("lab");
     daemon.signal(Signal::SIGTERM);
-    // It drains by now: the idle one has been told.
+    // The idle endpoint has received the farewell, so the daemon drains.
     idle.expect("upcalld: shutdown\n");
     assert!(daemon.is_running());
     let start = Instant::now();
@@ -90,7 +90,7 @@ fn newcomers_are_not_let_in_while_it_drains() {
         let told = stream.read_until_eof();
         assert!(told.is_empty() || told == b"upcalld: shutdown\n", "{}", told.escape_ascii());
     }
-    assert!(daemon.connected() <= before, "nobody was registered since");
+    assert!(daemon.connected() <= before, "no connection was registered since");
     drop((probe, sender));
     assert_eq!(pending.read_until_eof().len(), sent.len() + "upcalld: shutdown\n".len());
     drop(pending);
@@ -120,16 +120,17 @@ fn pipe_and_the_unexpected_harm_nothing() {
     assert!(daemon.is_running());
 }
 
-/// A log that nobody reads any more: a broken pipe, a full disk, a closed descriptor.
+/// A log that cannot be written: a broken pipe, a full disk, a closed descriptor.
 #[test]
 fn a_broken_log_harms_nothing() {
-    let ways = ["exec 2>&-", "exec 2>/dev/full", "exec 2>SCRATCH/fifo"];
-    for (way, shell) in ways.into_iter().enumerate() {
-        let socket = format!("@upcalld-test-{}-broken-{way}", std::process::id());
+    let shells = ["exec 2>&-", "exec 2>/dev/full", "exec 2>SCRATCH/fifo"];
+    for (index, shell) in shells.into_iter().enumerate() {
+        let socket = format!("@upcalld-test-{}-broken-{index}", std::process::id());
         let setup = Setup::new(&(crate::support::listener("lab", "unix", &socket, "") + DATA));
         let fifo = setup.scratch().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
-        // Open for reading and writing: the daemon's open does not wait. Closed below, and then nobody reads.
+        // Open for reading and writing, so that the open of the daemon does not block. Closed below, so that no process
+        // reads.
         let reader = File::options().read(true).write(true).open(&fifo).expect("the fifo");
         let shell = shell.replace("SCRATCH", &setup.scratch().display().to_string());
         let daemon = setup.after_shell(&shell).start_silent();
@@ -148,7 +149,7 @@ fn a_broken_log_harms_nothing() {
     }
 }
 
-/// There is no log to wait on, so ask until somebody listens.
+/// There is no log to wait for, so try until the daemon listens.
 fn connect_when_ready(url: &str) -> Stream {
     let until = Instant::now() + crate::support::DEADLINE;
     loop {

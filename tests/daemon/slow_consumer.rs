@@ -1,4 +1,4 @@
-//! Those who do not read as fast as others write.
+//! Endpoints that do not read as fast as others send.
 
 use std::io::{Read, Write};
 use std::thread;
@@ -30,7 +30,7 @@ fn f1_a_reader_stops(place: Place) {
     let sending = thread::spawn(move || sender.send(sent));
     others.expect_each(&expected, |_, _| {});
     sending.join().expect("everything could be sent");
-    // It reads at last, in time: a prefix in whole lines, and why that is all.
+    // It reads at last, in time: some whole lines, and the reason why there are no more.
     let got = stalled.read_until_eof();
     let farewell = b"upcalld: slow_consumer\n";
     let upcalls = got.strip_suffix(farewell).unwrap_or_else(|| panic!("{}", got[got.len() - 60..].escape_ascii()));
@@ -38,7 +38,7 @@ fn f1_a_reader_stops(place: Place) {
     assert!(upcalls.len() < expected.len());
     drop(stalled);
     daemon.wait(Event::Left.reason("slow_consumer"));
-    assert_eq!(daemon.disconnected(), 1, "nobody else left");
+    assert_eq!(daemon.disconnected(), 1, "no other endpoint left");
 }
 
 #[test]
@@ -94,7 +94,8 @@ fn f2_five_hundred_stalled_readers() {
     drop(stalled);
 }
 
-/// A sender that never reads its own upcalls, where inputs wait for ever: the others lose nothing, and nothing locks up.
+/// A sender that never reads its own upcalls, where inputs wait for ever: the others lose nothing, and nothing
+/// deadlocks.
 #[test]
 fn f4_patience_for_ever() {
     let limits = "[log]\nsize = \"4MiB\"\n[slow_consumer]\nmax_behind = \"1MiB\"\npatience = \"forever\"\n";
@@ -104,7 +105,7 @@ fn f4_patience_for_ever() {
     let selfish = daemon.join("lab");
     let sent = lines(16_000, 1_000);
     let writer = selfish.again();
-    // It is cut off on the way, being slow itself: its own lag does not hold what it says.
+    // It is disconnected on the way, because it is slow itself: its own lag does not hold back its inputs.
     let sending = thread::spawn(move || drop((&writer).write_all(&sent)));
     let reading: Vec<_> =
         readers.iter().map(Stream::again).map(|stream| thread::spawn(move || until_last(&stream))).collect();
@@ -120,7 +121,7 @@ fn f4_patience_for_ever() {
         wrong += usize::from(!line.starts_with(&format!("{} ", index + 1)));
     }
     assert_eq!(wrong, 0, "no holes in {count}");
-    assert!(count > 1_000, "it was heard until it was cut off: {count}");
+    assert!(count > 1_000, "its inputs were read until it was disconnected: {count}");
     let own = selfish.read_until_eof();
     assert!(own.ends_with(b"\nupcalld: slow_consumer\n"), "{}", own[own.len().saturating_sub(60)..].escape_ascii());
 }
@@ -138,7 +139,7 @@ fn until_last(mut stream: &Stream) -> Vec<u8> {
     bytes
 }
 
-/// Patience for ever, a reader that stops, and then reads on: everything is there.
+/// Patience for ever, a reader that stops, and reads on later: everything is there.
 #[test]
 fn f4_a_reader_that_comes_back_has_lost_nothing() {
     let limits = "[log]\nsize = \"4MiB\"\n[slow_consumer]\nmax_behind = \"1MiB\"\npatience = \"forever\"\n";

@@ -1,4 +1,4 @@
-//! Senders that get their own upcalls back, and read them more slowly than they send, or not at all.
+//! Senders that receive their own upcalls, and read them more slowly than they send, or not at all.
 
 use std::io::Write;
 use std::thread;
@@ -12,10 +12,10 @@ const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 
 over!(streams: a_lone_sender_that_never_reads, messages_nearly_as_large_as_max_behind);
 
-/// `seq 2000000 | PROGRAM`: four times as much comes back, and has to be written somewhere before the next can be read.
+/// `seq 2000000 | PROGRAM`: four times as many bytes come back, which the program has to write before it reads on.
 #[test]
-fn b12_a_long_pipeline_is_slowed_down_not_cut_off() {
-    const TEST: &str = "b12_a_long_pipeline_is_slowed_down_not_cut_off";
+fn b12_a_long_pipeline_is_slowed_down_not_disconnected() {
+    const TEST: &str = "b12_a_long_pipeline_is_slowed_down_not_disconnected";
     const LINES: usize = 2_000_000;
     let daemon = Daemon::start(&Place::Tcp.listener("lab", ""));
     let (url, port) = (daemon.url("lab"), daemon.port("lab").to_string());
@@ -42,10 +42,11 @@ fn b12_a_long_pipeline_is_slowed_down_not_cut_off() {
         let came = program.output().bytes();
         assert!(came == due.as_bytes(), "{command:?}: {} bytes came, {} were due", came.len(), due.len());
     }
-    assert_eq!(daemon.disconnected(), 0, "nobody was cut off");
+    assert_eq!(daemon.disconnected(), 0, "no endpoint was disconnected");
 }
 
-/// Its inputs wait for it, not for ever: then they are heard until it is too far behind. Meanwhile the daemon sleeps.
+/// Its inputs wait for it, but not for ever; then they are read until it is too far behind. Meanwhile the daemon
+/// sleeps.
 fn a_lone_sender_that_never_reads(place: Place) {
     for patience in ["1s", "forever"] {
         let limits =
@@ -61,7 +62,7 @@ fn a_lone_sender_that_never_reads(place: Place) {
         figure("lone", &format!("{place:?}, patience {patience}: {elapsed:.1?}, {used:.2?} of a processor"));
         assert!(used < elapsed / 2, "it spins: {used:?} of {elapsed:?}");
         let got = stream.read_until_eof();
-        let upcalls = got.strip_suffix(b"upcalld: slow_consumer\n").expect("it is told why that is all");
+        let upcalls = got.strip_suffix(b"upcalld: slow_consumer\n").expect("the reason is the last line");
         assert!(expected.starts_with(upcalls) && upcalls.len() < expected.len(), "{} bytes", upcalls.len());
         drop(stream);
         let next = daemon.join("lab");
@@ -70,7 +71,7 @@ fn a_lone_sender_that_never_reads(place: Place) {
     }
 }
 
-/// A single message is more than inputs wait for: nobody who reads is cut off for it, neither its sender nor others.
+/// A single message may be larger than the lag at which inputs wait: that disconnects no endpoint that reads.
 fn messages_nearly_as_large_as_max_behind(place: Place) {
     const SIZE: usize = 1_000 << 10;
     let limits = "[log]\nsize = \"2MiB\"\n[slow_consumer]\nmax_behind = \"1MiB\"\npatience = \"forever\"\n";
@@ -79,12 +80,12 @@ fn messages_nearly_as_large_as_max_behind(place: Place) {
     let mut swarm = Swarm::join(&daemon, &["lab"], 3);
     let sender: Stream = swarm.streams()[0].again();
     let expected = [&b"small\n"[..], &vec![b'x'; SIZE - 1], b"\n"].concat().repeat(20);
-    // Non-blocking as soon as the swarm reads: so it is written as far as it goes, again and again.
+    // The swarm makes the socket non-blocking when it reads, so the writer has to wait for room itself.
     let sent = expected.clone();
     let sending = thread::spawn(move || send_all(&sender, &sent));
     swarm.expect_each(&expected, |_, _| {});
     sending.join().expect("everything could be sent");
-    assert_eq!(daemon.disconnected(), 0, "nobody was cut off");
+    assert_eq!(daemon.disconnected(), 0, "no endpoint was disconnected");
 }
 
 /// Sends over a stream that may be non-blocking.

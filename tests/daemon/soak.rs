@@ -1,4 +1,4 @@
-//! The long ones: run by the full script, one at a time, with the release build.
+//! The long tests. The full script runs them one at a time, with the release build.
 
 use std::process::Command;
 use std::thread;
@@ -31,7 +31,6 @@ fn l7_five_hundred_unix_endpoints_for_a_minute() {
 fn l4_connects_for_minutes() {
     const SECONDS: u32 = 120;
     const RATE: u32 = 200;
-    // Quiet: the log of the test itself grows otherwise, not that of the daemon.
     let daemon = Daemon::start(&Place::Tcp.listener("lab", ""));
     let url = daemon.url("lab");
     let round = |count: u32| {
@@ -62,11 +61,12 @@ fn l5_ten_thousand_idle_endpoints() {
     if !allow_files(ENDPOINTS as u64 + 500) {
         return skip("l5", "the hard limit of open files is below 10,500");
     }
-    // The default: what they speak is found out by their silence, which is to leave nothing behind either.
+    // The default protocol, "auto": their silence makes them text endpoints, and detecting that must leave nothing
+    // behind.
     let config = Place::Tcp.listener("lab", "protocol = \"auto\"\nmax_endpoints = 10000");
     let setup = Setup::new(&(config + "[registry]\nmax_endpoints = 10000\n"));
     let daemon = setup.start();
-    // The first pages of the log are not an endpoint's.
+    // The first pages of the log must not count as memory of an endpoint.
     let first = daemon.join("lab");
     first.send("hi");
     first.expect("Upcall event: Processing hi");
@@ -74,7 +74,7 @@ fn l5_ten_thousand_idle_endpoints() {
     daemon.wait_count(Event::Left, 1);
     let before = daemon.memory();
     let mut swarm = Swarm::join(&daemon, &["lab"], ENDPOINTS);
-    settle(&daemon);
+    wait_until_idle(&daemon);
     let each = daemon.memory().saturating_sub(before) / ENDPOINTS;
     let (wakeups, processor, window) = (daemon.wakeups(), daemon.processor_time(), Duration::from_secs(10));
     // What is measured is a rate, so it takes a while.
@@ -90,9 +90,8 @@ fn l5_ten_thousand_idle_endpoints() {
     assert!(wakeups <= 2.0 && processor <= 0.5, "{wakeups} wakeups/s, {processor} %");
 }
 
-/// Waits until the daemon has nothing more to find out: it sleeps through more than the second that a silent endpoint is
-/// given.
-fn settle(daemon: &Daemon) {
+/// Waits until protocol detection is over: the daemon sleeps for longer than the second that a silent endpoint has.
+fn wait_until_idle(daemon: &Daemon) {
     let begin = Instant::now();
     loop {
         let wakeups = daemon.wakeups();
@@ -100,7 +99,7 @@ fn settle(daemon: &Daemon) {
         if daemon.wakeups() - wakeups <= 2 {
             return;
         }
-        assert!(begin.elapsed() < DEADLINE, "it does not come to rest");
+        assert!(begin.elapsed() < DEADLINE, "the daemon does not come to rest");
     }
 }
 
@@ -136,10 +135,10 @@ impl Cable {
         Setup::new(&config).under(&["ip", "netns", "exec", &self.name]).start()
     }
 
-    /// From now on nothing of this peer arrives at the daemon.
-    fn cut(&self, stream: &Stream) {
+    /// From now on, nothing from this peer arrives at the daemon.
+    fn unplug(&self, stream: &Stream) {
         let port = stream.local().port().to_string();
-        // What leaves is not dropped here: the daemon's kernel would notice that itself, as no broken cable lets it.
+        // Only incoming packets are dropped: the kernel would report dropped outgoing ones, as no broken cable does.
         let rule = ["iptables", "-A", "INPUT", "-p", "tcp", "--sport", &port, "-j", "DROP"];
         assert!(run(&[&["ip", "netns", "exec", &self.name], &rule[..]].concat()), "the rule is in force");
     }
@@ -173,17 +172,18 @@ fn f5_dead_and_merely_stopped() {
     let stopped = Stream::connect_narrow(&busy.url("lab"));
     busy.wait_connected(3);
     let sender = busy.connect("in");
-    // Much more than the stopped one's window, and much less than makes a slow consumer.
+    // Much more than the window of the stopped one, and much less than the limit of a slow consumer.
     let line = [&b"x".repeat(999)[..], b"\n"].concat();
     sender.send(line.repeat(500));
     let mut sent = 500;
     assert_eq!(active.read_exactly(500_000).len(), witness.read_exactly(500_000).len());
     let silent = idle.join("lab");
-    cable.cut(&silent);
-    cable.cut(&active);
-    let cut = Instant::now();
+    cable.unplug(&silent);
+    cable.unplug(&active);
+    let unplugged = Instant::now();
     let (mut active_gone, mut silent_gone) = (None, None);
-    while cut.elapsed() < Duration::from_secs(100) && (silent_gone.is_none() || cut.elapsed() < Duration::from_secs(65))
+    while unplugged.elapsed() < Duration::from_secs(100)
+        && (silent_gone.is_none() || unplugged.elapsed() < Duration::from_secs(65))
     {
         sender.send(&line);
         witness.expect(&line);
@@ -191,7 +191,7 @@ fn f5_dead_and_merely_stopped() {
         thread::sleep(Duration::from_millis(500));
         for (gone, daemon) in [(&mut active_gone, &busy), (&mut silent_gone, &idle)] {
             if gone.is_none() && daemon.count(Event::Left.reason("dead")) > 0 {
-                *gone = Some(cut.elapsed());
+                *gone = Some(unplugged.elapsed());
             }
         }
     }

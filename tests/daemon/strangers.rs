@@ -1,4 +1,4 @@
-//! Datagram endpoints that nobody vouches for: they prove their address before they are registered.
+//! Datagram endpoints that are not trusted: they prove their address before they are registered.
 
 use std::time::Instant;
 
@@ -43,7 +43,7 @@ fn join(daemon: &Daemon) -> (Datagram, String) {
 fn a_cookie_registers(place: Place) {
     let daemon = start(place, STRANGERS, "");
     let peer = daemon.datagram("lab");
-    // Whatever it says first is not delivered, and answered with a challenge.
+    // Its first datagram is not delivered, but answered with a challenge.
     let line = challenge(&peer, "hello there\n");
     assert_eq!(daemon.count_now(Event::Joined), 0);
     peer.send(&line);
@@ -56,7 +56,7 @@ fn a_cookie_registers(place: Place) {
         peer.expect("from the second");
     }
     daemon.summary("2 inputs, 3 upcalls");
-    // Sent again, it renews; without its newline, too.
+    // Sent again, even without its newline, it renews the lease.
     peer.send(line.trim_end());
     peer.send("still here");
     peer.expect("still here");
@@ -71,7 +71,7 @@ fn plain_datagrams_do_not_renew(place: Place) {
     while daemon.count(Event::Left.reason("lease_expired")) == 0 {
         assert!(start.elapsed().as_secs() < 30, "no lease ends");
         proved.send(&cookie);
-        // Its inputs are taken, but anybody could have sent them in its name. So many in a second are within limits.
+        // Its inputs count, but do not renew: any host could have sent them in its name. 200 are within the limits.
         if inputs < 200 {
             inputs += 1;
             plain.send("x");
@@ -104,7 +104,7 @@ fn s3_altered_cookies(place: Place) {
         peer.send(altered);
         sent += 1;
         if sent % 100 == 0 {
-            // What we send faster than it reads would be lost, not refused.
+            // What the test sends faster than the daemon reads would be lost, not refused.
             witness.send("done");
             witness.expect("done");
         }
@@ -112,7 +112,7 @@ fn s3_altered_cookies(place: Place) {
     assert_eq!(daemon.counted("bad_cookie"), ALTERED);
     assert_eq!(daemon.count_now(Event::Joined), 1);
     peer.expect_nothing();
-    // Not altered, it is good still.
+    // The original is still valid.
     peer.send(line);
     daemon.wait_count(Event::Joined, 2);
 }
@@ -133,7 +133,7 @@ fn s3_a_cookie_from_another_port(place: Place) {
 fn bye_needs_the_cookie(place: Place) {
     let daemon = start(place, STRANGERS, "");
     let (peer, line) = join(&daemon);
-    // A bye that anybody could have sent is answered with what a real one needs.
+    // A bye that any host could have sent is answered with what a real one needs.
     assert_eq!(challenge(&peer, "bye"), line);
     peer.send("bye 0123456789abcdef");
     peer.send("still here");
@@ -144,7 +144,7 @@ fn bye_needs_the_cookie(place: Place) {
     daemon.wait(Event::Left.reason("closed"));
 }
 
-/// One source has a burst of challenges and then so many a second (10 and 20, in the gate).
+/// One source gets a burst of challenges, and then a fixed number a second (10 and 20, in the gate).
 fn s5_a_flood_of_requests(place: Place) {
     const REQUESTS: usize = 10_000;
     let daemon = start(place, STRANGERS, "");
@@ -175,26 +175,26 @@ fn roles(place: Place) {
         + DATA;
     let daemon = Daemon::start(&config);
     let (witness, _) = join(&daemon);
-    // Where endpoints register, a stranger is not heard; where nobody does, it is, and gets nothing.
+    // Where endpoints register, the daemon takes no input from a stranger; where none does, it does, and sends nothing.
     let stranger = daemon.datagram("lab");
     challenge(&stranger, "not delivered");
     let reporter = daemon.datagram("in");
     reporter.send("delivered");
     witness.expect("delivered");
-    // What a client says that does not know the role is no input: the witness gets what comes behind it.
+    // The commands of a client that does not know the role are not inputs: the witness gets what comes next.
     for command in ["join", "join                 \n", "bye\n", "bye 0123456789abcdef"] {
         reporter.send(command);
     }
     reporter.send("delivered, too");
     witness.expect("delivered, too");
     assert_eq!(daemon.counted("not_registered"), 4);
-    // Where endpoints only listen, an input is refused, but registers where its sender is trusted.
+    // Where endpoints only receive, an input is refused, but still registers a trusted sender.
     let listener = daemon.datagram("out");
     listener.send("refused");
     daemon.wait_count(Event::Joined, 2);
-    witness.send("heard");
+    witness.send("for both");
     for peer in [&witness, &listener] {
-        peer.expect("heard");
+        peer.expect("for both");
     }
     for peer in [&stranger, &reporter] {
         peer.expect_nothing();

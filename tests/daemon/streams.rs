@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use crate::support::{Daemon, Event, Place, Setup, Stream, over};
 
-/// All that a client sends comes back to itself, and to nobody else: what others send does not disturb it.
+/// All that a client sends comes back to that client only, so that clients do not disturb each other.
 const ECHO: &str = "[upcall]\nformat = \"{data}\"\ndeliver_to = \"sender\"\n";
 
 over!(streams:
@@ -15,7 +15,7 @@ over!(streams:
     b7_every_byte_value,
     b8_split_at_every_byte,
     b12_everything_due_arrives_after_a_half_close,
-    f19_a_reset_in_the_middle_of_a_line_harms_nobody,
+    f19_a_reset_in_the_middle_of_a_line_harms_no_other,
     s20_http_is_refused_and_not_delivered,
     s13_what_clients_send_cannot_forge_log_lines,
     roles,
@@ -41,7 +41,7 @@ fn a_message_without_newline_is_answered_exactly(place: Place) {
     second.expect("Upcall event: Processing still here");
 }
 
-/// Sends something through another endpoint and waits for it: whatever was sent before has been read by then.
+/// Sends something through another endpoint and waits for it: by then, the daemon has read what was sent before.
 fn pass_through(prober: &Stream) {
     prober.send("probe\n");
     prober.expect("probe\n");
@@ -84,7 +84,7 @@ fn chunk_framing_never_waits(place: Place) {
     assert_eq!(inputs(&daemon), 3);
 }
 
-/// How many inputs there were: one more tells by its sequence.
+/// How many inputs there were: the sequence of one more input tells.
 fn inputs(daemon: &Daemon) -> u64 {
     let sequences = daemon.setup().scratch().join("upcalld.toml");
     let config = std::fs::read_to_string(sequences).expect("the configuration is there");
@@ -149,8 +149,8 @@ fn b12_everything_due_arrives_after_a_half_close(place: Place) {
     daemon.wait(Event::Left.reason("closed"));
 }
 
-/// What was begun and not ended is nobody's message: only an orderly end ends one.
-fn f19_a_reset_in_the_middle_of_a_line_harms_nobody(place: Place) {
+/// An unfinished line is no message: only an orderly end of the stream ends it.
+fn f19_a_reset_in_the_middle_of_a_line_harms_no_other(place: Place) {
     let daemon = start(place, "framing = \"line\"", "[upcall]\nformat = \"{seq} {data}\"\n");
     let witness = daemon.join("lab");
     let mut sequence = 0;

@@ -1,4 +1,4 @@
-//! The files of Unix sockets: whose they are, who may open them, what is never touched.
+//! The files of Unix sockets: their owner, their mode, and what is never touched.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
@@ -40,7 +40,7 @@ fn s9_a_live_socket_is_not_taken_over() {
     first.join("local");
 }
 
-/// Somebody else's live socket, that no lock file goes with.
+/// A live socket of another program, which has no lock file.
 #[test]
 fn s9_a_live_socket_of_another_program_is_not_taken_over() {
     let scratch = tempfile::tempdir().expect("a scratch directory");
@@ -86,9 +86,9 @@ fn the_socket_is_gone_after_an_orderly_end() {
     assert!(fs::symlink_metadata(&path).is_err(), "the socket is still there");
 }
 
-/// Whoever has replaced our socket's file by a thing of their own keeps it.
+/// A file that has replaced the socket of the daemon is not removed.
 #[test]
-fn what_others_put_there_meanwhile_stays() {
+fn a_file_that_replaced_the_socket_stays() {
     let mut daemon = Daemon::start(&on("theirs.sock", ""));
     let path = daemon.setup().scratch().join("theirs.sock");
     fs::remove_file(&path).expect("the socket is there");
@@ -127,7 +127,7 @@ fn kind(path: &PathBuf) -> (u64, u32, i64) {
     (metadata.ino(), metadata.mode(), metadata.mtime_nsec())
 }
 
-/// Watched without pause from before the start: the mode is never wider than configured, whatever the umask.
+/// A thread watches the file from before the start: its mode is never wider than configured, whatever the umask.
 #[test]
 fn s12_the_mode_is_never_wider() {
     const STARTS: usize = 100;
@@ -184,7 +184,7 @@ fn two_daemons_on_two_paths_in_one_directory() {
     }
 }
 
-/// Opened like a file, a FIFO would keep the daemon waiting for somebody at its other end.
+/// An open of a FIFO as if it were a file would block until another process opens it.
 #[test]
 fn a_fifo_as_the_lock_does_not_stop_the_start() {
     let setup = Setup::new(&on("fifo.sock", ""));

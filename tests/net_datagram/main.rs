@@ -45,7 +45,7 @@ fn receive(socket: &DatagramSocket, inbox: &mut Inbox, count: usize) -> Vec<(Vec
     all
 }
 
-/// Sends one message and says what became of it.
+/// Sends one message; the outcome.
 fn send(socket: &DatagramSocket, to: Destination<'_>, bytes: &[u8]) -> SendOutcome {
     let mut outbox = BatchBuffer::new();
     let mut batch = socket.batch(&mut outbox);

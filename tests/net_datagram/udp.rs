@@ -52,7 +52,7 @@ fn questions_and_answers_of_any_size_over_both_families() {
     for (url, ip, binding) in [
         ("udp://127.0.0.1:0", "127.0.0.1", Binding::default()),
         ("udp://0.0.0.0:0", "127.0.0.1", Binding::default()),
-        // Somebody else's address than the one that answers would leave from: the client would not take it.
+        // Not the address that an answer would leave from by default: the client would not accept that.
         ("udp://0.0.0.0:0", "127.0.0.2", Binding::default()),
         ("udp://[::1]:0", "::1", Binding::default()),
         ("udp://[::]:0", "::1", Binding::default()),
@@ -131,7 +131,7 @@ fn f9_one_dead_peer_among_100_costs_the_others_nothing() {
     let addresses: Vec<_> = clients.iter().map(|client| client.as_ref().unwrap().local_addr().unwrap()).collect();
     clients[37] = None;
     let mut outbox = BatchBuffer::new();
-    // Several rounds: what one causes (ICMP) would be told in the next.
+    // Several rounds: an error that one causes (ICMP) would be reported in the next.
     for round in 0..20u8 {
         let bytes = [round];
         let mut batch = socket.batch(&mut outbox);
@@ -148,7 +148,7 @@ fn f9_one_dead_peer_among_100_costs_the_others_nothing() {
 }
 
 #[test]
-fn f9_addresses_that_nobody_can_send_to_cost_the_others_nothing() {
+fn f9_unusable_addresses_cost_the_others_nothing() {
     let (socket, port) = bind("udp://127.0.0.1:0", Binding::default()).unwrap();
     let client = client(([127, 0, 0, 1], port).into());
     let mut outbox = BatchBuffer::new();

@@ -18,7 +18,7 @@ use super::DEADLINE;
 const SMALL: usize = 64;
 const LARGE: usize = 60 * 1024;
 
-/// net.core.wmem_max where nobody has changed it.
+/// The default of net.core.wmem_max.
 const UNPRIVILEGED: usize = 212_992;
 
 struct Peer {
@@ -111,7 +111,7 @@ fn l8_a_connected_peer_gets_its_credit_and_no_more_before_it_has_read() {
         for _ in 0..500 {
             scene.is_served(&mut healthy, size);
         }
-        // Nobody has read anything, and then it has read almost everything, and then all of it.
+        // The peer has read nothing, then almost everything, then all of it.
         assert_eq!(scene.round(&mut stalled, 1, size), Err(Stalled::Connected));
         for _ in 1..sent {
             stalled.socket.recv(&mut vec![0; size + 1]).unwrap();
@@ -180,7 +180,7 @@ fn a_full_buffer_is_told_from_a_full_queue_and_once() {
     }
     assert!(waiting > 0 && scene.flow.note_full(&scene.ours).is_none(), "{waiting}");
     let mut stalled = Vec::new();
-    // Said once, and again when it was half empty meanwhile.
+    // Reported once, and again after it was half empty in between.
     for number in 0..2 {
         loop {
             let result = scene.connected_round(100 * (number + 1) + stalled.len(), &mut stalled);
@@ -205,7 +205,7 @@ fn one_that_is_not_connected_is_told_from_one_that_is() {
     let mut witness = scene.connected(0);
     assert_eq!(scene.round(&mut witness, 1, LARGE), Ok((1, None)));
     let mut peer = scene.peer(1);
-    // A newcomer who has nothing unread, whoever else has.
+    // A newcomer has nothing unread, although others have.
     assert_eq!(scene.round(&mut peer, 1, LARGE), Ok((1, None)));
     assert_eq!(scene.round(&mut peer, 1, LARGE), Err(Stalled::Unread));
     assert!(PeerSocket::connect(&peer.peer, LARGE).is_ok());
@@ -215,9 +215,9 @@ fn one_that_is_not_connected_is_told_from_one_that_is() {
     // Something has changed for all, or the answer would be that of the last question.
     assert_eq!(witness.socket.recv(&mut vec![0; LARGE + 1]).unwrap(), LARGE);
     assert_eq!(scene.round(&mut peer, 1, LARGE), Err(Stalled::Connected));
-    // One that is connected to somebody else takes nothing from us. What was in its queue is gone with that.
-    let somebody = scene.peer(2);
-    peer.socket.connect_addr(&somebody.socket.local_addr().unwrap()).unwrap();
+    // A socket that is connected elsewhere takes nothing from us. Connecting it has emptied its queue.
+    let other_peer = scene.peer(2);
+    peer.socket.connect_addr(&other_peer.socket.local_addr().unwrap()).unwrap();
     let eperm = SendError::Unreachable(nix::libc::EPERM);
     assert_eq!(scene.round(&mut peer, 1, LARGE), Ok((0, Some(eperm))));
     assert_eq!(PeerSocket::connect(&peer.peer, LARGE).unwrap_err(), eperm);

@@ -68,7 +68,7 @@ fn s9_a_live_socket_is_left_alone_whatever_its_type() {
     let theirs = directory.path().join("theirs");
     let live = UnixDatagram::bind(&theirs).unwrap();
     refused(&theirs, "listening");
-    // One that takes datagrams from somebody else only is no less alive.
+    // A socket that takes datagrams from another peer only is just as alive.
     live.connect(&ours).unwrap();
     refused(&theirs, "listening");
 

@@ -70,7 +70,7 @@ fn l8_its_own_socket_spares_the_shared_one() {
         assert_eq!(send(&ours, Destination::Unix(&healthy_peer), &large), SENT);
         assert_eq!(healthy.recv(&mut vec![0; LARGE + 1]).unwrap(), LARGE);
     }
-    // The poller tells when there is room again, and not before.
+    // The poller reports when there is room again, and not before.
     let mut poller = Poller::new().unwrap();
     poller.add(&own, 0, Interest::ReadWrite).unwrap();
     assert_eq!(poller.wait(Some(Duration::ZERO)).unwrap().filter(|ready| ready.writable).count(), 0);

@@ -1,5 +1,5 @@
-//! The manual pages and the code cannot part: every command, option, key and exit status is on its page, and none is there
-//! that does not exist.
+//! The manual pages and the code cannot part: every command, option, key and exit status is on its page, and none is
+//! there that does not exist.
 
 use std::fs;
 use std::path::Path;

@@ -12,7 +12,7 @@ use upcall_wire::topic;
 const PAGE: &str = include_str!("../../man/upcall-protocol.7");
 const DISSECTOR: &str = include_str!("../../compose/wireshark/upcall.lua");
 
-/// A message in an example: who it is for, and its bytes.
+/// A message in an example: its direction, and its bytes.
 struct Message {
     to_daemon: bool,
     bytes: Vec<u8>,

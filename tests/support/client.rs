@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 
-/// The client with these arguments, for this daemon. `send` and `listen` speak text unless the arguments say otherwise:
-/// scripted daemons know nothing else.
+/// The client with these arguments, for this daemon. `send` and `listen` speak text unless the arguments name a
+/// protocol: scripted daemons know nothing else.
 pub(crate) fn client(url: &str, arguments: &[&str]) -> Command {
     client_for("text", url, arguments)
 }

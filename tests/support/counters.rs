@@ -1,4 +1,5 @@
-//! What the daemon has counted, as its summary says on SIGUSR1. The summary is text for people; only this file reads it.
+//! What the daemon has counted, as its summary says on SIGUSR1. The summary is text for people; only this file reads
+//! it.
 
 use nix::sys::signal::Signal;
 
@@ -20,7 +21,8 @@ impl Daemon {
         self.log().entries(Event::Summary.with(words)).pop().expect("it is there").message
     }
 
-    /// How often the daemon has logged this by now. What it did before it takes a signal is in the log before its answer.
+    /// How often the daemon has logged this by now. What it did before it takes a signal is in the log before its
+    /// answer.
     #[track_caller]
     pub(crate) fn count_now(&self, pattern: impl Into<Pattern>) -> usize {
         self.summary(LAST);

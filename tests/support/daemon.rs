@@ -29,8 +29,8 @@ impl Daemon {
         Setup::new(config).start()
     }
 
-    /// A daemon with a listener of each transport for both protocols, `tcp`, `udp`, `unix` and `unix-datagram`, and `rest`
-    /// in its configuration.
+    /// A daemon with a listener of each transport for both protocols, `tcp`, `udp`, `unix` and `unix-datagram`, and
+    /// `rest` in its configuration.
     pub(crate) fn everywhere(rest: &str) -> Daemon {
         let listeners = Daemon::EVERYWHERE.map(|(name, place)| place.auto_listener(name, ""));
         Daemon::start(&(listeners.concat() + rest))

@@ -11,7 +11,7 @@ use super::{Datagram, Stream, retry};
 /// Larger than any payload of the tests.
 const MAX: usize = 1 << 20;
 
-/// Something that the daemon has item.
+/// Something that the daemon has sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Received {
     Welcome(Welcome),
@@ -35,7 +35,7 @@ pub(crate) enum Received {
     Ping(u64),
     Pong(u64),
     Bye(String),
-    /// The end of a stream, behind so much text that was no frame.
+    /// The end of a stream, and the text before it that was not a frame.
     End(String),
 }
 
@@ -51,7 +51,7 @@ pub(crate) struct Upcall {
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     pub(crate) received: VecDeque<Received>,
-    /// The last sequence that was dealt with.
+    /// The last sequence that was received or announced as a gap.
     pub(crate) position: u64,
     pub(crate) ended: bool,
     /// Upcalls that came again, over datagrams.
@@ -74,7 +74,7 @@ impl Inbox {
         Inbox { is_datagram, ..Inbox::default() }
     }
 
-    /// That of the session, once a WELCOME has come.
+    /// The key of the session, once a WELCOME has come.
     pub(super) fn key(&self) -> Option<u64> {
         self.key
     }
@@ -112,7 +112,7 @@ impl Inbox {
         self.decoder = decoder;
     }
 
-    /// Takes the datagrams that are there; what is to be acknowledged, if anything new has come.
+    /// Reads the datagrams that are there; the ACK for them, if anything new has come.
     pub(super) fn receive(&mut self, socket: &Datagram) -> Option<Ack> {
         let before = self.numbered;
         for _ in 0..64 {
@@ -158,9 +158,9 @@ impl Inbox {
             Frame::Upcall(upcall) => {
                 let (sequence, source, prev) = (upcall.sequence, upcall.source, upcall.prev);
                 let (topic, payload) = (upcall.topic.to_owned(), upcall.payload.to_vec());
-                return self.settle(Received::Upcall(Upcall { sequence, source, topic, payload, prev }));
+                return self.put_in_order(Received::Upcall(Upcall { sequence, source, topic, payload, prev }));
             }
-            Frame::Gap(gap) => return self.settle(Received::Gap(*gap)),
+            Frame::Gap(gap) => return self.put_in_order(Received::Gap(*gap)),
             Frame::Receipt(receipt) => Received::Receipt(*receipt),
             Frame::Subscribed { request, from, everything, filters } => Received::Subscribed {
                 request: *request,
@@ -184,7 +184,7 @@ impl Inbox {
     }
 
     /// The table of upcall-protocol(7), "Upcalls and gaps".
-    fn settle(&mut self, item: Received) {
+    fn put_in_order(&mut self, item: Received) {
         self.early.push(item);
         while let Some(index) = self.early.iter().position(|item| self.is_next(item)) {
             let mut item = self.early.swap_remove(index);

@@ -1,7 +1,7 @@
 //! The log of the daemon under test, as events.
 //!
-//! The harness starts the daemon with `--log-format json`, so most events are recognised by their fields. Those that have
-//! no fields are recognised by the beginning of their message, here and nowhere else.
+//! The harness starts the daemon with `--log-format json`, so most events are recognised by their fields. Those that
+//! have no fields are recognised by the beginning of their message, here and nowhere else.
 
 use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard, PoisonError};

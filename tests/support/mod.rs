@@ -1,7 +1,8 @@
-//! The harness of all integration tests: the daemon under test, clients of every kind, scripted daemons, other programs.
+//! The harness of all integration tests: the daemon under test, clients of every kind, scripted daemons, other
+//! programs.
 //!
-//! A test learns addresses from the daemon's log, waits for conditions (a log event, a byte, an exit) instead of sleeping,
-//! and gives up at [`DEADLINE`]. docs/testing.md has a tour.
+//! A test learns addresses from the daemon's log, waits for conditions (a log event, a byte, an exit) instead of
+//! sleeping, and gives up at [`DEADLINE`]. docs/testing.md has a tour.
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test binary uses a part of the harness")]
 #![allow(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 

@@ -1,5 +1,5 @@
-//! A native client for tests, on any transport: it acknowledges and puts in order where that is the client's task, and fails
-//! the test at once when something is missing that was not announced, or comes twice on a stream.
+//! A native client for tests, on any transport. It acknowledges and orders datagrams as a client must, and fails the
+//! test at once when something is missing that was not announced, or comes twice on a stream.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,10 +15,10 @@ use super::inbox::{Inbox, Received, Upcall};
 use super::retry::ready_within;
 use super::{Daemon, Datagram, Stream};
 
-/// How long an answer takes at most where nothing is lost; where something is, the question is repeated then.
+/// How long to wait for an answer to a datagram before it is sent again.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Whatever has not come by then will not.
+/// How long to wait for an answer before the test fails.
 const ANSWER: Duration = Duration::from_secs(20);
 
 /// How a client reaches the daemon.
@@ -44,7 +44,7 @@ pub(crate) struct Native {
 }
 
 impl Native {
-    /// Connects to a URL of the daemon's log, and says nothing yet.
+    /// Connects, and sends nothing yet.
     pub(crate) fn connect(url: &str) -> Native {
         let is_datagram = url.starts_with("udp:") || url.starts_with("unix-datagram:");
         let link = if is_datagram { Link::Datagrams(Datagram::open(url)) } else { Link::Stream(Stream::connect(url)) };
@@ -56,19 +56,19 @@ impl Native {
         Native { link, inbox, welcome: None, message: 0, request: 0, acknowledges: true, nonce: 0 }
     }
 
-    /// Registers, for everything.
+    /// Registers for everything.
     pub(crate) fn join(daemon: &Daemon, listener: &str) -> Native {
         Native::join_as(daemon, listener, &Hello::new(0))
     }
 
-    /// Registers with this HELLO, whose nonce, padding and cookie are seen to here.
+    /// Registers with this HELLO; the nonce, the padding and the cookie are set here.
     pub(crate) fn join_as(daemon: &Daemon, listener: &str, hello: &Hello<'_>) -> Native {
         let mut native = Native::connect(&daemon.url(listener));
         native.register(hello);
         native
     }
 
-    /// Says HELLO and is welcome.
+    /// Sends HELLO; the answer must be WELCOME.
     #[track_caller]
     pub(crate) fn register(&mut self, hello: &Hello<'_>) -> Welcome {
         match self.hello(hello) {
@@ -83,7 +83,8 @@ impl Native {
         self.hello_answer(hello)
     }
 
-    /// Connects and sends HELLO while the daemon is stopped, so that it finds the HELLO as soon as it accepts the connection.
+    /// Connects and sends HELLO while the daemon is stopped, so that it finds the HELLO as soon as it accepts the
+    /// connection.
     pub(crate) fn hello_at_accept(daemon: &Daemon, listener: &str, hello: &Hello<'_>) -> (Native, Received) {
         let url = daemon.url(listener);
         daemon.stop();
@@ -130,7 +131,7 @@ impl Native {
         }
     }
 
-    /// What resumes its session from where it is.
+    /// What resumes its session at its current position.
     pub(crate) fn session(&self) -> Resume {
         Resume { id: self.welcome().id, secret: self.welcome().secret, last: self.inbox.position }
     }
@@ -140,7 +141,7 @@ impl Native {
         self.welcome.expect("it is registered")
     }
 
-    /// Another connection to the same session, which goes on where this one is.
+    /// Another connection, which resumes the session at the current position.
     pub(crate) fn resume(&self, url: &str) -> Native {
         let mut native = Native::connect(url);
         (native.message, native.request, native.inbox.position) = (self.message, self.request, self.inbox.position);
@@ -156,9 +157,9 @@ impl Native {
         }
     }
 
-    /// What stands around these frames on its transport.
+    /// Puts an envelope around the frames if the transport needs one.
     pub(crate) fn wrap(&self, frames: &[u8]) -> Vec<u8> {
-        // The key is there before the WELCOME is looked at: what came with it is to be acknowledged.
+        // The inbox knows the key before the test has taken the WELCOME, and what came with it is acknowledged.
         let key = self.inbox.key().or(self.welcome.map(|welcome| welcome.key));
         match (&self.link, key) {
             (Link::Datagrams(_), Some(key)) => {
@@ -179,7 +180,7 @@ impl Native {
         self.frames(&frame.to_vec());
     }
 
-    /// Sends an input, once, and wants a receipt; its id.
+    /// Sends an input once, and asks for a receipt; its id.
     pub(crate) fn send(&mut self, topic: &str, payload: impl AsRef<[u8]>) -> u64 {
         self.message += 1;
         self.send_again(self.message, topic, payload.as_ref());
@@ -190,7 +191,7 @@ impl Native {
         self.send_frame(&Frame::Send(Send { id, receipt: true, topic, payload }));
     }
 
-    /// Sends an input until there is a receipt; its sequence and the number of others it is due to.
+    /// Sends an input until there is a receipt; its sequence, and to how many other endpoints it is due.
     #[track_caller]
     pub(crate) fn send_confirmed(&mut self, topic: &str, payload: impl AsRef<[u8]>) -> (u64, u32) {
         let id = self.send(topic, payload.as_ref());
@@ -212,7 +213,7 @@ impl Native {
         }
     }
 
-    /// Changes the filters; what is in force then, and from which sequence on.
+    /// Changes the filters; from which sequence on which filters are in force.
     #[track_caller]
     pub(crate) fn subscribe(&mut self, add: bool, filters: &[&str]) -> (u64, Vec<String>) {
         self.request += 1;
@@ -226,7 +227,7 @@ impl Native {
         }
     }
 
-    /// Reads what there is, waiting at most so long for it; says whether there was anything.
+    /// Reads what there is, or waits for it at most this long; whether there was anything.
     pub(crate) fn pump(&mut self, timeout: Duration) -> bool {
         if self.inbox.ended || !ready_within(self, PollFlags::POLLIN, timeout) {
             return false;
@@ -243,7 +244,7 @@ impl Native {
         true
     }
 
-    /// The first that came and is wanted, within this time; what else has come is kept.
+    /// The first item that is wanted, within this time. The others stay in the inbox.
     pub(crate) fn take_within(&mut self, time: Duration, wanted: impl Fn(&Received) -> bool) -> Option<Received> {
         let end = Instant::now() + time;
         let mut seen = 0;
@@ -265,7 +266,7 @@ impl Native {
         found.unwrap_or_else(|| panic!("it has not come; there is {:?}", self.inbox.received))
     }
 
-    /// Whatever comes next.
+    /// The next item.
     #[track_caller]
     pub(crate) fn next(&mut self) -> Received {
         self.take(|_| true)
@@ -305,7 +306,7 @@ impl Native {
         std::mem::take(&mut self.inbox.received)
     }
 
-    /// What comes until the end of the stream, or until the daemon says BYE in a datagram.
+    /// Everything until the end of the stream, or until a BYE in a datagram.
     #[track_caller]
     pub(crate) fn rest(&mut self) -> Vec<Received> {
         let mut all = Vec::new();

@@ -42,7 +42,7 @@ impl Output {
     }
 
     fn lock(&self) -> MutexGuard<'_, Written> {
-        self.shared.0.lock().expect("nobody panics while holding this lock")
+        self.shared.0.lock().expect("no thread panics while it holds this lock")
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {

@@ -2,8 +2,8 @@
 
 use super::{Place, skip};
 
-/// Makes a test of each body for each place of a set: `over!(streams: first_body, second_body)` makes `first_body::tcp`,
-/// `first_body::unix` and so on. A body is a `fn(Place)`.
+/// Makes a test of each body for each place of a set: `over!(streams: first_body, second_body)` makes
+/// `first_body::tcp`, `first_body::unix` and so on. A body is a `fn(Place)`.
 ///
 /// The sets are `streams`, `datagrams`, `udp` (both families) and `each` (every transport once).
 macro_rules! over {

@@ -29,8 +29,8 @@ struct Shared {
 }
 
 impl Relay {
-    /// Starts a relay between the daemon at `url` and one client. In each direction it loses a fifth, duplicates a tenth, and
-    /// delays a quarter, so that later datagrams overtake those.
+    /// Starts a relay between the daemon at `url` and one client. In each direction it loses a fifth, duplicates a
+    /// tenth, and delays a quarter, so that later datagrams overtake those.
     pub(crate) fn start(url: &str, seed: u64) -> Relay {
         let (_, place) = url.split_once("://").expect("a URL");
         let (daemon, inner, outer, url) = match place.strip_prefix('@') {

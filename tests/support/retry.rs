@@ -21,7 +21,8 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Repeats a system call that a signal has interrupted. The kernel does not restart calls on a socket that has a timeout.
+/// Repeats a system call that a signal has interrupted. The kernel does not restart calls on a socket that has a
+/// timeout.
 pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {

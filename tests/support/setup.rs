@@ -67,8 +67,8 @@ impl Setup {
         self
     }
 
-    /// Hands at most two sockets over, as a service manager does (sd_listen_fds(3)), under names separated by colons. If
-    /// there is one name more than there are sockets, the last socket gets both. `more` is shell code to run first.
+    /// Hands at most two sockets over, as a service manager does (sd_listen_fds(3)), under names separated by colons.
+    /// If there is one name more than there are sockets, the last socket gets both. `more` is shell code to run first.
     pub(crate) fn hand_over(mut self, names: &str, sockets: Vec<OwnedFd>, more: &str) -> Setup {
         assert!(sockets.len() <= 2, "there are no more standard streams");
         let count = names.split(':').count();

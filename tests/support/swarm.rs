@@ -59,8 +59,8 @@ impl Swarm {
         got
     }
 
-    /// Calls `is_done` with an endpoint and what it has received, until it has returned true for every endpoint. Gives up
-    /// when nothing at all arrives for the length of the deadline.
+    /// Calls `is_done` with an endpoint and what it has received, until it has returned true for every endpoint. Gives
+    /// up when nothing at all arrives for the length of the deadline.
     pub(crate) fn read(&mut self, mut is_done: impl FnMut(usize, &[u8]) -> bool) {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("a descriptor");
         for (index, stream) in self.streams.iter().enumerate() {

@@ -15,13 +15,13 @@ fn sender(url: &str) -> Client {
     Client::builder(url).role(Role::SendOnly).connect().unwrap()
 }
 
-/// Starts it; it hears of one topic.
+/// Starts `exec` for one topic.
 fn executing(url: &str, arguments: &[&str], topic: &str) -> Running {
     Running::start(&mut native_client(url, &[&["exec", "--topic", topic], arguments].concat()))
 }
 
-/// Sends it the moment that somebody gets it: exactly one input is heard.
-fn send_when_heard(sender: &mut Client, payload: &[u8]) {
+/// Sends the input again and again until an endpoint is there to receive it: exactly one is received.
+fn send_when_received(sender: &mut Client, payload: &[u8]) {
     while sender.send_on("t", payload).unwrap().receivers == 0 {
         std::thread::yield_now();
     }
@@ -39,7 +39,7 @@ fn await_file(path: &Path) -> String {
 }
 
 fn is_gone(pid: &str) -> bool {
-    // Of what was killed and not yet waited for by its new parent, the state is Z.
+    // A killed process that its new parent has not waited for yet has the state Z.
     let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
     stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('Z'))
 }
@@ -59,11 +59,11 @@ fn a_command_gets_the_upcall_and_three_descriptors() {
         for url in &daemon.urls() {
             let script = "echo \"$UPCALL_SEQUENCE|$UPCALL_TOPIC|$UPCALL_FROM|$UPCALL_TIME|$0|$(cat)\"; ls /proc/$$/fd";
             let (_keep, extra) = std::io::pipe().unwrap();
-            // Not closed for programs that are started: what a careless parent leaves open.
+            // Without close-on-exec: what a careless parent leaves open.
             nix::fcntl::fcntl(&extra, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
             let running = executing(url, &["-n", "1", "--", "sh", "-c", script, "$(id)"], "t");
             let mut sender = sender(url);
-            send_when_heard(&mut sender, b"pay\nload");
+            send_when_received(&mut sender, b"pay\nload");
             let done = running.finish();
             let (first, rest) = done.stdout.split_once('\n').unwrap();
             assert_eq!((done.status, done.stderr.as_str()), (Some(0), ""), "{url}");
@@ -83,7 +83,7 @@ fn failures_are_reported_and_counted() {
         let daemon = Daemon::everywhere("");
         let running = executing(&daemon.url("tcp"), &["-n", "3", "--", "sh", "-c", "read -r how; $how"], "t");
         let mut sender = sender(&daemon.url("unix"));
-        send_when_heard(&mut sender, b"exit 3\n");
+        send_when_received(&mut sender, b"exit 3\n");
         sender.send_on("t", b"true\n").unwrap();
         sender.send_on("t", b"kill -9 0\n").unwrap();
         let done = running.finish();
@@ -92,7 +92,7 @@ fn failures_are_reported_and_counted() {
             assert!(done.stderr.contains(words), "{words}: {done:?}");
         }
         let running = executing(&daemon.url("tcp"), &["-n", "1", "--", "/nonexistent/command"], "t");
-        send_when_heard(&mut sender, b"x");
+        send_when_received(&mut sender, b"x");
         let done = running.finish();
         assert_eq!(done.status, Some(70), "{done:?}");
         assert!(done.stderr.contains("/nonexistent/command cannot be run"), "{done:?}");
@@ -100,7 +100,7 @@ fn failures_are_reported_and_counted() {
 }
 
 #[test]
-fn a_payload_that_nobody_reads_stops_nothing() {
+fn an_unread_payload_stops_nothing() {
     within(DEADLINE, || {
         let daemon = Daemon::start(
             "[upcall]\nmax_message = \"1MiB\"\n[[listener]]\nname = \"tcp\"\ntransport = \"tcp\"\naddress = \"127.0.0.1:0\"\n\
@@ -112,7 +112,7 @@ fn a_payload_that_nobody_reads_stops_nothing() {
             [("exit 0", ""), ("exec <&-; sleep 0.05", ""), ("wc -c", "1048576\n"), ("sleep 0.05", "")]
         {
             let running = executing(&daemon.url("tcp"), &["-n", "1", "--", "sh", "-c", script], "t");
-            send_when_heard(&mut sender, &payload);
+            send_when_received(&mut sender, &payload);
             let done = running.finish();
             assert_eq!((done.status, done.stdout.as_str()), (Some(0), expected), "{script} {done:?}");
         }
@@ -120,7 +120,7 @@ fn a_payload_that_nobody_reads_stops_nothing() {
 }
 
 #[test]
-fn nobody_is_left_behind() {
+fn no_process_is_left_behind() {
     within(DEADLINE, || {
         let daemon = Daemon::everywhere("");
         let directory = tempfile::tempdir().unwrap();
@@ -128,7 +128,7 @@ fn nobody_is_left_behind() {
         let write = format!("echo $$ $! > {0}.new; mv {0}.new {0}", pids.display());
         let mut sender = sender(&daemon.url("unix"));
         for (script, how, status) in [
-            // Its time is over; it does not want to end; it has ended but for what it started.
+            // Its time is over; it has ended, but what it started has not; a signal ends `exec`.
             ("sleep 1000 & WRITE; wait", "timeout", Some(70)),
             ("sleep 1000 & WRITE", "", Some(0)),
             ("sleep 1000 & WRITE; wait", "signal", None),
@@ -137,7 +137,7 @@ fn nobody_is_left_behind() {
             let timeout: &[&str] = if how == "timeout" { &["--job-timeout", "300ms"] } else { &[] };
             let arguments = [timeout, &["-n", "1", "--", "sh", "-c", &script]].concat();
             let mut running = executing(&daemon.url("tcp"), &arguments, "t");
-            send_when_heard(&mut sender, b"");
+            send_when_received(&mut sender, b"");
             let started = await_file(&pids);
             fs::remove_file(&pids).unwrap();
             if how == "signal" {
@@ -159,7 +159,7 @@ fn commands_run_one_after_the_other_and_nothing_is_missed_meanwhile() {
             let script = format!("mkdir {0} && cat && echo && sleep 0.02 && rmdir {0}", lock.display());
             let running = executing(url, &["-n", "10", "--", "sh", "-c", &script], "t");
             let mut sender = sender(url);
-            send_when_heard(&mut sender, b"0");
+            send_when_received(&mut sender, b"0");
             for i in 1..10 {
                 sender.send_on("t", i.to_string().as_bytes()).unwrap();
             }

@@ -127,7 +127,8 @@ fn what_keeps_a_daemon_away_is_said_once() {
         let url = daemon.url("unix");
         let mut sender = Client::connect(&url).unwrap();
         let (mut running, mut lines) = listening(&url, &["listen"], &mut sender);
-        // Until it has printed something, it does not know that it is registered, and gives up where it would reconnect.
+        // Until it has printed something, it does not know that it is registered, and gives up where it would
+        // reconnect.
         lines.next().unwrap();
         drop((daemon, sender));
         let name = url.strip_prefix("unix://@").unwrap();
@@ -162,9 +163,10 @@ fn a_signal_says_goodbye() {
             nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
             let status = running.wait();
             assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(15), "{url}");
-            // The client waits for an answer to its BYE for a short time only, so the daemon may read it later than that.
+            // The client waits for an answer to its BYE for a short time only, so the daemon may read it later than
+            // that.
             daemon.wait_count(Event::Left.reason("closed"), 2 * round + 1);
-            assert_eq!(sender.send(b"to nobody").unwrap().receivers, 0, "{url}");
+            assert_eq!(sender.send(b"to none").unwrap().receivers, 0, "{url}");
             sender.close(DEADLINE).unwrap();
             daemon.wait_count(Event::Left.reason("closed"), 2 * round + 2);
         }

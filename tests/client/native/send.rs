@@ -106,7 +106,7 @@ fn what_cannot_be_sent_is_named() {
 }
 
 #[test]
-fn a_daemon_that_speaks_text_is_told_from_one_that_refuses() {
+fn a_text_daemon_is_distinguished_from_one_that_refuses() {
     within(DEADLINE, || {
         for (line, status, words) in [
             ("upcalld: protocol\n", 76, "--protocol text"),
@@ -123,7 +123,8 @@ fn a_daemon_that_speaks_text_is_told_from_one_that_refuses() {
         }
         let daemon = ScriptedDaemon::tcp(echo);
         let done = run_native(&daemon.url, &["ping", "--timeout", "200ms"]);
-        // Who never ends a line says nothing; what is echoed ends one if there happens to be a newline in our random bytes.
+        // An echoed HELLO without a newline means nothing; the random bytes in it may contain a newline, which ends a
+        // line.
         assert!(matches!(done.status, Some(75 | 76)), "{done:?}");
     });
 }
@@ -139,7 +140,7 @@ fn a_ping_is_a_health_check() {
         }
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         for url in
-            [format!("tcp://127.0.0.1:{port}"), format!("udp://127.0.0.1:{port}"), "unix://@nobody-at-all".into()]
+            [format!("tcp://127.0.0.1:{port}"), format!("udp://127.0.0.1:{port}"), "unix://@no-such-socket".into()]
         {
             assert_eq!(run_native(&url, &["ping"]).status, Some(69), "{url}");
         }

@@ -33,7 +33,7 @@ max_endpoint = 5
 
 #[test]
 fn syntax_errors_all_in_one_run_and_without_echoes() {
-    // What stands on other lines is judged too; what the parser made of the broken ones, and what they lack, is not.
+    // Other lines are checked, too; what the parser made of the broken lines, and what they lack, is not.
     let text = "\
 [[listener]]
 transport = tcp

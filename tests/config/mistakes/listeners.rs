@@ -153,7 +153,7 @@ fn a_token_file_is_kept_from_others() {
     file.as_file().set_permissions(PermissionsExt::from_mode(0o644)).unwrap();
     assert_mistakes(&text, &[("4:14", "has mode 0644: others can read or write it")]);
     file.as_file().set_permissions(PermissionsExt::from_mode(0o640)).unwrap();
-    // It is a rule of admission: nobody needs to say that the listener is open.
+    // It is a rule of admission, so `open = true` is not needed.
     let config = parse("f", &text).unwrap();
     let token = config.listeners[0].token.as_ref().unwrap();
     assert!(token.is(b"hunter2") && !token.is(b"hunter2\n"));

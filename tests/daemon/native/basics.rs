@@ -38,7 +38,7 @@ fn an_input_has_a_receipt_and_goes_to_all(place: Place) {
         }
         assert!(native.so_far().is_empty());
     }
-    // Whoever comes now gets nothing of what was item.
+    // A newcomer gets nothing from before.
     let mut late = Native::join(&daemon, "lab");
     assert_eq!(late.welcome().start, 3);
     assert!(late.so_far().is_empty());
@@ -77,7 +77,7 @@ fn an_id_above_the_next_one(place: Place) {
     assert_eq!(native.send_confirmed("", "1"), (1, 1));
     native.send_again(3, "", b"3");
     if place.is_datagram() {
-        // The one before it is on its way, and this one will come again.
+        // The message before it may be on its way; the client will repeat this one.
         let item = native.so_far();
         assert!(item.iter().all(|item| matches!(item, Received::Upcall(_))), "{item:?}");
         assert_eq!(native.send_confirmed("", "2"), (2, 1));
@@ -176,18 +176,22 @@ fn listeners_take_from_roles(place: Place) {
     let config =
         auto(place, "lab", "") + &auto(place, "in", "role = \"input\"") + &auto(place, "out", "role = \"output\"");
     let daemon = Daemon::start(&config);
-    let mut hears = Native::join(&daemon, "lab");
+    let mut receiver = Native::join(&daemon, "lab");
     let mut input = Native::join(&daemon, "in");
     let mut output = Native::join(&daemon, "out");
     assert_eq!(input.send_confirmed("", "1"), (1, 2));
     output.send("", "no");
     assert_eq!(output.error(), (Code::NotPermitted, kind::SEND, 1));
-    assert_eq!((hears.upcall().sequence, output.upcall().sequence), (1, 1));
+    assert_eq!((receiver.upcall().sequence, output.upcall().sequence), (1, 1));
     let item = input.so_far();
     assert!(item.is_empty(), "{item:?}");
     let mut wants = Native::join_as(&daemon, "in", &Hello { role: Role::ReceiveOnly, ..Hello::new(0) });
     wants.send("", "no");
-    assert_eq!(wants.error(), (Code::NotPermitted, kind::SEND, 1), "what both take away, nobody has");
+    assert_eq!(
+        wants.error(),
+        (Code::NotPermitted, kind::SEND, 1),
+        "the listener and the role take away different permissions"
+    );
 }
 
 fn history_is_for_those_who_may(place: Place) {
@@ -224,9 +228,9 @@ fn a_session_is_left_by_bye(place: Place) {
     assert!(!late.register(&Hello::new(0)).resumed);
 }
 
-/// One order for all, whatever they came by.
+/// One order for all, on every transport.
 #[test]
-fn all_transports_hear_each_other() {
+fn all_transports_reach_each_other() {
     let daemon = everywhere("");
     let mut all: Vec<Native> = NAMES.iter().map(|name| Native::join(&daemon, name)).collect();
     for ((native, name), sequence) in all.iter_mut().zip(NAMES).zip(1..) {

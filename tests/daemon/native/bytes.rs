@@ -102,7 +102,7 @@ fn b8_a_stream_is_split_at_every_byte() {
             let stream = daemon.join("lab");
             stream.send(&dialogue[..cut]);
             if cut >= 8 {
-                // What came first is read by itself: somebody else's answer is behind it.
+                // The first part is read by itself, because the answer to another message is behind it.
                 Native::join(&daemon, "lab").so_far();
             }
             stream.send(&dialogue[cut..]);
@@ -190,7 +190,8 @@ fn mutated(count: usize) {
     }
 }
 
-/// Messages that want no receipt are taken many at a time: with others between them, and cut anywhere, they are the same.
+/// Messages that want no receipt are taken many at a time: with others between them, and cut anywhere, they are the
+/// same.
 #[test]
 fn messages_in_runs() {
     const MESSAGES: u64 = 3_000;

@@ -1,4 +1,4 @@
-//! Every ERROR, and what becomes of whoever got it.
+//! Every ERROR, and what becomes of the client that gets it.
 
 use std::time::Instant;
 
@@ -24,7 +24,7 @@ fn frame(kind: u8, flags: u8, topic: u8, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Frames that are wrong in themselves, of a registered endpoint, with what the ERROR says.
+/// Frames that no registered endpoint may send, with what the ERROR contains.
 fn mistakes() -> Vec<(&'static str, Vec<u8>, Code, u8, u64)> {
     let one = 1u64.to_be_bytes();
     vec![
@@ -165,7 +165,7 @@ fn hellos_that_are_refused(place: Place) {
     let guess = Resume { secret: [7; 16], ..session.session() };
     let mut other = Native::connect(&daemon.url("lab"));
     match other.hello(&Hello { resume: Some(guess), ..Hello::new(0) }) {
-        // A stream is refused before it says anything.
+        // A stream is refused before it sends anything.
         Received::End(text) => assert_eq!(text, "upcalld: listener_max_endpoints\n"),
         Received::Error { code: Code::Refused, text, .. } => assert_eq!(text, "listener_max_endpoints"),
         other => panic!("{other:?}"),
@@ -183,7 +183,7 @@ fn frames_before_a_mistake_count(place: Place) {
     assert!(witness.so_far().is_empty(), "what is behind it does not count");
 }
 
-/// B12: a client ends its side, or says BYE, while much is still due to it.
+/// B12: a client shuts its side down, or sends BYE, while much is still due to it.
 fn b12_everything_due_still_arrives(place: Place) {
     let daemon = lab(place, "", "");
     for by_bye in [false, true] {
@@ -199,7 +199,7 @@ fn b12_everything_due_still_arrives(place: Place) {
         }
         let last = native.send("", "the last");
         if place.is_datagram() {
-            // BYE ends a datagram session at once: so it is item when everything is here.
+            // BYE ends a datagram session at once, so the client sends it when it has received everything.
             native.take(|item| matches!(item, Received::Receipt(receipt) if receipt.id == last));
             native.take(|item| matches!(item, Received::Upcall(upcall) if upcall.payload == b"the last"));
             native.send_frame(&Frame::Bye(""));

@@ -1,4 +1,4 @@
-//! Datagrams in another's name, and sessions that move.
+//! Datagrams with a forged source, and sessions that move.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -13,7 +13,8 @@ use super::{auto, lab};
 use crate::forged::{FORGE, forge, in_a_network};
 use crate::support::{DEADLINE, Daemon, Datagram, Event, Link, Native, Place, Received, figure, skip, skip_without};
 
-/// S1, S2: 10,000 HELLOs of forged sources, of 1 to 1,200 bytes: nobody is registered, and no more goes out than came in.
+/// S1, S2: 10,000 HELLOs from forged sources, of 1 to 1,200 bytes: none is registered, and no more goes out than came
+/// in.
 #[test]
 fn s1_s2_forged_hellos() {
     let Some(daemon) = in_a_network("native s1_s2_forged_hellos", &auto(Place::Udp, "lab", "")) else { return };
@@ -50,7 +51,7 @@ fn s2_no_answer_is_longer_than_its_question() {
         }
         datagram.send(&request);
         if size < 24 {
-            // The daemon has dealt with it when it has answered somebody else.
+            // When the daemon has answered another client, it has dealt with this datagram.
             let other = from_elsewhere(&daemon, 200 + size as u8);
             other.send(Frame::Hello(Hello { padding: 24, ..Hello::new(8) }).to_vec());
             other.receive();
@@ -64,14 +65,14 @@ fn s2_no_answer_is_longer_than_its_question() {
     assert!(largest <= 1.0);
 }
 
-/// Another address of the loopback network, so that nobody is asked too often.
+/// A socket at another loopback address, so that no source exceeds its rate limit.
 fn from_elsewhere(daemon: &Daemon, number: u8) -> Datagram {
     let url = daemon.url("lab");
     let to: std::net::SocketAddr = url.trim_start_matches("udp://").parse().expect("an address");
     Datagram::open_from(std::net::Ipv4Addr::new(127, 0, 1, number).into(), to)
 }
 
-/// S4: in the name of a registered peer, without its key.
+/// S4: frames in the name of a registered peer, without its key.
 #[test]
 fn s4_forged_frames_change_nothing() {
     if !geteuid().is_root() {
@@ -134,7 +135,7 @@ fn s4_forged_frames_change_nothing() {
     assert!(daemon.counted("bad_key") > 30, "they were looked at");
 }
 
-/// A session moves to a new address with a PING, once that is proved; the old address is nobody then.
+/// A PING moves a session to a new address, once that is proved; the old address is not registered then.
 #[test]
 fn a_session_moves() {
     for trusted in ["", "trusted = []"] {
@@ -164,7 +165,7 @@ fn a_session_moves() {
         assert!(
             matches!(native.take(|item| matches!(item, Received::Receipt(_))), Received::Receipt(r) if r.sequence == 4)
         );
-        // What comes from the old one, late, is nobody's.
+        // Late datagrams from the old address are ignored.
         let new = std::mem::replace(&mut native.link, old);
         native.send("", "from the past");
         native.send_frame(&Frame::Bye(""));
@@ -190,12 +191,12 @@ for datagram in sys.argv[3:]:
         print("nothing")
 "#;
 
-/// S18: a name is another user's by now, who even has the key, and the nonce, of whoever had it before.
+/// S18: another user has taken the name of a client, and even has its key and its nonce.
 #[test]
 fn s18_a_name_that_is_another_users_by_now() {
     const TEST: &str = "native s18_a_name_that_is_another_users_by_now";
     if !geteuid().is_root() {
-        return skip(TEST, "only root can become somebody else");
+        return skip(TEST, "only root can become another user");
     }
     if Command::new("python3").arg("--version").output().is_err() {
         return skip_without(TEST, "python3");

@@ -1,4 +1,4 @@
-//! The native protocol as upcall-protocol(7) has it, spoken to the real daemon on every transport.
+//! The native protocol of upcall-protocol(7), with the real daemon on every transport.
 
 mod basics;
 mod bytes;

@@ -1,4 +1,4 @@
-//! Who speaks what: by the first byte, or by silence.
+//! Which protocol a client speaks: decided by its first byte, or by silence.
 
 use std::time::{Duration, Instant};
 
@@ -7,8 +7,8 @@ use upcall_wire::frame::{Frame, Hello};
 use super::{DATA, auto, lab};
 use crate::support::{Daemon, Link, Native, Place, Received, Stream};
 
-/// Nothing is sent to a connection before it has item something or a second has passed; then it is text, for good, and
-/// nothing since it was accepted is lost.
+/// Nothing is sent to a connection before it has sent something, or a second has passed; then it is text for good, and
+/// has lost nothing since it was accepted.
 #[test]
 fn who_is_silent_becomes_text() {
     for place in [Place::Tcp, Place::UnixPath] {
@@ -21,14 +21,14 @@ fn who_is_silent_becomes_text() {
         }
         silent.expect("one\ntwo\n");
         assert!(begin.elapsed() >= Duration::from_secs(1), "after {:?}", begin.elapsed());
-        // Too late: a HELLO is not spoken any more here, and is nobody's input either.
+        // Too late: a HELLO is refused now, and is not an input either.
         silent.send(Frame::Hello(Hello::new(7)).to_vec());
         silent.expect_rest("upcalld: protocol\n");
         assert_eq!(sender.so_far().len(), 2, "its own");
     }
 }
 
-/// The place in the log is that of the accept, whenever the HELLO comes.
+/// Its position in the log is that of the accept, whenever the HELLO comes.
 #[test]
 fn the_place_is_that_of_the_accept() {
     for place in [Place::Tcp, Place::UnixPath] {
@@ -47,7 +47,7 @@ fn the_place_is_that_of_the_accept() {
     }
 }
 
-/// A HELLO that comes in pieces still counts as what its first byte says.
+/// A HELLO that comes in pieces is recognised by its first byte.
 #[test]
 fn the_first_byte_tells() {
     let daemon = lab(Place::Tcp, "", DATA);
@@ -56,7 +56,7 @@ fn the_first_byte_tells() {
     let hello = Frame::Hello(Hello::new(7)).to_vec();
     stream.send(&hello[..1]);
     sender.send_confirmed("", "meanwhile");
-    // Longer than a silent one would have to wait for it as text.
+    // Longer than the time after which a silent connection becomes text.
     assert!(sender.take_within(Duration::from_millis(1500), |item| matches!(item, Received::End(_))).is_none());
     stream.send(&hello[1..]);
     let welcome = stream.read_exactly(96);
@@ -84,8 +84,8 @@ fn a_native_listener_refuses_text() {
     datagram.expect_nothing();
 }
 
-/// B4: who says nothing, or does not finish a HELLO, where a HELLO is wanted, is sent away after ten seconds. In one test,
-/// because it takes that long.
+/// B4: where a HELLO is required, a client that sends nothing, or does not finish its HELLO, is disconnected after ten
+/// seconds. In one test, because it takes that long.
 #[test]
 fn b4_silence_ends_after_ten_seconds() {
     let daemon = lab(Place::Tcp, "protocol = \"native\"", "");

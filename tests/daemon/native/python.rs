@@ -19,7 +19,7 @@ const SCRIPT: &str = include_str!("../../client/native_client.py");
 /// Runs it to its end, as this user; its lines behind the first, the welcome. `None` where there is no Python.
 fn client(user: Option<u32>, arguments: &[&str]) -> Option<(bool, Vec<String>)> {
     let mut command = Command::new("python3");
-    // It comes by stdin, lest another user may not read it.
+    // The script comes by stdin, because another user may not be able to read the file.
     command.arg("-").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
     if let Some(user) = user {
         command.uid(user);
@@ -36,7 +36,7 @@ fn client(user: Option<u32>, arguments: &[&str]) -> Option<(bool, Vec<String>)> 
     Some((output.status.success(), text.lines().map(str::to_owned).collect()))
 }
 
-fn said(arguments: &[&str]) -> Option<Vec<String>> {
+fn output(arguments: &[&str]) -> Option<Vec<String>> {
     let (success, lines) = client(None, arguments)?;
     assert!(success && lines[0].starts_with("{\"welcome\""), "{lines:?}");
     Some(lines[1..].to_vec())
@@ -47,46 +47,46 @@ fn it_registers_sends_resumes_and_sees_a_gap(place: Place) {
     let daemon = Daemon::start(&config);
     let url = daemon.url("lab");
     let state = format!("state={}", daemon.setup().scratch().join("state").display());
-    // It registers, hears what it sends itself, and leaves without BYE: its session stays.
-    let Some(lines) = said(&[&state, "name=snake", "filter=door/*", &url, "listen", "0"]) else { return };
+    // It registers and leaves without BYE, so its session stays.
+    let Some(lines) = output(&[&state, "name=snake", "filter=door/*", &url, "listen", "0"]) else { return };
     assert!(lines.is_empty(), "{lines:?}");
     daemon.wait(Event::NativeHello.with("(snake)"));
     let mut sender = Native::join_as(&daemon, "lab", &Hello { role: Role::SendOnly, ..Hello::new(0) });
-    let lines = said(&["topic=door/1", &url, "send", "open", "sh\u{fc}t"]).expect("there is Python");
+    let lines = output(&["topic=door/1", &url, "send", "open", "sh\u{fc}t"]).expect("there is Python");
     let sequences = lines.iter().map(|line| line.contains("\"sequence\": ") && line.contains("\"due\": "));
     assert!(sequences.len() == 2 && sequences.into_iter().all(|found| found), "{lines:?}");
-    // It resumes, and gets what was said meanwhile.
-    let lines = said(&[&state, &url, "listen", "2"]).expect("there is Python");
+    // It resumes, and gets what was sent meanwhile.
+    let lines = output(&[&state, &url, "listen", "2"]).expect("there is Python");
     assert!(lines.len() == 2 && lines[0].contains("\"open\"") && lines[1].contains("sh\\u00fct"), "{lines:?}");
     // It resumes after more than the ring holds, and sees the gap.
     for number in 0..700 {
         sender.send_confirmed("door/2", format!("{number:02000}"));
     }
-    let lines = said(&[&state, &url, "listen", "2"]).expect("there is Python");
+    let lines = output(&[&state, &url, "listen", "2"]).expect("there is Python");
     assert!(lines[0].contains("{\"gap\": [3, ") && lines[0].contains("\"evicted\""), "{}", lines[0]);
     assert!(lines[1].contains("\"upcall\": "), "{}", lines[1]);
 }
 
-/// S18: the session of one user is not another's, with all the secrets.
+/// S18: another user cannot resume a session, even with all its secrets.
 fn s18_another_user_does_not_resume(place: Place) {
     let place = if place == Place::UnixPath { Place::UnixAbstract } else { place };
     if !matches!(place, Place::UnixAbstract | Place::DatagramAbstract) {
         return;
     }
     if !geteuid().is_root() {
-        return skip("s18_another_user_does_not_resume", "only root can become somebody else");
+        return skip("s18_another_user_does_not_resume", "only root can become another user");
     }
     let daemon = Daemon::start(&auto(place, "lab", ""));
     let url = daemon.url("lab");
     let file = tempfile::NamedTempFile::new().expect("a file");
     let path = file.path().with_extension("state");
     let state = format!("state={}", path.display());
-    if said(&[&state, &url, "listen", "0"]).is_none() {
+    if output(&[&state, &url, "listen", "0"]).is_none() {
         return;
     }
     fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).expect("it is ours");
     let (success, lines) = client(Some(65_534), &[&state, &url, "listen", "0"]).expect("there is Python");
     assert!(!success && lines[0].contains("unknown_session"), "{lines:?}");
-    assert!(said(&[&state, &url, "listen", "0"]).is_some(), "its owner does");
+    assert!(output(&[&state, &url, "listen", "0"]).is_some(), "its owner does");
     fs::remove_file(path).expect("it is ours");
 }

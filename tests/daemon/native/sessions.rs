@@ -11,26 +11,26 @@ over!(each:
     f18_what_the_ring_does_not_hold_is_a_gap,
     f19_killed_in_the_middle,
     s18_strangers_do_not_resume,
-    s18_nobody_resumes_before_its_start,
+    s18_no_session_resumes_before_its_start,
     a_resume_over_a_live_connection,
     a_session_ends_in_time,
     a_session_keeps_what_it_was,
     a_session_goes_to_any_listener,
-    who_has_not_acknowledged_is_told_that_its_listener_is_removed,
-    who_has_not_acknowledged_is_told_of_the_end,
+    a_farewell_without_acknowledgements_when_the_listener_is_removed,
+    a_farewell_without_acknowledgements_at_the_end,
 );
 
 const SMALL: &str =
     "[log]\nsize = \"1MiB\"\n[slow_consumer]\nmax_behind = \"512KiB\"\n[upcall]\nmax_message = \"4KiB\"\n";
 
-/// What is left of a client that is gone.
+/// What remains of a client that has vanished.
 struct Gone {
     session: Resume,
     message: u64,
     request: u32,
 }
 
-/// The client is gone without a word; the daemon notices.
+/// Ends the client without a BYE, and waits until the daemon has noticed.
 fn vanish(daemon: &Daemon, native: Native) -> Gone {
     let ended = daemon.count(Event::Left);
     let gone = Gone { session: native.session(), message: native.message, request: native.request };
@@ -104,16 +104,16 @@ fn f19_killed_in_the_middle(place: Place) {
     let mut witness = Native::join(&daemon, "lab");
     let mut native = Native::join(&daemon, "lab");
     for round in 0..20u64 {
-        // Two that count, of which no receipt is read, and one that is cut off.
-        let cut = Frame::Send(upcall_wire::frame::Send {
+        // Two complete ones, whose receipts are not read, and one that is truncated.
+        let truncated = Frame::Send(upcall_wire::frame::Send {
             id: native.message + 3,
             receipt: true,
             topic: "",
-            payload: b"cut off",
+            payload: b"truncated",
         });
         native.send("", format!("{round} a"));
         native.send("", format!("{round} b"));
-        native.frames(&cut.to_vec()[..10 + round as usize % 10]);
+        native.frames(&truncated.to_vec()[..10 + round as usize % 10]);
         let sent = native.message;
         assert_eq!(witness.upcall().payload, format!("{round} a").as_bytes());
         assert_eq!(witness.upcall().payload, format!("{round} b").as_bytes());
@@ -160,13 +160,13 @@ fn s18_strangers_do_not_resume(place: Place) {
     refused(&daemon, "lab", Resume { id: mine.id, ..theirs }, Code::UnknownSession);
     refused(&daemon, "lab", Resume { id: 1 << 47, ..theirs }, Code::UnknownSession);
     refused(&daemon, "lab", gone, Code::UnknownSession);
-    // Nobody has noticed anything.
+    // The sessions have noticed nothing.
     assert_eq!(one.send_confirmed("", "x").1, if place.is_datagram() { 2 } else { 1 });
     assert_eq!((one.upcall().payload, other.upcall().payload), (b"x".to_vec(), b"x".to_vec()));
 }
 
-/// S18: what was item before a session began is not to be had by resuming it.
-fn s18_nobody_resumes_before_its_start(place: Place) {
+/// S18: resuming a session does not give access to what was sent before it began.
+fn s18_no_session_resumes_before_its_start(place: Place) {
     let daemon = lab(place, "", "");
     let mut early = Native::join(&daemon, "lab");
     for _ in 0..10 {
@@ -182,7 +182,7 @@ fn s18_nobody_resumes_before_its_start(place: Place) {
     for last in [0, 5, 9, 11, u64::MAX] {
         refused(&daemon, "lab", Resume { last, ..session }, Code::Malformed);
     }
-    // The session is still there for who asks for what is its.
+    // The session is still there for a client that asks from its real position.
     let mut native = gone.back(&daemon);
     assert_eq!(native.welcome().start, 11);
     early.send_confirmed("", "open");
@@ -201,7 +201,7 @@ fn a_resume_over_a_live_connection(place: Place) {
     assert_eq!(sender.send_confirmed("", "2").1, 1, "it counts once");
     assert_eq!(new.upcall().payload, b"2");
     assert_eq!(new.send_confirmed("", "3"), (3, 1));
-    // The old one is nobody now.
+    // The old connection is not registered any more.
     if place.is_datagram() {
         old.send("", "from the past");
         assert!(matches!(sender.so_far().pop_back(), Some(Received::Upcall(upcall)) if upcall.payload == b"3"));
@@ -209,7 +209,7 @@ fn a_resume_over_a_live_connection(place: Place) {
     daemon.wait(Event::Left.reason("superseded"));
 }
 
-/// Whoever leaves more sessions behind than it may have endpoints loses its own oldest ones.
+/// A source that leaves more detached sessions than it may have endpoints loses its own oldest ones.
 #[test]
 fn a_source_has_no_more_sessions_than_endpoints() {
     for place in [Place::Tcp, Place::UnixPath] {
@@ -226,7 +226,7 @@ fn a_session_ends_in_time(place: Place) {
     let session = native.session();
     drop(native);
     daemon.wait(Event::Left);
-    // Whether it is there still is asked with the right secret and a position that cannot be.
+    // With the right secret and an impossible position, the answer tells whether the session is still there.
     let until = std::time::Instant::now() + crate::support::DEADLINE;
     loop {
         let resume = Some(Resume { last: u64::MAX, ..session });
@@ -251,7 +251,7 @@ fn a_session_keeps_what_it_was(place: Place) {
     for topic in ["a", "b", "c", "a"] {
         sender.send_confirmed(topic, topic);
     }
-    // What it says now has no meaning.
+    // The filters and the name of this HELLO are ignored.
     let mut native = gone.back_as(&daemon, &Hello { filters: vec!["c"], name: "thief", ..Hello::new(0) });
     assert_eq!([(); 3].map(|()| native.upcall().sequence), [1, 2, 4]);
     native.send("", "no");
@@ -263,8 +263,8 @@ fn a_session_keeps_what_it_was(place: Place) {
     daemon.wait_count(Event::NativeHello.with("(keeper)"), 2);
 }
 
-/// A session goes on at any listener that admits its client, and what that one allows counts; but what began on a Unix socket
-/// stays on those, and what did not does not go there.
+/// A session goes on at any listener that admits its client, and what that one allows counts; but what began on a Unix
+/// socket stays on those, and what did not does not go there.
 fn a_session_goes_to_any_listener(place: Place) {
     let (kin, stranger) = match place {
         Place::Tcp => (Place::Udp, Place::UnixPath),
@@ -298,8 +298,9 @@ fn a_session_goes_to_any_listener(place: Place) {
     assert!(gone.back(&daemon).welcome().resumed);
 }
 
-/// What was sent, and not acknowledged, can be acknowledged no more: it is told all the same, and goes on elsewhere.
-fn who_has_not_acknowledged_is_told_that_its_listener_is_removed(place: Place) {
+/// What was sent and not acknowledged can no longer be acknowledged. The client still gets the farewell, and resumes
+/// elsewhere.
+fn a_farewell_without_acknowledgements_when_the_listener_is_removed(place: Place) {
     let stays = auto(place, "other", "");
     let daemon = Daemon::start(&(auto(place, "lab", "") + &stays));
     let mut native = Native::join(&daemon, "lab");
@@ -313,8 +314,8 @@ fn who_has_not_acknowledged_is_told_that_its_listener_is_removed(place: Place) {
     assert!(back.welcome().resumed);
 }
 
-/// What was sent, and not acknowledged in time, is given up: it is told all the same.
-fn who_has_not_acknowledged_is_told_of_the_end(place: Place) {
+/// What was sent and not acknowledged in time is given up. The client still gets the farewell.
+fn a_farewell_without_acknowledgements_at_the_end(place: Place) {
     for at_once in [false, true] {
         let grace = if at_once { "1min" } else { "50ms" };
         let rest = format!("[daemon]\nshutdown_grace = \"{grace}\"\n");

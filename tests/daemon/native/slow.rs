@@ -12,12 +12,12 @@ over!(each:
     f3_what_is_skipped_is_announced,
     f4_inputs_wait_for_ever,
     f13_everything_pending_is_delivered,
-    who_only_sends_hears_nothing_of_a_full_socket,
+    a_sender_only_gets_receipts_after_a_full_socket,
 );
 
 const LIMITS: &str = "[log]\nsize = \"2MiB\"\n[slow_consumer]\nmax_behind = \"256KiB\"\npatience = \"0s\"\n";
 
-/// A client that says this much before it looks at anything; it reads what comes for itself on the way.
+/// Sends `count` inputs of `size` bytes, and discards what the sender receives meanwhile.
 fn flood(sender: &mut Native, count: usize, size: usize) {
     for number in 0..count {
         let mut payload = format!("{number} ").into_bytes();
@@ -28,8 +28,8 @@ fn flood(sender: &mut Native, count: usize, size: usize) {
     }
 }
 
-/// F3: received and announced are what was sent, exactly; the inbox has judged every hole. Messages of a size that no
-/// socket buffer is a multiple of, so that the overrun comes in the middle of a record.
+/// F3: received and announced are exactly what was sent; the inbox checks every hole. No socket buffer is a multiple of
+/// the size of the messages, so that the overrun comes in the middle of a record.
 fn f3_what_is_skipped_is_announced(place: Place) {
     let daemon = lab(place, "", &format!("{LIMITS}policy = \"skip\"\n"));
     let mut slow = match place {
@@ -46,7 +46,7 @@ fn f3_what_is_skipped_is_announced(place: Place) {
     for round in 0..4 {
         flood(&mut sender, 1200, 3001 + round);
         sent += 1200;
-        // Half of what there is, and then on with the flood: gaps in the middle, too.
+        // Read half of it, and continue the flood, so that there are gaps in the middle, too.
         let until = if round < 3 { sent - 400 } else { sent };
         let end = Instant::now() + DEADLINE;
         while slow.inbox.position < until {
@@ -75,7 +75,7 @@ fn f3_what_is_skipped_is_announced(place: Place) {
     assert_eq!((due, slow.upcall().payload), (1, b"after all".to_vec()));
 }
 
-/// F4: inputs wait for whoever does not read, even for a sender that reads nothing of its own; when all read, nothing is lost.
+/// F4: inputs wait for an endpoint that does not read; when all read again, nothing is lost.
 fn f4_inputs_wait_for_ever(place: Place) {
     let limits = LIMITS.replace("\"0s\"", "\"forever\"") + "[daemon]\nlog_level = \"debug\"\n";
     let daemon = lab(place, "", &limits);
@@ -133,7 +133,7 @@ fn busy_over() {
                 }
                 other => panic!("{other:?}"),
             }
-            assert!(count < 10_000, "nobody is busy");
+            assert!(count < 10_000, "it is never busy");
         }
         // Everything else is answered.
         assert!(sender.so_far().is_empty());
@@ -146,7 +146,7 @@ fn busy_over() {
     }
 }
 
-/// F13: SIGTERM with thousands pending: whoever reads gets everything, acknowledged datagrams too.
+/// F13: SIGTERM with thousands pending: endpoints that read get everything, also over acknowledged datagrams.
 fn f13_everything_pending_is_delivered(place: Place) {
     let mut daemon = Daemon::start(&(auto(place, "lab", "") + "[daemon]\nshutdown_grace = \"30s\"\n"));
     let mut readers: Vec<Native> = (0..5).map(|_| Native::join(&daemon, "lab")).collect();
@@ -169,8 +169,8 @@ fn f13_everything_pending_is_delivered(place: Place) {
     assert!(!place.is_datagram() || daemon.log().count_words("did not read everything") == 0);
 }
 
-/// Who only sends, and does not read its receipts, gets nothing else when it does.
-fn who_only_sends_hears_nothing_of_a_full_socket(place: Place) {
+/// A client that only sends and does not read gets its receipts later, and nothing else.
+fn a_sender_only_gets_receipts_after_a_full_socket(place: Place) {
     let daemon = lab(place, "", "[slow_consumer]\npatience = \"0s\"\n");
     let mut other = Native::join(&daemon, "lab");
     let mut sender = Native::join_as(&daemon, "lab", &Hello { role: Role::SendOnly, ..Hello::new(0) });

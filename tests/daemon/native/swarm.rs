@@ -59,7 +59,7 @@ impl Crowd {
                 last = Instant::now();
             }
             let least = self.got.iter().min();
-            assert!(last.elapsed() < DEADLINE, "somebody has {least:?} of {count}");
+            assert!(last.elapsed() < DEADLINE, "an endpoint has only {least:?} of {count}");
         }
     }
 }

@@ -107,7 +107,7 @@ fn s15_a_file_that_others_read_is_refused() {
     assert!(ended.stderr.contains("chmod it to 0600") && !ended.stderr.contains("horse"), "{}", ended.stderr);
 }
 
-/// Text is refused, with a reason where that can be told; silence hears nothing for a second and more.
+/// Text is refused, on streams with a reason; a silent client gets nothing.
 #[test]
 fn text_is_refused_where_a_token_is_wanted() {
     let places = Place::EACH.into_iter().zip(NAMES);
@@ -131,7 +131,7 @@ fn text_is_refused_where_a_token_is_wanted() {
     no_trace(&daemon);
 }
 
-/// SIGHUP reads the token anew: for those who come; whoever is there stays.
+/// SIGHUP reads the token again, for newcomers; registered clients stay.
 fn a_reload_changes_the_token(place: Place) {
     let config = auto(place, "lab", "token_file = \"SCRATCH/token\"");
     let daemon = guarded(&config);

@@ -1,5 +1,5 @@
-//! Where there is no room for another endpoint: a client that resumes a session over its own connection is let in, and no
-//! other.
+//! Where there is no room for another endpoint: a client that resumes a session over its own connection is let in, and
+//! no other.
 
 use std::thread;
 use std::time::Instant;
@@ -59,8 +59,8 @@ fn who_takes_its_own_place_is_not_counted_as_refused() {
     assert_eq!(daemon.counted("listener_max_endpoints"), 1, "the silent one only");
 }
 
-/// While inputs wait, the daemon reads from no connection in the waiting room, but admits the one that replaces its own:
-/// with an endpoint that is slow for ever, it could not come in at all otherwise.
+/// While inputs wait, the daemon reads from no connection in the waiting room, but admits the one that replaces its
+/// own: with an endpoint that is slow for ever, it could not come in at all otherwise.
 #[test]
 fn who_takes_its_own_place_is_let_in_while_inputs_wait() {
     let rest = "[log]\nsize = \"4MiB\"\n[slow_consumer]\nmax_behind = \"1MiB\"\npatience = \"forever\"\n\
@@ -88,7 +88,7 @@ fn who_takes_its_own_place_is_let_in_while_inputs_wait() {
 
 /// A listener is removed while a connection, with a session at another listener, is in its waiting room.
 #[test]
-fn whoever_waits_at_a_removed_listener_is_refused() {
+fn a_connection_waiting_at_a_removed_listener_is_refused() {
     let stays = auto(Place::Tcp, "stays", "");
     let rest = "[registry]\nmax_endpoints = 1\n";
     let daemon = Daemon::start(&(stays.clone() + &auto(Place::Tcp, "goes", "") + rest));
@@ -105,13 +105,14 @@ fn whoever_waits_at_a_removed_listener_is_refused() {
     daemon.setup().write_config(&(stays + rest));
     daemon.signal(Signal::SIGHUP);
     daemon.signal(Signal::SIGCONT);
-    // If the daemon handles its HELLO before the reload, it is registered, and then disconnected. It is always told.
+    // If the daemon handles its HELLO before the reload, it is registered, and then disconnected. It always gets a
+    // reason.
     let rest = late.read_until_eof().escape_ascii().to_string();
     assert!(rest.contains("max_endpoints") || rest.contains("listener_removed"), "{rest}");
 }
 
-/// Strangers in the waiting room are refused: with the id of a session but not its secret, byte by byte, with their side
-/// closed, as a crowd. The registered endpoints do not notice.
+/// Strangers in the waiting room are refused: with the id of a session but not its secret, byte by byte, with their
+/// side closed, as a crowd. The registered endpoints do not notice.
 #[test]
 fn strangers_in_the_waiting_room_stay_outside() {
     let daemon = lab(Place::Tcp, "max_endpoints = 2", "");

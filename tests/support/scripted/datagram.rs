@@ -19,7 +19,7 @@ enum Socket {
     Unix(UnixDatagram),
 }
 
-/// Who sent something.
+/// The sender of a datagram.
 #[derive(Debug, Clone)]
 pub(crate) enum Peer {
     Udp(net::SocketAddr),
