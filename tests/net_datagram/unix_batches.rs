@@ -1,4 +1,4 @@
-//! Unix datagram sockets: who sends, what comes with it, and who gets an answer.
+//! Unix datagram sockets: senders, their credentials, and answers.
 
 use std::fs;
 use std::io::{IoSlice, Read};
@@ -71,8 +71,8 @@ fn named_senders_are_answered_and_unnamed_ones_have_no_name() {
             other => panic!("{other:?}"),
         })
         .collect();
-    let mut outbox = BatchBuffer::new();
-    let mut batch = socket.batch(&mut outbox);
+    let mut buffer = BatchBuffer::new();
+    let mut batch = socket.batch(&mut buffer);
     for peer in &peers {
         batch.push(Destination::Unix(peer), None, [IoSlice::new(&large), IoSlice::new(b"!")], None);
         batch.push(Destination::Unix(peer), None, [], None);
@@ -85,7 +85,7 @@ fn named_senders_are_answered_and_unnamed_ones_have_no_name() {
 }
 
 #[test]
-fn descriptors_that_a_stranger_sends_are_not_kept() {
+fn descriptors_that_a_client_sends_are_not_kept() {
     let directory = tempfile::tempdir().unwrap();
     let (socket, path) = ours(&directory);
     let (mut reader, theirs) = UnixStream::pair().unwrap();
@@ -98,13 +98,13 @@ fn descriptors_that_a_stranger_sends_are_not_kept() {
     drop(theirs);
     let came = receive(&socket, &mut Inbox::new(4, 100), 1);
     assert_eq!(came[0], (b"take these".to_vec(), false, Sender::Unix { name: None, credentials: us() }));
-    // Nobody has the other end any more.
+    // The other end is closed.
     reader.set_read_timeout(Some(DEADLINE)).unwrap();
     assert_eq!(reader.read(&mut [0]).unwrap(), 0);
 }
 
 #[test]
-fn who_is_gone_is_told_and_costs_nobody_else_anything() {
+fn a_missing_peer_is_reported_and_costs_the_others_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (socket, _) = ours(&directory);
     let paths: Vec<_> = (0..10).map(|number| directory.path().join(number.to_string())).collect();
@@ -112,22 +112,22 @@ fn who_is_gone_is_told_and_costs_nobody_else_anything() {
     let uid = geteuid().as_raw();
     let peers: Vec<_> =
         paths.iter().map(|path| UnixPeer::verify(&UnixName::Path(path.clone()), uid).unwrap()).collect();
-    // Dead, with and without a file; and replaced by another, which has yet to say that it is there.
+    // Dead, with and without a file; and replaced by another socket, which has not sent anything yet.
     clients[3] = None;
     clients[5] = None;
     fs::remove_file(&paths[5]).unwrap();
     clients[7] = None;
     fs::remove_file(&paths[7]).unwrap();
     let newcomer = UnixDatagram::bind(&paths[7]).unwrap();
-    let mut outbox = BatchBuffer::new();
-    let mut batch = socket.batch(&mut outbox);
+    let mut buffer = BatchBuffer::new();
+    let mut batch = socket.batch(&mut buffer);
     for peer in &peers {
         batch.push(Destination::Unix(peer), None, [IoSlice::new(b"one")], None);
         batch.push(Destination::Unix(peer), None, [IoSlice::new(b"two")], None);
     }
-    for (number, fates) in batch.send().chunks(2).enumerate() {
+    for (number, outcomes) in batch.send().chunks(2).enumerate() {
         let gone = SendOutcome { sent: 0, error: Some(SendError::Gone) };
-        assert_eq!(fates, if clients[number].is_some() { [SENT; 2] } else { [gone; 2] }, "{number}");
+        assert_eq!(outcomes, if clients[number].is_some() { [SENT; 2] } else { [gone; 2] }, "{number}");
     }
     for client in clients.iter().flatten() {
         assert_eq!([received(client), received(client)], [b"one", b"two"]);
