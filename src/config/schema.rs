@@ -14,7 +14,7 @@ pub const SCHEMA: [(&str, &[&str]); 6] = [
 
 pub(super) const TABLES: [&str; 6] = [SCHEMA[0].0, SCHEMA[1].0, SCHEMA[2].0, SCHEMA[3].0, SCHEMA[4].0, SCHEMA[5].0];
 
-/// The keys of a listener, in the order in which documents list them.
+/// The keys of a listener, in the order in which they are documented and printed.
 pub(super) const LISTENER_KEYS: [&str; 19] = [
     "name",
     "transport",
@@ -37,7 +37,7 @@ pub(super) const LISTENER_KEYS: [&str; 19] = [
     "token_file",
 ];
 
-/// The keys that mean something on certain transports only.
+/// The keys that apply to certain transports only.
 pub(super) const RESTRICTED: [(&str, &[Transport]); 9] = [
     ("framing", &[Transport::Tcp, Transport::Unix]),
     ("dual_stack", &[Transport::Tcp, Transport::Udp]),
@@ -50,7 +50,7 @@ pub(super) const RESTRICTED: [(&str, &[Transport]); 9] = [
     ("trusted", &[Transport::Udp]),
 ];
 
-/// Whether a key of a listener means something at this address.
+/// Whether a key applies to a listener with this address.
 pub(super) fn applies(key: &str, address: &Address) -> bool {
     let restricted = RESTRICTED.iter().find(|(restricted, _)| *restricted == key);
     restricted.is_none_or(|(_, transports)| transports.contains(&address.transport())) && !needs_file(key, address)
@@ -61,7 +61,7 @@ pub(super) fn needs_file(key: &str, address: &Address) -> bool {
     ["mode", "group"].contains(&key) && matches!(address, Address::Unix { name: UnixName::Abstract(_), .. })
 }
 
-/// The table in which a key belongs that was found in table `here`.
+/// The table that a key belongs to, if that is another than `here`, where it was found.
 pub(super) fn belongs_in(key: &str, here: &str) -> Option<String> {
     let (table, _) = SCHEMA.iter().find(|(table, keys)| *table != here && keys.contains(&key))?;
     Some(if *table == "listener" { "[[listener]]".into() } else { format!("[{table}]") })

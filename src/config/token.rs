@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn one_newline_at_the_end_is_not_the_tokens() {
+    fn one_newline_at_the_end_is_not_part_of_the_token() {
         assert!(token(b"hunter2\n\n", 0o600).unwrap().is(b"hunter2\n"));
         assert!(token(&[b'x'; MAX_TOKEN], 0o600).is_ok());
         let longest = [&[b'x'; MAX_TOKEN][..], b"\n"].concat();
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_that_lets_others_in_is_refused() {
+    fn a_mode_that_gives_others_access_is_refused() {
         for mode in [0o600, 0o400, 0o640, 0o440, 0o700, 0o750] {
             assert!(token(b"hunter2", mode).is_ok(), "{mode:o}");
         }
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_refused_at_once() {
+    fn a_file_that_is_not_regular_is_refused_at_once() {
         let directory = tempfile::tempdir().unwrap();
         let fifo = directory.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();

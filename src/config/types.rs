@@ -44,7 +44,7 @@ pub struct ListenerConfig {
     pub framing: Framing,
     /// Whether its clients send, receive, or both.
     pub role: ListenerRole,
-    /// Clients of other machines are admitted without `allow` and without a token.
+    /// Clients of other machines may connect, even if neither `allow` nor a token restricts them.
     pub open: bool,
     /// A new client may request inputs from before it connected.
     pub history: bool,

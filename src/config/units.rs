@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The longest duration that can be configured.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// The units of a size, in bytes. Sizes are printed with the first three, largest first.
+/// The units of a size, in bytes. A size is printed with one of the first four: the largest that divides it.
 const UNITS: [(&str, u64); 8] = [
     ("GiB", 1 << 30),
     ("MiB", 1 << 20),

@@ -1,5 +1,5 @@
-//! Datagram sockets over loopback and in temporary directories. What cannot be caused from outside is in the unit
-//! tests.
+//! Datagram sockets over loopback and in temporary directories. The unit tests cover errors that cannot be caused from
+//! outside.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod udp;
@@ -45,10 +45,10 @@ fn receive(socket: &DatagramSocket, inbox: &mut Inbox, count: usize) -> Vec<(Vec
     all
 }
 
-/// Sends one message; the outcome.
+/// Sends one message.
 fn send(socket: &DatagramSocket, to: Destination<'_>, bytes: &[u8]) -> SendOutcome {
-    let mut outbox = BatchBuffer::new();
-    let mut batch = socket.batch(&mut outbox);
+    let mut buffer = BatchBuffer::new();
+    let mut batch = socket.batch(&mut buffer);
     batch.push(to, None, [IoSlice::new(bytes)], None);
     batch.send()[0]
 }

@@ -14,7 +14,7 @@ use super::{DEADLINE, SENT, receive, send};
 
 const DUAL: Binding = Binding { dual_stack: true, mode: 0, group: None };
 
-/// Binds; nothing where the machine has no IPv6.
+/// Binds; `None` where the machine has no IPv6.
 fn bind(url: &str, binding: Binding) -> Option<(DatagramSocket, u16)> {
     match super::bind(url, binding) {
         Err(error) if url.contains('[') => {
@@ -30,7 +30,7 @@ fn bind(url: &str, binding: Binding) -> Option<(DatagramSocket, u16)> {
     }
 }
 
-/// A client that takes datagrams from `server` only.
+/// A client that accepts datagrams from `server` only.
 fn client(server: SocketAddr) -> UdpSocket {
     let any = if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
     let client = UdpSocket::bind(any).unwrap();
@@ -47,12 +47,12 @@ fn receive_from(client: &UdpSocket) -> Vec<u8> {
 }
 
 #[test]
-fn questions_and_answers_of_any_size_over_both_families() {
+fn requests_and_answers_of_any_size_over_both_families() {
     let large = vec![b'x'; 65_000];
     for (url, ip, binding) in [
         ("udp://127.0.0.1:0", "127.0.0.1", Binding::default()),
         ("udp://0.0.0.0:0", "127.0.0.1", Binding::default()),
-        // Not the address that an answer would leave from by default: the client would not accept that.
+        // Without a source address, the answer would be sent from another address, and the client would not accept it.
         ("udp://0.0.0.0:0", "127.0.0.2", Binding::default()),
         ("udp://[::1]:0", "::1", Binding::default()),
         ("udp://[::]:0", "::1", Binding::default()),
@@ -64,15 +64,15 @@ fn questions_and_answers_of_any_size_over_both_families() {
         let client = client(SocketAddr::new(ip.parse().unwrap(), port));
         for bytes in [&b"hello\n"[..], b"", &large] {
             client.send(bytes).unwrap();
-            let (question, truncated, from) = receive(&socket, &mut Inbox::new(4, 65_535), 1).pop().unwrap();
-            assert!(question == bytes && !truncated, "{url} {ip}");
+            let (request, truncated, from) = receive(&socket, &mut Inbox::new(4, 65_535), 1).pop().unwrap();
+            assert!(request == bytes && !truncated, "{url} {ip}");
             let Sender::Inet { peer, local } = from else { panic!("{from:?}") };
             assert_eq!(peer, client.local_addr().unwrap(), "{url} {ip}");
             let wildcard = url.contains("0.0.0.0") || url.contains("[::]");
             assert_eq!(local.map(|local| local.ip), wildcard.then(|| ip.parse().unwrap()), "{url} {ip}");
             assert!(local.is_none_or(|local| local.interface != 0));
-            let mut outbox = BatchBuffer::new();
-            let mut batch = socket.batch(&mut outbox);
+            let mut buffer = BatchBuffer::new();
+            let mut batch = socket.batch(&mut buffer);
             let (first, second) = bytes.split_at(bytes.len() / 2);
             batch.push(Destination::Inet(peer), local, [IoSlice::new(first), IoSlice::new(second)], None);
             assert_eq!(batch.send(), [SENT], "{url} {ip}");
@@ -91,15 +91,15 @@ fn a_port_is_not_shared() {
 }
 
 #[test]
-fn one_that_is_not_dual_stack_leaves_ipv4_alone() {
+fn without_dual_stack_an_ipv6_socket_does_not_use_ipv4() {
     let Some((socket, port)) = bind("udp://[::]:0", Binding::default()) else { return };
     let _ipv4 = UdpSocket::bind(("127.0.0.1", port));
-    let fate = send(&socket, Destination::Inet(([127, 0, 0, 1], port).into()), b"x");
-    assert!(matches!(fate.error, Some(SendError::Unreachable(_))), "{fate:?}");
+    let outcome = send(&socket, Destination::Inet(([127, 0, 0, 1], port).into()), b"x");
+    assert!(matches!(outcome.error, Some(SendError::Unreachable(_))), "{outcome:?}");
 }
 
 #[test]
-fn b6_a_byte_more_than_allowed_is_told() {
+fn b6_a_byte_more_than_allowed_is_detected() {
     let (socket, port) = bind("udp://127.0.0.1:0", Binding::default()).unwrap();
     let client = client(([127, 0, 0, 1], port).into());
     for size in [9, 10, 11, 12, 1000, 0] {
@@ -111,7 +111,7 @@ fn b6_a_byte_more_than_allowed_is_told() {
 }
 
 #[test]
-fn an_inbox_takes_more_than_it_holds_in_turns() {
+fn more_datagrams_than_an_inbox_holds_are_received_in_turns() {
     let (socket, port) = bind("udp://127.0.0.1:0", Binding::default()).unwrap();
     let client = client(([127, 0, 0, 1], port).into());
     for number in 0..10u8 {
@@ -121,7 +121,7 @@ fn an_inbox_takes_more_than_it_holds_in_turns() {
     let came = receive(&socket, &mut inbox, 10);
     assert_eq!(came.iter().map(|(bytes, ..)| bytes[0]).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
     assert!(matches!(socket.receive(&mut inbox), Received::Drained));
-    assert_eq!(inbox.iter().count(), 0, "nothing of the last time is left");
+    assert_eq!(inbox.iter().count(), 0, "nothing is left of the call before");
 }
 
 #[test]
@@ -130,11 +130,11 @@ fn f9_one_dead_peer_among_100_costs_the_others_nothing() {
     let mut clients: Vec<_> = (0..100).map(|_| Some(UdpSocket::bind("127.0.0.1:0").unwrap())).collect();
     let addresses: Vec<_> = clients.iter().map(|client| client.as_ref().unwrap().local_addr().unwrap()).collect();
     clients[37] = None;
-    let mut outbox = BatchBuffer::new();
+    let mut buffer = BatchBuffer::new();
     // Several rounds: an error that one causes (ICMP) would be reported in the next.
     for round in 0..20u8 {
         let bytes = [round];
-        let mut batch = socket.batch(&mut outbox);
+        let mut batch = socket.batch(&mut buffer);
         for address in &addresses {
             batch.push(Destination::Inet(*address), None, [IoSlice::new(&bytes)], None);
         }
@@ -148,11 +148,11 @@ fn f9_one_dead_peer_among_100_costs_the_others_nothing() {
 }
 
 #[test]
-fn f9_unusable_addresses_cost_the_others_nothing() {
+fn f9_unreachable_addresses_cost_the_others_nothing() {
     let (socket, port) = bind("udp://127.0.0.1:0", Binding::default()).unwrap();
     let client = client(([127, 0, 0, 1], port).into());
-    let mut outbox = BatchBuffer::new();
-    let mut batch = socket.batch(&mut outbox);
+    let mut buffer = BatchBuffer::new();
+    let mut batch = socket.batch(&mut buffer);
     // Port 0, a broadcast address, another family, a network that a socket bound to loopback cannot reach.
     let odd = ["127.0.0.1:0", "255.255.255.255:9", "[::1]:9", "192.0.2.1:9"];
     for address in odd {
@@ -167,13 +167,13 @@ fn f9_unusable_addresses_cost_the_others_nothing() {
 }
 
 #[test]
-fn f8_one_that_is_too_large_is_told_and_the_next_goes() {
+fn f8_a_too_large_message_is_reported_and_the_next_is_sent() {
     let (socket, port) = bind("udp://127.0.0.1:0", Binding::default()).unwrap();
     let client = client(([127, 0, 0, 1], port).into());
     let to = Destination::Inet(client.local_addr().unwrap());
     let large = vec![b'x'; 70_000];
-    let mut outbox = BatchBuffer::new();
-    let mut batch = socket.batch(&mut outbox);
+    let mut buffer = BatchBuffer::new();
+    let mut batch = socket.batch(&mut buffer);
     assert!(batch.is_empty());
     batch.push(to, None, [IoSlice::new(&large)], None);
     batch.push(to, None, [IoSlice::new(b"next")], None);
@@ -190,12 +190,12 @@ fn a_run_arrives_as_datagrams_in_order() {
         client.send(b"hello").unwrap();
         let (_, _, from) = receive(&socket, &mut Inbox::new(4, 10), 1).pop().unwrap();
         let Sender::Inet { peer, local } = from else { panic!() };
-        // More than a run takes: of segments, of bytes; a last one that is shorter; cut across slices. All of it has to
-        // fit the client's receive buffer.
+        // More segments, and more bytes, than one run may have; a shorter last segment; segments across slices. All of it
+        // has to fit the client's receive buffer.
         for (size, total) in [(10, 1000), (1000, 64_000), (1200, 70_111), (40_000, 100_000), (7, 7), (7, 6), (7, 0)] {
             let bytes: Vec<u8> = (0..total).map(|index: usize| (index % 251) as u8).collect();
-            let mut outbox = BatchBuffer::new();
-            let mut batch = socket.batch(&mut outbox);
+            let mut buffer = BatchBuffer::new();
+            let mut batch = socket.batch(&mut buffer);
             let slices = bytes.chunks(total / 3 + 1).map(IoSlice::new);
             batch.push(Destination::Inet(peer), local, slices, NonZeroU16::new(size));
             batch.push(Destination::Inet(peer), local, [IoSlice::new(b"end")], None);
@@ -214,7 +214,7 @@ fn a_run_arrives_as_datagrams_in_order() {
 }
 
 #[test]
-fn what_the_kernel_drops_is_counted() {
+fn datagrams_that_the_kernel_drops_are_counted() {
     let (socket, port) = bind("udp://127.0.0.1:0", Binding::default()).unwrap();
     let client = client(([127, 0, 0, 1], port).into());
     let sent: u32 = 20_000;

@@ -71,8 +71,8 @@ fn named_senders_are_answered_and_unnamed_ones_have_no_name() {
             other => panic!("{other:?}"),
         })
         .collect();
-    let mut outbox = BatchBuffer::new();
-    let mut batch = socket.batch(&mut outbox);
+    let mut buffer = BatchBuffer::new();
+    let mut batch = socket.batch(&mut buffer);
     for peer in &peers {
         batch.push(Destination::Unix(peer), None, [IoSlice::new(&large), IoSlice::new(b"!")], None);
         batch.push(Destination::Unix(peer), None, [], None);
@@ -85,7 +85,7 @@ fn named_senders_are_answered_and_unnamed_ones_have_no_name() {
 }
 
 #[test]
-fn descriptors_that_a_stranger_sends_are_not_kept() {
+fn descriptors_that_a_client_sends_are_not_kept() {
     let directory = tempfile::tempdir().unwrap();
     let (socket, path) = ours(&directory);
     let (mut reader, theirs) = UnixStream::pair().unwrap();
@@ -104,7 +104,7 @@ fn descriptors_that_a_stranger_sends_are_not_kept() {
 }
 
 #[test]
-fn a_dead_peer_is_reported_and_costs_the_others_nothing() {
+fn a_missing_peer_is_reported_and_costs_the_others_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (socket, _) = ours(&directory);
     let paths: Vec<_> = (0..10).map(|number| directory.path().join(number.to_string())).collect();
@@ -119,15 +119,15 @@ fn a_dead_peer_is_reported_and_costs_the_others_nothing() {
     clients[7] = None;
     fs::remove_file(&paths[7]).unwrap();
     let newcomer = UnixDatagram::bind(&paths[7]).unwrap();
-    let mut outbox = BatchBuffer::new();
-    let mut batch = socket.batch(&mut outbox);
+    let mut buffer = BatchBuffer::new();
+    let mut batch = socket.batch(&mut buffer);
     for peer in &peers {
         batch.push(Destination::Unix(peer), None, [IoSlice::new(b"one")], None);
         batch.push(Destination::Unix(peer), None, [IoSlice::new(b"two")], None);
     }
-    for (number, fates) in batch.send().chunks(2).enumerate() {
+    for (number, outcomes) in batch.send().chunks(2).enumerate() {
         let gone = SendOutcome { sent: 0, error: Some(SendError::Gone) };
-        assert_eq!(fates, if clients[number].is_some() { [SENT; 2] } else { [gone; 2] }, "{number}");
+        assert_eq!(outcomes, if clients[number].is_some() { [SENT; 2] } else { [gone; 2] }, "{number}");
     }
     for client in clients.iter().flatten() {
         assert_eq!([received(client), received(client)], [b"one", b"two"]);

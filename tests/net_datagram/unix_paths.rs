@@ -1,4 +1,4 @@
-//! Paths of Unix datagram sockets: which are taken over, and which are written to.
+//! Paths of Unix datagram sockets: which may be bound, and which may be sent to.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -25,7 +25,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
-fn a_path_is_bound_with_its_mode_and_given_back() {
+fn a_path_is_bound_with_its_mode_and_removed_at_the_end() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let socket = bind(&path).unwrap();
@@ -68,14 +68,14 @@ fn s9_a_live_socket_is_left_alone_whatever_its_type() {
     let theirs = directory.path().join("theirs");
     let live = UnixDatagram::bind(&theirs).unwrap();
     refused(&theirs, "listening");
-    // A socket that takes datagrams from another peer only is just as alive.
+    // A socket that accepts datagrams from another one only is alive as well.
     live.connect(&ours).unwrap();
     refused(&theirs, "listening");
 
     let stream = directory.path().join("stream");
     let listener = UnixListener::bind(&stream).unwrap();
     refused(&stream, "listening");
-    // Our stream listener finds a live datagram socket, too, and the live stream listener has noticed nothing.
+    // A stream listener detects a live datagram socket too, and the live stream listener has noticed nothing.
     let url = |path: &Path| format!("unix://{}", path.display()).replace("unix-datagram", "unix");
     for path in [&theirs, &stream] {
         let address = upcall_wire::address::Address::parse_url(&url(path), None).unwrap();
@@ -86,7 +86,7 @@ fn s9_a_live_socket_is_left_alone_whatever_its_type() {
 }
 
 #[test]
-fn s19_only_a_socket_of_its_sender_is_written_to() {
+fn s19_only_a_socket_of_the_sender_is_sent_to() {
     let directory = tempfile::tempdir().unwrap();
     let uid = geteuid().as_raw();
     let path = |name: &str| directory.path().join(name);
@@ -107,7 +107,7 @@ fn s19_only_a_socket_of_its_sender_is_written_to() {
 }
 
 #[test]
-fn s19_a_path_that_is_made_to_mean_another_socket_is_not_followed() {
+fn s19_a_path_that_is_redirected_to_another_socket_is_not_followed() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let ours = bind(&path("ours")).unwrap();
@@ -117,7 +117,7 @@ fn s19_a_path_that_is_made_to_mean_another_socket_is_not_followed() {
     let peer = UnixPeer::verify(&UnixName::Path(path("stranger")), geteuid().as_raw()).unwrap();
     fs::remove_file(path("stranger")).unwrap();
     symlink(path("victim"), path("stranger")).unwrap();
-    // Its own socket is the one that was verified, whatever is at the path now.
+    // The verified socket receives it, whatever is at the path now.
     assert_eq!(send(&ours, Destination::Unix(&peer), b"x"), super::SENT);
     assert_eq!(stranger.recv(&mut [0; 9]).unwrap(), 1);
     drop(stranger);

@@ -1,4 +1,4 @@
-//! Unix datagram peers that do not read: the others must not notice.
+//! Unix datagram peers that do not read, which must not affect the others.
 
 use std::io::IoSlice;
 use std::os::unix::net::UnixDatagram;
@@ -36,16 +36,16 @@ fn scene() -> Scene {
     Scene { ours, stalled, stalled_peer, healthy, healthy_peer, _directory: directory }
 }
 
-/// Sends until it fails; how many went.
+/// Sends until an error; returns how many were sent, and the error.
 fn fill(mut send: impl FnMut() -> Option<SendError>) -> (usize, SendError) {
-    (0..10_000).find_map(|count| send().map(|trouble| (count, trouble))).unwrap()
+    (0..10_000).find_map(|count| send().map(|error| (count, error))).unwrap()
 }
 
 #[test]
 fn l8_a_stalled_peer_is_full_and_the_others_are_not() {
     let Scene { ours, stalled, stalled_peer, healthy, healthy_peer, .. } = scene();
-    let (sent, trouble) = fill(|| send(&ours, Destination::Unix(&stalled_peer), b"x").error);
-    assert_eq!(trouble, SendError::Full);
+    let (sent, error) = fill(|| send(&ours, Destination::Unix(&stalled_peer), b"x").error);
+    assert_eq!(error, SendError::Full);
     assert!(sent > 0);
     assert_eq!(send(&ours, Destination::Unix(&healthy_peer), b"y"), SENT);
     assert_eq!(healthy.recv(&mut [0; 9]).unwrap(), 1);
@@ -58,12 +58,12 @@ fn l8_a_stalled_peer_is_full_and_the_others_are_not() {
 }
 
 #[test]
-fn l8_its_own_socket_spares_the_shared_one() {
+fn l8_a_peer_socket_relieves_the_shared_one() {
     let Scene { ours, stalled, stalled_peer, healthy, healthy_peer, .. } = scene();
     let large = vec![b'x'; LARGE];
     let own = PeerSocket::connect(&stalled_peer, LARGE).unwrap();
-    let (sent, trouble) = fill(|| own.send(&[IoSlice::new(&large)]).err());
-    assert_eq!(trouble, SendError::Full);
+    let (sent, error) = fill(|| own.send(&[IoSlice::new(&large)]).err());
+    assert_eq!(error, SendError::Full);
     assert!(sent > 0);
     assert_eq!(ours.buffer_usage().unwrap().sending, 0);
     for _ in 0..3 {
@@ -82,15 +82,15 @@ fn l8_its_own_socket_spares_the_shared_one() {
 }
 
 #[test]
-fn its_own_socket_tells_a_queue_that_is_full_of_small_ones_too() {
+fn a_peer_socket_reports_room_after_a_queue_full_of_small_datagrams_too() {
     let Scene { stalled, stalled_peer, .. } = scene();
     let own = PeerSocket::connect(&stalled_peer, LARGE).unwrap();
     let mut poller = Poller::new().unwrap();
     poller.add(&own, 0, Interest::ReadWrite).unwrap();
     assert!(poller.wait(Some(Duration::ZERO)).unwrap().any(|ready| ready.writable));
-    let (sent, trouble) = fill(|| own.send(&[IoSlice::new(b"x")]).err());
-    assert_eq!(trouble, SendError::Full);
-    // Whatever edges its own sending made are over.
+    let (sent, error) = fill(|| own.send(&[IoSlice::new(b"x")]).err());
+    assert_eq!(error, SendError::Full);
+    // Discard the events that its own sending has caused.
     while poller.wait(Some(Duration::ZERO)).unwrap().any(|ready| ready.writable) {}
     for _ in 0..sent {
         stalled.recv(&mut [0; 9]).unwrap();
@@ -100,7 +100,7 @@ fn its_own_socket_tells_a_queue_that_is_full_of_small_ones_too() {
 }
 
 #[test]
-fn a_message_is_too_large_or_its_receiver_gone_for_its_own_socket_too() {
+fn a_peer_socket_reports_too_large_messages_and_missing_receivers() {
     let Scene { stalled, stalled_peer, .. } = scene();
     let own = PeerSocket::connect(&stalled_peer, LARGE).unwrap();
     assert_eq!(own.send(&[IoSlice::new(&vec![0; 10_000_000])]), Err(SendError::TooLarge));
@@ -110,7 +110,7 @@ fn a_message_is_too_large_or_its_receiver_gone_for_its_own_socket_too() {
 }
 
 #[test]
-fn a_peer_that_has_connected_to_us_takes_from_the_shared_socket_only() {
+fn a_connected_peer_accepts_from_the_shared_socket_only() {
     let Scene { ours, healthy, healthy_peer, _directory, .. } = scene();
     healthy.connect(_directory.path().join("ours")).unwrap();
     let refused = PeerSocket::connect(&healthy_peer, LARGE).unwrap_err();
@@ -120,14 +120,14 @@ fn a_peer_that_has_connected_to_us_takes_from_the_shared_socket_only() {
 }
 
 #[test]
-fn l8_a_connected_peer_that_fills_the_shared_socket_does_not_keep_others_from_being_reached() {
+fn l8_other_peers_are_reached_when_a_connected_one_fills_the_shared_socket() {
     let Scene { ours, stalled, stalled_peer, healthy, healthy_peer, _directory } = scene();
     stalled.connect(_directory.path().join("ours")).unwrap();
     let large = vec![b'x'; LARGE];
-    let (_, trouble) = fill(|| send(&ours, Destination::Unix(&stalled_peer), &large).error);
-    assert_eq!(trouble, SendError::Full);
-    let kept = ours.buffer_usage().unwrap();
-    assert!(kept.sending >= kept.send_buffer, "{kept:?}");
+    let (_, error) = fill(|| send(&ours, Destination::Unix(&stalled_peer), &large).error);
+    assert_eq!(error, SendError::Full);
+    let usage = ours.buffer_usage().unwrap();
+    assert!(usage.sending >= usage.send_buffer, "{usage:?}");
     assert_eq!(send(&ours, Destination::Unix(&healthy_peer), &large).error, Some(SendError::Full));
     PeerSocket::connect(&healthy_peer, LARGE).unwrap().send(&[IoSlice::new(&large)]).unwrap();
     assert_eq!(healthy.recv(&mut vec![0; LARGE + 1]).unwrap(), LARGE);
