@@ -50,7 +50,7 @@ pub(super) enum DriverEvent {
 enum Connection {
     /// There is no socket until the next attempt.
     Waiting { retry_at: Instant },
-    /// The socket is gone, and that is to be reported: with this error, unless the machine knows a better one.
+    /// The socket is gone, which is not reported yet. The error is reported unless the machine knows a better one.
     Lost(Option<Error>),
     /// There is a socket. While the registration is not complete, it has a deadline.
     Open { socket: DaemonSocket, register_by: Option<Instant> },
@@ -174,7 +174,7 @@ impl Driver {
         }
     }
 
-    /// Closes the socket, if there is one, and tells the machine. `error` is what is known here.
+    /// Closes the socket, if there is one, and informs the machine. `error` is the reason, if it is known here.
     fn lose(&mut self, error: Option<Error>) {
         if !matches!(self.connection, Connection::Ended) {
             self.connection = Connection::Lost(error);

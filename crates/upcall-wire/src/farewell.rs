@@ -1,4 +1,4 @@
-//! The farewell: the final line of a text stream, or the last datagram, in which the daemon says why it closes.
+//! The farewell: the final line of a text stream, or the last datagram, in which the daemon gives the reason for closing.
 //!
 //! Writes and recognizes the line, and explains the reason to a client. Whether a line really is the final one of its
 //! stream is for the reader of the stream to decide.
@@ -12,7 +12,7 @@ const PREFIX: &str = "upcalld: ";
 /// The longest name that is recognized, in bytes.
 const MAX_NAME: usize = 32;
 
-/// Why the daemon closed the connection, as its final line says.
+/// The reason in the daemon's final line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Farewell {
     name: String,
@@ -46,7 +46,8 @@ impl Farewell {
 
     /// Whether another connection would end the same way, so that reconnecting is pointless.
     pub fn is_final(&self) -> bool {
-        matches!(self.name.as_str(), "not_allowed" | "message_too_large" | "http")
+        matches!(Reason::from_name(&self.name), Some(Reason::MessageTooLarge | Reason::Http))
+            || Refusal::from_name(&self.name) == Some(Refusal::NotAllowed)
     }
 
     /// Whether the connection was refused, and never was an endpoint. `shutdown` can mean either and does not count as a

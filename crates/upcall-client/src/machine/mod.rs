@@ -21,6 +21,58 @@
 //! 6. calls [`Machine::disconnected`] when the connection is lost, and later begins again with 1.
 //!
 //! Inputs without a receipt, filters and the position in the log survive a lost connection.
+//!
+//! A driver for a blocking stream that sends one input, and waits for its receipt:
+//!
+//! ```
+//! # use std::os::linux::net::SocketAddrExt;
+//! # use clap::Parser;
+//! # let name = format!("upcalld-doc-{}", std::process::id());
+//! # let options = ["upcalld", "--quiet", "--config", "/dev/null", "--listen", &format!("unix://@{name}")];
+//! # let daemon = upcalld::cli::Daemon::parse_from(options);
+//! # std::thread::spawn(move || upcalld::daemon::run(&daemon));
+//! # let address = std::os::unix::net::SocketAddr::from_abstract_name(&name)?;
+//! # let mut socket = loop {
+//! #     match std::os::unix::net::UnixStream::connect_addr(&address) {
+//! #         Ok(socket) => break socket,
+//! #         Err(_) => std::thread::sleep(std::time::Duration::from_millis(1)),
+//! #     }
+//! # };
+//! # let seed = 7;
+//! use std::io::{ErrorKind, Read, Write};
+//! use std::time::{Duration, Instant};
+//! use upcall_client::machine::{Carrier, Event, Machine, Settings};
+//!
+//! let mut machine = Machine::new(Settings::new(Carrier::Stream), seed);
+//! machine.connect(Instant::now());
+//! machine.send("door/front", b"open");
+//! let (mut output, mut buffer) = (Vec::new(), [0; 4096]);
+//! let sequence = 'connected: loop {
+//!     while machine.transmit(Instant::now(), &mut output) {}
+//!     socket.write_all(&output)?;
+//!     output.clear();
+//!
+//!     let wait = machine.due().map(|due| due.saturating_duration_since(Instant::now()));
+//!     socket.set_read_timeout(wait.map(|wait| wait.max(Duration::from_millis(1))))?;
+//!     match socket.read(&mut buffer) {
+//!         Ok(0) => machine.disconnected(),
+//!         Ok(length) => machine.receive(Instant::now(), &buffer[..length]),
+//!         Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+//!         Err(error) => return Err(error),
+//!     }
+//!     machine.expire(Instant::now());
+//!
+//!     while let Some(event) = machine.event() {
+//!         match event {
+//!             Event::Receipt { sequence, .. } => break 'connected sequence,
+//!             Event::Disconnected(reason) => panic!("{reason:?}"),
+//!             _ => {}
+//!         }
+//!     }
+//! };
+//! assert_eq!(sequence, 1);
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 mod event;
 mod ordering;

@@ -33,7 +33,7 @@ struct Output {
 }
 
 impl Machine {
-    /// Appends to `out` what is to be sent now: bytes of the stream, or one datagram. Returns whether that was anything; if
+    /// Appends to `out` what to send now: bytes of the stream, or one datagram. Returns whether that was anything; if
     /// so, call it again. What was appended counts as sent.
     pub fn transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
         let begin = out.len();

@@ -36,7 +36,7 @@ impl FromStr for Transport {
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         Transport::from_name(text).ok_or_else(|| {
-            let names = Transport::ALL.map(Transport::name).join(", ");
+            let names = Transport::NAMES.join(", ");
             AddressError(format!("unknown transport \"{text}\"; it is one of {names}"))
         })
     }
