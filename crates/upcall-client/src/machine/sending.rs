@@ -34,7 +34,7 @@ struct Entry {
     id: Option<u64>,
     topic: String,
     payload: Vec<u8>,
-    /// Whether it is sent, and not to be repeated yet.
+    /// Whether it has been sent, and its receipt is not overdue.
     in_flight: bool,
     /// When it was sent, if it was sent only once.
     sent_once_at: Option<Instant>,

@@ -92,7 +92,7 @@ impl DatagramSocket {
         }
     }
 
-    /// Waits until something comes. Fails if that is an error, such as an ICMP refusal.
+    /// Waits until something comes. Fails if that is an error, such as an ICMP message that refuses the datagram.
     fn check_refusal(&self, time: Duration) -> io::Result<()> {
         let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
         // It does not matter if the wait is interrupted: a later refusal is still reported.

@@ -53,18 +53,20 @@ impl FrameDecoder {
     pub fn next<'a, 'b: 'a>(&'a mut self, input: &mut &'b [u8], max: usize) -> Result<Option<Frame<'a>>, Violation> {
         self.free_returned();
         if self.carry.is_empty() {
-            let Some((header, body)) = input.split_first_chunk() else { return Ok(self.keep(input, HEADER)) };
+            let Some((header, body)) = input.split_first_chunk() else {
+                self.keep(input, HEADER);
+                return Ok(None);
+            };
             let header = Header::parse_limited(header, max)?;
             let length = header.length as usize;
             let Some((body, rest)) = body.split_at_checked(length) else {
-                return Ok(self.keep(input, HEADER + length));
+                self.keep(input, HEADER + length);
+                return Ok(None);
             };
             *input = rest;
             return Frame::parse(header, body).map(Some);
         }
-        if self.carry.len() < HEADER && self.keep(input, HEADER).is_none() && self.carry.len() < HEADER {
-            return Ok(None);
-        }
+        self.keep(input, HEADER);
         let header = match self.carry.first_chunk() {
             Some(header) => Header::parse_limited(header, max)?,
             None => return Ok(None),
@@ -86,12 +88,11 @@ impl FrameDecoder {
         }
     }
 
-    /// Moves bytes from `input` until `whole` bytes are kept, as far as there are any. Returns `None` always.
-    fn keep<'a>(&mut self, input: &mut &[u8], whole: usize) -> Option<Frame<'a>> {
+    /// Moves bytes from `input` until `whole` bytes are kept, as far as there are any.
+    fn keep(&mut self, input: &mut &[u8], whole: usize) {
         let (taken, rest) = input.split_at(input.len().min(whole.saturating_sub(self.carry.len())));
         self.carry.extend_from_slice(taken);
         *input = rest;
-        None
     }
 
     /// Whether a frame has begun and not ended.
