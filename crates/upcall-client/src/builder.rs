@@ -232,6 +232,13 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_not_in_debug_output() {
+        let builder = Builder::new("tcp://lab").name("sensor").token(b"secret");
+        let shown = format!("{builder:?}");
+        assert!(shown.contains("sensor") && !shown.contains("115") && !shown.contains("secret"), "{shown}");
+    }
+
+    #[test]
     fn mistakes_are_reported_without_connecting() {
         let builder = || Builder::new("tcp://lab");
         assert!(mistake(builder().name("a\n").name("b")).contains("name"));

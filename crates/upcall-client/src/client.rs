@@ -1,6 +1,7 @@
 //! The client: registration, items, and the end. The calls that send and subscribe are in [`super::calls`].
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -42,7 +43,6 @@ const MAX_BYTES: usize = 64 << 20;
 /// Over a stream, dropping a client keeps the session, which can be resumed. Over datagrams it ends the session, because the
 /// daemon would go on sending to a socket that no longer exists. In neither case are receipts awaited; use [`Client::close`]
 /// for that.
-#[derive(Debug)]
 pub struct Client {
     pub(super) driver: Driver,
     items: VecDeque<Item>,
@@ -271,6 +271,18 @@ impl Iterator for Client {
 
     fn next(&mut self) -> Option<Result<Item, Error>> {
         self.next_until(None).transpose()
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the items, of which there may be many, and the keys and cookies of the machine, which are secrets.
+        f.debug_struct("Client")
+            .field("place", &self.driver.place())
+            .field("state", &self.state)
+            .field("is_connected", &self.is_connected())
+            .field("session", &self.session())
+            .finish_non_exhaustive()
     }
 }
 

@@ -45,7 +45,6 @@ pub(super) enum DriverEvent {
     Ended(Error),
 }
 
-#[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "a client has one of it")]
 enum Connection {
     /// There is no socket until the next attempt.
@@ -58,7 +57,6 @@ enum Connection {
     Ended,
 }
 
-#[derive(Debug)]
 pub(super) struct Driver {
     address: Address,
     /// The address as text, for messages.

@@ -163,4 +163,8 @@ pub use machine::{InputId, Loss, Upcall};
 pub use session::Session;
 pub use socket::owner::ForeignSender;
 pub use token::read_token;
-pub use upcall_wire::frame::{Code, Role};
+#[doc(inline)]
+pub use upcall_wire::{
+    address::Address,
+    frame::{Code, Role},
+};

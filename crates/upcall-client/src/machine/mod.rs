@@ -79,6 +79,7 @@ mod ordering;
 mod receive;
 mod sending;
 mod settings;
+mod state;
 mod subscriptions;
 mod timing;
 mod transmit;
@@ -95,40 +96,9 @@ pub use settings::{Carrier, ResumeTicket, Settings};
 
 use ordering::UpcallOrder;
 use sending::SendQueue;
+use state::{Lifecycle, Ping, Registration};
 use subscriptions::Subscriptions;
 use timing::{Attempt, RoundTrip};
-
-/// How far the registration is.
-#[derive(Debug)]
-enum Registration {
-    /// There is no connection.
-    Disconnected,
-    /// A HELLO has been sent, or is about to be.
-    AwaitingWelcome { nonce: u64, cookie: Option<u64>, resume: Option<Resume>, attempt: Attempt },
-    /// The daemon has registered this client.
-    Registered { key: u64, max_message: usize },
-}
-
-/// Whether the machine is still in use.
-#[derive(Debug)]
-enum Lifecycle {
-    /// It is, and registers again after a lost connection.
-    Active,
-    /// The BYE, which follows when every input is answered.
-    Leaving(Attempt),
-    /// It is not: `connect` has no effect.
-    Over,
-}
-
-/// A PING without an answer.
-#[derive(Debug)]
-struct Ping {
-    nonce: u64,
-    cookie: Option<u64>,
-    /// Whether the caller asked for it, and gets an event.
-    by_caller: bool,
-    attempt: Attempt,
-}
 
 /// The client's side of the protocol.
 #[derive(Debug)]

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use upcall_wire::frame::datagram::{Arrivals, Envelope};
 use upcall_wire::frame::{self, Code, ErrorFrame, Frame, Role, VERSION, Welcome, kind};
 
+use super::Machine;
 use super::event::{DisconnectReason, Event, Upcall};
 use super::ordering::Accepted;
 use super::settings::{Carrier, ResumeTicket};
+use super::state::Registration;
 use super::timing::Attempt;
-use super::{Machine, Registration};
 
 /// The largest payload of an upcall that is accepted, in bytes: far more than any daemon can be configured to send.
 const MAX_UPCALL: usize = 256 << 20;

@@ -6,10 +6,11 @@ use fastrand::Rng;
 use upcall_wire::frame::datagram::{Envelope, OVERHEAD};
 use upcall_wire::frame::{Code, Frame, Hello, SEND_OVERHEAD};
 
+use super::Machine;
 use super::event::{DisconnectReason, Event};
 use super::settings::Carrier;
+use super::state::{Lifecycle, Ping, Registration};
 use super::timing::{Attempt, RoundTrip};
-use super::{Lifecycle, Machine, Ping, Registration};
 
 /// Frames share a datagram up to this size, in bytes, which fits into one packet on nearly every path.
 const SHARED_DATAGRAM: usize = 1_200;
