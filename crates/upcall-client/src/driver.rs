@@ -145,8 +145,8 @@ impl Driver {
 
     fn exchange(&mut self) -> io::Result<()> {
         let Connection::Open { socket, .. } = &mut self.connection else { return Ok(()) };
-        // Receive first. If the connection has ended, nothing more must be sent over it: whether the daemon accepted that
-        // could not be found out.
+        // Receive first. If the connection has ended, nothing more must be sent over it: whether the daemon accepted
+        // that could not be found out.
         self.work_pending = match socket.receive(&mut self.machine) {
             Ok(is_more) => is_more,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {

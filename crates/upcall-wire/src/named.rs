@@ -1,13 +1,13 @@
 //! Macros for closed sets of named values: reasons, codes, transports, kinds of frames.
 //!
-//! Each value is written once, with its name, its number and its documentation. Logs, counters, manual pages and tests use
-//! the same names, and a table sized by `ALL.len()` cannot miss a value.
+//! Each value is written once, with its name, its number and its documentation. Logs, counters, manual pages and tests
+//! use the same names, and a table sized by `ALL.len()` cannot miss a value.
 
 /// Defines an enum in which every variant has a name: `Variant => "name"`.
 ///
 /// The enum gets `ALL` and `NAMES`, its variants and their names in the order of definition, `name`, `from_name`, and a
-/// `Display` that writes the name. With the type of a number after its name (`enum Code: u16`, variants `Variant = 7 => "name"`) it also gets `number`
-/// and `from_number`, for values that are sent as that number.
+/// `Display` that writes the name. With the type of a number after its name (`enum Code: u16`, variants `Variant = 7 =>
+/// "name"`) it also gets `number` and `from_number`, for values that are sent as that number.
 ///
 /// ```
 /// upcall_wire::named_enum! {

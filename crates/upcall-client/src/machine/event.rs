@@ -160,7 +160,8 @@ pub enum DisconnectReason {
     Left,
     /// The connection was closed without a BYE, or broke.
     Closed,
-    /// The daemon sent BYE. The text is the name of a [`Reason`] or [`Refusal`], or one that this version does not know.
+    /// The daemon sent BYE. The text is the name of a [`Reason`] or [`Refusal`], or one that this version does not
+    /// know.
     Bye(String),
     /// The daemon sent an error that ends the registration.
     Refused {

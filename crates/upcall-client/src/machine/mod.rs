@@ -1,7 +1,7 @@
 //! The client's side of the native protocol without I/O: bytes and the time in, bytes and events out.
 //!
-//! This is the lower-level interface. [`Client`](crate::Client) drives a `Machine` over sockets of its own; use it directly to
-//! bring your own event loop, or to test. Unlike `Client`, it may change between minor versions.
+//! This is the lower-level interface. [`Client`](crate::Client) drives a `Machine` over sockets of its own; use it
+//! directly to bring your own event loop, or to test. Unlike `Client`, it may change between minor versions.
 //!
 //! ```text
 //! receive:  bytes → frames → ordering: upcalls in order
@@ -131,8 +131,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Creates a machine without a connection. The seed decides its random numbers: it should be unpredictable to others, and
-    /// makes a test reproducible.
+    /// Creates a machine without a connection. The seed decides its random numbers: it should be unpredictable to
+    /// others, and makes a test reproducible.
     pub fn new(settings: Settings, seed: u64) -> Machine {
         let session = settings.resume;
         let is_stream = settings.carrier == Carrier::Stream;
@@ -288,7 +288,8 @@ impl Machine {
         nonce
     }
 
-    /// Leaves: sends BYE as soon as every input has been answered. Upcalls that are due until the daemon answers still come.
+    /// Leaves: sends BYE as soon as every input has been answered. Upcalls that are due until the daemon answers still
+    /// come.
     pub fn leave(&mut self) {
         if matches!(self.lifecycle, Lifecycle::Active) {
             self.lifecycle = Lifecycle::Leaving(Attempt::default());

@@ -55,8 +55,8 @@ pub struct Settings {
     pub resume: Option<ResumeTicket>,
     /// The interval of PINGs while nothing else happens. Over datagrams they are sent at least three times in a lease.
     pub ping_interval: Duration,
-    /// How long to wait while an answer is due and nothing comes. On a stream it is three times as long, because the daemon
-    /// may hold back inputs although nothing is wrong; over datagrams, at most three ping intervals.
+    /// How long to wait while an answer is due and nothing comes. On a stream it is three times as long, because the
+    /// daemon may hold back inputs although nothing is wrong; over datagrams, at most three ping intervals.
     pub response_timeout: Duration,
 }
 

@@ -18,7 +18,8 @@ const SHARED_DATAGRAM: usize = 1_200;
 /// Frames are appended to a stream's output up to this size, in bytes, per call.
 const STREAM_CHUNK: usize = 256 << 10;
 
-/// The least size of a HELLO over datagrams, in bytes. Until our address is proved, the answer may not be larger than that.
+/// The least size of a HELLO over datagrams, in bytes. Until our address is proved, the answer may not be larger than
+/// that.
 const PADDED_HELLO: usize = 256;
 
 /// How many times a BYE is sent over datagrams.
@@ -161,7 +162,8 @@ impl Machine {
         pings.chain([request, bye, self.inputs.due(), self.ping_at, unresponsive].into_iter().flatten()).min()
     }
 
-    /// Does what is due by now. Pass received bytes to [`Machine::receive`] before, and call [`Machine::transmit`] after it.
+    /// Does what is due by now. Pass received bytes to [`Machine::receive`] before, and call [`Machine::transmit`]
+    /// after it.
     pub fn expire(&mut self, now: Instant) {
         if !self.is_ready() {
             return;

@@ -6,7 +6,8 @@ use super::error::AddressError;
 use crate::named_enum;
 
 named_enum! {
-    /// How bytes travel between an endpoint and the daemon. The names are those of configuration files, options and URLs.
+    /// How bytes travel between an endpoint and the daemon. The names are those of configuration files, options and
+    /// URLs.
     pub enum Transport {
         /// TCP over IPv4 or IPv6.
         Tcp => "tcp",
