@@ -300,3 +300,28 @@ impl AsFd for Client {
         self.driver.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nix::poll::{PollFd, PollFlags, poll};
+
+    use super::*;
+    use crate::Builder;
+
+    fn is_readable(client: &Client) -> bool {
+        poll(&mut [PollFd::new(client.as_fd(), PollFlags::POLLIN)], 50u16).unwrap() > 0
+    }
+
+    #[test]
+    fn wake_lasts_until_the_next_call_also_without_a_connection() {
+        let long = Duration::from_secs(1_000_000);
+        let builder = Builder::new("unix:///nonexistent/socket").retry_first_connect().reconnect(long, long);
+        let mut client = builder.start().unwrap();
+        assert_eq!(client.register(), Ok(false));
+        assert!(!is_readable(&client));
+        client.wake();
+        assert!(is_readable(&client));
+        assert_eq!(client.try_next(), Ok(None));
+        assert!(!is_readable(&client));
+    }
+}
