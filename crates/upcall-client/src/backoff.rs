@@ -1,8 +1,8 @@
-//! Delays between attempts to connect: exponential with full jitter, so that the clients of a restarted daemon do not all
-//! connect at once.
+//! Delays between attempts to connect: exponential with full jitter, so that the clients of a restarted daemon do not
+//! all connect at once.
 //!
-//! [`Client`](crate::Client) reconnects with it by itself. It is public for programs that drive sockets of their own, and
-//! may change between minor versions. It has no clock, and the caller provides the random numbers.
+//! [`Client`](crate::Client) reconnects with it by itself. It is public for programs that drive sockets of their own,
+//! and may change between minor versions. It has no clock, and the caller provides the random numbers.
 
 use std::time::Duration;
 

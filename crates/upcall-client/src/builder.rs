@@ -96,8 +96,8 @@ impl Builder {
         })
     }
 
-    /// What the endpoint does; [`Role::Both`] by default. A client that only sends should use [`Role::SendOnly`], so that the
-    /// daemon sends it no upcalls.
+    /// What the endpoint does; [`Role::Both`] by default. A client that only sends should use [`Role::SendOnly`], so
+    /// that the daemon sends it no upcalls.
     pub fn role(self, role: Role) -> Builder {
         self.set(|settings| {
             settings.role = role;
@@ -105,8 +105,8 @@ impl Builder {
         })
     }
 
-    /// Adds a filter: a topic, or a prefix of topics followed by an asterisk. Without any, the client receives everything. At
-    /// most 64 filters are possible, of 4096 bytes in all.
+    /// Adds a filter: a topic, or a prefix of topics followed by an asterisk. Without any, the client receives
+    /// everything. At most 64 filters are possible, of 4096 bytes in all.
     pub fn filter(self, filter: &str) -> Builder {
         self.set(|settings| {
             check_filters(&[filter])?;
@@ -139,8 +139,8 @@ impl Builder {
         }
     }
 
-    /// Asks for the history from this sequence on; 0 for all that the daemon's log holds. The listener must allow it (`history
-    /// = true`). It has no effect on a session that is resumed.
+    /// Asks for the history from this sequence on; 0 for all that the daemon's log holds. The listener must allow it
+    /// (`history = true`). It has no effect on a session that is resumed.
     pub fn since(self, sequence: u64) -> Builder {
         self.set(|settings| {
             settings.since = Some(sequence);
@@ -162,18 +162,19 @@ impl Builder {
         self
     }
 
-    /// The time limit of calls that wait for an answer and have no limit of their own, reconnecting included; 30 s by default.
+    /// The time limit of calls that wait for an answer and have no limit of their own, reconnecting included; 30 s by
+    /// default.
     pub fn timeout(mut self, timeout: Duration) -> Builder {
         self.policy.call_timeout = timeout;
         self
     }
 
-    /// The interval of PINGs while nothing else happens: at least 1 ms, and 30 s by default. Over datagrams they are sent at least
-    /// three times in a lease.
+    /// The interval of PINGs while nothing else happens: at least 1 ms, and 30 s by default. Over datagrams they are
+    /// sent at least three times in a lease.
     ///
-    /// It also decides when the daemon is considered gone: over datagrams, when an answer has been due for 20 s or three
-    /// intervals, whichever is shorter; on a stream, when a PING has had no answer for 60 s, because inputs may be held back
-    /// there although nothing is wrong.
+    /// It also decides when the daemon is considered gone: over datagrams, when an answer has been due for 20 s or
+    /// three intervals, whichever is shorter; on a stream, when a PING has had no answer for 60 s, because inputs may
+    /// be held back there although nothing is wrong.
     pub fn ping_interval(self, interval: Duration) -> Builder {
         self.set(|settings| {
             settings.ping_interval = interval.max(Duration::from_millis(1));
@@ -181,8 +182,8 @@ impl Builder {
         })
     }
 
-    /// The delays before reconnecting, which are random: up to `base` before the first attempt, up to twice as much before each
-    /// further one, and at most `cap`. 500 ms and 30 s by default.
+    /// The delays before reconnecting, which are random: up to `base` before the first attempt, up to twice as much
+    /// before each further one, and at most `cap`. 500 ms and 30 s by default.
     pub fn reconnect(mut self, base: Duration, cap: Duration) -> Builder {
         self.policy.reconnect = Some((base, cap));
         self
@@ -229,6 +230,13 @@ mod tests {
 
     fn mistake(builder: Builder) -> String {
         builder.settings.map(|_| ()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_token_is_not_in_debug_output() {
+        let builder = Builder::new("tcp://lab").name("sensor").token(b"secret");
+        let shown = format!("{builder:?}");
+        assert!(shown.contains("sensor") && !shown.contains("115") && !shown.contains("secret"), "{shown}");
     }
 
     #[test]

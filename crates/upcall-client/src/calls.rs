@@ -1,4 +1,5 @@
-//! The calls of a [`Client`] that send, subscribe, and end it. Items that come while they wait are kept for the iterator.
+//! The calls of a [`Client`] that send, subscribe, and end it. Items that come while they wait are kept for the
+//! iterator.
 
 use std::time::{Duration, Instant};
 
@@ -18,10 +19,10 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if the daemon does not accept it; [`Error::Unknown`] if the daemon lost the session before the receipt
-    /// came, as when it restarts; [`Error::TimedOut`] after [`Builder::timeout`](crate::Builder::timeout), when the input may
-    /// still be accepted and an [`Item::SendResult`] follows; [`Error::Overflow`] if the buffer for other items is full;
-    /// otherwise why the client has ended.
+    /// [`Error::Refused`] if the daemon does not accept it; [`Error::Unknown`] if the daemon lost the session before
+    /// the receipt came, as when it restarts; [`Error::TimedOut`] after [`Builder::timeout`](crate::Builder::timeout),
+    /// when the input may still be accepted and an [`Item::SendResult`] follows; [`Error::Overflow`] if the buffer for
+    /// other items is full; otherwise why the client has ended.
     pub fn send(&mut self, payload: &[u8]) -> Result<Receipt, Error> {
         self.send_on("", payload)
     }
@@ -41,14 +42,14 @@ impl Client {
         })
     }
 
-    /// Sends an input without waiting for its receipt; the result is an [`Item::SendResult`]. An empty topic is none. Waits only
-    /// while 64 inputs have no receipt yet.
+    /// Sends an input without waiting for its receipt; the result is an [`Item::SendResult`]. An empty topic is none.
+    /// Waits only while 64 inputs have no receipt yet.
     ///
     /// # Errors
     ///
     /// [`Error::Invalid`] for text that is not a topic; [`Error::TimedOut`] if there is no room within
-    /// [`Builder::timeout`](crate::Builder::timeout); [`Error::Overflow`] if the buffer for items is full; otherwise why the
-    /// client has ended.
+    /// [`Builder::timeout`](crate::Builder::timeout); [`Error::Overflow`] if the buffer for items is full; otherwise
+    /// why the client has ended.
     pub fn submit(&mut self, topic: &str, payload: &[u8]) -> Result<InputId, Error> {
         let until = self.call_deadline();
         loop {
@@ -61,8 +62,9 @@ impl Client {
         }
     }
 
-    /// As [`Client::submit`], but never waits, and does not send yet. What is queued leaves with the next other call that sends
-    /// or receives; small inputs then share a system call or a datagram. Returns `None` while 64 inputs have no receipt yet.
+    /// As [`Client::submit`], but never waits, and does not send yet. What is queued leaves with the next other call
+    /// that sends or receives; small inputs then share a system call or a datagram. Returns `None` while 64 inputs have
+    /// no receipt yet.
     ///
     /// # Errors
     ///
@@ -85,8 +87,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`] if that takes longer than `timeout`; [`Error::Overflow`] if the buffer for items is full; otherwise why
-    /// the client has ended.
+    /// [`Error::TimedOut`] if that takes longer than `timeout`; [`Error::Overflow`] if the buffer for items is full;
+    /// otherwise why the client has ended.
     pub fn flush(&mut self, timeout: Duration) -> Result<(), Error> {
         let until = Instant::now().checked_add(timeout);
         while !self.driver.machine.is_flushed() {
@@ -96,7 +98,8 @@ impl Client {
         Ok(())
     }
 
-    /// Adds filters, and waits until they are in force. A filter is a topic, or a prefix of topics followed by an asterisk.
+    /// Adds filters, and waits until they are in force. A filter is a topic, or a prefix of topics followed by an
+    /// asterisk.
     ///
     /// # Errors
     ///
@@ -135,15 +138,16 @@ impl Client {
         answer
     }
 
-    /// Ends the session: waits for outstanding receipts, sends BYE, and waits for the daemon's answer. Returns the items that
-    /// were not taken, with the upcalls that were due until then.
+    /// Ends the session: waits for outstanding receipts, sends BYE, and waits for the daemon's answer. Returns the
+    /// items that were not taken, with the upcalls that were due until then.
     ///
-    /// A client that has ended before returns its items as well. Inputs without a receipt are [`Item::SendResult`]s with an error.
+    /// A client that has ended before returns its items as well. Inputs without a receipt are [`Item::SendResult`]s
+    /// with an error.
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`] if that takes longer than `timeout`; [`Error::Overflow`] if the buffer for items is full; otherwise why
-    /// the daemon did not answer.
+    /// [`Error::TimedOut`] if that takes longer than `timeout`; [`Error::Overflow`] if the buffer for items is full;
+    /// otherwise why the daemon did not answer.
     pub fn close(mut self, timeout: Duration) -> Result<Vec<Item>, Error> {
         let until = Instant::now().checked_add(timeout);
         while !self.has_ended() && !self.driver.machine.is_flushed() {

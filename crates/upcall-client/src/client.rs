@@ -1,6 +1,7 @@
 //! The client: registration, items, and the end. The calls that send and subscribe are in [`super::calls`].
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,8 @@ const MAX_BYTES: usize = 64 << 20;
 /// | to | call |
 /// |---|---|
 /// | connect | [`connect`](Client::connect), or [`builder`](Client::builder) for options |
-/// | send | [`send`](Client::send), [`send_on`](Client::send_on); [`submit`](Client::submit), [`queue`](Client::queue) and [`flush`](Client::flush) without waiting for each receipt |
+/// | send | [`send`](Client::send), [`send_on`](Client::send_on) |
+/// | send without waiting | [`submit`](Client::submit), [`queue`](Client::queue), [`flush`](Client::flush) |
 /// | receive | the iterator, [`next_timeout`](Client::next_timeout), [`try_next`](Client::try_next) |
 /// | change filters | [`subscribe`](Client::subscribe), [`unsubscribe`](Client::unsubscribe) |
 /// | end | [`close`](Client::close) ends the session, [`detach`](Client::detach) keeps it to be resumed |
@@ -39,10 +41,9 @@ const MAX_BYTES: usize = 64 << 20;
 ///
 /// # Drop
 ///
-/// Over a stream, dropping a client keeps the session, which can be resumed. Over datagrams it ends the session, because the
-/// daemon would go on sending to a socket that no longer exists. In neither case are receipts awaited; use [`Client::close`]
-/// for that.
-#[derive(Debug)]
+/// Over a stream, dropping a client keeps the session, which can be resumed. Over datagrams it ends the session,
+/// because the daemon would go on sending to a socket that no longer exists. In neither case are receipts awaited; use
+/// [`Client::close`] for that.
 pub struct Client {
     pub(super) driver: Driver,
     items: VecDeque<Item>,
@@ -69,8 +70,8 @@ impl Client {
         Client { driver, items, bytes: 0, state: ClientState::Running, was_registered: false, last_taken: 0 }
     }
 
-    /// Continues the registration that [`Builder::start`](crate::Builder::start) began. Returns whether it is complete. Blocks
-    /// only while a connection is made; poll the descriptor for reading between two calls.
+    /// Continues the registration that [`Builder::start`](crate::Builder::start) began. Returns whether it is complete.
+    /// Blocks only while a connection is made; poll the descriptor for reading between two calls.
     ///
     /// # Errors
     ///
@@ -135,11 +136,11 @@ impl Client {
         }
     }
 
-    /// Receives what has come, and keeps it for [`Client::next_timeout`]. Call it while an item takes long to process, so that
-    /// the daemon does not consider the client gone.
+    /// Receives what has come, and keeps it for [`Client::next_timeout`]. Call it while an item takes long to process,
+    /// so that the daemon does not consider the client gone.
     ///
-    /// Returns whether there is room for more, which is never so after the end. Without room (1,048,576 items, or 64 MiB of
-    /// topics and payloads) nothing is read, and the daemon treats the client as a slow consumer.
+    /// Returns whether there is room for more, which is never so after the end. Without room (1,048,576 items, or 64
+    /// MiB of topics and payloads) nothing is read, and the daemon treats the client as a slow consumer.
     pub fn absorb(&mut self) -> bool {
         let may_receive = self.has_room_for_items() && !self.has_ended();
         if may_receive {
@@ -150,8 +151,8 @@ impl Client {
         may_receive && !self.has_ended()
     }
 
-    /// Makes the descriptor readable although nothing has come, until the next call that receives. For a program that leaves
-    /// items in the client, and polls the descriptor.
+    /// Makes the descriptor readable although nothing has come, until the next call that receives. For a program that
+    /// leaves items in the client, and polls the descriptor.
     pub fn wake(&mut self) {
         self.driver.wake();
     }
@@ -161,8 +162,8 @@ impl Client {
         self.driver.is_connected()
     }
 
-    /// What resumes the session, in this process or another: see [`Builder::resume`](crate::Builder::resume). `None` before the
-    /// first registration.
+    /// What resumes the session, in this process or another: see [`Builder::resume`](crate::Builder::resume). `None`
+    /// before the first registration.
     ///
     /// Items that were taken from this client count as processed. Items that it holds, but were not taken, come again.
     pub fn session(&self) -> Option<Session> {
@@ -171,8 +172,8 @@ impl Client {
         Some(Session(session))
     }
 
-    /// Closes the connection and keeps the session. It can be resumed as long as the daemon keeps it, and gets the upcalls in
-    /// between. `None` before the first registration.
+    /// Closes the connection and keeps the session. It can be resumed as long as the daemon keeps it, and gets the
+    /// upcalls in between. `None` before the first registration.
     pub fn detach(mut self) -> Option<Session> {
         self.driver.detach();
         self.session()
@@ -274,10 +275,22 @@ impl Iterator for Client {
     }
 }
 
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the items, of which there may be many, and the keys and cookies of the machine, which are secrets.
+        f.debug_struct("Client")
+            .field("place", &self.driver.place())
+            .field("state", &self.state)
+            .field("is_connected", &self.is_connected())
+            .field("session", &self.session())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Drop for Client {
     fn drop(&mut self) {
-        // The daemon notices the end of a stream. Over datagrams it would go on sending, and hold back inputs for this client
-        // as for a slow consumer.
+        // The daemon notices the end of a stream. Over datagrams it would go on sending, and hold back inputs for this
+        // client as for a slow consumer.
         self.driver.leave_unconfirmed();
     }
 }
@@ -285,5 +298,30 @@ impl Drop for Client {
 impl AsFd for Client {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.driver.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::poll::{PollFd, PollFlags, poll};
+
+    use super::*;
+    use crate::Builder;
+
+    fn is_readable(client: &Client) -> bool {
+        poll(&mut [PollFd::new(client.as_fd(), PollFlags::POLLIN)], 50u16).unwrap() > 0
+    }
+
+    #[test]
+    fn wake_lasts_until_the_next_call_also_without_a_connection() {
+        let long = Duration::from_secs(1_000_000);
+        let builder = Builder::new("unix:///nonexistent/socket").retry_first_connect().reconnect(long, long);
+        let mut client = builder.start().unwrap();
+        assert_eq!(client.register(), Ok(false));
+        assert!(!is_readable(&client));
+        client.wake();
+        assert!(is_readable(&client));
+        assert_eq!(client.try_next(), Ok(None));
+        assert!(!is_readable(&client));
     }
 }

@@ -45,12 +45,11 @@ pub(super) enum DriverEvent {
     Ended(Error),
 }
 
-#[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "a client has one of it")]
 enum Connection {
     /// There is no socket until the next attempt.
     Waiting { retry_at: Instant },
-    /// The socket is gone, and that is to be reported: with this error, unless the machine knows a better one.
+    /// The socket is gone, which is not reported yet. The error is reported unless the machine knows a better one.
     Lost(Option<Error>),
     /// There is a socket. While the registration is not complete, it has a deadline.
     Open { socket: DaemonSocket, register_by: Option<Instant> },
@@ -58,7 +57,6 @@ enum Connection {
     Ended,
 }
 
-#[derive(Debug)]
 pub(super) struct Driver {
     address: Address,
     /// The address as text, for messages.
@@ -147,8 +145,8 @@ impl Driver {
 
     fn exchange(&mut self) -> io::Result<()> {
         let Connection::Open { socket, .. } = &mut self.connection else { return Ok(()) };
-        // Receive first. If the connection has ended, nothing more must be sent over it: whether the daemon accepted that
-        // could not be found out.
+        // Receive first. If the connection has ended, nothing more must be sent over it: whether the daemon accepted
+        // that could not be found out.
         self.work_pending = match socket.receive(&mut self.machine) {
             Ok(is_more) => is_more,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -174,7 +172,7 @@ impl Driver {
         }
     }
 
-    /// Closes the socket, if there is one, and tells the machine. `error` is what is known here.
+    /// Closes the socket, if there is one, and informs the machine. `error` is the reason, if it is known here.
     fn lose(&mut self, error: Option<Error>) {
         if !matches!(self.connection, Connection::Ended) {
             self.connection = Connection::Lost(error);

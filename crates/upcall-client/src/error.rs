@@ -54,7 +54,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether another attempt would fail the same way. The client does not retry its first connection after such an error.
+    /// Whether another attempt would fail the same way. The client does not retry its first connection after such an
+    /// error.
     pub fn is_final(&self) -> bool {
         matches!(self, Error::Denied(_) | Error::NotNative(_) | Error::Protocol(_) | Error::Invalid(_))
     }

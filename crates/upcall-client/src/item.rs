@@ -23,25 +23,26 @@ pub enum Item {
     },
     /// The client is registered again.
     Reconnected {
-        /// Whether the session goes on. If so, a [`Gap`] names everything that is missing. If not, a new session began; upcalls
-        /// in between are a [`Gap`] if the log is still the same.
+        /// Whether the session goes on. If so, a [`Gap`] names everything that is missing. If not, a new session began;
+        /// upcalls in between are a [`Gap`] if the log is still the same.
         resumed: bool,
-        /// Whether the daemon's log is another one than before, as after a restart. Sequences then begin anew, and upcalls in
-        /// between are not known.
+        /// Whether the daemon's log is another one than before, as after a restart. Sequences then begin anew, and
+        /// upcalls in between are not known.
         new_log: bool,
         /// The first sequence that may be due to the client.
         start: u64,
     },
-    /// The result of an input that [`Client::submit`](crate::Client::submit) or [`Client::queue`](crate::Client::queue) sent.
+    /// The result of an input that [`Client::submit`](crate::Client::submit) or [`Client::queue`](crate::Client::queue)
+    /// sent.
     SendResult {
         /// What that call returned.
         input: InputId,
-        /// The receipt; [`Error::Refused`] if the daemon did not accept the input; [`Error::Unknown`] if that can no longer be
-        /// found out.
+        /// The receipt; [`Error::Refused`] if the daemon did not accept the input; [`Error::Unknown`] if that can no
+        /// longer be found out.
         result: Result<Receipt, Error>,
     },
-    /// Datagrams of another user were dropped, over a Unix socket: a process that is not the daemon sends to this client.
-    /// Reported once for each connection.
+    /// Datagrams of another user were dropped, over a Unix socket: a process that is not the daemon sends to this
+    /// client. Reported once for each connection.
     ForeignSender(ForeignSender),
     /// The daemon sent an error that belongs to no call of this client. Always [`Error::Refused`].
     DaemonError(Error),

@@ -1,8 +1,8 @@
 //! A blocking client of upcalld.
 //!
 //! upcalld keeps a registry of endpoints and sends each of them an *upcall* for every input that any of them sends. A
-//! [`Client`] is such an endpoint. It uses the native protocol, upcall-protocol(7), over TCP, UDP, and Unix stream and datagram
-//! sockets, and it needs no async runtime.
+//! [`Client`] is such an endpoint. It uses the native protocol, upcall-protocol(7), over TCP, UDP, and Unix stream and
+//! datagram sockets, and it needs no async runtime.
 //!
 //! - Inputs are confirmed by receipts. A lost connection or datagram does not lose or duplicate an input.
 //! - Upcalls come in one order for all endpoints, without duplicates. Missing ones are reported as a [`Gap`].
@@ -10,8 +10,8 @@
 //!
 //! # Sending and receiving
 //!
-//! Inputs may have a topic, and an endpoint may have filters, which select the topics that it receives. The sender of an input
-//! does not receive it.
+//! Inputs may have a topic, and an endpoint may have filters, which select the topics that it receives. The sender of
+//! an input does not receive it.
 //!
 //! ```
 //! # use clap::Parser;
@@ -43,7 +43,8 @@
 //!
 //! # Losses
 //!
-//! A client is an iterator of [`Item`]s, which also report lost connections and missing upcalls. It reconnects by itself.
+//! A client is an iterator of [`Item`]s, which also report lost connections and missing upcalls. It reconnects by
+//! itself.
 //!
 //! ```
 //! # use clap::Parser;
@@ -71,8 +72,8 @@
 //!
 //! # Sending without waiting
 //!
-//! [`Client::submit`] sends up to 64 inputs without a receipt. Their results come as items, and [`Client::flush`] waits for
-//! all of them.
+//! [`Client::submit`] sends up to 64 inputs without a receipt. Their results come as items, and [`Client::flush`] waits
+//! for all of them.
 //!
 //! ```
 //! # use clap::Parser;
@@ -102,8 +103,8 @@
 //!
 //! # Sessions
 //!
-//! The daemon keeps the session of a lost connection for a while. Another process can resume it, and gets what was sent in
-//! between.
+//! The daemon keeps the session of a lost connection for a while. Another process can resume it, and gets what was sent
+//! in between.
 //!
 //! ```
 //! # use clap::Parser;
@@ -129,13 +130,13 @@
 //!
 //! # Threads and event loops
 //!
-//! A client belongs to one thread at a time. To send and receive in two threads, use two clients, and give the sending one
-//! [`Role::SendOnly`]. To wait for other things as well, poll the client's descriptor; see [`Client`].
+//! A client belongs to one thread at a time. To send and receive in two threads, use two clients, and give the sending
+//! one [`Role::SendOnly`]. To wait for other things as well, poll the client's descriptor; see [`Client`].
 //!
 //! # Stability
 //!
-//! The interface is [`Client`], [`Builder`], and the types that they use. The modules below are lower-level: they are public
-//! for programs with an event loop or a protocol of their own, and may change between minor versions.
+//! The interface is [`Client`], [`Builder`], and the types that they use. The modules below are lower-level: they are
+//! public for programs with an event loop or a protocol of their own, and may change between minor versions.
 //!
 //! The library never prints, and never ends the process. All errors are an [`Error`].
 
@@ -163,4 +164,8 @@ pub use machine::{InputId, Loss, Upcall};
 pub use session::Session;
 pub use socket::owner::ForeignSender;
 pub use token::read_token;
-pub use upcall_wire::frame::{Code, Role};
+#[doc(inline)]
+pub use upcall_wire::{
+    address::Address,
+    frame::{Code, Role},
+};

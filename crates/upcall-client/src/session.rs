@@ -12,13 +12,14 @@ const SCHEME: &str = "upcall1";
 /// A session that [`Builder::resume`](crate::Builder::resume) can resume, within the time that the daemon keeps it
 /// (`session_ttl` of its configuration).
 ///
-/// `Display` and `FromStr` convert it to and from a line of text, for a file. The text is a secret, because it is all that
-/// is needed to take the session over. `Debug` does not show the secret.
+/// `Display` and `FromStr` convert it to and from a line of text, for a file. The text is a secret, because it is all
+/// that is needed to take the session over. `Debug` does not show the secret.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Session(pub(super) ResumeTicket);
 
 impl Session {
-    /// The last sequence that was taken from the client, of an upcall or at the end of a gap. The session resumes after it.
+    /// The last sequence that was taken from the client, of an upcall or at the end of a gap. The session resumes after
+    /// it.
     pub fn last(&self) -> u64 {
         self.0.last
     }

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-/// Displays bytes, and escapes everything that could move a cursor, end a line or reorder text: C0 and C1 controls, DEL,
-/// bidirectional controls and line separators (UAX #9), and bytes that are not UTF-8. A backslash is doubled, so that
-/// no escape can be forged.
+/// Displays bytes, and escapes everything that could move a cursor, end a line or reorder text: C0 and C1 controls,
+/// DEL, bidirectional controls and line separators (UAX #9), and bytes that are not UTF-8. A backslash is doubled, so
+/// that no escape can be forged.
 #[derive(Debug, Clone, Copy)]
 pub struct Escaped<'a>(pub &'a [u8]);
 

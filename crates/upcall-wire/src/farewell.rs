@@ -1,4 +1,5 @@
-//! The farewell: the final line of a text stream, or the last datagram, in which the daemon says why it closes.
+//! The farewell: the final line of a text stream, or the last datagram, in which the daemon gives the reason for
+//! closing.
 //!
 //! Writes and recognizes the line, and explains the reason to a client. Whether a line really is the final one of its
 //! stream is for the reader of the stream to decide.
@@ -12,7 +13,7 @@ const PREFIX: &str = "upcalld: ";
 /// The longest name that is recognized, in bytes.
 const MAX_NAME: usize = 32;
 
-/// Why the daemon closed the connection, as its final line says.
+/// The reason in the daemon's final line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Farewell {
     name: String,
@@ -24,16 +25,16 @@ impl Farewell {
         format!("{PREFIX}{name}\n")
     }
 
-    /// Parses a line, newline included, as a farewell. The daemon writes it as a line of its own: the same words at the end
-    /// of another line are part of an upcall.
+    /// Parses a line, newline included, as a farewell. The daemon writes it as a line of its own: the same words at the
+    /// end of another line are part of an upcall.
     pub fn parse(line: &[u8]) -> Option<Farewell> {
         let name = line.strip_suffix(b"\n")?.strip_prefix(PREFIX.as_bytes())?;
         let is_name = (1..=MAX_NAME).contains(&name.len()) && name.iter().all(|b| matches!(b, b'a'..=b'z' | b'_'));
         is_name.then(|| Farewell { name: String::from_utf8_lossy(name).into_owned() })
     }
 
-    /// Parses a whole datagram as a farewell. The name must be a known one, because nothing else distinguishes a farewell
-    /// from an upcall here.
+    /// Parses a whole datagram as a farewell. The name must be a known one, because nothing else distinguishes a
+    /// farewell from an upcall here.
     pub fn parse_datagram(datagram: &[u8]) -> Option<Farewell> {
         Farewell::parse(datagram).filter(|farewell| farewell.explanation().is_some())
     }
@@ -46,16 +47,18 @@ impl Farewell {
 
     /// Whether another connection would end the same way, so that reconnecting is pointless.
     pub fn is_final(&self) -> bool {
-        matches!(self.name.as_str(), "not_allowed" | "message_too_large" | "http")
+        matches!(Reason::from_name(&self.name), Some(Reason::MessageTooLarge | Reason::Http))
+            || Refusal::from_name(&self.name) == Some(Refusal::NotAllowed)
     }
 
-    /// Whether the connection was refused, and never was an endpoint. `shutdown` can mean either and does not count as a
-    /// refusal: the daemon is expected back.
+    /// Whether the connection was refused, and never was an endpoint. `shutdown` can mean either and does not count as
+    /// a refusal: the daemon is expected back.
     pub fn is_refusal(&self) -> bool {
         Refusal::from_name(&self.name).is_some() && Reason::from_name(&self.name).is_none()
     }
 
-    /// The name of the reason: 1 to 32 lower-case letters and underscores, not necessarily one of [`Reason`] or [`Refusal`].
+    /// The name of the reason: 1 to 32 lower-case letters and underscores, not necessarily one of [`Reason`] or
+    /// [`Refusal`].
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -1,7 +1,7 @@
 //! What upcalld and its clients exchange: addresses, text, frames of the native protocol, and the names of reasons.
 //!
-//! This crate translates between bytes and values. It knows no sockets and no clock, and incomplete input is not an error:
-//! a decoder keeps what it has and continues with the next read.
+//! This crate translates between bytes and values. It knows no sockets and no clock, and incomplete input is not an
+//! error: a decoder keeps what it has and continues with the next read.
 //!
 //! | module | owns |
 //! |---|---|

@@ -1,13 +1,13 @@
 //! Macros for closed sets of named values: reasons, codes, transports, kinds of frames.
 //!
-//! Each value is written once, with its name, its number and its documentation. Logs, counters, manual pages and tests use
-//! the same names, and a table sized by `ALL.len()` cannot miss a value.
+//! Each value is written once, with its name, its number and its documentation. Logs, counters, manual pages and tests
+//! use the same names, and a table sized by `ALL.len()` cannot miss a value.
 
 /// Defines an enum in which every variant has a name: `Variant => "name"`.
 ///
-/// The enum gets `ALL`, with its variants in the order of definition, `name`, `from_name`, and a `Display` that writes the
-/// name. With the type of a number behind its name (`enum Code: u16`, variants `Variant = 7 => "name"`) it also gets `number`
-/// and `from_number`, for values that are sent as that number.
+/// The enum gets `ALL` and `NAMES`, its variants and their names in the order of definition, `name`, `from_name`, and a
+/// `Display` that writes the name. With the type of a number after its name (`enum Code: u16`, variants `Variant = 7 =>
+/// "name"`) it also gets `number` and `from_number`, for values that are sent as that number.
 ///
 /// ```
 /// upcall_wire::named_enum! {
@@ -19,7 +19,8 @@
 ///         Stop = 2 => "stop",
 ///     }
 /// }
-/// assert_eq!(Action::ALL.map(Action::name), ["go", "stop"]);
+/// assert_eq!(Action::NAMES, ["go", "stop"]);
+/// assert_eq!(Action::ALL.map(Action::name), Action::NAMES);
 /// assert_eq!(Action::from_name("stop"), Action::from_number(2));
 /// ```
 #[macro_export]
@@ -68,6 +69,9 @@ macro_rules! named_enum {
         impl $name {
             /// Every variant, in the order of definition, which is the order of summaries.
             pub const ALL: [$name; [$($text),+].len()] = [$($name::$variant),+];
+
+            /// The name of every variant, in the same order.
+            pub const NAMES: [&str; $name::ALL.len()] = [$($text),+];
 
             /// The name that logs, summaries and pages use.
             pub const fn name(self) -> &'static str {

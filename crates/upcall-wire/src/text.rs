@@ -1,6 +1,7 @@
 //! The boundaries of messages in a text stream: lines, or chunks as they arrive.
 //!
-//! Knows neither sockets nor endpoints. The caller reads, and passes on what it knows of the bytes that follow ([`End`]).
+//! Knows neither sockets nor endpoints. The caller reads, and passes on what it knows of the bytes that follow
+//! ([`End`]).
 
 use memchr::memchr;
 
@@ -52,9 +53,9 @@ impl TextDecoder {
         TextDecoder { framing, ..TextDecoder::default() }
     }
 
-    /// Takes complete lines from the front of `input`, as long as each of them is a message without further checks. They are
-    /// the messages that [`TextDecoder::next`] would return, only faster. Ends at the first line that needs `next`: one
-    /// that begins in an earlier read, is longer than `max` bytes, or is the first of the stream.
+    /// Takes complete lines from the front of `input`, as long as each of them is a message without further checks.
+    /// They are the messages that [`TextDecoder::next`] would return, only faster. Ends at the first line that needs
+    /// `next`: one that begins in an earlier read, is longer than `max` bytes, or is the first of the stream.
     pub fn lines<'a>(&mut self, input: &mut &'a [u8], max: usize) -> impl Iterator<Item = &'a [u8]> {
         self.carry.take_if(|carry| carry.returned);
         let plain = self.begun && self.carry.is_none();
@@ -72,12 +73,13 @@ impl TextDecoder {
         })
     }
 
-    /// Takes the next message from the front of `input`, newline included. It is a slice of `input` where it begins there.
-    /// Returns `None` when all of `input` is consumed and no message ends in it.
+    /// Takes the next message from the front of `input`, newline included. It is a slice of `input` where it begins
+    /// there. Returns `None` when all of `input` is consumed and no message ends in it.
     ///
     /// # Errors
     ///
-    /// [`Reason::MessageTooLarge`] above `max` bytes, newline included; [`Reason::Http`] if the first line is an HTTP request.
+    /// [`Reason::MessageTooLarge`] above `max` bytes, newline included; [`Reason::Http`] if the first line is an HTTP
+    /// request.
     pub fn next<'a, 'b: 'a>(
         &'a mut self,
         input: &mut &'b [u8],
@@ -133,8 +135,8 @@ impl TextDecoder {
         self.carry.as_ref().map_or(&[], |carry| &carry.bytes)
     }
 
-    /// Whether the first message could be the beginning of an HTTP request line. It is then kept until its newline comes,
-    /// so that a web page cannot get its request line delivered in chunks.
+    /// Whether the first message could be the beginning of an HTTP request line. It is then kept until its newline
+    /// comes, so that a web page cannot get its request line delivered in chunks.
     fn may_be_http(&self, taken: &[u8]) -> bool {
         let first = if self.carried().is_empty() { taken } else { self.carried() };
         !self.begun && strip_method(first).is_some_and(|target| target.starts_with(b"/"))
@@ -149,8 +151,8 @@ fn strip_method(line: &[u8]) -> Option<&[u8]> {
     METHODS.iter().find_map(|method| line.strip_prefix(*method))
 }
 
-/// Whether a line is `METHOD target HTTP/version` (RFC 9112, section 3). A web page can make a browser send such a line to
-/// a loopback port, and can choose what follows it.
+/// Whether a line is `METHOD target HTTP/version` (RFC 9112, section 3). A web page can make a browser send such a line
+/// to a loopback port, and can choose what follows it.
 fn is_http_request(line: &[u8]) -> bool {
     let Some(target_and_version) = strip_method(line) else { return false };
     let mut words = target_and_version.trim_ascii_end().split(|byte| *byte == b' ');

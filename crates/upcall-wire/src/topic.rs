@@ -18,7 +18,8 @@ pub fn is_topic(text: &str) -> bool {
     (1..=MAX_TOPIC).contains(&text.len()) && !text.ends_with('*') && !text.chars().any(char::is_control)
 }
 
-/// Whether a text is a filter: a topic, or a prefix of topics followed by an asterisk. A lone asterisk matches everything.
+/// Whether a text is a filter: a topic, or a prefix of topics followed by an asterisk. A lone asterisk matches
+/// everything.
 pub fn is_filter(text: &str) -> bool {
     match text.strip_suffix('*') {
         Some("") => true,

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use upcall_wire::frame::{Code, GapReason, kind};
+use upcall_wire::reason::{Reason, Refusal};
 
 /// The number of an input of this client, from the call that sends it to the result. It has no meaning elsewhere.
 pub type InputId = u64;
@@ -159,8 +160,8 @@ pub enum DisconnectReason {
     Left,
     /// The connection was closed without a BYE, or broke.
     Closed,
-    /// The daemon sent BYE. The text is the name of an [`upcall_wire::reason::Reason`] or
-    /// [`Refusal`](upcall_wire::reason::Refusal), or one that this version does not know.
+    /// The daemon sent BYE. The text is the name of a [`Reason`] or [`Refusal`], or one that this version does not
+    /// know.
     Bye(String),
     /// The daemon sent an error that ends the registration.
     Refused {
@@ -185,12 +186,25 @@ impl DisconnectReason {
         match self {
             DisconnectReason::Left | DisconnectReason::Protocol(_) | DisconnectReason::NotNative(_) => true,
             DisconnectReason::Closed | DisconnectReason::Unresponsive => false,
-            DisconnectReason::Bye(reason) => matches!(
-                reason.as_str(),
-                "superseded" | "not_allowed" | "message_too_large" | "protocol" | "output_only" | "http" | "closed"
-            ),
-            DisconnectReason::Refused { code: Code::Refused, text, .. } => text.contains("not_allowed"),
+            DisconnectReason::Bye(name) => match (Reason::from_name(name), Refusal::from_name(name)) {
+                (Some(reason), _) => is_final(reason),
+                (None, refusal) => refusal == Some(Refusal::NotAllowed),
+            },
+            DisconnectReason::Refused { code: Code::Refused, text, .. } => text.contains(Refusal::NotAllowed.name()),
             DisconnectReason::Refused { code, about, .. } => code.is_fatal() || *about == kind::HELLO,
         }
     }
+}
+
+/// Whether a session that ended for this reason would end the same way again.
+fn is_final(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::Superseded
+            | Reason::MessageTooLarge
+            | Reason::Protocol
+            | Reason::OutputOnly
+            | Reason::Http
+            | Reason::Closed
+    )
 }

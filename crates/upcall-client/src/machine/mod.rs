@@ -1,7 +1,7 @@
 //! The client's side of the native protocol without I/O: bytes and the time in, bytes and events out.
 //!
-//! This is the lower-level interface. [`Client`](crate::Client) drives a `Machine` over sockets of its own; use it directly to
-//! bring your own event loop, or to test. Unlike `Client`, it may change between minor versions.
+//! This is the lower-level interface. [`Client`](crate::Client) drives a `Machine` over sockets of its own; use it
+//! directly to bring your own event loop, or to test. Unlike `Client`, it may change between minor versions.
 //!
 //! ```text
 //! receive:  bytes → frames → ordering: upcalls in order
@@ -21,12 +21,65 @@
 //! 6. calls [`Machine::disconnected`] when the connection is lost, and later begins again with 1.
 //!
 //! Inputs without a receipt, filters and the position in the log survive a lost connection.
+//!
+//! A driver for a blocking stream that sends one input, and waits for its receipt:
+//!
+//! ```
+//! # use std::os::linux::net::SocketAddrExt;
+//! # use clap::Parser;
+//! # let name = format!("upcalld-doc-{}", std::process::id());
+//! # let options = ["upcalld", "--quiet", "--config", "/dev/null", "--listen", &format!("unix://@{name}")];
+//! # let daemon = upcalld::cli::Daemon::parse_from(options);
+//! # std::thread::spawn(move || upcalld::daemon::run(&daemon));
+//! # let address = std::os::unix::net::SocketAddr::from_abstract_name(&name)?;
+//! # let mut socket = loop {
+//! #     match std::os::unix::net::UnixStream::connect_addr(&address) {
+//! #         Ok(socket) => break socket,
+//! #         Err(_) => std::thread::sleep(std::time::Duration::from_millis(1)),
+//! #     }
+//! # };
+//! # let seed = 7;
+//! use std::io::{ErrorKind, Read, Write};
+//! use std::time::{Duration, Instant};
+//! use upcall_client::machine::{Carrier, Event, Machine, Settings};
+//!
+//! let mut machine = Machine::new(Settings::new(Carrier::Stream), seed);
+//! machine.connect(Instant::now());
+//! machine.send("door/front", b"open");
+//! let (mut output, mut buffer) = (Vec::new(), [0; 4096]);
+//! let sequence = 'connected: loop {
+//!     while machine.transmit(Instant::now(), &mut output) {}
+//!     socket.write_all(&output)?;
+//!     output.clear();
+//!
+//!     let wait = machine.due().map(|due| due.saturating_duration_since(Instant::now()));
+//!     socket.set_read_timeout(wait.map(|wait| wait.max(Duration::from_millis(1))))?;
+//!     match socket.read(&mut buffer) {
+//!         Ok(0) => machine.disconnected(),
+//!         Ok(length) => machine.receive(Instant::now(), &buffer[..length]),
+//!         Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+//!         Err(error) => return Err(error),
+//!     }
+//!     machine.expire(Instant::now());
+//!
+//!     while let Some(event) = machine.event() {
+//!         match event {
+//!             Event::Receipt { sequence, .. } => break 'connected sequence,
+//!             Event::Disconnected(reason) => panic!("{reason:?}"),
+//!             _ => {}
+//!         }
+//!     }
+//! };
+//! assert_eq!(sequence, 1);
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 mod event;
 mod ordering;
 mod receive;
 mod sending;
 mod settings;
+mod state;
 mod subscriptions;
 mod timing;
 mod transmit;
@@ -43,40 +96,9 @@ pub use settings::{Carrier, ResumeTicket, Settings};
 
 use ordering::UpcallOrder;
 use sending::SendQueue;
+use state::{Lifecycle, Ping, Registration};
 use subscriptions::Subscriptions;
 use timing::{Attempt, RoundTrip};
-
-/// How far the registration is.
-#[derive(Debug)]
-enum Registration {
-    /// There is no connection.
-    Disconnected,
-    /// A HELLO has been sent, or is about to be.
-    AwaitingWelcome { nonce: u64, cookie: Option<u64>, resume: Option<Resume>, attempt: Attempt },
-    /// The daemon has registered this client.
-    Registered { key: u64, max_message: usize },
-}
-
-/// Whether the machine is still in use.
-#[derive(Debug)]
-enum Lifecycle {
-    /// It is, and registers again after a lost connection.
-    Active,
-    /// The BYE, which follows when every input is answered.
-    Leaving(Attempt),
-    /// It is not: `connect` has no effect.
-    Over,
-}
-
-/// A PING without an answer.
-#[derive(Debug)]
-struct Ping {
-    nonce: u64,
-    cookie: Option<u64>,
-    /// Whether the caller asked for it, and gets an event.
-    by_caller: bool,
-    attempt: Attempt,
-}
 
 /// The client's side of the protocol.
 #[derive(Debug)]
@@ -109,8 +131,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Creates a machine without a connection. The seed decides its random numbers: it should be unpredictable to others, and
-    /// makes a test reproducible.
+    /// Creates a machine without a connection. The seed decides its random numbers: it should be unpredictable to
+    /// others, and makes a test reproducible.
     pub fn new(settings: Settings, seed: u64) -> Machine {
         let session = settings.resume;
         let is_stream = settings.carrier == Carrier::Stream;
@@ -266,7 +288,8 @@ impl Machine {
         nonce
     }
 
-    /// Leaves: sends BYE as soon as every input has been answered. Upcalls that are due until the daemon answers still come.
+    /// Leaves: sends BYE as soon as every input has been answered. Upcalls that are due until the daemon answers still
+    /// come.
     pub fn leave(&mut self) {
         if matches!(self.lifecycle, Lifecycle::Active) {
             self.lifecycle = Lifecycle::Leaving(Attempt::default());

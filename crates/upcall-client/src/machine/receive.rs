@@ -5,16 +5,17 @@ use std::time::{Duration, Instant};
 use upcall_wire::frame::datagram::{Arrivals, Envelope};
 use upcall_wire::frame::{self, Code, ErrorFrame, Frame, Role, VERSION, Welcome, kind};
 
+use super::Machine;
 use super::event::{DisconnectReason, Event, Upcall};
 use super::ordering::Accepted;
 use super::settings::{Carrier, ResumeTicket};
+use super::state::Registration;
 use super::timing::Attempt;
-use super::{Machine, Registration};
 
 /// The largest payload of an upcall that is accepted, in bytes: far more than any daemon can be configured to send.
 const MAX_UPCALL: usize = 256 << 20;
 
-/// How much is kept of bytes that are not frames, to tell why, in bytes.
+/// How much is kept of bytes that are not frames, in bytes, to find out what they are.
 const EXCERPT: usize = 80;
 
 impl Machine {
@@ -54,7 +55,7 @@ impl Machine {
         let Some((envelope, mut frames)) = Envelope::split(datagram) else {
             return self.receive_bare(now, datagram);
         };
-        // Without the key it comes from a stranger, or from before the session was resumed.
+        // With another key it comes from a third party, or from before the session was resumed.
         if !matches!(self.registration, Registration::Registered { key, .. } if key == envelope.key) {
             return;
         }

@@ -1,5 +1,5 @@
-//! The queue of inputs without a receipt. They are sent in order, a window of them at a time, and repeated with the same
-//! message id until they are answered.
+//! The queue of inputs without a receipt. They are sent in order, a window of them at a time, and repeated with the
+//! same message id until they are answered.
 //!
 //! Knows message ids and the time, but no bytes: [`super::transmit`] writes the frames.
 
@@ -34,7 +34,7 @@ struct Entry {
     id: Option<u64>,
     topic: String,
     payload: Vec<u8>,
-    /// Whether it is sent, and not to be repeated yet.
+    /// Whether it has been sent, and its receipt is not overdue.
     in_flight: bool,
     /// When it was sent, if it was sent only once.
     sent_once_at: Option<Instant>,
@@ -129,7 +129,8 @@ impl SendQueue {
         let window = if is_stream { WINDOW } else { self.window };
         let entry = self.queue.get(at).filter(|_| at < window)?;
         let id = entry.id.unwrap_or(self.next_id);
-        // If the first receipt is lost and later ones arrive, the daemon must not forget it before it is requested again.
+        // If the first receipt is lost and later ones arrive, the daemon must not forget it before it is requested
+        // again.
         let oldest = self.queue.iter().find_map(|entry| entry.id).unwrap_or(id);
         if id - oldest.min(id) >= WINDOW as u64 {
             return None;
@@ -158,8 +159,8 @@ impl SendQueue {
         self.queue.remove(at).map(|entry| entry.input)
     }
 
-    /// Removes the input with this message id, because a receipt or an error for it has come. Also returns the round trip, if
-    /// it was sent only once.
+    /// Removes the input with this message id, because a receipt or an error for it has come. Also returns the round
+    /// trip, if it was sent only once.
     pub(super) fn answered(&mut self, id: u64, now: Instant) -> Option<(InputId, Option<Duration>)> {
         let at = self.queue.iter().position(|entry| entry.id == Some(id))?;
         let entry = self.queue.remove(at)?;

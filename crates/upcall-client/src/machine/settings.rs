@@ -37,7 +37,7 @@ impl fmt::Debug for ResumeTicket {
 }
 
 /// What to register as.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     /// What carries the frames.
     pub carrier: Carrier,
@@ -55,9 +55,25 @@ pub struct Settings {
     pub resume: Option<ResumeTicket>,
     /// The interval of PINGs while nothing else happens. Over datagrams they are sent at least three times in a lease.
     pub ping_interval: Duration,
-    /// How long to wait while an answer is due and nothing comes. On a stream it is three times as long, because the daemon
-    /// may hold back inputs although nothing is wrong; over datagrams, at most three ping intervals.
+    /// How long to wait while an answer is due and nothing comes. On a stream it is three times as long, because the
+    /// daemon may hold back inputs although nothing is wrong; over datagrams, at most three ping intervals.
     pub response_timeout: Duration,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the token, which must not get into logs.
+        f.debug_struct("Settings")
+            .field("carrier", &self.carrier)
+            .field("role", &self.role)
+            .field("name", &self.name)
+            .field("filters", &self.filters)
+            .field("since", &self.since)
+            .field("resume", &self.resume)
+            .field("ping_interval", &self.ping_interval)
+            .field("response_timeout", &self.response_timeout)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Settings {

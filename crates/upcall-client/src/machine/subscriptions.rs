@@ -33,7 +33,8 @@ pub(super) struct Subscriptions {
     next_id: u32,
 }
 
-/// A topic that no program uses. A HELLO without a filter would subscribe to everything, so this one subscribes to nothing.
+/// A topic that no program uses. A HELLO without a filter would subscribe to everything, so this one subscribes to
+/// nothing.
 const NOTHING: &str = "upcall-client/nothing";
 
 impl Subscriptions {
@@ -43,8 +44,8 @@ impl Subscriptions {
         Subscriptions { filters, had_filter, requests, hello, next_number: 1, next_id: next_id.max(1) }
     }
 
-    /// Fixes the filters of a HELLO for a new session. Its repetitions have the same ones, because the daemon may have accepted
-    /// any of them.
+    /// Fixes the filters of a HELLO for a new session. Its repetitions have the same ones, because the daemon may have
+    /// accepted any of them.
     pub(super) fn begin_hello(&mut self) {
         let nothing = self.had_filter && self.filters.is_empty();
         let filters = if nothing { vec![NOTHING.to_owned()] } else { self.filters.clone() };
@@ -143,7 +144,8 @@ impl Subscriptions {
         Some(self.requests.remove(at))
     }
 
-    /// Removes the request with this id, which has been answered. Returns the event for the caller, if it is one of theirs.
+    /// Removes the request with this id, which has been answered. Returns the event for the caller, if it is one of
+    /// theirs.
     pub(super) fn subscribed(
         &mut self,
         id: u32,
@@ -162,8 +164,8 @@ impl Subscriptions {
         id < self.next_id.into() && !self.requests.iter().any(|request| request.id.map(u64::from) == Some(id))
     }
 
-    /// Removes the request with this id, which was refused, and the filters that it wanted to add. Returns whether there was
-    /// such a request.
+    /// Removes the request with this id, which was refused, and the filters that it wanted to add. Returns whether
+    /// there was such a request.
     pub(super) fn refused(&mut self, id: u64, code: Code, text: &str, out: &mut impl FnMut(Event)) -> bool {
         let Some(request) = self.remove(id) else { return false };
         if request.add {

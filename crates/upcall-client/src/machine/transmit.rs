@@ -6,10 +6,11 @@ use fastrand::Rng;
 use upcall_wire::frame::datagram::{Envelope, OVERHEAD};
 use upcall_wire::frame::{Code, Frame, Hello, SEND_OVERHEAD};
 
+use super::Machine;
 use super::event::{DisconnectReason, Event};
 use super::settings::Carrier;
+use super::state::{Lifecycle, Ping, Registration};
 use super::timing::{Attempt, RoundTrip};
-use super::{Lifecycle, Machine, Ping, Registration};
 
 /// Frames share a datagram up to this size, in bytes, which fits into one packet on nearly every path.
 const SHARED_DATAGRAM: usize = 1_200;
@@ -17,7 +18,8 @@ const SHARED_DATAGRAM: usize = 1_200;
 /// Frames are appended to a stream's output up to this size, in bytes, per call.
 const STREAM_CHUNK: usize = 256 << 10;
 
-/// The least size of a HELLO over datagrams, in bytes. Until our address is proved, the answer may not be larger than that.
+/// The least size of a HELLO over datagrams, in bytes. Until our address is proved, the answer may not be larger than
+/// that.
 const PADDED_HELLO: usize = 256;
 
 /// How many times a BYE is sent over datagrams.
@@ -33,7 +35,7 @@ struct Output {
 }
 
 impl Machine {
-    /// Appends to `out` what is to be sent now: bytes of the stream, or one datagram. Returns whether that was anything; if
+    /// Appends to `out` what to send now: bytes of the stream, or one datagram. Returns whether that was anything; if
     /// so, call it again. What was appended counts as sent.
     pub fn transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
         let begin = out.len();
@@ -160,7 +162,8 @@ impl Machine {
         pings.chain([request, bye, self.inputs.due(), self.ping_at, unresponsive].into_iter().flatten()).min()
     }
 
-    /// Does what is due by now. Pass received bytes to [`Machine::receive`] before, and call [`Machine::transmit`] after it.
+    /// Does what is due by now. Pass received bytes to [`Machine::receive`] before, and call [`Machine::transmit`]
+    /// after it.
     pub fn expire(&mut self, now: Instant) {
         if !self.is_ready() {
             return;

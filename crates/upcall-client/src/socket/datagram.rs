@@ -59,14 +59,14 @@ pub struct DatagramSocket {
 enum DaemonPeer {
     /// The socket is connected, so the kernel drops other senders' datagrams, and reports when nothing listens.
     Inet { is_loopback: bool },
-    /// The socket is not connected. When this client is slow, the daemon goes on sending from a socket without a name, and
-    /// a connected socket would not receive from that one.
+    /// The socket is not connected. When this client is slow, the daemon goes on sending from a socket without a name,
+    /// and a connected socket would not receive from that one.
     Unix { daemon: SockAddr, owner: SocketOwner },
 }
 
 impl DatagramSocket {
-    /// Opens a socket, sends `hello`, and waits until something comes or [`Reach::quiet`] has passed. Blocks for at most
-    /// `timeout` on each of the host's addresses, apart from the resolution of its name.
+    /// Opens a socket, sends `hello`, and waits until something comes or [`Reach::quiet`] has passed. Blocks for at
+    /// most `timeout` on each of the host's addresses, apart from the resolution of its name.
     ///
     /// # Errors
     ///
@@ -92,7 +92,7 @@ impl DatagramSocket {
         }
     }
 
-    /// Waits until something comes. Fails if that is an error, such as an ICMP refusal.
+    /// Waits until something comes. Fails if that is an error, such as an ICMP message that refuses the datagram.
     fn check_refusal(&self, time: Duration) -> io::Result<()> {
         let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
         // It does not matter if the wait is interrupted: a later refusal is still reported.
@@ -189,8 +189,8 @@ fn open_unix(name: &UnixName, timeout: Duration, hello: &[u8]) -> io::Result<Dat
     let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
     // Before the socket has a name: a datagram that came earlier would carry no credentials.
     socket.set_passcred(true)?;
-    // The daemon sends to abstract names, and to paths only if the sender owns them. This name identifies the client in its
-    // log and in ss(8). It is no secret: all names are in /proc/net/unix.
+    // The daemon sends to abstract names, and to paths only if the sender owns them. This name identifies the client in
+    // its log and in ss(8). It is no secret: all names are in /proc/net/unix.
     let own = format!("upcall-client.{}.{:016x}", std::process::id(), fastrand::u64(..));
     socket.bind(&unix_address(&UnixName::Abstract(own.into_bytes()))?)?;
     // While the daemon's queue is full, sending blocks for at most the send timeout (unix(7)).

@@ -1,9 +1,10 @@
 //! The check that a datagram over a Unix socket comes from the daemon.
 //!
 //! Every user of the machine may write to the client's socket, so the sender's user id must be that of the owner of the
-//! daemon's socket file: a user who may replace that file could act as the daemon anyway. Root is admitted as well, since it
-//! can read and change everything. An abstract name has no owner and belongs to the first process that binds it, so there is
-//! nothing to compare with. (To trust only the first sender would be worse than to trust all: it could lock the daemon out.)
+//! daemon's socket file: a user who may replace that file could act as the daemon anyway. Root is admitted as well,
+//! since it can read and change everything. An abstract name has no owner and belongs to the first process that binds
+//! it, so there is nothing to compare with. (To trust only the first sender would be worse than to trust all: it could
+//! lock the daemon out.)
 
 use std::fmt;
 use std::fs;

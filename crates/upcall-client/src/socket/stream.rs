@@ -1,6 +1,7 @@
 //! A stream socket that is connected to the daemon within a time limit, and nonblocking from then on.
 //!
-//! Every failure to connect has a variant of [`Error`] and advice for a person. This module knows nothing of the protocol.
+//! Every failure to connect has a variant of [`Error`] and advice for a person. This module knows nothing of the
+//! protocol.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -25,10 +26,11 @@ pub struct StreamSocket {
 }
 
 impl StreamSocket {
-    /// Connects to a TCP or Unix stream address. Blocks for at most `timeout`, apart from the resolution of a host name.
+    /// Connects to a TCP or Unix stream address. Blocks for at most `timeout`, apart from the resolution of a host
+    /// name.
     ///
-    /// A host with several addresses is tried at each of them in turn. TCP connections have Nagle's algorithm switched off and
-    /// keepalive switched on.
+    /// A host with several addresses is tried at each of them in turn. TCP connections have Nagle's algorithm switched
+    /// off and keepalive switched on.
     ///
     /// # Errors
     ///

@@ -6,7 +6,8 @@ use super::error::AddressError;
 use crate::named_enum;
 
 named_enum! {
-    /// How bytes travel between an endpoint and the daemon. The names are those of configuration files, options and URLs.
+    /// How bytes travel between an endpoint and the daemon. The names are those of configuration files, options and
+    /// URLs.
     pub enum Transport {
         /// TCP over IPv4 or IPv6.
         Tcp => "tcp",
@@ -36,7 +37,7 @@ impl FromStr for Transport {
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         Transport::from_name(text).ok_or_else(|| {
-            let names = Transport::ALL.map(Transport::name).join(", ");
+            let names = Transport::NAMES.join(", ");
             AddressError(format!("unknown transport \"{text}\"; it is one of {names}"))
         })
     }

@@ -55,7 +55,8 @@ pub struct Welcome {
     pub version: u8,
     /// Whether this resumes the session that the HELLO named.
     pub resumed: bool,
-    /// Datagrams: the registration ends after this time without a message from the client, in milliseconds. 0 on streams.
+    /// Datagrams: the registration ends after this time without a message from the client, in milliseconds. 0 on
+    /// streams.
     pub lease: u32,
     /// The endpoint's number.
     pub id: u64,

@@ -24,8 +24,8 @@ fn filters(out: &mut Vec<u8>, filters: &[&str]) {
 }
 
 impl Frame<'_> {
-    /// Appends the frame to `out`. The caller guarantees that its contents are within the limits of upcall-protocol(7): topics,
-    /// filters and names are valid, and the length of the payload fits a `u32`.
+    /// Appends the frame to `out`. The caller guarantees that its contents are within the limits of upcall-protocol(7):
+    /// topics, filters and names are valid, and the length of the payload fits a `u32`.
     pub fn write(&self, out: &mut Vec<u8>) {
         let be = |out: &mut Vec<u8>, numbers: &[u64]| numbers.iter().for_each(|n| out.extend(n.to_be_bytes()));
         match self {

@@ -41,8 +41,8 @@ impl Header {
         Ok(header)
     }
 
-    /// As [`Header::parse`], and refuses a frame that is longer than its kind allows, before any of its body is kept. `max`
-    /// is the limit of a payload, in bytes.
+    /// As [`Header::parse`], and refuses a frame that is longer than its kind allows, before any of its body is kept.
+    /// `max` is the limit of a payload, in bytes.
     pub(super) fn parse_limited(bytes: &[u8; HEADER], max: usize) -> Result<Header, Violation> {
         let header = Header::parse(bytes)?;
         let limit = match header.kind {

@@ -30,7 +30,8 @@ pub struct Resume {
     pub id: u64,
     /// The secret that the session's WELCOME gave.
     pub secret: [u8; 16],
-    /// The last sequence that the client received, of an upcall or at the end of a gap; before the first, the start minus 1.
+    /// The last sequence that the client received, of an upcall or at the end of a gap; before the first, the start
+    /// minus 1.
     pub last: u64,
 }
 

@@ -1,7 +1,7 @@
 //! The native protocol: binary frames, as upcall-protocol(7) defines them.
 //!
-//! [`Frame`] is one type for all frames of both directions, written and parsed by both sides. [`FrameDecoder`] finds the
-//! frames in a stream; [`datagram`] adds what precedes them in a datagram.
+//! [`Frame`] is one type for all frames of both directions, written and parsed by both sides. [`FrameDecoder`] finds
+//! the frames in a stream; [`datagram`] adds what precedes them in a datagram.
 
 mod bodies;
 mod code;

@@ -53,7 +53,8 @@ named_numbers! {
         REPEAT = 0x10,
         /// SUBSCRIBED: the endpoint never had a filter, so it receives everything.
         EVERYTHING = 0x10,
-        /// The critical flags. A receiver refuses a frame with a critical flag that it does not know, and ignores the others.
+        /// The critical flags. A receiver refuses a frame with a critical flag that it does not know, and ignores the
+        /// others.
         CRITICAL = 0x0f,
     }
 }

@@ -72,7 +72,7 @@ impl<'a> Reader<'a> {
         if self.is_empty() { Ok(()) } else { Err(self.malformed("the frame is too long")) }
     }
 
-    /// Reads a topic of this length, which the header tells; 0 for none.
+    /// Reads a topic, whose length the header gives; 0 for none.
     pub(super) fn topic(&mut self, length: u8) -> Result<&'a str, Violation> {
         if length == 0 {
             return Ok("");
@@ -101,7 +101,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Bytes as text.
+/// Interprets bytes as text.
 pub(super) fn text(kind: u8, bytes: &[u8]) -> Result<&str, Violation> {
     std::str::from_utf8(bytes).map_err(|_| Violation::new(Code::Malformed, kind, "the text is not UTF-8"))
 }

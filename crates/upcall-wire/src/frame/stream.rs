@@ -21,9 +21,9 @@ const PLAIN: u64 = (kind::SEND as u64) << 48;
 const ID: u64 = (SEND_OVERHEAD - HEADER) as u64;
 
 impl FrameDecoder {
-    /// Takes plain SENDs from the front of `input` and returns their payloads: SENDs that are complete, ask for no receipt,
-    /// have no topic and at most `max` bytes of payload, and are numbered consecutively from `next`. They are the frames that
-    /// [`FrameDecoder::next`] would return, only faster. Ends at the first frame that is anything else.
+    /// Takes plain SENDs from the front of `input` and returns their payloads: SENDs that are complete, ask for no
+    /// receipt, have no topic and at most `max` bytes of payload, and are numbered consecutively from `next`. They are
+    /// the frames that [`FrameDecoder::next`] would return, only faster. Ends at the first frame that is anything else.
     pub fn sends<'a>(&mut self, input: &mut &'a [u8], mut next: u64, max: usize) -> impl Iterator<Item = &'a [u8]> {
         self.free_returned();
         let plain = self.carry.is_empty();
@@ -43,28 +43,31 @@ impl FrameDecoder {
         })
     }
 
-    /// Takes the next frame from the front of `input`. It borrows from `input` where it is complete there. Returns `None`
-    /// when all of `input` is consumed and no frame ends in it.
+    /// Takes the next frame from the front of `input`. It borrows from `input` where it is complete there. Returns
+    /// `None` when all of `input` is consumed and no frame ends in it.
     ///
     /// # Errors
     ///
-    /// What is wrong with the frame. A frame that claims a payload above `max` bytes, or more than its kind allows, is refused
-    /// by its header: nothing is kept or allocated for it. After an error the rest of the stream has no meaning.
+    /// What is wrong with the frame. A frame that claims a payload above `max` bytes, or more than its kind allows, is
+    /// refused by its header: nothing is kept or allocated for it. After an error the rest of the stream has no
+    /// meaning.
     pub fn next<'a, 'b: 'a>(&'a mut self, input: &mut &'b [u8], max: usize) -> Result<Option<Frame<'a>>, Violation> {
         self.free_returned();
         if self.carry.is_empty() {
-            let Some((header, body)) = input.split_first_chunk() else { return Ok(self.keep(input, HEADER)) };
+            let Some((header, body)) = input.split_first_chunk() else {
+                self.keep(input, HEADER);
+                return Ok(None);
+            };
             let header = Header::parse_limited(header, max)?;
             let length = header.length as usize;
             let Some((body, rest)) = body.split_at_checked(length) else {
-                return Ok(self.keep(input, HEADER + length));
+                self.keep(input, HEADER + length);
+                return Ok(None);
             };
             *input = rest;
             return Frame::parse(header, body).map(Some);
         }
-        if self.carry.len() < HEADER && self.keep(input, HEADER).is_none() && self.carry.len() < HEADER {
-            return Ok(None);
-        }
+        self.keep(input, HEADER);
         let header = match self.carry.first_chunk() {
             Some(header) => Header::parse_limited(header, max)?,
             None => return Ok(None),
@@ -78,20 +81,19 @@ impl FrameDecoder {
         Frame::parse(header, &self.carry[HEADER..]).map(Some)
     }
 
-    /// Frees the frame that was returned last. Most streams have no incomplete frame most of the time, so its memory is not
-    /// kept.
+    /// Frees the frame that was returned last. Most streams have no incomplete frame most of the time, so its memory is
+    /// not kept.
     fn free_returned(&mut self) {
         if std::mem::take(&mut self.returned) {
             self.carry = Vec::new();
         }
     }
 
-    /// Moves bytes from `input` until `whole` bytes are kept, as far as there are any. Returns `None` always.
-    fn keep<'a>(&mut self, input: &mut &[u8], whole: usize) -> Option<Frame<'a>> {
+    /// Moves bytes from `input` until `whole` bytes are kept, as far as there are any.
+    fn keep(&mut self, input: &mut &[u8], whole: usize) {
         let (taken, rest) = input.split_at(input.len().min(whole.saturating_sub(self.carry.len())));
         self.carry.extend_from_slice(taken);
         *input = rest;
-        None
     }
 
     /// Whether a frame has begun and not ended.

@@ -1,4 +1,5 @@
-//! Frames survive writing and parsing, every violation has its code, and the split of a stream into reads does not matter.
+//! Frames survive writing and parsing, every violation has its code, and the split of a stream into reads does not
+//! matter.
 
 use proptest::prelude::*;
 

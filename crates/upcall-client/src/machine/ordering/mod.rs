@@ -1,4 +1,5 @@
-//! The order of upcalls. Each upcall names the sequence that precedes it for this client, and is delivered after that one.
+//! The order of upcalls. Each upcall names the sequence that precedes it for this client, and is delivered after that
+//! one.
 //!
 //! Upcalls that arrive early are kept, those that arrive twice are dropped, and gaps are reported in their place. Knows
 //! sequences, but neither frames nor the time.
@@ -67,7 +68,8 @@ impl UpcallOrder {
         self.last = self.last.max(self.floor);
     }
 
-    /// A new session begins at `start`. If it is in the same log, `floor` is the last sequence that was delivered there.
+    /// A new session begins at `start`. If it is in the same log, `floor` is the last sequence that was delivered
+    /// there.
     pub(super) fn begin(&mut self, start: u64, floor: Option<u64>, out: &mut impl FnMut(Event)) {
         self.drop_early();
         self.floor = floor.unwrap_or(0);

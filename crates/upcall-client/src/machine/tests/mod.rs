@@ -251,16 +251,21 @@ proptest! {
     }
 
     #[test]
-    fn rubbish_does_not_panic(seed: u64, datagrams: bool, rubbish in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..40)) {
-        let mut world = Simulation::new(datagrams, Conditions { loss: 0, duplicated: 0, late: 0, breaks: 0, crashes: 0 }, seed);
-        world.run_with_faults(if seed % 2 == 0 { 10 } else { 0 });
+    fn rubbish_does_not_panic(
+        seed: u64,
+        datagrams: bool,
+        rubbish in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..60), 0..40),
+    ) {
+        let conditions = Conditions { loss: 0, duplicated: 0, late: 0, breaks: 0, crashes: 0 };
+        let mut simulation = Simulation::new(datagrams, conditions, seed);
+        simulation.run_with_faults(if seed % 2 == 0 { 10 } else { 0 });
         let mut out = Vec::new();
         for mut bytes in rubbish {
-            if let (Some(first), true) = (bytes.first_mut(), world.machine.is_ready()) {
+            if let (Some(first), true) = (bytes.first_mut(), simulation.machine.is_ready()) {
                 *first = 0;
             }
-            world.machine.receive(world.now, &bytes);
-            world.machine.transmit(world.now, &mut out);
+            simulation.machine.receive(simulation.now, &bytes);
+            simulation.machine.transmit(simulation.now, &mut out);
         }
     }
 }

@@ -1,0 +1,54 @@
+//! The states of the machine.
+
+use std::fmt;
+
+use upcall_wire::frame::Resume;
+
+use super::timing::Attempt;
+
+/// How far the registration is.
+pub(super) enum Registration {
+    /// There is no connection.
+    Disconnected,
+    /// A HELLO has been sent, or is about to be.
+    AwaitingWelcome { nonce: u64, cookie: Option<u64>, resume: Option<Resume>, attempt: Attempt },
+    /// The daemon has registered this client.
+    Registered { key: u64, max_message: usize },
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the key and the cookie, which are secrets.
+        match self {
+            Registration::Disconnected => f.write_str("Disconnected"),
+            Registration::AwaitingWelcome { resume, attempt, .. } => {
+                let mut out = f.debug_struct("AwaitingWelcome");
+                out.field("resume", resume).field("attempt", attempt).finish_non_exhaustive()
+            }
+            Registration::Registered { max_message, .. } => {
+                f.debug_struct("Registered").field("max_message", max_message).finish_non_exhaustive()
+            }
+        }
+    }
+}
+
+/// Whether the machine is still in use.
+#[derive(Debug)]
+pub(super) enum Lifecycle {
+    /// It is, and registers again after a lost connection.
+    Active,
+    /// The BYE, which follows when every input is answered.
+    Leaving(Attempt),
+    /// It is not: `connect` has no effect.
+    Over,
+}
+
+/// A PING without an answer.
+#[derive(Debug)]
+pub(super) struct Ping {
+    pub(super) nonce: u64,
+    pub(super) cookie: Option<u64>,
+    /// Whether the caller asked for it, and gets an event.
+    pub(super) by_caller: bool,
+    pub(super) attempt: Attempt,
+}
