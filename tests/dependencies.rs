@@ -1,5 +1,5 @@
-//! The arrows that Cargo.toml does not hold: between the modules of the root package, and where unsafe code may be.
-//! Reads the sources as text.
+//! What Cargo.toml does not enforce: which module of the root package may use which, where unsafe code may be, and the
+//! module style. Reads the sources as text.
 //!
 //! Arrows between crates are lines of their Cargo.toml, and the library crates forbid unsafe code, so the compiler
 //! holds both.
@@ -34,6 +34,24 @@ fn unsafe_code_stays_in_one_module() {
         let lines = unsafe_lines(&source);
         assert!(path.starts_with(UNSAFE) || lines.is_empty(), "unsafe code in src/{}: {lines:?}", path.display());
     }
+}
+
+/// One module style: a module with submodules is `folder/mod.rs`, never `folder.rs` beside `folder/`.
+#[test]
+fn a_module_with_a_folder_is_in_it() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut folders, mut wrong) = (vec![root.join("src"), root.join("crates"), root.join("tests")], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                let beside = path.with_extension("rs");
+                wrong.extend(beside.exists().then_some(beside));
+                folders.push(path);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
 }
 
 #[test]

@@ -109,7 +109,7 @@ class Client:
     def stream(self, data):
         self.incoming += data
         if not data and self.bye is not None:
-            raise BlockingIOError  # there is nothing more, as was said
+            raise BlockingIOError  # there is nothing more
         if not data or self.incoming[0]:
             raise Problem("ended", self.bye or self.incoming.decode(errors="replace").strip())
         while len(self.incoming) >= 8 and len(self.incoming) >= 8 + unpack_from(">I", self.incoming, 4)[0]:

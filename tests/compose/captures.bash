@@ -91,7 +91,7 @@ loss() {
     compose exec -T --user root upcall-client iptables -F INPUT
 }
 
-# Whether somebody is registered now.
+# Whether an endpoint is registered now.
 listens() {
     compose kill -s USR1 upcall-server
     log | grep -E 'summary: [0-9]+ endpoint' | tail -n 1 | grep -vE 'summary: 0 endpoints|, 0 of them registered'

@@ -43,7 +43,7 @@ def seen(clients, what, seconds):
 
 
 def knock(rate):
-    """Connects so many times a second, says something, and leaves with the first answer. Nobody may be refused."""
+    """Connects at this rate, sends something, and leaves with the first answer. No connection may be refused."""
     waiting, connected, refused, answered, ended = [], 0, 0, 0, 0
     print("ready", flush=True)
     begin = time.monotonic()

@@ -45,7 +45,7 @@ def session(target, folder):
         daemon = start(str(target / "upcalld"), "-q", "--listen", TCP, "--listen", UDP)
         until(connects, "the daemon")
         heard = [start(client, url, "listen", "-n", "3", "--topic", "door/*") for url in (TCP, UDP)]
-        # Their HELLOs have been answered when somebody else's inputs are due to both.
+        # Their HELLOs have been answered when the inputs of a third client are due to both.
         begun = lambda: subprocess.run([client, "send", "--topic", "door/front", "--require-receivers", "2", "open"], timeout=LIMIT,
                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
         until(begun, "two receivers")
@@ -93,7 +93,7 @@ def checks(target, scratch, check, skip, rows):
         return [values[0] for (values,) in rows(path, name, options=["-2", "-Y", where]) if values]
 
     def nothing_wrong():
-        """Nothing that the real programs say is a mistake to the dissector."""
+        """The dissector finds no mistake in the traffic of the real programs."""
         wrong = rows(path, "frame.number", "_ws.col.Info", "_ws.expert.message",
                      options=["-Y", " or ".join(f"upcall.expert.{name}" for name in "malformed unexpected unknown hole error fatal".split())])
         assert not wrong, wrong

@@ -90,6 +90,6 @@ def datagrams(*messages):
 
 
 def remarks(path):
-    """What the experts say, and only ours."""
+    """The expert information of our dissector."""
     ours = " or ".join(f"upcall.expert.{name}" for name in EXPERTS)
     return [line for (line,) in rows(path, "_ws.expert.message", options=["-Y", ours])]
