@@ -1,4 +1,4 @@
-//! The deadlines of endpoints, in the order in which they are due. What is done then is not for this module to know.
+//! The deadlines of endpoints, in the order in which they are due. Does not know what is done then.
 //!
 //! Leases and detached sessions have tables of their own, on another clock and of another key.
 

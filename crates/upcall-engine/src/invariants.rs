@@ -76,8 +76,8 @@ impl Engine {
         }
     }
 
-    /// The first sequence that an endpoint still needs, and how far it is behind with it: a distance in the log, in bytes.
-    /// For tests.
+    /// The first sequence that an endpoint still needs, and how far it is behind with it: a distance in the log, in
+    /// bytes. For tests.
     #[doc(hidden)]
     pub fn missing(&self, id: EndpointId) -> Option<(u64, u64)> {
         let endpoint = self.registry.get(id)?;
@@ -95,8 +95,8 @@ impl Engine {
         self.log.oldest().of(Rendition::Frames)
     }
 
-    /// The filters of a native endpoint, and the first sequence for which they are in force. No filters: everything is due.
-    /// For tests.
+    /// The filters of a native endpoint, and the first sequence for which they are in force. No filters: everything is
+    /// due. For tests.
     #[doc(hidden)]
     pub fn filters_in_force(&self, id: EndpointId) -> Option<(u64, Option<Vec<&str>>)> {
         let session = &self.registry.get(id)?.native()?.session;

@@ -1,7 +1,7 @@
-//! The log: every accepted input once, as a frame, with the sequence that gives the one total order; and, while there are
-//! text endpoints, as text. The size of the log bounds the memory of both together, whatever the messages are.
+//! The log: every accepted input once, as a frame, with the sequence that gives the one total order; and, while there
+//! are text endpoints, as text. The size of the log bounds the memory of both together, whatever the messages are.
 //!
-//! This room knows filters and readers, and nothing of endpoints: who reads, and what is displaced when, is for others.
+//! This room knows filters and readers, and nothing of endpoints.
 
 pub(crate) mod filters;
 pub(crate) mod page;
@@ -245,8 +245,8 @@ impl Log {
         true
     }
 
-    /// Evicts the texts, which no endpoint reads any more, once they are many. The next ones then reuse the same memory,
-    /// which stays in the processor's caches, and the room is free for frames.
+    /// Evicts the texts, which no endpoint reads any more, once they are many. The next ones then reuse the same
+    /// memory, which stays in the processor's caches, and the room is free for frames.
     pub(crate) fn forget_unread_texts(&mut self) {
         if self.text.pages().next_back().is_none_or(|page| page.used() < UNREAD_TEXT) {
             return;

@@ -42,8 +42,8 @@ struct Newcomer {
 }
 
 impl Engine {
-    /// Takes the HELLO of an endpoint. On a stream, answers it with WELCOME or ERROR; over datagrams, the driver sends the
-    /// answer. The driver has checked the credentials before.
+    /// Takes the HELLO of an endpoint. On a stream, answers it with WELCOME or ERROR; over datagrams, the driver sends
+    /// the answer. The driver has checked the credentials before.
     ///
     /// # Errors
     /// What the ERROR says.
@@ -123,7 +123,7 @@ impl Engine {
                 ..Session::default()
             });
         };
-        // Whose session it is comes first: after a restart of the daemon, `resume.last` is of another log.
+        // Ownership is checked first: after a restart of the daemon, `resume.last` is a sequence of another log.
         let start = self.resumable_session(resume, user).map(|session| session.start);
         if start.is_some_and(|start| !(start - 1..self.log.next()).contains(&resume.last)) {
             return refuse(Code::Malformed, "what it claims to have seen was never due to it");

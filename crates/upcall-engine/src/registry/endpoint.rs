@@ -1,6 +1,7 @@
 //! An endpoint: a registered client, and where it stands between the log and its socket.
 //!
-//! It holds what the session, the delivery and the slow policy keep for each endpoint; what these mean is for those rooms.
+//! It holds what the session, the delivery and the slow policy keep for each endpoint; what these mean is for those
+//! rooms.
 
 use upcall_wire::address::{Peer, Transport};
 use upcall_wire::frame::Welcome;
@@ -16,7 +17,7 @@ use crate::session::Session;
 use crate::slow::Slow;
 use crate::time::Second;
 
-/// What a client is expected to speak, by the rules of its listener.
+/// The protocol that a client is expected to speak, by the rules of its listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExpectedProtocol {
     /// Text.
@@ -27,10 +28,10 @@ pub enum ExpectedProtocol {
     Native,
 }
 
-/// A client that is to be registered.
+/// What the registry needs to know of a client to register it.
 #[derive(Debug, Clone, Copy)]
 pub struct Registration {
-    /// What it is expected to speak.
+    /// The protocol that it is expected to speak.
     pub protocol: ExpectedProtocol,
     /// The driver's own handle, which every [`Event`](crate::Event) about the endpoint carries.
     pub tag: u64,
@@ -235,7 +236,8 @@ impl Endpoint {
         self.native()?.acknowledged.as_ref()?.oldest()
     }
 
-    /// Whether inputs may be held for it when it falls behind. Text datagrams are best effort, so nothing is held for them.
+    /// Whether inputs may be held for it when it falls behind. Text datagrams are best effort, so nothing is held for
+    /// them.
     pub(crate) fn may_hold_inputs(&self) -> bool {
         !self.transport.is_datagram() || self.is_native()
     }

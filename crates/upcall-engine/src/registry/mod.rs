@@ -1,7 +1,7 @@
 //! The registry: which endpoints there are, what each wants, and how many of them there may be.
 //!
-//! It finds endpoints and keeps its counts and lists in step with them. It does not deliver, and knows no deadline but the
-//! leases.
+//! It finds endpoints and keeps its counts and lists in step with them. It does not deliver, and knows no deadline but
+//! the leases.
 
 pub(crate) mod endpoint;
 pub(crate) mod lease;
@@ -43,8 +43,8 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// Registers an endpoint whose place in the log is `next`. If it is to replace the endpoint `superseded`, the limits do
-    /// not count that one.
+    /// Registers an endpoint whose place in the log is `next`. If it is to replace the endpoint `superseded`, the
+    /// limits do not count that one.
     ///
     /// # Errors
     /// The limit that refuses it.
@@ -192,7 +192,7 @@ impl Registry {
         }
     }
 
-    /// Gives an endpoint the number of the session that it resumes. No client has been told its own number yet.
+    /// Gives an endpoint the number of the session that it resumes. It has not been sent its own number yet.
     pub(crate) fn renumber(&mut self, id: EndpointId, number: u64) {
         if let Some(endpoint) = self.endpoints.get_mut(id) {
             endpoint.number = number;
