@@ -45,7 +45,7 @@ impl Oldest {
     }
 }
 
-/// How many bytes of unread text are kept (a few turns' worth), in bytes.
+/// At most this many bytes of unread text are kept, a few turns' worth.
 const UNREAD_TEXT: usize = 32 * 1024;
 
 #[derive(Debug)]
@@ -131,7 +131,7 @@ impl Log {
 
     /// Appends a record and returns its sequence. Evicts the oldest pages if it needs their room, see
     /// [`Log::oldest_after`]. The frame is `frame` bytes long, and `fill` writes it. A record without text evicts all
-    /// texts: the rendition may have no hole.
+    /// texts, because a rendition must not have holes.
     pub(crate) fn append(
         &mut self,
         frame: usize,
