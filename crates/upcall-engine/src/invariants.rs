@@ -6,7 +6,7 @@ use crate::deadlines::Deadline;
 use crate::id::EndpointId;
 use crate::log::Rendition;
 use crate::log::reading::Cursor;
-use crate::registry::endpoint::{Delivery, Endpoint, Protocol};
+use crate::registry::endpoint::{Delivery, DetectedProtocol, Endpoint};
 use crate::slow::Lag;
 use crate::{Engine, Patience};
 
@@ -40,13 +40,13 @@ impl Engine {
 
     fn check_endpoint(&self, id: EndpointId, endpoint: &Endpoint) {
         let (lag, number) = (lag_of(endpoint), endpoint.number);
-        assert_eq!(endpoint.native.is_some(), endpoint.protocol == Protocol::Native, "#{number}");
+        assert_eq!(endpoint.native.is_some(), endpoint.protocol == DetectedProtocol::Native, "#{number}");
         match endpoint.delivery {
             Delivery::CaughtUp => {
                 assert_eq!(lag, Lag::None, "#{number} is caught up");
                 assert!(endpoint.outbox.is_none() && endpoint.leaving.is_none(), "#{number} should be gone");
             }
-            Delivery::Undecided => assert_eq!(endpoint.protocol, Protocol::Undecided, "#{number}"),
+            Delivery::Undecided => assert_eq!(endpoint.protocol, DetectedProtocol::Undecided, "#{number}"),
             Delivery::Unacknowledged => {
                 assert!(endpoint.is_native());
                 assert_eq!(lag == Lag::None, endpoint.oldest_needed().is_none(), "#{number}");

@@ -9,7 +9,7 @@ use upcall_wire::reason::Reason;
 use crate::id::EndpointId;
 use crate::log::reading::Cursor;
 use crate::registry::Registry;
-use crate::registry::endpoint::{Delivery, Endpoint, ExpectedProtocol, Protocol};
+use crate::registry::endpoint::{Delivery, DetectedProtocol, Endpoint, ExpectedProtocol};
 use crate::{Engine, Now, Time};
 
 /// An endpoint that may speak text, and has sent nothing for this long, is a text endpoint.
@@ -31,7 +31,7 @@ impl Awaited {
     fn is_awaited_of(self, endpoint: &Endpoint) -> bool {
         endpoint.leaving.is_none()
             && match self {
-                Awaited::FirstByte => endpoint.protocol == Protocol::Undecided,
+                Awaited::FirstByte => endpoint.protocol == DetectedProtocol::Undecided,
                 Awaited::Hello => endpoint.awaits_hello(),
             }
     }
@@ -173,10 +173,10 @@ impl Engine {
 
     /// An endpoint has begun to speak text. Inputs that came while its protocol was unknown do not count as lag.
     pub fn detected_text(&mut self, now: Now, id: EndpointId) {
-        if self.registry.get(id).map(|endpoint| endpoint.protocol) != Some(Protocol::Undecided) {
+        if self.registry.get(id).map(|endpoint| endpoint.protocol) != Some(DetectedProtocol::Undecided) {
             return;
         }
-        self.registry.set_protocol(id, Protocol::Text, None);
+        self.registry.set_protocol(id, DetectedProtocol::Text, None);
         if let Some(endpoint) = self.registry.get_mut(id)
             && endpoint.delivery == Delivery::Undecided
         {
@@ -193,9 +193,9 @@ impl Engine {
     /// An endpoint has begun to speak native, so it has to send its HELLO. Returns `false` if it was silent for too
     /// long before: then it speaks text for good.
     pub fn detected_native(&mut self, now: Now, id: EndpointId) -> bool {
-        if self.registry.get(id).map(|endpoint| endpoint.protocol) == Some(Protocol::Undecided) {
+        if self.registry.get(id).map(|endpoint| endpoint.protocol) == Some(DetectedProtocol::Undecided) {
             self.registry.stop_receiving(id);
-            self.registry.set_protocol(id, Protocol::AwaitingHello { sent_frames: true }, None);
+            self.registry.set_protocol(id, DetectedProtocol::AwaitingHello { sent_frames: true }, None);
             if let Some(endpoint) = self.registry.get_mut(id) {
                 // Nothing is due to it before its HELLO is accepted. Its place is kept as the end of what it gets.
                 (endpoint.delivery, endpoint.until) = (Delivery::CaughtUp, endpoint.cursor.sequence);
@@ -210,7 +210,7 @@ impl Engine {
     /// An endpoint has sent something in frames, so it gets its answers and its farewell in frames.
     pub(crate) fn note_frame(&mut self, id: EndpointId) {
         if let Some(endpoint) = self.registry.get_mut(id)
-            && let Protocol::AwaitingHello { sent_frames } = &mut endpoint.protocol
+            && let DetectedProtocol::AwaitingHello { sent_frames } = &mut endpoint.protocol
         {
             *sent_frames = true;
         }
@@ -219,7 +219,7 @@ impl Engine {
     /// An endpoint has begun to speak text where it must not. It gets the reason in text, and leaves.
     pub fn reject(&mut self, now: Now, id: EndpointId, reason: Reason) {
         if self.registry.get(id).is_some_and(Endpoint::awaits_hello) {
-            self.registry.set_protocol(id, Protocol::Text, None);
+            self.registry.set_protocol(id, DetectedProtocol::Text, None);
         }
         self.leave(now, id, reason);
     }
@@ -244,8 +244,8 @@ impl Engine {
     pub(crate) fn end_detection(&mut self, id: EndpointId) {
         let next = self.log.next();
         let Some(endpoint) = self.registry.get_mut(id) else { return };
-        if endpoint.protocol == (Protocol::AwaitingHello { sent_frames: false }) {
-            return self.registry.set_protocol(id, Protocol::Text, None);
+        if endpoint.protocol == (DetectedProtocol::AwaitingHello { sent_frames: false }) {
+            return self.registry.set_protocol(id, DetectedProtocol::Text, None);
         }
         if endpoint.delivery == Delivery::Undecided {
             if !endpoint.receives {
@@ -253,7 +253,7 @@ impl Engine {
             }
             endpoint.delivery = Delivery::Ready;
             self.ready.push(id);
-            self.registry.set_protocol(id, Protocol::Text, None);
+            self.registry.set_protocol(id, DetectedProtocol::Text, None);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The gate in front of datagram endpoints: an address is registered only once it has proved that it receives what is
 //! sent to it, and before that it gets little. Knows no socket and no endpoint, and its memory has a fixed size.
 //!
-//! A registry that sends to whatever source address a datagram froms would be an amplifier (RFC 8085 section 6). So an
+//! A registry that sends to whatever source address a datagram claims would be an amplifier (RFC 8085 section 6). So an
 //! unknown source gets one short line, `join <cookie>`, and is registered when it sends that line back.
 
 mod limiter;

@@ -13,7 +13,7 @@ use crate::id::EndpointId;
 use crate::log::Rendition;
 use crate::log::filters::Filters;
 use crate::log::reading::Cursor;
-use crate::registry::endpoint::{Delivery, Native, Protocol};
+use crate::registry::endpoint::{Delivery, DetectedProtocol, Native};
 use crate::session::{Session, user_of};
 use crate::{Engine, Now};
 
@@ -193,7 +193,7 @@ impl Engine {
             self.registry.set_key(key, id);
         }
         self.registry.renumber(id, number);
-        self.registry.set_protocol(id, Protocol::Native, Some(Box::new(native)));
+        self.registry.set_protocol(id, DetectedProtocol::Native, Some(Box::new(native)));
         self.tidy_detection();
         self.registry.set_receives(id, receives, filters);
         if let Some(endpoint) = self.registry.get_mut(id) {

@@ -68,7 +68,7 @@ pub(crate) enum Delivery {
 
 /// The protocol of an endpoint, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protocol {
+pub(crate) enum DetectedProtocol {
     /// It has not sent anything yet.
     Undecided,
     Text,
@@ -122,8 +122,8 @@ pub struct Endpoint {
     pub(crate) receives: bool,
     /// Its index in the registry's list of endpoints that get everything, while there is such a list.
     pub(crate) everyone: u32,
-    pub(crate) protocol: Protocol,
-    /// Set while `protocol` is [`Protocol::Native`]. Not a field of that variant, which would take more room.
+    pub(crate) protocol: DetectedProtocol,
+    /// Set while `protocol` is [`DetectedProtocol::Native`]. Not a field of that variant, which would take more room.
     pub(crate) native: Option<Box<Native>>,
     pub(crate) delivery: Delivery,
     /// Not kept up to date while it is caught up, but never before its place at registration.
@@ -178,7 +178,7 @@ impl Endpoint {
 
     /// Whether its HELLO has not been accepted yet.
     pub(crate) fn awaits_hello(&self) -> bool {
-        matches!(self.protocol, Protocol::AwaitingHello { .. })
+        matches!(self.protocol, DetectedProtocol::AwaitingHello { .. })
     }
 
     pub(crate) fn native(&self) -> Option<&Native> {
@@ -200,8 +200,8 @@ impl Endpoint {
     /// The rendition of the log that it reads.
     pub(crate) fn rendition(&self) -> Rendition {
         match self.protocol {
-            Protocol::Undecided | Protocol::Text => Rendition::Text,
-            Protocol::AwaitingHello { .. } | Protocol::Native => Rendition::Frames,
+            DetectedProtocol::Undecided | DetectedProtocol::Text => Rendition::Text,
+            DetectedProtocol::AwaitingHello { .. } | DetectedProtocol::Native => Rendition::Frames,
         }
     }
 

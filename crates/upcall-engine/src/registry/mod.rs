@@ -21,7 +21,7 @@ use crate::log::Rendition;
 use crate::log::filters::Filters;
 use crate::log::reading::Cursor;
 use crate::time::Time;
-use endpoint::{Delivery, Endpoint, ExpectedProtocol, Native, Protocol, Registration};
+use endpoint::{Delivery, DetectedProtocol, Endpoint, ExpectedProtocol, Native, Registration};
 use limits::EndpointCounts;
 use topics::TopicIndex;
 
@@ -63,9 +63,9 @@ impl Registry {
         self.last_number += 1;
         let Registration { tag, listener, transport, peer, .. } = client;
         let (protocol, delivery) = match client.protocol {
-            ExpectedProtocol::Text => (Protocol::Text, Delivery::CaughtUp),
-            ExpectedProtocol::Auto => (Protocol::Undecided, Delivery::Undecided),
-            ExpectedProtocol::Native => (Protocol::AwaitingHello { sent_frames: false }, Delivery::CaughtUp),
+            ExpectedProtocol::Text => (DetectedProtocol::Text, Delivery::CaughtUp),
+            ExpectedProtocol::Auto => (DetectedProtocol::Undecided, Delivery::Undecided),
+            ExpectedProtocol::Native => (DetectedProtocol::AwaitingHello { sent_frames: false }, Delivery::CaughtUp),
         };
         let receives = client.receives && client.protocol != ExpectedProtocol::Native;
         self.receivers += usize::from(receives);
@@ -150,8 +150,8 @@ impl Registry {
         }
     }
 
-    /// The protocol of an endpoint is decided; `native` belongs to [`Protocol::Native`].
-    pub(crate) fn set_protocol(&mut self, id: EndpointId, protocol: Protocol, native: Option<Box<Native>>) {
+    /// The protocol of an endpoint is decided; `native` belongs to [`DetectedProtocol::Native`].
+    pub(crate) fn set_protocol(&mut self, id: EndpointId, protocol: DetectedProtocol, native: Option<Box<Native>>) {
         if let Some(endpoint) = self.endpoints.get_mut(id) {
             let before = endpoint.rendition();
             (endpoint.protocol, endpoint.native) = (protocol, native);
