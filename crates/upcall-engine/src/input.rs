@@ -244,14 +244,14 @@ impl Engine {
             let others = self.registry.receivers() - usize::from(receives);
             return Accepted { sequence, due: others + usize::from(receives && audience == Audience::All), others };
         }
-        let mut some = Vec::new();
-        self.registry.find(topic, &mut some);
+        let mut matching = Vec::new();
+        self.registry.find(topic, &mut matching);
         let sender = input.sender.map(|sender| sender.id);
         let everyone = self.registry.everyone();
         let gets_all = sender.and_then(|id| self.registry.get(id)).is_some_and(Endpoint::gets_everything);
-        let own = gets_all || sender.is_some_and(|id| some.contains(&id));
-        let others = everyone + some.len() - usize::from(own);
-        for id in some {
+        let own = gets_all || sender.is_some_and(|id| matching.contains(&id));
+        let others = everyone + matching.len() - usize::from(own);
+        for id in matching {
             if audience == Audience::All || sender != Some(id) {
                 self.mark_due(id, sequence);
             }

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use upcall_wire::named_enum;
 
-use crate::gate::limiter::Limiter;
 use crate::id::ListenerNumber;
 use crate::time::Time;
+use limiter::Limiter;
 
 /// A cookie is valid at least this long, and at most twice as long.
 const WINDOW: Duration = Duration::from_secs(60);
