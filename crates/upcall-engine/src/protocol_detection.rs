@@ -133,11 +133,13 @@ impl ProtocolDetection {
 impl Engine {
     /// Begins to await the first byte, or the HELLO, of an endpoint.
     pub(crate) fn begin_detection(&mut self, now: Now, id: EndpointId, protocol: ExpectedProtocol) {
+        if protocol == ExpectedProtocol::Text {
+            return;
+        }
         let now = self.unheld(now.time);
         let queue = match protocol {
-            ExpectedProtocol::Text => return,
-            ExpectedProtocol::Auto => &mut self.detection.undecided,
             ExpectedProtocol::Native => &mut self.detection.awaiting_hello,
+            _ => &mut self.detection.undecided,
         };
         queue.enter(now, id, &self.registry);
     }

@@ -4,9 +4,9 @@
 //! This room knows filters and readers, and nothing of endpoints.
 
 pub(crate) mod filters;
-pub(crate) mod page;
+mod page;
 pub(crate) mod reading;
-pub(crate) mod ring;
+mod ring;
 pub(crate) mod slices;
 
 use crate::settings::Audience;
