@@ -49,7 +49,7 @@ impl Engine {
                 self.leave(now, id, Reason::Closed);
             }
             Frame::Pong { .. } | Frame::Skippable(_) => {}
-            other => self.handle_unexpected(now, id, other, "such a frame does not come here"),
+            other => self.handle_unexpected(now, id, other, "this frame is not expected here"),
         }
         None
     }
