@@ -15,7 +15,8 @@ pub struct Counters {
     pub registered: u64,
     /// How many times inputs began to be held.
     pub waits: u64,
-    /// Upcalls that text datagram endpoints did not get, because they took nothing for too long or could not be reached.
+    /// Upcalls that text datagram endpoints did not get, because they took nothing for too long or could not be
+    /// reached.
     pub skipped: u64,
     /// Gaps announced to native endpoints.
     pub gaps: u64,

@@ -1,4 +1,4 @@
-//! The deadlines of endpoints, in the order in which they are due. What is done then is not for this module to know.
+//! The deadlines of endpoints, in the order in which they are due. Does not know what is done then.
 //!
 //! Leases and detached sessions have tables of their own, on another clock and of another key.
 
@@ -94,5 +94,32 @@ impl Deadlines {
         for (id, message) in &self.messages {
             assert!(self.contains(message.deadline, *id, Deadline::Message));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use slotmap::SlotMap;
+
+    use super::*;
+
+    #[test]
+    fn deadlines_are_due_in_order_unless_cancelled() {
+        let mut ids: SlotMap<EndpointId, ()> = SlotMap::with_key();
+        let (first, second) = (ids.insert(()), ids.insert(()));
+        let mut deadlines = Deadlines::default();
+        deadlines.set(Time(30), first, Deadline::Farewell);
+        deadlines.set(Time(10), second, Deadline::Parked);
+        deadlines.set(Time(20), second, Deadline::Patience);
+        deadlines.set_message(first, UnfinishedMessage { deadline: Time(5), held: Duration::ZERO });
+        deadlines.cancel(Time(20), second, Deadline::Patience);
+        deadlines.cancel_message(first);
+        deadlines.check_invariants();
+        assert!(deadlines.message(first).is_none());
+        assert_eq!(deadlines.next(), Some(Time(10)));
+        assert_eq!(deadlines.due(Time(9)), None);
+        assert_eq!(deadlines.due(Time(30)), Some((second, Deadline::Parked)));
+        assert_eq!(deadlines.due(Time(30)), Some((first, Deadline::Farewell)));
+        assert_eq!(deadlines.due(Time(30)), None);
     }
 }

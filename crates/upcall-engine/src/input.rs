@@ -39,7 +39,7 @@ impl Sender {
     }
 }
 
-/// An input that is to be appended.
+/// An input before it is appended.
 pub(crate) struct Input<'a> {
     /// The endpoint that sent it, if it is registered.
     pub(crate) sender: Option<Sender>,
@@ -51,7 +51,7 @@ pub(crate) struct Input<'a> {
     pub(crate) native: bool,
 }
 
-/// Where an input comes from, as `{from}` in a format shows it.
+/// The origin of an input, as `{from}` in a format shows it.
 #[derive(Clone, Copy)]
 pub(crate) struct Origin(pub(crate) Transport, pub(crate) Peer);
 
@@ -86,8 +86,8 @@ fn is_text(data: &[u8], native: bool) -> bool {
 }
 
 impl Engine {
-    /// Takes one input from an endpoint and appends it to the log, due to the audience of the settings. `None` if nothing
-    /// more is taken from the endpoint, because it is about to leave or not registered.
+    /// Takes one input from an endpoint and appends it to the log, due to the audience of the settings. `None` if
+    /// nothing more is taken from the endpoint, because it is about to leave or not registered.
     pub fn input(&mut self, now: Now, id: EndpointId, data: &[u8]) -> Option<Accepted> {
         let endpoint = self.registry.staying_mut(id)?;
         endpoint.inputs += 1;
@@ -102,8 +102,8 @@ impl Engine {
         self.append(now, &Input { sender: None, origin: Origin(transport, peer), topic: "", data, native: false })
     }
 
-    /// Takes inputs from an endpoint while there are messages and [its turn](Engine::request_input) lasts, which is checked
-    /// before each message is taken out of `messages`. Returns how many were taken.
+    /// Takes inputs from an endpoint while there are messages and [its turn](Engine::request_input) lasts, which is
+    /// checked before each message is taken out of `messages`. Returns how many were taken.
     pub fn input_lines<'a>(&mut self, now: Now, id: EndpointId, mut messages: impl Iterator<Item = &'a [u8]>) -> u64 {
         let before = self.counters.inputs;
         while let Some(message) = self.take_run(now, id, false, &mut messages) {
@@ -119,8 +119,8 @@ impl Engine {
     }
 
     /// Like [`Engine::input_lines`], for the payloads of a native endpoint's messages: their ids count up from
-    /// [`Engine::next_message`], they ask for no receipt, have no topic, and are not larger than allowed. Takes nothing if
-    /// `next_message` is `None`.
+    /// [`Engine::next_message`], they ask for no receipt, have no topic, and are not larger than allowed. Takes nothing
+    /// if `next_message` is `None`.
     pub fn input_sends<'a>(&mut self, now: Now, id: EndpointId, mut messages: impl Iterator<Item = &'a [u8]>) -> u64 {
         let before = self.counters.inputs;
         while self.next_message(id).is_some()
@@ -132,9 +132,9 @@ impl Engine {
         self.counters.inputs - before
     }
 
-    /// Takes inputs while they differ in nothing but their messages, and no record has to make room for them: then there is
-    /// little to do for each. Returns a message that has to be taken by itself; `None` if there is none left, or the turn of
-    /// the endpoint is over.
+    /// Takes inputs while they differ in nothing but their messages, and no record has to make room for them: then
+    /// there is little to do for each. Returns a message that has to be taken by itself; `None` if there is none left,
+    /// or the turn of the endpoint is over.
     fn take_run<'a>(
         &mut self,
         now: Now,
@@ -244,14 +244,14 @@ impl Engine {
             let others = self.registry.receivers() - usize::from(receives);
             return Accepted { sequence, due: others + usize::from(receives && audience == Audience::All), others };
         }
-        let mut some = Vec::new();
-        self.registry.find(topic, &mut some);
+        let mut matching = Vec::new();
+        self.registry.find(topic, &mut matching);
         let sender = input.sender.map(|sender| sender.id);
         let everyone = self.registry.everyone();
         let gets_all = sender.and_then(|id| self.registry.get(id)).is_some_and(Endpoint::gets_everything);
-        let own = gets_all || sender.is_some_and(|id| some.contains(&id));
-        let others = everyone + some.len() - usize::from(own);
-        for id in some {
+        let own = gets_all || sender.is_some_and(|id| matching.contains(&id));
+        let others = everyone + matching.len() - usize::from(own);
+        for id in matching {
             if audience == Audience::All || sender != Some(id) {
                 self.mark_due(id, sequence);
             }

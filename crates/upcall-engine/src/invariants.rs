@@ -6,7 +6,7 @@ use crate::deadlines::Deadline;
 use crate::id::EndpointId;
 use crate::log::Rendition;
 use crate::log::reading::Cursor;
-use crate::registry::endpoint::{Delivery, Endpoint, Protocol};
+use crate::registry::endpoint::{Delivery, DetectedProtocol, Endpoint};
 use crate::slow::Lag;
 use crate::{Engine, Patience};
 
@@ -40,13 +40,13 @@ impl Engine {
 
     fn check_endpoint(&self, id: EndpointId, endpoint: &Endpoint) {
         let (lag, number) = (lag_of(endpoint), endpoint.number);
-        assert_eq!(endpoint.native.is_some(), endpoint.protocol == Protocol::Native, "#{number}");
+        assert_eq!(endpoint.native.is_some(), endpoint.protocol == DetectedProtocol::Native, "#{number}");
         match endpoint.delivery {
             Delivery::CaughtUp => {
                 assert_eq!(lag, Lag::None, "#{number} is caught up");
                 assert!(endpoint.outbox.is_none() && endpoint.leaving.is_none(), "#{number} should be gone");
             }
-            Delivery::Undecided => assert_eq!(endpoint.protocol, Protocol::Undecided, "#{number}"),
+            Delivery::Undecided => assert_eq!(endpoint.protocol, DetectedProtocol::Undecided, "#{number}"),
             Delivery::Unacknowledged => {
                 assert!(endpoint.is_native());
                 assert_eq!(lag == Lag::None, endpoint.oldest_needed().is_none(), "#{number}");
@@ -76,8 +76,8 @@ impl Engine {
         }
     }
 
-    /// The first sequence that an endpoint still needs, and how far it is behind with it: a distance in the log, in bytes.
-    /// For tests.
+    /// The first sequence that an endpoint still needs, and how far it is behind with it: a distance in the log, in
+    /// bytes. For tests.
     #[doc(hidden)]
     pub fn missing(&self, id: EndpointId) -> Option<(u64, u64)> {
         let endpoint = self.registry.get(id)?;
@@ -95,8 +95,8 @@ impl Engine {
         self.log.oldest().of(Rendition::Frames)
     }
 
-    /// The filters of a native endpoint, and the first sequence for which they are in force. No filters: everything is due.
-    /// For tests.
+    /// The filters of a native endpoint, and the first sequence for which they are in force. No filters: everything is
+    /// due. For tests.
     #[doc(hidden)]
     pub fn filters_in_force(&self, id: EndpointId) -> Option<(u64, Option<Vec<&str>>)> {
         let session = &self.registry.get(id)?.native()?.session;

@@ -1,4 +1,5 @@
-//! How endpoints leave: with everything that was due to them and a farewell, or at once because their connection is lost.
+//! How endpoints leave: with everything that was due to them and a farewell, or at once because their connection is
+//! lost.
 
 use upcall_wire::farewell::Farewell;
 use upcall_wire::frame::Frame;
@@ -13,9 +14,9 @@ use crate::session::DetachedLimits;
 use crate::{Engine, Event, Now};
 
 impl Engine {
-    /// Lets an endpoint leave: it gets what is due to it until now, a farewell if the reason is the daemon's own decision,
-    /// and is then removed. Nothing more is taken from it. An endpoint that does not read it all in time is removed anyway,
-    /// unless the client itself has ended its side: then there is no deadline.
+    /// Lets an endpoint leave: it gets what is due to it until now, a farewell if the reason is the daemon's own
+    /// decision, and is then removed. Nothing more is taken from it. An endpoint that does not read it all in time is
+    /// removed anyway, unless the client itself has ended its side: then there is no deadline.
     pub fn leave(&mut self, now: Now, id: EndpointId, reason: Reason) {
         self.finish_message(id);
         self.end_detection(id);

@@ -1,10 +1,10 @@
-//! Log, registry and delivery of upcalld, without sockets and without a clock: pure and deterministic. The driver passes
-//! the time in and gets bytes out as slices. There is no configuration and no logging in here.
+//! Log, registry and delivery of upcalld, without sockets and without a clock: pure and deterministic. The driver
+//! passes the time in and gets bytes out as slices. There is no configuration and no logging in here.
 //!
 //! A driver works in turns. It handles every input of the turn, with [`Engine::input`] and its kin, for as long as
-//! [`Engine::intake`] allows it. Then it writes to the endpoints that [`Engine::take_ready`] names what [`Engine::slices`]
-//! (streams), [`Engine::datagram_run`] (text datagrams) or [`Engine::next_datagram`] (native datagrams) returns. It ends
-//! the turn with [`Engine::end_turn`].
+//! [`Engine::intake`] allows it. Then it writes to the endpoints that [`Engine::take_ready`] names what
+//! [`Engine::slices`] (streams), [`Engine::datagram_run`] (text datagrams) or [`Engine::next_datagram`] (native
+//! datagrams) returns. It ends the turn with [`Engine::end_turn`].
 //!
 //! # Rooms
 //!
@@ -13,17 +13,18 @@
 //! | `log` | the records, in pages and in two renditions, and what a reader gets of them |
 //! | `session` | what outlives a connection: filters, receipts, the right to resume |
 //! | `delivery` | outboxes, acknowledged delivery, and what is written to which endpoint |
-//! | `slow` | who is behind, for whom inputs are held, and the policy |
+//! | `slow` | which endpoints are behind, for which of them inputs are held, and the policy |
 //! | `registry` | the endpoints, by number, topic, key and lease |
 //! | `deadlines` | when something is due |
 //! | `protocol_detection`, `native`, `input`, `unfinished`, `leave` | what an endpoint does, in the order of its life |
 //! | `turn` | the driver's turn |
 //! | `gate` | which datagrams may register their source; stands beside the engine |
 //!
-//! The types of a room know only rooms above theirs in this table. The `impl Engine` blocks of the rooms are where rooms
-//! meet: each belongs to the room whose part of the engine it changes, and may call those of any other room, because one
-//! event of an endpoint (its leave, say) ends what several rooms keep for it. `Endpoint` holds what `session`, `delivery`
-//! and `slow` keep for one endpoint, which is why `registry` comes after them; `id` has the names that all rooms use.
+//! The types of a room know only rooms above theirs in this table. The `impl Engine` blocks of the rooms are where
+//! rooms meet: each belongs to the room whose part of the engine it changes, and may call those of any other room,
+//! because one event of an endpoint (such as its leave) ends what several rooms keep for it. `Endpoint` holds what
+//! `session`, `delivery` and `slow` keep for one endpoint, which is why `registry` comes after them; `id` has the names
+//! that all rooms use.
 
 #![forbid(unsafe_code)]
 
@@ -50,6 +51,7 @@ mod unfinished;
 
 use std::collections::VecDeque;
 
+use upcall_wire::address::Peer;
 use upcall_wire::reason::Refusal;
 
 use deadlines::Deadlines;
@@ -89,8 +91,8 @@ pub struct Engine {
     deadlines: Deadlines,
     /// Records that the log no longer holds, and that some endpoints are inside of.
     displaced: DisplacedRecords,
-    /// Endpoints that have something to send, and whose sockets may take it; those that get every input of this turn are
-    /// added when they are taken.
+    /// Endpoints that have something to send, and whose sockets may take it. `take_ready` adds those that get every
+    /// input.
     ready: Vec<EndpointId>,
     turn: Turn,
     events: VecDeque<Event>,
@@ -133,8 +135,8 @@ impl Engine {
         self.register_superseding(now, client, None)
     }
 
-    /// Like [`Engine::register`], for an endpoint that will replace another one, see [`Engine::superseded_by`]. The limits
-    /// do not count the one that is replaced.
+    /// Like [`Engine::register`], for an endpoint that will replace another one, see [`Engine::superseded_by`]. The
+    /// limits do not count the one that is replaced.
     ///
     /// # Errors
     /// The limit that refuses it.
@@ -175,7 +177,7 @@ impl Engine {
     }
 
     /// A datagram endpoint has another address from now on.
-    pub fn set_peer(&mut self, id: EndpointId, peer: upcall_wire::address::Peer) {
+    pub fn set_peer(&mut self, id: EndpointId, peer: Peer) {
         self.registry.set_peer(id, peer);
     }
 

@@ -1,4 +1,5 @@
-//! Which protocol an endpoint speaks: its first byte tells, or its silence. Its place in the log is kept until then.
+//! Detects which protocol an endpoint speaks: by its first byte, or by its silence. Its place in the log is kept until
+//! then.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,10 +9,10 @@ use upcall_wire::reason::Reason;
 use crate::id::EndpointId;
 use crate::log::reading::Cursor;
 use crate::registry::Registry;
-use crate::registry::endpoint::{Delivery, Endpoint, ExpectedProtocol, Protocol};
+use crate::registry::endpoint::{Delivery, DetectedProtocol, Endpoint, ExpectedProtocol};
 use crate::{Engine, Now, Time};
 
-/// An endpoint that may speak text, and has sent nothing for this long, does.
+/// An endpoint that may speak text, and has sent nothing for this long, is a text endpoint.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// How long a HELLO may take to come where nothing else will do.
@@ -30,7 +31,7 @@ impl Awaited {
     fn is_awaited_of(self, endpoint: &Endpoint) -> bool {
         endpoint.leaving.is_none()
             && match self {
-                Awaited::FirstByte => endpoint.protocol == Protocol::Undecided,
+                Awaited::FirstByte => endpoint.protocol == DetectedProtocol::Undecided,
                 Awaited::Hello => endpoint.awaits_hello(),
             }
     }
@@ -40,14 +41,15 @@ impl Awaited {
     }
 }
 
-/// Endpoints that have not sent something yet, in the order in which they came. That is also the order of their places in
-/// the log, and of their deadlines: each has the same time, and it stands still for all of them while inputs are held.
+/// Endpoints that have not sent something yet, in the order in which they came. That is also the order of their places
+/// in the log, and of their deadlines: each has the same time, and it stands still for all of them while inputs are
+/// held.
 #[derive(Debug)]
 struct SilenceQueue {
     awaited: Awaited,
     time: Duration,
     /// The deadlines, on a clock that stands still while inputs are held. An endpoint that has sent something, or left,
-    /// stays in the queue until it comes to the front.
+    /// stays in the queue until it reaches the front.
     queue: VecDeque<(Time, EndpointId)>,
 }
 
@@ -65,8 +67,8 @@ impl SilenceQueue {
         self.queue.push_back((now + self.time, id));
     }
 
-    /// Keeps the invariant that the front entry is an endpoint that has not sent anything yet. Many endpoints that come at
-    /// once are soon decided, so the memory of their entries is released.
+    /// Keeps the invariant that the front entry is an endpoint that has not sent anything yet. Many endpoints that come
+    /// at once are soon decided, so the memory of their entries is released.
     fn tidy(&mut self, registry: &Registry) {
         while self.queue.front().is_some_and(|(_, id)| !self.awaited.is_awaited(registry, *id)) {
             self.queue.pop_front();
@@ -129,13 +131,15 @@ impl ProtocolDetection {
 }
 
 impl Engine {
-    /// An endpoint was registered, or moves on to its HELLO: its protocol is to be detected.
+    /// Begins to await the first byte, or the HELLO, of an endpoint.
     pub(crate) fn begin_detection(&mut self, now: Now, id: EndpointId, protocol: ExpectedProtocol) {
+        if protocol == ExpectedProtocol::Text {
+            return;
+        }
         let now = self.unheld(now.time);
         let queue = match protocol {
-            ExpectedProtocol::Text => return,
-            ExpectedProtocol::Auto => &mut self.detection.undecided,
             ExpectedProtocol::Native => &mut self.detection.awaiting_hello,
+            _ => &mut self.detection.undecided,
         };
         queue.enter(now, id, &self.registry);
     }
@@ -171,10 +175,10 @@ impl Engine {
 
     /// An endpoint has begun to speak text. Inputs that came while its protocol was unknown do not count as lag.
     pub fn detected_text(&mut self, now: Now, id: EndpointId) {
-        if self.registry.get(id).map(|endpoint| endpoint.protocol) != Some(Protocol::Undecided) {
+        if self.registry.get(id).map(|endpoint| endpoint.protocol) != Some(DetectedProtocol::Undecided) {
             return;
         }
-        self.registry.set_protocol(id, Protocol::Text, None);
+        self.registry.set_protocol(id, DetectedProtocol::Text, None);
         if let Some(endpoint) = self.registry.get_mut(id)
             && endpoint.delivery == Delivery::Undecided
         {
@@ -188,12 +192,12 @@ impl Engine {
         self.tidy_detection();
     }
 
-    /// An endpoint has begun to speak native, so it has to send its HELLO. Returns `false` if it was silent for too long
-    /// before: then it speaks text for good.
+    /// An endpoint has begun to speak native, so it has to send its HELLO. Returns `false` if it was silent for too
+    /// long before: then it speaks text for good.
     pub fn detected_native(&mut self, now: Now, id: EndpointId) -> bool {
-        if self.registry.get(id).map(|endpoint| endpoint.protocol) == Some(Protocol::Undecided) {
+        if self.registry.get(id).map(|endpoint| endpoint.protocol) == Some(DetectedProtocol::Undecided) {
             self.registry.stop_receiving(id);
-            self.registry.set_protocol(id, Protocol::AwaitingHello { sent_frames: true }, None);
+            self.registry.set_protocol(id, DetectedProtocol::AwaitingHello { sent_frames: true }, None);
             if let Some(endpoint) = self.registry.get_mut(id) {
                 // Nothing is due to it before its HELLO is accepted. Its place is kept as the end of what it gets.
                 (endpoint.delivery, endpoint.until) = (Delivery::CaughtUp, endpoint.cursor.sequence);
@@ -208,7 +212,7 @@ impl Engine {
     /// An endpoint has sent something in frames, so it gets its answers and its farewell in frames.
     pub(crate) fn note_frame(&mut self, id: EndpointId) {
         if let Some(endpoint) = self.registry.get_mut(id)
-            && let Protocol::AwaitingHello { sent_frames } = &mut endpoint.protocol
+            && let DetectedProtocol::AwaitingHello { sent_frames } = &mut endpoint.protocol
         {
             *sent_frames = true;
         }
@@ -217,13 +221,13 @@ impl Engine {
     /// An endpoint has begun to speak text where it must not. It gets the reason in text, and leaves.
     pub fn reject(&mut self, now: Now, id: EndpointId, reason: Reason) {
         if self.registry.get(id).is_some_and(Endpoint::awaits_hello) {
-            self.registry.set_protocol(id, Protocol::Text, None);
+            self.registry.set_protocol(id, DetectedProtocol::Text, None);
         }
         self.leave(now, id, reason);
     }
 
-    /// Makes undecided endpoints text endpoints whose place in the log is about to be displaced. Nothing is held against
-    /// them for that: what they have sent may be unread.
+    /// Makes undecided endpoints text endpoints whose place in the log is about to be displaced. Nothing is held
+    /// against them for that: what they have sent may be unread.
     pub(crate) fn decide_endangered(&mut self, now: Now) {
         while let Some((_, id)) = self.first_undecided()
             && self.is_in_danger(id)
@@ -238,12 +242,12 @@ impl Engine {
         self.registry.get(id).map(|endpoint| (endpoint.cursor.sequence, id))
     }
 
-    /// An endpoint leaves. If its protocol is not known yet, it is told so in text.
+    /// Ends the detection of an endpoint that leaves. If its protocol is not known yet, it gets its farewell in text.
     pub(crate) fn end_detection(&mut self, id: EndpointId) {
         let next = self.log.next();
         let Some(endpoint) = self.registry.get_mut(id) else { return };
-        if endpoint.protocol == (Protocol::AwaitingHello { sent_frames: false }) {
-            return self.registry.set_protocol(id, Protocol::Text, None);
+        if endpoint.protocol == (DetectedProtocol::AwaitingHello { sent_frames: false }) {
+            return self.registry.set_protocol(id, DetectedProtocol::Text, None);
         }
         if endpoint.delivery == Delivery::Undecided {
             if !endpoint.receives {
@@ -251,7 +255,7 @@ impl Engine {
             }
             endpoint.delivery = Delivery::Ready;
             self.ready.push(id);
-            self.registry.set_protocol(id, Protocol::Text, None);
+            self.registry.set_protocol(id, DetectedProtocol::Text, None);
         }
     }
 }

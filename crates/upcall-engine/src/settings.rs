@@ -63,8 +63,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What one turn may append, in bytes: half of how far behind an endpoint may be before inputs are held for it. So the
-    /// first full socket is noticed long before the policy would have to act.
+    /// What one turn may append, in bytes: half of how far behind an endpoint may be before inputs are held for it. So
+    /// the first full socket is noticed long before the policy would have to act.
     pub(crate) fn intake(&self) -> u64 {
         self.max_behind / 4
     }

@@ -120,8 +120,8 @@ impl Engine {
         self.expire_leases(now);
     }
 
-    /// Ends a turn, after everything ready was written as far as the sockets took it: decides for which endpoints inputs
-    /// are held, and acts on those that are too far behind. May make endpoints ready again.
+    /// Ends a turn, after everything ready was written as far as the sockets took it: decides for which endpoints
+    /// inputs are held, and acts on those that are too far behind. May make endpoints ready again.
     pub fn end_turn(&mut self, now: Now) {
         self.turn.appended = 0;
         if !self.has_ready() && !self.detection.has_undecided() && self.laggards.furthest().is_none() {

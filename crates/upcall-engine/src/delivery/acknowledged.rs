@@ -4,20 +4,12 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use upcall_wire::frame::datagram;
-use upcall_wire::frame::{Ack, Gap, GapReason, Welcome};
+use upcall_wire::frame::{Ack, Gap, Welcome};
 
 use super::outbox::GAP;
 use super::recovery::Recovery;
-use crate::log::Log;
 use crate::log::filters::Filters;
-use crate::log::reading::Cursor;
-// The endpoint knows this room, and `next_content` knows the endpoint: what is sent next depends on both.
-use crate::registry::endpoint::Endpoint;
 use crate::time::Time;
-
-/// Upcalls share a datagram up to this size, in bytes, which passes nearly everywhere in one piece (RFC 8085 section 3.2).
-pub(super) const SHARED: usize = 1_200;
 
 /// How many mistakes of one endpoint are answered in how much time.
 const ANSWERED_MISTAKES: (u32, Duration) = (20, Duration::from_secs(1));
@@ -116,6 +108,26 @@ impl Acknowledged {
         self.gaps.is_empty() && self.recovery.is_idle()
     }
 
+    /// Whether the window has room for one more datagram.
+    pub(super) fn has_room(&self) -> bool {
+        self.recovery.has_room()
+    }
+
+    /// A lost content that has to be sent again, with its new number.
+    pub(super) fn resend(&mut self, now: Time) -> Option<(u64, Content)> {
+        self.recovery.resend(now).map(|(number, content)| (number, content.clone()))
+    }
+
+    /// A gap that has not been announced yet.
+    pub(super) fn next_gap(&mut self) -> Option<Gap> {
+        self.gaps.pop_front()
+    }
+
+    /// New content is sent: returns its number.
+    pub(super) fn sent(&mut self, now: Time, content: Content) -> u64 {
+        self.recovery.sent(now, content)
+    }
+
     /// Takes an ACK. Returns how many upcalls it acknowledges; `None` if nothing in it is new.
     pub(super) fn acked(&mut self, now: Time, ack: &Ack) -> Option<u64> {
         let mut upcalls = 0;
@@ -151,72 +163,4 @@ impl Acknowledged {
     pub(super) fn take_back(&mut self, number: u64) -> Option<Content> {
         self.recovery.take_back(number)
     }
-}
-
-/// The content of the next datagram, at most `max` bytes long, and its number: something to send again, or something new.
-/// `None` if there is nothing, or no room in the window. Counts new gaps in `gaps`.
-pub(super) fn next_content(
-    endpoint: &mut Endpoint,
-    log: &Log,
-    now: Time,
-    max: usize,
-    gaps: &mut u64,
-) -> Option<(u64, Content)> {
-    let acknowledged = endpoint.acknowledged_mut()?;
-    if !acknowledged.recovery.has_room() {
-        return None;
-    }
-    if let Some((number, content)) = acknowledged.recovery.resend(now) {
-        return Some((number, content.clone()));
-    }
-    let content = match acknowledged.gaps.pop_front() {
-        Some(gap) => Content::Gap(gap),
-        None => new_content(endpoint, log, max, gaps)?,
-    };
-    Some((endpoint.acknowledged_mut()?.recovery.sent(now, content.clone()), content))
-}
-
-/// What is due and was never sent, as much as shares a datagram.
-fn new_content(endpoint: &mut Endpoint, log: &Log, max: usize, gaps: &mut u64) -> Option<Content> {
-    let next = log.next();
-    if endpoint.cursor.sequence >= endpoint.until.min(next) {
-        return None;
-    }
-    let prev = endpoint.native()?.prev;
-    let room = max.saturating_sub(datagram::OVERHEAD);
-    let shared = SHARED - datagram::OVERHEAD;
-    let (mut first, mut last, mut size, mut count) = (None, 0, 0, 0);
-    let reading = endpoint.reading(next);
-    let ring = log.ring(endpoint.rendition());
-    let mut too_large = None;
-    let mut seen = reading.until;
-    // Records share a datagram only if the same filters were in force for them. The filters are kept with it, so that a
-    // retransmission finds the same records.
-    let (mut filters, mut end) = (None, u64::MAX);
-    for (sequence, frame) in ring.due(&reading) {
-        if frame.len() > room && first.is_none() {
-            too_large = Some(sequence);
-            seen = sequence + 1;
-            break;
-        }
-        if first.is_some() && (size + frame.len() > shared || sequence >= end) {
-            seen = sequence;
-            break;
-        }
-        if first.is_none() {
-            (filters, end) = endpoint.native()?.session.filters_at(sequence);
-            first = Some(sequence);
-        }
-        (last, size, count) = (sequence, size + frame.len(), count + 1);
-    }
-    endpoint.cursor = endpoint.cursor.max(Cursor::at(seen));
-    let native = endpoint.native_mut()?;
-    if let Some(sequence) = too_large {
-        native.prev = sequence;
-        *gaps += 1;
-        return Some(Content::Gap(Gap { first: prev + 1, last: sequence, reason: GapReason::TooLarge }));
-    }
-    let first = first?;
-    native.prev = last;
-    Some(Content::Records { first, last, prev, filters, count, size })
 }

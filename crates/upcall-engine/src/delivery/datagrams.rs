@@ -1,16 +1,21 @@
-//! What is sent to a datagram endpoint: one datagram an upcall to text endpoints, and numbered datagrams that share upcalls
-//! and are acknowledged to native ones.
+//! What is sent to a datagram endpoint: one datagram an upcall to text endpoints, and numbered datagrams that share
+//! upcalls and are acknowledged to native ones.
 
 use upcall_wire::frame::datagram::{self, Envelope};
 use upcall_wire::frame::{Ack, Frame, Gap, GapReason};
 
 use super::Progress;
-use super::acknowledged::{Acknowledged, Content, SHARED, next_content};
+use super::acknowledged::{Acknowledged, Content};
 use crate::deadlines::Deadline;
 use crate::id::EndpointId;
+use crate::log::Log;
 use crate::log::reading::{Cursor, Reading};
-use crate::registry::endpoint::Delivery;
-use crate::{Engine, Now};
+use crate::registry::endpoint::{Delivery, Endpoint};
+use crate::{Engine, Now, Time};
+
+/// Upcalls share a datagram up to this size, in bytes, which passes nearly everywhere in one piece (RFC 8085 section
+/// 3.2).
+const SHARED: usize = 1_200;
 
 /// Datagrams for one endpoint whose payloads are adjacent in the log: `bytes` is `count` payloads of one size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,8 +28,8 @@ pub struct Run<'a> {
 
 /// Text datagrams.
 impl Engine {
-    /// The next datagrams for a text endpoint: at most `max_count`, and at most `max_bytes` unless it is a single one. If
-    /// nothing is left, the driver still has to call [`Engine::advance_run`] with 0.
+    /// The next datagrams for a text endpoint: at most `max_count`, and at most `max_bytes` unless it is a single one.
+    /// If nothing is left, the driver still has to call [`Engine::advance_run`] with 0.
     pub fn datagram_run(&self, id: EndpointId, max_bytes: usize, max_count: usize) -> Option<Run<'_>> {
         let endpoint = self.registry.ready(id)?;
         let ring = self.log.ring(endpoint.rendition());
@@ -59,8 +64,8 @@ impl Engine {
 
 /// Native datagrams.
 impl Engine {
-    /// Appends the next datagram for a native endpoint to `out`, at most `max` bytes long. Returns its number, which is 0
-    /// if nothing in it has to be acknowledged; `None` if there is nothing more to send now.
+    /// Appends the next datagram for a native endpoint to `out`, at most `max` bytes long. Returns its number, which is
+    /// 0 if nothing in it has to be acknowledged; `None` if there is nothing more to send now.
     pub fn next_datagram(&mut self, now: Now, id: EndpointId, max: usize, out: &mut Vec<u8>) -> Option<u64> {
         let number = self.fill_datagram(now, id, max, out);
         match number {
@@ -165,8 +170,8 @@ impl Engine {
 
     /// There may be something to send again, or room for more, or nothing left to be acknowledged.
     pub(crate) fn resume_sending(&mut self, id: EndpointId) {
-        // First as for an endpoint that was sent everything: nothing was due to it since then, and the log may no longer
-        // hold that.
+        // First as for an endpoint that was sent everything: nothing was due to it since then, and the log may no
+        // longer hold that.
         self.make_ready(id);
         self.writable(id);
     }
@@ -207,4 +212,66 @@ impl Engine {
             self.deadlines.cancel(entered, id, Deadline::Recovery);
         }
     }
+}
+
+/// The content of the next datagram, at most `max` bytes long, and its number: something to send again, or something
+/// new. `None` if there is nothing, or no room in the window. Counts new gaps in `gaps`.
+fn next_content(endpoint: &mut Endpoint, log: &Log, now: Time, max: usize, gaps: &mut u64) -> Option<(u64, Content)> {
+    let acknowledged = endpoint.acknowledged_mut()?;
+    if !acknowledged.has_room() {
+        return None;
+    }
+    if let Some(again) = acknowledged.resend(now) {
+        return Some(again);
+    }
+    let content = match acknowledged.next_gap() {
+        Some(gap) => Content::Gap(gap),
+        None => new_content(endpoint, log, max, gaps)?,
+    };
+    Some((endpoint.acknowledged_mut()?.sent(now, content.clone()), content))
+}
+
+/// What is due and was never sent, as much as shares a datagram.
+fn new_content(endpoint: &mut Endpoint, log: &Log, max: usize, gaps: &mut u64) -> Option<Content> {
+    let next = log.next();
+    if endpoint.cursor.sequence >= endpoint.until.min(next) {
+        return None;
+    }
+    let prev = endpoint.native()?.prev;
+    let room = max.saturating_sub(datagram::OVERHEAD);
+    let shared = SHARED - datagram::OVERHEAD;
+    let (mut first, mut last, mut size, mut count) = (None, 0, 0, 0);
+    let reading = endpoint.reading(next);
+    let ring = log.ring(endpoint.rendition());
+    let mut too_large = None;
+    let mut seen = reading.until;
+    // Records share a datagram only if the same filters were in force for them. The filters are kept with it, so that a
+    // retransmission finds the same records.
+    let (mut filters, mut end) = (None, u64::MAX);
+    for (sequence, frame) in ring.due(&reading) {
+        if frame.len() > room && first.is_none() {
+            too_large = Some(sequence);
+            seen = sequence + 1;
+            break;
+        }
+        if first.is_some() && (size + frame.len() > shared || sequence >= end) {
+            seen = sequence;
+            break;
+        }
+        if first.is_none() {
+            (filters, end) = endpoint.native()?.session.filters_at(sequence);
+            first = Some(sequence);
+        }
+        (last, size, count) = (sequence, size + frame.len(), count + 1);
+    }
+    endpoint.cursor = endpoint.cursor.max(Cursor::at(seen));
+    let native = endpoint.native_mut()?;
+    if let Some(sequence) = too_large {
+        native.prev = sequence;
+        *gaps += 1;
+        return Some(Content::Gap(Gap { first: prev + 1, last: sequence, reason: GapReason::TooLarge }));
+    }
+    let first = first?;
+    native.prev = last;
+    Some(Content::Records { first, last, prev, filters, count, size })
 }

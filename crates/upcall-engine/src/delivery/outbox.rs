@@ -1,6 +1,6 @@
 //! What an endpoint gets besides upcalls: before them, the rest of a record that was displaced while it was inside, and
-//! control frames; after them, a farewell. A displaced record that several endpoints are inside of is kept once, and a cap
-//! bounds all of them together.
+//! control frames; after them, a farewell. A displaced record that several endpoints are inside of is kept once, and a
+//! cap bounds all of them together.
 
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
@@ -88,8 +88,8 @@ impl Outbox {
         self.pending_control() == 0 && self.farewell.is_empty()
     }
 
-    /// Moves whole control frames into a datagram, at most `max` bytes of them; one may be larger if it is the only thing in
-    /// the datagram (`lone`).
+    /// Moves whole control frames into a datagram, at most `max` bytes of them; one may be larger if it is the only
+    /// thing in the datagram (`lone`).
     pub(crate) fn take_control(&mut self, max: usize, lone: bool, out: &mut Vec<u8>) {
         let mut rest = &self.control[self.written[1]..];
         let mut taken = 0;

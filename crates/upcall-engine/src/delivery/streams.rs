@@ -23,7 +23,8 @@ impl Engine {
         self.log.ring(endpoint.rendition()).whole(&reading)
     }
 
-    /// What has to be written to a stream now. If that is nothing, the driver still has to call [`Engine::advance`] with 0.
+    /// What has to be written to a stream now. If that is nothing, the driver still has to call [`Engine::advance`]
+    /// with 0.
     pub fn slices(&mut self, id: EndpointId) -> Slices<'_> {
         let Engine { registry, log, turn, .. } = self;
         let mut slices = Slices::new();

@@ -1,7 +1,7 @@
-//! The gate in front of datagram endpoints: an address is registered only once it has proved that it receives what is sent
-//! to it, and before that it gets little. Knows no socket and no endpoint, and its memory has a fixed size.
+//! The gate in front of datagram endpoints: an address is registered only once it has proved that it receives what is
+//! sent to it, and before that it gets little. Knows no socket and no endpoint, and its memory has a fixed size.
 //!
-//! A registry that sends to whatever source address a datagram froms would be an amplifier (RFC 8085 section 6). So an
+//! A registry that sends to whatever source address a datagram claims would be an amplifier (RFC 8085 section 6). So an
 //! unknown source gets one short line, `join <cookie>`, and is registered when it sends that line back.
 
 mod limiter;
@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use upcall_wire::named_enum;
 
-use crate::gate::limiter::Limiter;
 use crate::id::ListenerNumber;
 use crate::time::Time;
+use limiter::Limiter;
 
 /// A cookie is valid at least this long, and at most twice as long.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -81,7 +81,7 @@ named_enum! {
 pub struct DatagramSource<'a, A> {
     /// The listener that it came in through.
     pub listener: ListenerNumber,
-    /// The address that it froms to come from, the port included.
+    /// The address that the datagram claims to come from, the port included.
     pub address: &'a A,
     /// What the limits count it for: the address, or its network.
     pub source: &'a A,
@@ -91,8 +91,8 @@ pub struct DatagramSource<'a, A> {
     pub registered: bool,
 }
 
-/// Whether a payload is a command, which is never an input. From a trusted source only the bare words, and `join` with a
-/// cookie, are commands.
+/// Whether a payload is a command, which is never an input. From a trusted source only the bare words, and `join` with
+/// a cookie, are commands.
 pub fn is_command(payload: &[u8], trusted: bool) -> bool {
     let line = payload.trim_ascii();
     let bare = line == b"join" || line.eq_ignore_ascii_case(b"bye");
@@ -129,8 +129,8 @@ impl<S: BuildHasher> Gate<S> {
             key,
             // A client that loses a line or restarts needs a few challenges, not many.
             challenges: Limiter::new(10.0, 20.0),
-            // Counted apart from challenges, so that a forged address cannot keep its owner out. A network of many clients
-            // is one source.
+            // Counted apart from challenges, so that a forged address cannot keep its owner out. A network of many
+            // clients is one source.
             joins: Limiter::new(100.0, 1_000.0),
             // Nothing else limits a sender of datagrams.
             inputs: Limiter::new(1_000.0, 1_000.0),
@@ -170,9 +170,9 @@ impl<S: BuildHasher> Gate<S> {
         }
     }
 
-    /// Decides what to do about a native datagram of `bytes` bytes that asks for its source to be registered, or for its
-    /// endpoint to move there, with the cookie that it carries. Returns [`Verdict::Join`], [`Verdict::Challenge`] or
-    /// [`Verdict::Drop`].
+    /// Decides what to do about a native datagram of `bytes` bytes that asks for its source to be registered, or for
+    /// its endpoint to move there, with the cookie that it carries. Returns [`Verdict::Join`], [`Verdict::Challenge`]
+    /// or [`Verdict::Drop`].
     pub fn prove<A: Hash>(
         &mut self,
         now: Time,

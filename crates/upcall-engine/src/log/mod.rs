@@ -1,12 +1,12 @@
-//! The log: every accepted input once, as a frame, with the sequence that gives the one total order; and, while there are
-//! text endpoints, as text. The size of the log bounds the memory of both together, whatever the messages are.
+//! The log: every accepted input once, as a frame, with the sequence that gives the one total order; and, while there
+//! are text endpoints, as text. The size of the log bounds the memory of both together, whatever the messages are.
 //!
-//! This room knows filters and readers, and nothing of endpoints: who reads, and what is displaced when, is for others.
+//! This room knows filters and readers, and nothing of endpoints.
 
 pub(crate) mod filters;
-pub(crate) mod page;
+mod page;
 pub(crate) mod reading;
-pub(crate) mod ring;
+mod ring;
 pub(crate) mod slices;
 
 use crate::settings::Audience;
@@ -45,7 +45,7 @@ impl Oldest {
     }
 }
 
-/// How many bytes of unread text are kept (a few turns' worth), in bytes.
+/// At most this many bytes of unread text are kept, a few turns' worth.
 const UNREAD_TEXT: usize = 32 * 1024;
 
 #[derive(Debug)]
@@ -131,7 +131,7 @@ impl Log {
 
     /// Appends a record and returns its sequence. Evicts the oldest pages if it needs their room, see
     /// [`Log::oldest_after`]. The frame is `frame` bytes long, and `fill` writes it. A record without text evicts all
-    /// texts: the rendition may have no hole.
+    /// texts, because a rendition must not have holes.
     pub(crate) fn append(
         &mut self,
         frame: usize,
@@ -245,8 +245,8 @@ impl Log {
         true
     }
 
-    /// Evicts the texts, which no endpoint reads any more, once they are many. The next ones then reuse the same memory,
-    /// which stays in the processor's caches, and the room is free for frames.
+    /// Evicts the texts, which no endpoint reads any more, once they are many. The next ones then reuse the same
+    /// memory, which stays in the processor's caches, and the room is free for frames.
     pub(crate) fn forget_unread_texts(&mut self) {
         if self.text.pages().next_back().is_none_or(|page| page.used() < UNREAD_TEXT) {
             return;

@@ -13,7 +13,7 @@ use crate::id::EndpointId;
 use crate::log::Rendition;
 use crate::log::filters::Filters;
 use crate::log::reading::Cursor;
-use crate::registry::endpoint::{Delivery, Native, Protocol};
+use crate::registry::endpoint::{Delivery, DetectedProtocol, Native};
 use crate::session::{Session, user_of};
 use crate::{Engine, Now};
 
@@ -31,7 +31,7 @@ pub struct Terms {
 }
 
 /// The endpoint of a HELLO that may be accepted.
-struct Newcomer {
+struct Candidate {
     /// The next sequence when it was registered. Nothing has been due to it since.
     place: u64,
     /// The number that it has if it does not resume a session.
@@ -42,8 +42,8 @@ struct Newcomer {
 }
 
 impl Engine {
-    /// Takes the HELLO of an endpoint. On a stream, answers it with WELCOME or ERROR; over datagrams, the driver sends the
-    /// answer. The driver has checked the credentials before.
+    /// Takes the HELLO of an endpoint. On a stream, answers it with WELCOME or ERROR; over datagrams, the driver sends
+    /// the answer. The driver has checked the credentials before.
     ///
     /// # Errors
     /// What the ERROR says.
@@ -76,17 +76,17 @@ impl Engine {
         hello: &Hello<'_>,
         terms: Terms,
     ) -> Result<Welcome, Violation> {
-        let newcomer = self.judge_hello(id, hello, terms)?;
-        let session = self.claim_session(now, hello, &newcomer)?;
-        Ok(self.install(now, id, hello, terms, &newcomer, session))
+        let candidate = self.judge_hello(id, hello, terms)?;
+        let session = self.claim_session(now, hello, &candidate)?;
+        Ok(self.install(now, id, hello, terms, &candidate, session))
     }
 
     /// Decides whether a HELLO may be accepted, but for the session that it resumes. Changes nothing.
-    fn judge_hello(&self, id: EndpointId, hello: &Hello<'_>, terms: Terms) -> Result<Newcomer, Violation> {
+    fn judge_hello(&self, id: EndpointId, hello: &Hello<'_>, terms: Terms) -> Result<Candidate, Violation> {
         let refuse = |code, text| Err(violation(code, kind::HELLO, text));
         let Some(endpoint) = self.registry.get(id) else { return refuse(Code::Unexpected, "it has left") };
         if !endpoint.awaits_hello() || endpoint.leaving.is_some() {
-            return refuse(Code::Unexpected, "it was welcomed already");
+            return refuse(Code::Unexpected, "its HELLO was accepted already");
         }
         let is_new = hello.resume.is_none();
         if is_new && hello.since.is_some() && !terms.history {
@@ -96,7 +96,7 @@ impl Engine {
         if filters.as_mut().is_some_and(|filters| !filters.add(hello.filters.iter().copied())) {
             return refuse(Code::Limit, "too many filters");
         }
-        Ok(Newcomer {
+        Ok(Candidate {
             place: endpoint.until,
             number: endpoint.number,
             peer: endpoint.peer,
@@ -106,12 +106,12 @@ impl Engine {
     }
 
     /// The session that a HELLO resumes, taken from where it is, or a new one.
-    fn claim_session(&mut self, now: Now, hello: &Hello<'_>, newcomer: &Newcomer) -> Result<Session, Violation> {
+    fn claim_session(&mut self, now: Now, hello: &Hello<'_>, candidate: &Candidate) -> Result<Session, Violation> {
         let refuse = |code, text| Err(violation(code, kind::HELLO, text));
-        let user = user_of(newcomer.peer);
+        let user = user_of(candidate.peer);
         let Some(resume) = &hello.resume else {
             return Ok(Session {
-                number: newcomer.number,
+                number: candidate.number,
                 secret: [self.entropy.next().to_be_bytes(), self.entropy.next().to_be_bytes()]
                     .concat()
                     .try_into()
@@ -119,18 +119,18 @@ impl Engine {
                 user,
                 name: hello.name.into(),
                 role: hello.role,
-                filters: newcomer.filters.clone().map(Rc::new),
+                filters: candidate.filters.clone().map(Rc::new),
                 ..Session::default()
             });
         };
-        // Whose session it is comes first: after a restart of the daemon, `resume.last` is of another log.
+        // Ownership is checked first: after a restart of the daemon, `resume.last` is a sequence of another log.
         let start = self.resumable_session(resume, user).map(|session| session.start);
         if start.is_some_and(|start| !(start - 1..self.log.next()).contains(&resume.last)) {
-            return refuse(Code::Malformed, "what it claims to have seen was never due to it");
+            return refuse(Code::Malformed, "the last sequence that it names was never due to it");
         }
         match self.take_session(now, resume, user) {
             Some(session) => Ok(session),
-            None => refuse(Code::UnknownSession, "there is no such session (any more)"),
+            None => refuse(Code::UnknownSession, "there is no such session, or no longer"),
         }
     }
 
@@ -141,7 +141,7 @@ impl Engine {
         id: EndpointId,
         hello: &Hello<'_>,
         terms: Terms,
-        newcomer: &Newcomer,
+        candidate: &Candidate,
         session: Session,
     ) -> Welcome {
         let (next, oldest) = (self.log.next(), self.log.ring(Rendition::Frames).oldest());
@@ -150,10 +150,10 @@ impl Engine {
         let wanted = match (&hello.resume, hello.since) {
             (Some(resume), _) if continues => resume.last + 1,
             // Nothing was due to its session meanwhile, so it starts like a new one, without what came before.
-            (Some(_), _) => newcomer.place,
+            (Some(_), _) => candidate.place,
             (None, Some(0)) => oldest,
             (None, Some(since)) => since.min(next),
-            (None, None) => newcomer.place,
+            (None, None) => candidate.place,
         };
         let start = wanted.max(oldest).max(session.filters_known_from);
         let mut session = Session { receives, may_skip_requests: hello.resume.is_some(), ..session };
@@ -161,12 +161,12 @@ impl Engine {
             session = Session { start: wanted, filters_since: wanted, earlier: Vec::new(), ..session };
         }
         // No key is 0, which stands for none.
-        let key = newcomer.is_datagram.then(|| self.entropy.next().max(1));
+        let key = candidate.is_datagram.then(|| self.entropy.next().max(1));
         let lease = self.settings.lease.as_millis().try_into().unwrap_or(u32::MAX);
         let welcome = Welcome {
             version: VERSION,
             resumed: hello.resume.is_some(),
-            lease: if newcomer.is_datagram { lease } else { 0 },
+            lease: if candidate.is_datagram { lease } else { 0 },
             id: session.number,
             secret: session.secret,
             key: key.unwrap_or(0),
@@ -193,7 +193,7 @@ impl Engine {
             self.registry.set_key(key, id);
         }
         self.registry.renumber(id, number);
-        self.registry.set_protocol(id, Protocol::Native, Some(Box::new(native)));
+        self.registry.set_protocol(id, DetectedProtocol::Native, Some(Box::new(native)));
         self.tidy_detection();
         self.registry.set_receives(id, receives, filters);
         if let Some(endpoint) = self.registry.get_mut(id) {
@@ -204,7 +204,7 @@ impl Engine {
             }
             endpoint.delivery = Delivery::Ready;
         }
-        if !newcomer.is_datagram {
+        if !candidate.is_datagram {
             self.send_control(id, &Frame::Welcome(welcome));
         }
         if receives && wanted < start {

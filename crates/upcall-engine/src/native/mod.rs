@@ -49,7 +49,7 @@ impl Engine {
                 self.leave(now, id, Reason::Closed);
             }
             Frame::Pong { .. } | Frame::Skippable(_) => {}
-            other => self.handle_unexpected(now, id, other, "such a frame does not come here"),
+            other => self.handle_unexpected(now, id, other, "this frame is not expected here"),
         }
         None
     }
@@ -64,8 +64,8 @@ impl Engine {
         let Violation { code, about, reference, text } = *violation;
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let is_datagram = endpoint.transport.is_datagram();
-        // What could be an answer is not answered, so that two daemons cannot talk to each other for ever. A flood is not
-        // answered either.
+        // What could be an answer is not answered, so that two daemons cannot talk to each other for ever. A flood is
+        // not answered either.
         let is_answer = matches!(about, kind::PONG | kind::BYE | kind::WELCOME..=kind::ERROR);
         let is_refusal = matches!(about, kind::SEND | kind::SUBSCRIBE | kind::UNSUBSCRIBE) && !code.is_mistake();
         if let Some(acknowledged) = endpoint.acknowledged_mut()

@@ -29,7 +29,7 @@ impl Engine {
             MessageStatus::New if send.payload.len() > self.settings.max_message => {
                 refusal(Code::TooLarge, "the payload is too large")
             }
-            MessageStatus::New if held => refusal(Code::Busy, "inputs wait for a slow endpoint"),
+            MessageStatus::New if held => refusal(Code::Busy, "inputs are held for a slow endpoint"),
             MessageStatus::New => {
                 endpoint.inputs += 1;
                 let (topic, data) = (send.topic, send.payload);

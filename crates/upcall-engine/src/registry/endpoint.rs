@@ -1,6 +1,7 @@
 //! An endpoint: a registered client, and where it stands between the log and its socket.
 //!
-//! It holds what the session, the delivery and the slow policy keep for each endpoint; what these mean is for those rooms.
+//! It holds what the session, the delivery and the slow policy keep for each endpoint; what these mean is for those
+//! rooms.
 
 use upcall_wire::address::{Peer, Transport};
 use upcall_wire::frame::Welcome;
@@ -16,7 +17,7 @@ use crate::session::Session;
 use crate::slow::Slow;
 use crate::time::Second;
 
-/// What a client is expected to speak, by the rules of its listener.
+/// The protocol that a client is expected to speak, by the rules of its listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExpectedProtocol {
     /// Text.
@@ -27,10 +28,10 @@ pub enum ExpectedProtocol {
     Native,
 }
 
-/// A client that is to be registered.
+/// What the registry needs to know of a client to register it.
 #[derive(Debug, Clone, Copy)]
 pub struct Registration {
-    /// What it is expected to speak.
+    /// The protocol that it is expected to speak.
     pub protocol: ExpectedProtocol,
     /// The driver's own handle, which every [`Event`](crate::Event) about the endpoint carries.
     pub tag: u64,
@@ -67,7 +68,7 @@ pub(crate) enum Delivery {
 
 /// The protocol of an endpoint, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Protocol {
+pub(crate) enum DetectedProtocol {
     /// It has not sent anything yet.
     Undecided,
     Text,
@@ -121,8 +122,8 @@ pub struct Endpoint {
     pub(crate) receives: bool,
     /// Its index in the registry's list of endpoints that get everything, while there is such a list.
     pub(crate) everyone: u32,
-    pub(crate) protocol: Protocol,
-    /// Set while `protocol` is [`Protocol::Native`]. Not a field of that variant, which would take more room.
+    pub(crate) protocol: DetectedProtocol,
+    /// Set while `protocol` is [`DetectedProtocol::Native`]. Not a field of that variant, which would take more room.
     pub(crate) native: Option<Box<Native>>,
     pub(crate) delivery: Delivery,
     /// Not kept up to date while it is caught up, but never before its place at registration.
@@ -177,7 +178,7 @@ impl Endpoint {
 
     /// Whether its HELLO has not been accepted yet.
     pub(crate) fn awaits_hello(&self) -> bool {
-        matches!(self.protocol, Protocol::AwaitingHello { .. })
+        matches!(self.protocol, DetectedProtocol::AwaitingHello { .. })
     }
 
     pub(crate) fn native(&self) -> Option<&Native> {
@@ -199,8 +200,8 @@ impl Endpoint {
     /// The rendition of the log that it reads.
     pub(crate) fn rendition(&self) -> Rendition {
         match self.protocol {
-            Protocol::Undecided | Protocol::Text => Rendition::Text,
-            Protocol::AwaitingHello { .. } | Protocol::Native => Rendition::Frames,
+            DetectedProtocol::Undecided | DetectedProtocol::Text => Rendition::Text,
+            DetectedProtocol::AwaitingHello { .. } | DetectedProtocol::Native => Rendition::Frames,
         }
     }
 
@@ -235,7 +236,8 @@ impl Endpoint {
         self.native()?.acknowledged.as_ref()?.oldest()
     }
 
-    /// Whether inputs may be held for it when it falls behind. Text datagrams are best effort, so nothing is held for them.
+    /// Whether inputs may be held for it when it falls behind. Text datagrams are best effort, so nothing is held for
+    /// them.
     pub(crate) fn may_hold_inputs(&self) -> bool {
         !self.transport.is_datagram() || self.is_native()
     }

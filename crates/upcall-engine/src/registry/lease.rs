@@ -79,8 +79,8 @@ impl Engine {
         self.leases.leases.get(id).map(|lease| lease.until)
     }
 
-    /// When [`Engine::expire`] has to be called for a lease, on the clock that counts suspend. Renewals may have made it
-    /// early.
+    /// When [`Engine::expire`] has to be called for a lease, on the clock that counts suspend. Renewals may have made
+    /// it early.
     pub fn lease_deadline(&self) -> Option<Time> {
         self.leases.ends.first().map(|(deadline, _)| *deadline)
     }

@@ -1,10 +1,11 @@
 //! The registry: which endpoints there are, what each wants, and how many of them there may be.
 //!
-//! It finds endpoints and keeps its counts and lists in step with them. It does not deliver, and knows no deadline but the
-//! leases.
+//! It finds endpoints and keeps its counts and lists in step with them. It does not deliver, and knows no deadline but
+//! the leases.
 
 pub(crate) mod endpoint;
 pub(crate) mod lease;
+mod limits;
 mod topics;
 
 use std::collections::HashMap;
@@ -15,12 +16,13 @@ use slotmap::SlotMap;
 use upcall_wire::address::Peer;
 use upcall_wire::reason::Refusal;
 
-use crate::id::{EndpointId, ListenerNumber, OwnIdHasher, PeerSource};
+use crate::id::{EndpointId, OwnIdHasher};
 use crate::log::Rendition;
 use crate::log::filters::Filters;
 use crate::log::reading::Cursor;
 use crate::time::Time;
-use endpoint::{Delivery, Endpoint, ExpectedProtocol, Native, Protocol, Registration};
+use endpoint::{Delivery, DetectedProtocol, Endpoint, ExpectedProtocol, Native, Registration};
+use limits::EndpointCounts;
 use topics::TopicIndex;
 
 #[derive(Debug, Default)]
@@ -36,15 +38,14 @@ pub(crate) struct Registry {
     /// How many read text, or may turn out to.
     text: usize,
     last_number: u64,
-    per_listener: HashMap<ListenerNumber, usize>,
-    per_source: HashMap<(ListenerNumber, PeerSource), usize>,
+    counts: EndpointCounts,
     /// Native datagram endpoints, by the key that their datagrams carry. The engine draws the keys.
     keys: HashMap<u64, EndpointId, BuildHasherDefault<OwnIdHasher>>,
 }
 
 impl Registry {
-    /// Registers an endpoint whose place in the log is `next`. If it is to replace the endpoint `superseded`, the limits do
-    /// not count that one.
+    /// Registers an endpoint whose place in the log is `next`. If it is to replace the endpoint `superseded`, the
+    /// limits do not count that one.
     ///
     /// # Errors
     /// The limit that refuses it.
@@ -56,16 +57,15 @@ impl Registry {
         next: u64,
         now: Time,
     ) -> Result<EndpointId, Refusal> {
-        let source = (client.listener, PeerSource::of(client.peer));
-        self.check_limits(&client, source.1, superseded, max)?;
-        *self.per_listener.entry(client.listener).or_default() += 1;
-        *self.per_source.entry(source).or_default() += 1;
+        let superseded = superseded.and_then(|id| self.endpoints.get(id));
+        self.counts.check(&client, superseded, self.endpoints.len(), max)?;
+        self.counts.add(client.listener, client.peer);
         self.last_number += 1;
         let Registration { tag, listener, transport, peer, .. } = client;
         let (protocol, delivery) = match client.protocol {
-            ExpectedProtocol::Text => (Protocol::Text, Delivery::CaughtUp),
-            ExpectedProtocol::Auto => (Protocol::Undecided, Delivery::Undecided),
-            ExpectedProtocol::Native => (Protocol::AwaitingHello { sent_frames: false }, Delivery::CaughtUp),
+            ExpectedProtocol::Text => (DetectedProtocol::Text, Delivery::CaughtUp),
+            ExpectedProtocol::Auto => (DetectedProtocol::Undecided, Delivery::Undecided),
+            ExpectedProtocol::Native => (DetectedProtocol::AwaitingHello { sent_frames: false }, Delivery::CaughtUp),
         };
         let receives = client.receives && client.protocol != ExpectedProtocol::Native;
         self.receivers += usize::from(receives);
@@ -97,42 +97,13 @@ impl Registry {
         Ok(id)
     }
 
-    /// Whether the limits have room for one more endpoint from this source, if `superseded` goes.
-    fn check_limits(
-        &self,
-        client: &Registration,
-        source: PeerSource,
-        superseded: Option<EndpointId>,
-        max: usize,
-    ) -> Result<(), Refusal> {
-        let superseded = superseded.and_then(|id| self.endpoints.get(id));
-        let from_here = superseded.filter(|endpoint| endpoint.listener == client.listener);
-        let of_source = from_here.filter(|endpoint| PeerSource::of(endpoint.peer) == source);
-        let is_full = |count: Option<&usize>, superseded: Option<&Endpoint>, max: usize| {
-            count.is_some_and(|count| count - usize::from(superseded.is_some()) >= max)
-        };
-        if is_full(Some(&self.endpoints.len()), superseded, max) {
-            return Err(Refusal::MaxEndpoints);
-        }
-        let per_listener = || self.per_listener.get(&client.listener);
-        if client.max_per_listener.is_some_and(|max| is_full(per_listener(), from_here, max)) {
-            return Err(Refusal::ListenerMaxEndpoints);
-        }
-        let per_source = || self.per_source.get(&(client.listener, source));
-        if client.max_per_source.is_some_and(|max| is_full(per_source(), of_source, max)) {
-            return Err(Refusal::MaxPerSource);
-        }
-        Ok(())
-    }
-
     /// Removes an endpoint from everything that finds it.
     pub(crate) fn remove(&mut self, id: EndpointId) -> Option<Endpoint> {
         self.unlist(id);
         let mut endpoint = self.endpoints.remove(id)?;
         self.receivers -= usize::from(endpoint.receives);
         self.text -= usize::from(endpoint.rendition() == Rendition::Text);
-        release(&mut self.per_listener, endpoint.listener);
-        release(&mut self.per_source, (endpoint.listener, PeerSource::of(endpoint.peer)));
+        self.counts.remove(endpoint.listener, endpoint.peer);
         if let Some(acknowledged) = endpoint.acknowledged_mut() {
             self.keys.remove(&acknowledged.welcome().key);
         }
@@ -179,8 +150,8 @@ impl Registry {
         }
     }
 
-    /// The protocol of an endpoint is decided; `native` belongs to [`Protocol::Native`].
-    pub(crate) fn set_protocol(&mut self, id: EndpointId, protocol: Protocol, native: Option<Box<Native>>) {
+    /// The protocol of an endpoint is decided; `native` belongs to [`DetectedProtocol::Native`].
+    pub(crate) fn set_protocol(&mut self, id: EndpointId, protocol: DetectedProtocol, native: Option<Box<Native>>) {
         if let Some(endpoint) = self.endpoints.get_mut(id) {
             let before = endpoint.rendition();
             (endpoint.protocol, endpoint.native) = (protocol, native);
@@ -192,7 +163,7 @@ impl Registry {
         }
     }
 
-    /// Gives an endpoint the number of the session that it resumes. No client has been told its own number yet.
+    /// Gives an endpoint the number of the session that it resumes. It has not been sent its own number yet.
     pub(crate) fn renumber(&mut self, id: EndpointId, number: u64) {
         if let Some(endpoint) = self.endpoints.get_mut(id) {
             endpoint.number = number;
@@ -203,8 +174,7 @@ impl Registry {
     pub(crate) fn set_peer(&mut self, id: EndpointId, peer: Peer) {
         let Some(endpoint) = self.endpoints.get_mut(id) else { return };
         let before = std::mem::replace(&mut endpoint.peer, peer);
-        release(&mut self.per_source, (endpoint.listener, PeerSource::of(before)));
-        *self.per_source.entry((endpoint.listener, PeerSource::of(peer))).or_default() += 1;
+        self.counts.set_peer(endpoint.listener, before, peer);
     }
 
     /// Sets whether upcalls are due to an endpoint, and the filters that they have to match.
@@ -325,18 +295,7 @@ impl Registry {
         let everyone = self.endpoints.values().filter(|endpoint| endpoint.gets_everything()).count();
         assert_eq!(self.everyone(), everyone);
         assert_eq!(self.everyone.len(), if self.filtered > 0 { everyone } else { 0 });
-        assert_eq!(self.endpoints.len(), self.per_listener.values().sum::<usize>());
-        assert_eq!(self.endpoints.len(), self.per_source.values().sum::<usize>());
-    }
-}
-
-/// Counts one less. A count of zero is not kept.
-fn release<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: K) {
-    if let std::collections::hash_map::Entry::Occupied(mut entry) = counts.entry(key) {
-        *entry.get_mut() -= 1;
-        if *entry.get() == 0 {
-            entry.remove();
-        }
+        self.counts.check_invariants(self.endpoints.len());
     }
 }
 

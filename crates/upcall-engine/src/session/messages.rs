@@ -21,7 +21,7 @@ enum MessageOutcome {
     Refused(Code),
 }
 
-/// What the id of a message says about it.
+/// What is known about a message by its id.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum MessageStatus {
     New,
@@ -75,8 +75,8 @@ impl Messages {
         self.last += count;
     }
 
-    /// Records that a message was refused for good, if it is the next one. Its id is used up all the same, so that it does
-    /// not hold up those after it.
+    /// Records that a message was refused for good, if it is the next one. Its id is used up all the same, so that it
+    /// does not hold up those after it.
     pub(crate) fn refuse(&mut self, id: u64, code: Code) {
         if self.status(id) == MessageStatus::New {
             self.record(MessageOutcome::Refused(code));

@@ -1,7 +1,7 @@
 //! Sessions: what outlives a connection, so that a native client can resume where it was.
 //!
-//! This room knows endpoints by their ids only: who may resume is decided here, what happens to the connection that a
-//! session had before is not (but for `resume`, where both meet).
+//! This room knows endpoints by their ids only: it decides which client may resume. Only `resume` touches the
+//! connection that a session had before.
 
 mod messages;
 mod resume;
@@ -40,8 +40,8 @@ pub(crate) struct Session {
     pub(crate) filters: Option<Rc<Filters>>,
     /// The first sequence for which they are in force.
     pub(crate) filters_since: u64,
-    /// The filters that were in force before, each up to a sequence. A client that resumes further back gets what was due
-    /// then.
+    /// The filters that were in force before, each up to a sequence. A client that resumes further back gets what was
+    /// due then.
     pub(crate) earlier: Vec<EarlierFilters>,
     /// The filters of sequences before this one are forgotten: what was due then cannot be decided any more.
     pub(crate) filters_known_from: u64,
@@ -64,8 +64,8 @@ impl Session {
         }
     }
 
-    /// The filters change from sequence `from` on, but not for what may have been sent over an earlier connection. `oldest`
-    /// is the first sequence that a client can still ask for.
+    /// The filters change from sequence `from` on, but not for what may have been sent over an earlier connection.
+    /// `oldest` is the first sequence that a client can still ask for.
     pub(crate) fn change_filters(&mut self, from: u64, oldest: u64) {
         let from = from.max(self.sent);
         if from > self.filters_since {
@@ -119,7 +119,7 @@ pub(crate) struct Sessions {
     live: HashMap<u64, EndpointId>,
     detached: HashMap<u64, Detached>,
     expiry: BTreeSet<(Time, u64)>,
-    /// The same by where they come from.
+    /// The same, by source.
     by_source: HashMap<(ListenerNumber, PeerSource), BTreeSet<(Time, u64)>>,
 }
 
@@ -143,8 +143,8 @@ impl Sessions {
         is_its
     }
 
-    /// Keeps a session without a connection until `until`. If there is no room, others are forgotten first: the oldest of
-    /// the same source if that has too many, or more than its share of all; otherwise the oldest of all.
+    /// Keeps a session without a connection until `until`. If there is no room, others are forgotten first: the oldest
+    /// of the same source if that has too many, or more than its share of all; otherwise the oldest of all.
     pub(crate) fn detach(
         &mut self,
         until: Time,

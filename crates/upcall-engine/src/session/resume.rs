@@ -17,8 +17,8 @@ pub(crate) fn user_of(peer: Peer) -> Option<u32> {
 }
 
 impl Engine {
-    /// The endpoint that a client will replace if it resumes this session from `peer`: the session must belong to it, and
-    /// have a connection.
+    /// The endpoint that a client will replace if it resumes this session from `peer`: the session must belong to it,
+    /// and have a connection.
     pub fn superseded_by(&self, resume: &Resume, peer: Peer) -> Option<EndpointId> {
         self.resumable_session(resume, user_of(peer))?;
         let old = self.sessions.endpoint(resume.id)?;

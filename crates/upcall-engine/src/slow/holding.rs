@@ -1,4 +1,5 @@
-//! Holding inputs for slow endpoints: when it begins, how long it goes on, and when an endpoint's own inputs are parked.
+//! Holding inputs for slow endpoints: when it begins, how long it goes on, and when an endpoint's own inputs are
+//! parked.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ impl Engine {
         }
     }
 
-    /// Records where an endpoint is whose socket is full. It may be behind from now on, or no longer.
+    /// Records the position of an endpoint whose socket is full, which may be behind from now on, or no longer.
     pub(crate) fn record_position(&mut self, now: Now, id: EndpointId) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let Some(floor) = endpoint.oldest_needed().filter(|floor| floor.sequence < endpoint.until) else {
@@ -139,7 +140,8 @@ impl Engine {
         }
     }
 
-    /// Parks the inputs of an endpoint if its own lag requires that. [`Event::Unparked`] reports when they may be handled.
+    /// Parks the inputs of an endpoint if its own lag requires that. [`Event::Unparked`] reports when they may be
+    /// handled.
     pub(crate) fn park(&mut self, now: Now, id: EndpointId) -> bool {
         let Some(endpoint) = self.registry.get_mut(id) else { return false };
         let may_hold = endpoint.may_hold_inputs();

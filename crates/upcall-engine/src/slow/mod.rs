@@ -1,22 +1,22 @@
 //! Slow consumers: which endpoints are behind, for which of them inputs are held, and what happens to the rest.
 //!
-//! An endpoint whose socket is full is *behind*. While it is more than half of `max_behind` behind, inputs are *held* for
-//! it, until it has caught up to a quarter or its patience is used up. From then on inputs go on without it, and the policy
-//! acts on it once it is further behind than `max_behind`.
+//! An endpoint whose socket is full is *behind*. While it is more than half of `max_behind` behind, inputs are *held*
+//! for it, until it has caught up to a quarter or its patience is used up. From then on inputs go on without it, and
+//! the policy acts on it once it is further behind than `max_behind`.
 //!
-//! The endpoint's own inputs are *parked* whatever its patience, as long as it reads: a program that sends faster than it
-//! reads is slowed down, not disconnected. Once it has read nothing for a second its inputs are taken again, so that the two
-//! sides cannot deadlock.
+//! The endpoint's own inputs are *parked* whatever its patience, as long as it reads: a program that sends faster than
+//! it reads is slowed down, not disconnected. Once it has read nothing for a second its inputs are taken again, so that
+//! the two sides cannot deadlock.
 //!
-//! Patience is a budget of the endpoint that refills over a minute, so that no client can stop the service. Holding costs
-//! nothing while the endpoint reads at least `max_behind` in the time of its patience: a healthy reader may stay slower than
-//! the fastest sender for as long as it likes.
+//! Patience is a budget of the endpoint that refills over a minute, so that no client can stop the service. Holding
+//! costs nothing while the endpoint reads at least `max_behind` in the time of its patience: a healthy reader may stay
+//! slower than the fastest sender for as long as it likes.
 //!
-//! An endpoint that *starts* behind, because it resumes its session or asks for history, has not fallen behind: it is not
-//! charged for that. Inputs are not held for it either, or a client could stop the service by asking again and again. It
-//! *catches up*: it may be as far behind as the log goes back, and the policy acts on it only when the log cannot hold any
-//! longer what it still needs. Once it is within a quarter of `max_behind`, it is treated like every other endpoint. Where
-//! patience is `forever`, inputs are held for it too, because then no endpoint may lose anything.
+//! An endpoint that *starts* behind, because it resumes its session or asks for history, has not fallen behind: it is
+//! not charged for that. Inputs are not held for it either, or a client could stop the service by asking again and
+//! again. It *catches up*: it may be as far behind as the log goes back, and the policy acts on it only when the log
+//! cannot hold any longer what it still needs. Once it is within a quarter of `max_behind`, it is treated like every
+//! other endpoint. Where patience is `forever`, inputs are held for it too, because then no endpoint may lose anything.
 
 mod holding;
 pub(crate) mod laggards;

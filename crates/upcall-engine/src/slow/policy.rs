@@ -13,7 +13,8 @@ use crate::registry::endpoint::Delivery;
 use crate::{Engine, Now, Policy};
 
 impl Engine {
-    /// Holds inputs for endpoints that have fallen too far behind, and applies the policy to those that nothing is held for.
+    /// Holds inputs for endpoints that have fallen too far behind, and applies the policy to those that nothing is held
+    /// for.
     pub(crate) fn act_on_laggards(&mut self, now: Now) {
         while let Some((position, id)) = self.laggards.furthest_behind()
             && (self.log.head() - position > self.settings.max_behind / 2 || self.is_in_danger(id))
@@ -25,8 +26,8 @@ impl Engine {
         for id in too_far.map(|(_, id)| id).collect::<Vec<_>>() {
             self.apply_policy(now, id);
         }
-        // Only an endpoint's own inputs are taken while inputs are held for it alone. They may push it further behind, but it
-        // is not disconnected for what had come before the hold.
+        // Only an endpoint's own inputs are taken while inputs are held for it alone. They may push it further behind,
+        // but it is not disconnected for what had come before the hold.
         if let Some(id) = self.laggards.only_holding()
             && let Some(slow) = self.registry.get(id).and_then(|endpoint| endpoint.slow.as_ref())
             && slow.idle
@@ -36,8 +37,8 @@ impl Engine {
         }
     }
 
-    /// Acts on an endpoint that is too far behind: it gets no more of the log than the rest of the record that it is in,
-    /// and leaves, or goes on after a gap.
+    /// Acts on an endpoint that is too far behind: it gets no more of the log than the rest of the record that it is
+    /// in, and leaves, or goes on after a gap.
     pub(crate) fn apply_policy(&mut self, now: Now, id: EndpointId) {
         let Some(endpoint) = self.registry.get(id) else { return };
         match endpoint.native() {
@@ -114,7 +115,8 @@ impl Engine {
         let (cursor, missed) = self.log.ring(endpoint.rendition()).pass(&reading, usize::MAX);
         self.counters.skipped += missed as u64;
         endpoint.cursor = cursor;
-        // An endpoint in the ready list has to stay ready, so that it is in the list once only. It will have nothing left.
+        // An endpoint in the ready list has to stay ready, so that it is in the list once only. It will have nothing
+        // left.
         if endpoint.outbox.is_none() && endpoint.delivery != Delivery::Ready {
             self.caught_up(now, id);
         }
@@ -173,8 +175,8 @@ impl Engine {
         }
     }
 
-    /// Whether the next input, if it is as large as the largest so far, would overrun what an endpoint still needs. Only
-    /// messages that are nearly as large as `max_behind` can do that.
+    /// Whether the next input, if it is as large as the largest so far, would overrun what an endpoint still needs.
+    /// Only messages that are nearly as large as `max_behind` can do that.
     pub(crate) fn is_in_danger(&self, id: EndpointId) -> bool {
         let (frame, text) = self.turn.largest;
         let text = self.registry.has_text().then_some(text);

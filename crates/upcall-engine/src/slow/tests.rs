@@ -55,8 +55,8 @@ fn no_inputs_are_held_without_patience() {
 }
 
 proptest! {
-    /// Whatever the timing of a reader, inputs are held for it no longer than its patience, what has refilled of it, and
-    /// the time that a healthy reader needs for the same bytes.
+    /// Whatever the timing of a reader, inputs are held for it no longer than its patience, what has refilled of it,
+    /// and the time that a healthy reader needs for the same bytes.
     #[test]
     fn no_timing_holds_the_service_longer_than_the_budget(
         episodes in prop::collection::vec((0u64..2_000, 0u64..MAX_BEHIND, 0u64..20_000), 1..100)
@@ -64,7 +64,8 @@ proptest! {
         let (mut laggards, mut slow, mut now) = fresh();
         let (mut held, mut read_all) = (Duration::ZERO, 0);
         for (milliseconds, read, pause) in episodes {
-            let Some(deadline) = ({ slow.hold = Hold { since: now, position: slow.position, distance: 0 }; slow.patience_ends(LIMIT, MAX_BEHIND, now) }) else {
+            slow.hold = Hold { since: now, position: slow.position, distance: 0 };
+            let Some(deadline) = slow.patience_ends(LIMIT, MAX_BEHIND, now) else {
                 now = now + Duration::from_millis(pause);
                 continue;
             };

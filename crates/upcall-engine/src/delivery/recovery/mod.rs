@@ -1,18 +1,20 @@
-//! Loss recovery for the datagrams that one endpoint has to acknowledge: which have arrived, which are lost and have to be
-//! sent again, how many may be in flight, and when to stop waiting. Knows neither contents nor endpoints.
+//! Loss recovery for the datagrams that one endpoint has to acknowledge: which have arrived, which are lost and have to
+//! be sent again, how many may be in flight, and when to stop waiting. Knows neither contents nor endpoints.
 //!
 //! This is RFC 9002 (loss detection and congestion control of QUIC), counted in datagrams instead of bytes, with
-//! acknowledgments that are never delayed on purpose, and with three deviations to the careful side (RFC 8085 section 3.1):
+//! acknowledgments that are never delayed on purpose, and with three deviations to the careful side (RFC 8085 section
+//! 3.1):
 //!
-//! - The reordering threshold counts acknowledged datagrams instead of numbers, because numbers that [`Recovery::unsent`]
-//!   took back say nothing about the network.
+//! - The reordering threshold counts acknowledged datagrams instead of numbers, because numbers that
+//!   [`Recovery::unsent`] took back say nothing about the network.
 //! - A timeout counts as a loss: what has been in flight longest is sent again, and the window is halved, as the
-//!   acknowledgment that confirms such a loss would do in QUIC. A second timeout in a row is persistent congestion, even
-//!   before the first measured round trip.
+//!   acknowledgment that confirms such a loss would do in QUIC. A second timeout in a row is persistent congestion,
+//!   even before the first measured round trip.
 //! - A timeout is at least 200 ms, because a client may be a process that others keep from running.
 //!
-//! Every transmission has a number of its own, so an acknowledgment is never ambiguous. A content that is sent again moves
-//! to the new number and the old one is forgotten: from then on only the new number acknowledges it, and only once.
+//! Every transmission has a number of its own, so an acknowledgment is never ambiguous. A content that is sent again
+//! moves to the new number and the old one is forgotten: from then on only the new number acknowledges it, and only
+//! once.
 
 mod round_trip;
 mod window;
@@ -28,8 +30,8 @@ use window::Window;
 /// A datagram is lost once this many later ones are acknowledged (RFC 9002 section 6.1.1).
 const REORDERING: u8 = 3;
 
-/// This many timeouts in a row are persistent congestion. They take 1 + 2 = 3 times the first timeout, the duration that
-/// RFC 9002 section 7.6.1 requires.
+/// This many timeouts in a row are persistent congestion. They take 1 + 2 = 3 times the first timeout, the duration
+/// that RFC 9002 section 7.6.1 requires.
 const PERSISTENT: u32 = 2;
 
 /// For how many datagrams memory is kept while none is in flight.
@@ -118,8 +120,8 @@ impl<C> Recovery<C> {
         self.outstanding.back().map(|transmission| (number, &transmission.content))
     }
 
-    /// The socket did not take this number after all. Its content has to be sent again, but that is no sign of congestion.
-    /// The number is not used again.
+    /// The socket did not take this number after all. Its content has to be sent again, but that is no sign of
+    /// congestion. The number is not used again.
     pub(crate) fn unsent(&mut self, number: u64) {
         let Ok(index) = self.outstanding.binary_search_by_key(&number, |transmission| transmission.number) else {
             return;
@@ -137,8 +139,8 @@ impl<C> Recovery<C> {
         self.outstanding.remove(index).map(|transmission| transmission.content)
     }
 
-    /// Takes an ACK. Calls `arrived` with each content that is acknowledged for the first time, and returns whether there
-    /// was one. An ACK that names a number that was never used is ignored.
+    /// Takes an ACK. Calls `arrived` with each content that is acknowledged for the first time, and returns whether
+    /// there was one. An ACK that names a number that was never used is ignored.
     pub(crate) fn acked(&mut self, now: Time, ack: &Ack, mut arrived: impl FnMut(C)) -> bool {
         if !self.is_plausible(ack) {
             return false;
@@ -203,14 +205,15 @@ impl<C> Recovery<C> {
         self.outstanding.is_empty() && self.lost.is_empty()
     }
 
-    /// Forgets everything that is unacknowledged. What was learnt about the network stays, the length of the next timeout
-    /// included.
+    /// Forgets everything that is unacknowledged. What was learnt about the network stays, the length of the next
+    /// timeout included.
     pub(crate) fn clear(&mut self) {
         (self.outstanding, self.lost) = (VecDeque::new(), VecDeque::new());
         (self.timer, self.probe) = (None, false);
     }
 
-    /// When [`Recovery::expire`] has to be called, if nothing else happens. Never `None` while something is unacknowledged.
+    /// When [`Recovery::expire`] has to be called, if nothing else happens. Never `None` while something is
+    /// unacknowledged.
     pub(crate) fn deadline(&self) -> Option<Time> {
         // An expected loss comes before the timeout (RFC 9002 section 6.2.1).
         self.loss_expected().or(self.timer)
@@ -266,8 +269,8 @@ impl<C> Recovery<C> {
         Some(oldest.at + self.round_trip?.loss_delay())
     }
 
-    /// Moves what is lost because later ones have arrived. A datagram is never overtaken by more than one sent before it,
-    /// so the first that is not lost ends the search.
+    /// Moves what is lost because later ones have arrived. A datagram is never overtaken by more than one sent before
+    /// it, so the first that is not lost ends the search.
     fn find_lost(&mut self, now: Time) -> Found {
         let mut found = Found::Nothing;
         while let Some(oldest) = self.outstanding.front()

@@ -137,7 +137,7 @@ proptest! {
 
     /// Even where hardly anything arrives.
     #[test]
-    fn everything_arrives_over_a_network_that_loses_nearly_everything(network in networks(0.9), contents in 1u64..30, seed: u64) {
+    fn everything_arrives_over_a_very_bad_network(network in networks(0.9), contents in 1u64..30, seed: u64) {
         run(network, contents, seed);
     }
 

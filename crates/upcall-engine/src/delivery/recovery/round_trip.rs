@@ -27,7 +27,8 @@ pub(crate) struct RoundTrip {
 }
 
 impl RoundTrip {
-    /// The estimate with one more sample (RFC 9002 section 5.3). The variation comes first (RFC 6298 section 2, rule 2.3).
+    /// The estimate with one more sample (RFC 9002 section 5.3). The variation comes first (RFC 6298 section 2, rule
+    /// 2.3).
     pub(crate) fn sampled(before: Option<RoundTrip>, latest: Duration) -> RoundTrip {
         let latest = u64::try_from(latest.as_nanos()).unwrap_or(u64::MAX).min(MAX_TIMEOUT);
         let Some(RoundTrip { smoothed, variation, .. }) = before else {
@@ -50,8 +51,8 @@ impl RoundTrip {
     }
 }
 
-/// How long to wait for an acknowledgment after `timeouts` timeouts in a row (RFC 9002 section 6.2.1). The jitter, of up to
-/// a quarter, only makes it longer: before the computed timeout a retransmission would be in vain.
+/// How long to wait for an acknowledgment after `timeouts` timeouts in a row (RFC 9002 section 6.2.1). The jitter, of
+/// up to a quarter, only makes it longer: before the computed timeout a retransmission would be in vain.
 pub(crate) fn timeout(round_trip: Option<RoundTrip>, timeouts: u32, jitter: &mut fastrand::Rng) -> Duration {
     let single = round_trip.map_or(INITIAL_TIMEOUT, RoundTrip::timeout).max(MIN_TIMEOUT);
     // 2^9 times the shortest is more than the longest.

@@ -1,5 +1,5 @@
-//! The congestion window: how many datagrams may be in flight to one endpoint. NewReno as in RFC 9002 section 7, counted
-//! in datagrams.
+//! The congestion window: how many datagrams may be in flight to one endpoint. NewReno as in RFC 9002 section 7,
+//! counted in datagrams.
 
 /// The initial size (RFC 9002 section 7.2).
 const INITIAL: usize = 10;
@@ -56,8 +56,8 @@ impl Window {
         }
     }
 
-    /// `number` was lost, which was found when `last` was the last one used. Halves the window, unless the number was sent
-    /// before the last halving: that was for the same congestion (section 7.3.2). Returns whether it was halved.
+    /// `number` was lost, which was found when `last` was the last one used. Halves the window, unless the number was
+    /// sent before the last halving: that was for the same congestion (section 7.3.2). Returns whether it was halved.
     pub(crate) fn lost(&mut self, number: u64, last: u64) -> bool {
         let halved = number > self.recovery;
         if halved {
@@ -67,9 +67,9 @@ impl Window {
         halved
     }
 
-    /// Persistent congestion: nothing was acknowledged for a long time (section 7.6.2), and `last` is the last number used.
-    /// The threshold stays what the first loss made of it, whatever else is found lost later (RFC 5681 section 3.1): slow
-    /// start leads there once something is acknowledged.
+    /// Persistent congestion: nothing was acknowledged for a long time (section 7.6.2), and `last` is the last number
+    /// used. The threshold stays what the first loss made of it, whatever else is found lost later (RFC 5681 section
+    /// 3.1): slow start leads there once something is acknowledged.
     pub(crate) fn collapse(&mut self, last: u64) {
         (self.size, self.recovery) = (MIN, last);
     }

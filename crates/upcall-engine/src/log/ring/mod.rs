@@ -1,4 +1,5 @@
-//! A ring of records in the order of their sequences, in one rendition. Knows pages and readers, and nothing of endpoints.
+//! A ring of records in the order of their sequences, in one rendition. Knows pages and readers, and nothing of
+//! endpoints.
 
 use std::collections::VecDeque;
 
@@ -290,8 +291,8 @@ impl Ring {
         Advanced { cursor, completed, last, rest: written }
     }
 
-    /// Appends the frames that a reader gets to `out`, until it has `max` bytes. Each gets the `prev` field that is right
-    /// for this reader, to which `prev` was due last. Returns whether that was all.
+    /// Appends the frames that a reader gets to `out`, until it has `max` bytes. Each gets the `prev` field that is
+    /// right for this reader, to which `prev` was due last. Returns whether that was all.
     pub(crate) fn copy(&self, reading: &Reading<'_>, mut prev: u64, max: usize, out: &mut Vec<u8>) -> bool {
         let mut sequence = reading.cursor.sequence;
         while sequence < reading.until

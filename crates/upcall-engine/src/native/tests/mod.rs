@@ -355,7 +355,7 @@ fn a_message_that_is_too_large_is_refused_for_good() {
 }
 
 #[test]
-fn who_speaks_text_where_that_will_not_do_is_told_in_text() {
+fn text_where_native_is_required_is_refused_in_text() {
     let mut world = World::new(settings());
     let id = world.connect(ExpectedProtocol::Native, Transport::Tcp, true);
     world.publish("", b"secret");
