@@ -41,7 +41,7 @@ impl Datagrams {
                     if trouble == Trouble::Starved {
                         context.timers.no_memory.add(now.time, id);
                     } else {
-                        // The poller tells when there is room.
+                        // The poller reports when there is room.
                         *refused = true;
                     }
                 }
@@ -60,8 +60,9 @@ impl Datagrams {
         self.check_later(context, now, key);
     }
 
-    /// A peer may have read what its own socket has sent. If it has read everything, and its queue is not full again soon, it
-    /// shares a socket with the others again. Otherwise a socket for each burst would cost more than the burst.
+    /// A peer may have read what its own socket has sent. If it has read everything, and its queue is not full again
+    /// soon, it shares a socket with the others again. Otherwise a socket for each burst would cost more than the
+    /// burst.
     fn check_later(&mut self, context: &mut Context, now: Now, key: PeerKey) {
         if let Some(Some(own)) = self.peers.own_socket_mut(key)
             && !std::mem::replace(&mut own.check_is_due, true)
@@ -81,7 +82,7 @@ impl Datagrams {
         let Some(own) = self.peers.own_socket_mut(key) else { return };
         let Some(OwnSocket { socket, refused, check_is_due }) = own else { return };
         *check_is_due = false;
-        // While it has not read everything, the poller tells when it reads on.
+        // While it has not read everything, the poller reports when it reads on.
         if !socket.is_drained() {
             return;
         }

@@ -18,8 +18,8 @@ pub(super) enum PeerName {
     Unix(UnixName),
 }
 
-/// Hashes as few words as tell names apart (a cookie is such a hash, too). The derived implementation makes a dozen of an
-/// address.
+/// Hashes as few words as tell names apart (a cookie is such a hash, too). The derived implementation makes a dozen of
+/// an address.
 impl Hash for PeerName {
     fn hash<H: Hasher>(&self, state: &mut H) {
         match self {
@@ -74,8 +74,8 @@ impl OwnSocket {
 }
 
 impl Route {
-    /// Whether it still leads to a peer that sends to this local address: the peer may have sent to another of our addresses,
-    /// or have made its socket anew.
+    /// Whether it still leads to a peer that sends to this local address: the peer may have sent to another of our
+    /// addresses, or have made its socket anew.
     pub(super) fn is_current(&self, addressed: Option<LocalAddress>) -> bool {
         match self {
             Route::Inet { local, .. } => *local == addressed,

@@ -31,7 +31,7 @@ impl PeerSource {
         listener: &ActiveListener,
         from: Sender,
     ) -> Result<PeerSource, (Dropped, Option<Peer>)> {
-        // Of the sender's groups, the kernel tells only the primary one.
+        // Of the sender's groups, the kernel names only the primary one.
         let admitted = |peer| match admits(&listener.rules, peer, Vec::new) {
             true => Ok(()),
             false => Err((Dropped::NotAllowed, None)),
@@ -76,7 +76,7 @@ impl PeerSource {
             (PeerName::Unix(name), Peer::Unix(credentials)) => {
                 let verified = UnixPeer::verify(name, credentials.uid);
                 let peer = verified.map_err(|error| {
-                    debug!(logger, "{name} is not written to: {error}");
+                    debug!(logger, "cannot send to {name}: {error}");
                     Dropped::BadAddress
                 })?;
                 Ok(Route::Unix { peer, uid: credentials.uid, own: None, in_flight: InFlight::default() })

@@ -89,7 +89,8 @@ impl Datagrams {
         Ok(())
     }
 
-    /// The peer that is registered under the name of a source. A peer is replaced whose name belongs to another user by now.
+    /// The peer that is registered under the name of a source. A peer is replaced whose name belongs to another user by
+    /// now.
     fn registered_as(
         &mut self,
         context: &mut Context,

@@ -1,5 +1,5 @@
-//! SIGHUP: the configuration is read again. Listeners come and go, and everything else changes in place. A wrong file, or a
-//! listener that cannot be bound, changes nothing.
+//! SIGHUP: the configuration is read again. Listeners come and go, and everything else changes in place. A wrong file,
+//! or a listener that cannot be bound, changes nothing.
 
 use super::files;
 use super::notify::Notifier;
@@ -38,7 +38,7 @@ pub(in crate::daemon) fn reload(rooms: &mut Rooms, notifier: &mut Notifier, orig
     notifier.reloaded(clock.now().time, changed.is_err());
 }
 
-/// Changes to another configuration. The error tells why nothing has changed.
+/// Changes to another configuration. The error is the reason why nothing has changed.
 fn change(rooms: &mut Rooms, config: Config) -> Result<(), String> {
     let config = fit_to_log(&mut rooms.context, config).map_err(|message| message + KEPT)?;
     change_listeners(rooms, &config)?;

@@ -26,8 +26,8 @@ struct Changes {
     coming: Vec<config::Listener>,
 }
 
-/// Binds what is new before anything old goes. What cannot be bound beside an old listener that goes is bound in its place.
-/// Nothing can fail any more once the first of the old ones has changed.
+/// Binds what is new before anything old goes. What cannot be bound beside an old listener that goes is bound in its
+/// place. Nothing can fail any more once the first of the old ones has changed.
 pub(super) fn change_listeners(rooms: &mut Rooms, config: &Config) -> Result<(), String> {
     let Changes { staying, going, coming } = compare(&rooms.listeners, &config.listeners);
     let mut bound = Vec::new();
@@ -58,8 +58,8 @@ pub(super) fn change_listeners(rooms: &mut Rooms, config: &Config) -> Result<(),
     Ok(())
 }
 
-/// Compares the listeners with what is configured. By name first: several may be configured with port 0, and differ only
-/// in their names.
+/// Compares the listeners with what is configured. By name first: several may be configured with port 0, and differ
+/// only in their names.
 fn compare(listeners: &Listeners, new: &[config::Listener]) -> Changes {
     let mut coming = new.to_vec();
     let mut going: Vec<_> = listeners.iter().map(|(number, listener)| (number, &listener.rules)).collect();
@@ -126,8 +126,8 @@ fn bind_among(
     rooms.listeners.bind_socket(rules).map_err(|error| explain(rules, &error))
 }
 
-/// Closes an old listener that may be in the way of a new one. Its endpoints stay for now. A datagram socket only gives up
-/// its path: farewells are still to be sent over it.
+/// Closes an old listener that may be in the way of a new one. Its endpoints stay for now. A datagram socket only gives
+/// up its path: farewells are still to be sent over it.
 fn make_way(rooms: &mut Rooms, number: ListenerNumber, replaced: &mut Replaced) {
     let Rooms { context, listeners, streams, .. } = rooms;
     streams.accept_all(context, listeners, context.clock.now(), number);
@@ -169,7 +169,8 @@ fn change_rules(rooms: &mut Rooms, number: ListenerNumber, rules: config::Listen
     let Some(listener) = listeners.get_mut(number) else { return };
     let changes = binding(&listener.rules) != binding(&rules);
     if changes && is_inherited {
-        warning!(context.logger, listener = rules.name; "mode and group of {} are the service manager's", rules.address);
+        let address = &rules.address;
+        warning!(context.logger, listener = rules.name; "mode and group of {address} are the service manager's");
     } else if changes && let Err(error) = listener.socket.set_access(binding(&rules)) {
         warning!(context.logger, listener = rules.name; "cannot change mode or group of {}: {error}", rules.address);
     }

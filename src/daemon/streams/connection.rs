@@ -16,7 +16,7 @@ pub(super) struct Unread {
 /// Makes messages of the bytes of a connection. The daemon knows only from this which protocol a connection speaks.
 #[derive(Debug)]
 pub(super) enum Decoder {
-    /// The first byte has not come yet, which tells the protocol.
+    /// The first byte, which decides the protocol, has not come yet.
     Undecided(ExpectedProtocol, Framing),
     Text(TextDecoder),
     /// Boxed, since most connections speak text.

@@ -1,5 +1,6 @@
-//! Dead peers: those that have acknowledged nothing for half a minute although something is outstanding. The kernel finds idle
-//! ones (keepalive), Unix peers cannot vanish, and a peer that merely does not read acknowledges all the same.
+//! Dead peers: those that have acknowledged nothing for half a minute although something is outstanding. The kernel
+//! finds idle ones (keepalive), Unix peers cannot vanish, and a peer that merely does not read acknowledges all the
+//! same.
 //!
 //! The kernel is asked about a connection only when something is old enough for its peer to be dead. A question costs a
 //! microsecond, most of it for what has left the caches, and there are thousands of connections.
@@ -16,15 +17,16 @@ use upcall_wire::reason::Reason;
 /// How exactly it is known when something was written to a peer.
 pub(super) const PERIOD: Duration = Duration::from_secs(5);
 
-/// A peer is dead after this many periods in which something was outstanding and nothing was acknowledged: half a minute.
+/// A peer is dead after this many periods in which something was outstanding and nothing was acknowledged: half a
+/// minute.
 const DEAD: u32 = 6;
 
-/// By how much a period may end late. If one ended later, the loop stood still, and it is not known any more when the earlier
-/// writes were made: what is outstanding then counts from there.
+/// By how much a period may end late. If one ended later, the loop stood still, and it is not known any more when the
+/// earlier writes were made: what is outstanding then counts from there.
 const LATE: Duration = Duration::from_secs(2);
 
-/// In which of the last periods something was written to a peer. The lowest bit is the present period. A peer without any bit
-/// is not checked.
+/// In which of the last periods something was written to a peer. The lowest bit is the present period. A peer without
+/// any bit is not checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Written(u8);
 
@@ -46,14 +48,14 @@ impl Written {
         self.0 >> DEAD > 0
     }
 
-    /// Something is outstanding, and nothing was acknowledged for `silence`. Keeps the periods for which that is certain, and
-    /// returns how many have passed since the first of them.
+    /// Something is outstanding, and nothing was acknowledged for `silence`. Keeps the periods for which that is
+    /// certain, and returns how many have passed since the first of them.
     fn outstanding_for(&mut self, silence: Duration) -> u32 {
-        // What was written at the beginning of a period, and acknowledged at once, is older than the periods show: by as much
-        // as the present one ended late.
+        // What was written at the beginning of a period, and acknowledged at once, is older than the periods show: by
+        // as much as the present one ended late.
         let silent = (silence.saturating_sub(LATE).as_secs() / PERIOD.as_secs()).min(7) as u32;
-        // The last acknowledgement came in the period before these. If nothing was written in them, the outstanding write was
-        // made before.
+        // The last acknowledgement came in the period before these. If nothing was written in them, the outstanding
+        // write was made before.
         let since = self.0 & ((1 << silent) - 1);
         self.0 = if since > 0 { since } else { 1 << silent };
         self.0.ilog2()
@@ -86,7 +88,8 @@ impl Streams {
         }
     }
 
-    /// Asks the kernel about the peers that may be dead. Returns those that have acknowledged nothing, and for how long.
+    /// Asks the kernel about the peers that may be dead. Returns those that have acknowledged nothing, and for how
+    /// long.
     fn silent_peers(&mut self, engine: &Engine) -> Vec<(EndpointId, Duration)> {
         let mut dead = Vec::new();
         for connection in self.connections.values_mut().filter(|connection| connection.written.is_due()) {
@@ -113,8 +116,8 @@ fn is_behind(engine: &Engine, connection: &Connection) -> bool {
 mod tests {
     use super::*;
 
-    /// Writes in the periods for which `writes` is true, the earliest first, to a peer that acknowledges what came before
-    /// `cut` seconds. Returns after how many seconds it is dead, and how often the kernel was asked.
+    /// Writes in the periods for which `writes` is true, the earliest first, to a peer that acknowledges what came
+    /// before `cut` seconds. Returns after how many seconds it is dead, and how often the kernel was asked.
     fn dies(writes: &[bool], cut: u64) -> (Option<u64>, usize) {
         let (mut written, mut asked) = (Written::default(), 0);
         for (period, wrote) in writes.iter().enumerate() {

@@ -1,7 +1,7 @@
 //! Stream connections: accepted, read, written, ended.
 //!
-//! Each turn reads once from every connection that may have something, for as long as the engine takes inputs; writes come
-//! afterwards. Knows the listeners that connections come from, but nothing of datagrams.
+//! Each turn reads once from every connection that may have something, for as long as the engine takes inputs; writes
+//! come afterwards. Knows the listeners that connections come from, but nothing of datagrams.
 
 mod accept;
 mod close;

@@ -1,4 +1,4 @@
-//! From the socket of a connection to its decoder: one read, and which protocol the first byte tells.
+//! From the socket of a connection to its decoder: one read, and which protocol the first byte selects.
 
 use super::connection::{Connection, Decoder, FarEnd, Unread};
 use super::{NextRead, Streams};
@@ -86,8 +86,8 @@ impl Connection {
             if is_native {
                 self.decoder = Decoder::Native(Box::default());
                 if !context.engine.detected_native(now, endpoint) {
-                    // It was silent for so long that it gets text. Its frames are not taken for text: everybody would get
-                    // its secrets.
+                    // It was silent for so long that it gets text. Its frames are not taken for text: everybody would
+                    // get its secrets.
                     return self.dismiss(context, now, Reason::Protocol);
                 }
             } else if expected == ExpectedProtocol::Native {

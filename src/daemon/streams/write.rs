@@ -11,8 +11,8 @@ use crate::net::stream::Sent;
 use upcall_engine::{EndpointId, Now, Progress};
 
 impl Streams {
-    /// Writes what is due to an endpoint, as far as its socket takes it. The liveness of those is checked that can vanish
-    /// (`can_vanish`): a peer on the same machine cannot.
+    /// Writes what is due to an endpoint, as far as its socket takes it. The liveness of those is checked that can
+    /// vanish (`can_vanish`): a peer on the same machine cannot.
     pub(in crate::daemon) fn write(
         &mut self,
         context: &mut Context,
@@ -33,7 +33,8 @@ impl Streams {
             };
             match sent {
                 Sent::Bytes(count) => {
-                    // Nothing was written to one that was only found to speak text, and so nothing is to be acknowledged.
+                    // Nothing was written to one that was only found to speak text, and so nothing is to be
+                    // acknowledged.
                     if can_vanish && count > 0 && connection.written.note() {
                         self.next_check.get_or_insert(now.time + PERIOD);
                     }
@@ -71,7 +72,7 @@ impl Streams {
 }
 
 impl Connection {
-    /// The socket is full: the poller tells when it has room.
+    /// The socket is full: the poller reports when it has room.
     fn await_room(&mut self, context: &mut Context, now: Now, id: EndpointId, key: ConnectionKey) {
         context.engine.blocked(now, id);
         if self.awaits_room {

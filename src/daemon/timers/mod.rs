@@ -1,4 +1,5 @@
-//! Time: the clocks, the deadlines that the daemon keeps besides the engine's, and the alarms that wake the loop for them.
+//! Time: the clocks, the deadlines that the daemon keeps besides the engine's, and the alarms that wake the loop for
+//! them.
 //!
 //! Knows for which endpoint, peer, connection or listener a deadline is, but not what is done when it comes.
 
@@ -19,7 +20,8 @@ pub(in crate::daemon) use deadlines::Deadlines;
 /// After this time a read or write is retried for which the kernel had no memory.
 const NO_MEMORY: Duration = Duration::from_millis(50);
 
-/// After this time a Unix datagram is sent again for which the peer's queue had no room, where no socket tells when it has.
+/// After this time a Unix datagram is sent again for which the peer's queue had no room, where no socket tells when it
+/// has.
 const PEER_QUEUE_FULL: Duration = Duration::from_millis(5);
 
 /// The same for a peer that has not read for a while.
@@ -31,8 +33,8 @@ const NO_DESCRIPTORS: Duration = Duration::from_millis(500);
 /// For how long a Unix peer whose queue was full must have had room before it shares a socket with the others again.
 const OWN_SOCKET: Duration = Duration::from_secs(1);
 
-/// How long a connection that we have ended may take to end its own side after it has acknowledged everything. If it were
-/// closed earlier, a reset would answer what it still sends, and could cost it what it has not read yet.
+/// How long a connection that we have ended may take to end its own side after it has acknowledged everything. If it
+/// were closed earlier, a reset would answer what it still sends, and could cost it what it has not read yet.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// A connection that has left the registry, and may still be reading.
@@ -50,7 +52,8 @@ pub(in crate::daemon) struct Timers {
     lease_alarm: Alarm,
     /// Goes off at the earliest of all other deadlines, or earlier.
     alarm: Alarm,
-    /// The earliest of the other deadlines as of the end of the last turn. A deadline that was set since is not due yet.
+    /// The earliest of the other deadlines as of the end of the last turn. A deadline that was set since is not due
+    /// yet.
     next: Time,
     /// Not empty while accepting pauses: there were no file descriptors.
     pub(in crate::daemon) no_descriptors: Deadlines<()>,
@@ -129,8 +132,8 @@ impl Timers {
         self.next = earliest(own).min(earliest(others));
     }
 
-    /// Sets the alarm to the earliest deadline. Where that fails, returns how long to wait for it, after a turn that began
-    /// at `now`.
+    /// Sets the alarm to the earliest deadline. Where that fails, returns how long to wait for it, after a turn that
+    /// began at `now`.
     pub(in crate::daemon) fn arm(&mut self, now: Time) -> Option<Duration> {
         // The end of time sets no alarm.
         let is_armed = self.alarm.set(self.next.0).is_ok();
