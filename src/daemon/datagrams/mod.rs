@@ -32,7 +32,7 @@ use upcall_wire::frame::{SEND_OVERHEAD, datagram};
 use upcall_wire::reason::Reason;
 use upcall_wire::topic::MAX_TOPIC;
 
-/// System calls for one listener in one turn, so that the clients of others are served, too.
+/// At most this many system calls are made for one listener in one turn, so that the clients of others are served, too.
 const CALLS: usize = 8;
 
 /// The largest datagram that is ever received, in bytes. Unix sockets carry what their send buffers hold.
@@ -41,7 +41,7 @@ const LARGEST: usize = 1 << 20;
 pub(super) struct Datagrams {
     peers: DatagramPeers,
     gate: Gate,
-    /// `None` while its datagrams are handled, which needs everything else of this.
+    /// `None` while its datagrams are handled: that borrows everything else here.
     inbox: Option<Box<Inbox>>,
     /// Memory for the batches that are sent.
     batches: Outbox,
@@ -196,20 +196,20 @@ impl Datagrams {
             }
             Err((dropped, _)) => return Err(dropped),
         };
-        // Native datagrams carry a key that tells whose they are, so a text peer may have the same address.
+        // The key in a native datagram identifies its endpoint, so the name is not looked up here.
         if datagram.bytes.first() == Some(&0) && listener.rules.protocol != Protocol::Text {
             return self.native_datagram(context, listeners, now, &source, datagram.bytes);
         }
         self.text_datagram(context, listeners, now, &source, datagram.bytes, held_from)
     }
 
-    /// An endpoint is replaced: its name belongs to another user by now, or its peer begins anew. It leaves at once,
-    /// and not at the end of the turn, so that the name is free.
+    /// Removes an endpoint whose name now belongs to another user, or whose peer starts afresh.
     fn replace(&mut self, context: &mut Context, listeners: &Listeners, now: Now, former: EndpointId) {
         self.remove(context, listeners, now, former, Reason::Reset);
     }
 
-    /// Removes an endpoint at once.
+    /// Removes an endpoint at once, and not at the end of the turn, so that its name is free. Other events are left to
+    /// the end of the turn, since they may be about connections.
     fn remove(&mut self, context: &mut Context, listeners: &Listeners, now: Now, id: EndpointId, reason: Reason) {
         context.engine.connection_lost(now, id, reason);
         while let Some(event) = context.engine.next_event() {

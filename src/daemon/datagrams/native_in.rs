@@ -180,7 +180,7 @@ impl Datagrams {
                     self.answer_frame(&mut context.logger, listeners, source, &Frame::Welcome(welcome));
                     return Ok(());
                 }
-                // The peer begins anew, or it is another one.
+                // The peer starts afresh, or another one has its address.
                 _ => self.replace(context, listeners, now, endpoint),
             }
         }

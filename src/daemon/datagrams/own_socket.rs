@@ -11,7 +11,8 @@ use crate::net::datagram::{PeerSocket, Trouble};
 use upcall_engine::{EndpointId, Engine, Now, Progress};
 
 impl Datagrams {
-    /// Sends what is due to a peer that has a sending socket of its own. Returns whether it has, and is reached by it.
+    /// Sends what is due to a peer that has a sending socket of its own. Returns false where it
+    /// has none, or where that socket's peer is gone.
     pub(super) fn send_over_own_socket(
         &mut self,
         context: &mut Context,
@@ -100,7 +101,7 @@ impl Datagrams {
     }
 }
 
-/// Sends the next run of text datagrams. Full: the rest of the run found no room.
+/// Sends the next run of text datagrams. The error is [`Trouble::Full`], too, where only a part of the run had room.
 fn send_run(engine: &mut Engine, now: Now, id: EndpointId, socket: &PeerSocket) -> Result<Progress, Trouble> {
     let Some(run) = engine.datagram_run(id, usize::MAX, MAX_DATAGRAMS) else {
         engine.advance_run(now, id, 0, true);

@@ -58,7 +58,7 @@ impl PeerSource {
         }
     }
 
-    /// What the gate decides about.
+    /// What the gate needs to know of it.
     pub(super) fn claim(&self, registered: bool) -> DatagramSource<'_, PeerName> {
         DatagramSource {
             listener: self.listener,
@@ -69,7 +69,7 @@ impl PeerSource {
         }
     }
 
-    /// The route by which it is sent to from now on.
+    /// The route to this source.
     pub(super) fn route(&self, logger: &mut Logger) -> Result<Route, Dropped> {
         match (&self.name, self.peer) {
             (PeerName::Inet(address), _) => Ok(Route::Inet { address: *address, local: self.local }),

@@ -64,7 +64,7 @@ pub(in crate::daemon) fn authenticate(rules: &Listener, hello: &Hello<'_>) -> Re
 }
 
 impl ActiveListener {
-    /// What a client is registered with that comes to this listener.
+    /// The registration of a client of this listener.
     pub(in crate::daemon) fn registration(
         &self,
         number: ListenerNumber,

@@ -16,7 +16,7 @@ use upcall_engine::Time;
 /// The shortest time between two status lines.
 const FIGURES_EVERY: Duration = Duration::from_secs(1);
 
-/// After this time a message is sent again that the manager had no room for.
+/// How long until a message is sent again after the manager had no room for it.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// How much longer than its grace period a drain may take before the manager should act.
@@ -29,7 +29,7 @@ const RELOADING: &str = "RELOADING=1";
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Notifier {
     socket: Option<(UnixDatagram, SocketAddr)>,
-    /// Messages that have to arrive, and that the manager has not taken yet.
+    /// Messages that must arrive, and that the manager has not taken yet.
     unsent: VecDeque<String>,
     retry: Option<Time>,
     /// How often the watchdog is told that the loop turns, and when next.

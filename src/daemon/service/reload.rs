@@ -3,15 +3,12 @@
 
 use super::files;
 use super::notify::Notifier;
-use super::reload_listeners::change_listeners;
+use super::reload_listeners::{KEPT, change_listeners};
 use crate::config::{self, Config};
 use crate::daemon::context::Context;
 use crate::daemon::log::{error, info, warning};
 use crate::daemon::origin::Origin;
 use crate::daemon::rooms::Rooms;
-
-/// Ends the message where nothing has changed.
-pub(super) const KEPT: &str = "; the old configuration stays";
 
 pub(in crate::daemon) fn reload(rooms: &mut Rooms, notifier: &mut Notifier, origin: &Origin) {
     if rooms.context.drain.is_some() {

@@ -2,7 +2,6 @@
 
 use std::io;
 
-use super::reload::KEPT;
 use crate::config::{self, Config};
 use crate::daemon::listeners::{ListenerSocket, Listeners, binding, explain, log_closed, watch};
 use crate::daemon::log::{error, warning};
@@ -11,6 +10,9 @@ use crate::net::datagram::DatagramSocket;
 use upcall_engine::{Endpoint, EndpointId, Engine, Intake, ListenerNumber};
 use upcall_wire::address::{Address, Transport, UnixName};
 use upcall_wire::reason::Reason;
+
+/// Ends the message where nothing has changed.
+pub(super) const KEPT: &str = "; the old configuration stays";
 
 /// At most this many batches of datagrams are received from a listener that goes: a client may be sending without end.
 const LAST_BATCHES: usize = 64;
@@ -176,7 +178,7 @@ fn change_rules(rooms: &mut Rooms, number: ListenerNumber, rules: config::Listen
     }
     let sends = rules.role != config::Role::Output;
     listener.rules = rules;
-    // The role is checked for each text as it comes; native endpoints have been told.
+    // The engine checks what native endpoints send. For text, the new rules are looked up with each input.
     for endpoint in endpoints_of(&context.engine, number, Endpoint::is_native) {
         context.engine.set_may_send(endpoint, sends);
     }

@@ -1,6 +1,6 @@
 //! What the daemon knows of a connection besides its endpoint.
 
-use super::liveness::Written;
+use super::written::Written;
 use crate::net::stream::Stream;
 use upcall_engine::{EndpointId, ExpectedProtocol, ListenerNumber};
 use upcall_wire::frame::FrameDecoder;

@@ -2,7 +2,7 @@
 
 use super::Streams;
 use super::connection::{Connection, FarEnd};
-use super::liveness::PERIOD;
+use super::written::PERIOD;
 use crate::daemon::context::Context;
 use crate::daemon::log::warning;
 use crate::daemon::tokens::{ConnectionKey, Token};
@@ -11,8 +11,8 @@ use crate::net::stream::Sent;
 use upcall_engine::{EndpointId, Now, Progress};
 
 impl Streams {
-    /// Writes what is due to an endpoint, as far as its socket takes it. The liveness of those is checked that can
-    /// vanish (`can_vanish`): a peer on the same machine cannot.
+    /// Writes what is due to an endpoint, as far as its socket takes it. The liveness of a peer that `can_vanish` is
+    /// checked from then on; one on the same machine cannot.
     pub(in crate::daemon) fn write(
         &mut self,
         context: &mut Context,
@@ -33,8 +33,8 @@ impl Streams {
             };
             match sent {
                 Sent::Bytes(count) => {
-                    // Nothing was written to one that was only found to speak text, and so nothing is to be
-                    // acknowledged.
+                    // An endpoint that was only found to speak text may have nothing to write, and nothing to
+                    // acknowledge.
                     if can_vanish && count > 0 && connection.written.note() {
                         self.next_check.get_or_insert(now.time + PERIOD);
                     }
