@@ -19,6 +19,7 @@ use crate::net::poller::{Interest, Poller, Readiness};
 use crate::net::signals::{Request, Signals};
 use upcall_engine::Now;
 
+/// The daemon: the rooms, and where signals, the configuration and notifications come from or go to.
 pub(super) struct Server {
     rooms: Rooms,
     signals: Signals,

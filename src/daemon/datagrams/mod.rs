@@ -38,6 +38,7 @@ const CALLS: usize = 8;
 /// The largest datagram that is ever received, in bytes. Unix sockets carry what their send buffers hold.
 const LARGEST: usize = 1 << 20;
 
+/// All datagram peers, and what sending and receiving datagrams needs.
 pub(super) struct Datagrams {
     peers: DatagramPeers,
     gate: Gate,
@@ -135,7 +136,7 @@ impl Datagrams {
         let capacity = inbox.capacity();
         let more = match socket.receive(&mut inbox) {
             Received::Datagrams(count) => {
-                // If there was room for more, that was all: the poller reports when there is more.
+                // If the inbox had room for more, the socket is drained, and the poller reports when there is more.
                 listener.pending = count == capacity;
                 for datagram in inbox.iter() {
                     if let Err(dropped) = self.handle(context, listeners, now, number, datagram) {

@@ -47,7 +47,7 @@ impl Datagrams {
         }
     }
 
-    /// An endpoint cannot be sent anything for now, or never again.
+    /// Sending to an endpoint has failed: it waits until sending can succeed, or leaves if its peer is gone.
     pub(super) fn suspend(
         &mut self,
         context: &mut Context,
@@ -127,7 +127,7 @@ impl Datagrams {
     }
 }
 
-/// What an endpoint is sent together with: its listener, and whether it gets text.
+/// Endpoints that are sent to together have this in common: their listener, and whether they get text.
 fn group_of(engine: &Engine, id: EndpointId) -> Option<(ListenerNumber, bool)> {
     engine.endpoint(id).map(|endpoint| (endpoint.listener, !endpoint.is_native()))
 }

@@ -84,7 +84,7 @@ impl Datagrams {
         (self.runs, self.batches) = (runs, batches);
     }
 
-    /// Notes what became of a run. Returns whether the endpoint gets another in this turn.
+    /// Handles the outcome of a run. Returns whether the endpoint gets another in this turn.
     fn run_sent(
         &mut self,
         context: &mut Context,

@@ -132,7 +132,7 @@ impl Streams {
         }
     }
 
-    /// A connection has got its endpoint.
+    /// A connection was registered.
     pub(super) fn enter(
         &mut self,
         context: &mut Context,

@@ -108,7 +108,7 @@ impl Streams {
         }
     }
 
-    /// Reads what is not used any more, until the end comes.
+    /// Reads and discards what a connection still sends, until its end.
     pub(super) fn throw_away(&mut self, context: &mut Context, now: Now, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.in_discarding = false;
@@ -143,8 +143,8 @@ impl Streams {
     }
 }
 
-/// What an error of a connection tells of its peer: keepalive or retransmission has given it up (tcp(7)), or it is
-/// broken.
+/// The reason that an error of a connection stands for: keepalive or retransmission has given up the peer (tcp(7)), or
+/// the connection is broken.
 pub(super) fn reason_of(error: &io::Error) -> Reason {
     match error.raw_os_error() {
         Some(libc::ETIMEDOUT | libc::EHOSTUNREACH | libc::ENETUNREACH) => Reason::Dead,

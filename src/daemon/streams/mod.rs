@@ -43,6 +43,7 @@ enum NextRead {
     Parked,
 }
 
+/// All connections.
 pub(super) struct Streams {
     connections: SlotMap<ConnectionKey, Connection>,
     /// Connections that may have inputs.

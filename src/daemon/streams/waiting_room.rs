@@ -113,7 +113,7 @@ impl Streams {
     }
 }
 
-/// The session that a connection resumes whose first bytes are these.
+/// The session that a connection resumes, by its first bytes.
 fn resumed_session(mut bytes: &[u8]) -> Option<Resume> {
     match FrameDecoder::default().next(&mut bytes, HELLO) {
         Ok(Some(Frame::Hello(hello))) => hello.resume,
