@@ -18,6 +18,22 @@ const MAY_USE: [(&str, &[&str]); 7] = [
     ("bin", &["exit", "cli", "commands", "daemon"]),
 ];
 
+/// Which modules of the daemon each of its modules may use: those of the layers below it.
+const DAEMON_MAY_USE: [(&str, &[&str]); 12] = [
+    ("tokens", &[]),
+    ("log", &[]),
+    ("origin", &[]),
+    ("timers", &["tokens"]),
+    ("context", &["log", "timers"]),
+    ("listeners", &["tokens", "log", "context"]),
+    ("traffic", &["log", "context", "listeners"]),
+    ("streams", &["tokens", "log", "timers", "context", "listeners", "traffic"]),
+    ("datagrams", &["tokens", "log", "context", "listeners", "traffic"]),
+    ("rooms", &["tokens", "log", "context", "listeners", "traffic", "streams", "datagrams"]),
+    ("service", &["log", "origin", "context", "listeners", "rooms"]),
+    ("server", &["tokens", "log", "origin", "timers", "context", "listeners", "rooms", "service"]),
+];
+
 /// The only module with unsafe code: system calls that no crate wraps well.
 const UNSAFE: &str = "net/sys/";
 
@@ -25,6 +41,13 @@ const UNSAFE: &str = "net/sys/";
 fn imports_point_one_way() {
     let sources = sources();
     let wrong: Vec<String> = sources.iter().flat_map(|(path, source)| turned_arrows(path, source)).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_layers_of_the_daemon_point_down() {
+    let sources = sources();
+    let wrong: Vec<String> = sources.iter().flat_map(|(path, source)| turned_layers(path, source)).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -74,6 +97,22 @@ fn the_scanner_finds_what_is_planted() {
     ] {
         assert_eq!(turned_arrows(Path::new(path), source), Vec::<String>::new(), "{path}: {source}");
     }
+    for (path, source) in [
+        ("daemon/context.rs", "use super::listeners::Listeners;"),
+        ("daemon/streams/mod.rs", "use super::datagrams;"),
+        ("daemon/datagrams/send.rs", "crate::daemon::streams::f();"),
+        ("daemon/log/queue.rs", "use crate::daemon::{context, timers};"),
+    ] {
+        assert!(!turned_layers(Path::new(path), source).is_empty(), "{path}: {source}");
+    }
+    for (path, source) in [
+        ("daemon/mod.rs", "use server::Server;"),
+        ("daemon/rooms.rs", "use super::streams::Streams; // super::service"),
+        ("daemon/streams/read.rs", "use super::datagrams;"),
+        ("net/mod.rs", "use super::server;"),
+    ] {
+        assert_eq!(turned_layers(Path::new(path), source), Vec::<String>::new(), "{path}: {source}");
+    }
     assert_eq!(unsafe_lines("// unsafe\nunsafe { f() }\n#![allow(unsafe_code)]\nlet unsafe_name = 1;"), [2, 3]);
 }
 
@@ -113,17 +152,51 @@ fn turned_arrows(path: &Path, source: &str) -> Vec<String> {
     wrong
 }
 
-/// The modules of the root package and the crates of the workspace that a line names.
-fn used_in(line: &str) -> Vec<&str> {
-    let mut used = Vec::new();
-    for root in ["crate::", "upcalld::"] {
-        for (_, rest) in line.match_indices(root).map(|(at, _)| line.split_at(at + root.len())) {
-            match rest.strip_prefix('{').and_then(|list| list.split_once('}')) {
-                Some((list, _)) => used.extend(list.split(',').map(|path| name_at(path.trim()))),
-                None => used.push(name_at(rest)),
+/// What in this file of the daemon uses a module of the daemon that is not below it, a line each.
+fn turned_layers(path: &Path, source: &str) -> Vec<String> {
+    let parts: Vec<&str> = path.iter().filter_map(|part| part.to_str()).collect();
+    // `daemon/mod.rs` is above all of them.
+    let (module, is_root) = match parts[..] {
+        ["daemon", "mod.rs"] => return Vec::new(),
+        ["daemon", file] => (file.strip_suffix(".rs").unwrap_or(file), true),
+        ["daemon", folder, file] => (folder, file == "mod.rs"),
+        ["daemon", folder, ..] => (folder, false),
+        _ => return Vec::new(),
+    };
+    let (_, allowed) = DAEMON_MAY_USE
+        .iter()
+        .find(|(name, _)| *name == module)
+        .unwrap_or_else(|| panic!("{module} of the daemon has no rule"));
+    let mut wrong = Vec::new();
+    for line in source.lines().map(code_only) {
+        // In the file of a module itself, `super` is the daemon.
+        let above = if is_root { names_after(line, "super::") } else { Vec::new() };
+        for used in names_after(line, "crate::daemon::").into_iter().chain(above) {
+            let is_module = DAEMON_MAY_USE.iter().any(|(name, _)| *name == used);
+            if is_module && used != module && !allowed.contains(&used) {
+                wrong.push(format!("src/{}: {module} must not use {used}: {}", path.display(), line.trim()));
             }
         }
     }
+    wrong
+}
+
+/// The names behind each `prefix` of a line, in braces or not.
+fn names_after<'l>(line: &'l str, prefix: &str) -> Vec<&'l str> {
+    let mut names = Vec::new();
+    for (_, rest) in line.match_indices(prefix).map(|(at, _)| line.split_at(at + prefix.len())) {
+        match rest.strip_prefix('{').and_then(|list| list.split_once('}')) {
+            Some((list, _)) => names.extend(list.split(',').map(|path| name_at(path.trim()))),
+            None => names.push(name_at(rest)),
+        }
+    }
+    names
+}
+
+/// The modules of the root package and the crates of the workspace that a line names.
+fn used_in(line: &str) -> Vec<&str> {
+    let mut used = names_after(line, "crate::");
+    used.extend(names_after(line, "upcalld::"));
     used.extend(line.match_indices("upcall_").map(|(at, _)| name_at(&line[at..])));
     // Everything else is a macro, a variable, or a module of the module itself.
     used.retain(|name| {

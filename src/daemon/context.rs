@@ -26,6 +26,7 @@ pub(super) struct Drain {
     pub(super) at_once: bool,
 }
 
+/// What the rooms share. Each method of a room that needs it gets it as an argument.
 pub(super) struct Context {
     pub(super) engine: Engine,
     pub(super) logger: Logger,
@@ -34,9 +35,9 @@ pub(super) struct Context {
     pub(super) clock: Clock,
     pub(super) config: Config,
     pub(super) drain: Option<Drain>,
-    /// Whether inputs are logged, as far as the configuration and standard error say.
+    /// Whether inputs are logged, by the configuration and by what standard error is.
     log_inputs: bool,
-    /// Events of the engine that came up where they could not be handled.
+    /// Events of the engine that were taken where they could not be handled, oldest first.
     postponed: VecDeque<Event>,
 }
 

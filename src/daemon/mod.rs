@@ -1,5 +1,5 @@
-//! The daemon: the only place that sees the engine, the sockets and the configuration. It builds them, runs them, reloads and
-//! drains them.
+//! The daemon: the only place that sees the engine, the sockets and the configuration. It builds them, runs them,
+//! reloads and drains them.
 //!
 //! Its modules form layers, and each uses only those below it:
 //!

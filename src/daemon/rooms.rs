@@ -10,6 +10,7 @@ use super::traffic;
 use upcall_engine::{EndpointId, Event, Now};
 use upcall_wire::address::Transport;
 
+/// The rooms, and what they share.
 pub(super) struct Rooms {
     pub(super) context: Context,
     pub(super) listeners: Listeners,

@@ -19,6 +19,7 @@ use crate::net::poller::{Interest, Poller, Readiness};
 use crate::net::signals::{SignalPipes, SignalRequest};
 use upcall_engine::Now;
 
+/// The daemon: the rooms, and where signals, the configuration and notifications come from or go to.
 pub(super) struct Server {
     rooms: Rooms,
     signals: SignalPipes,
@@ -178,8 +179,8 @@ impl Server {
         streams.clear_waiting_room(context, listeners, now);
     }
 
-    /// How long the loop may sleep unless something happens, after a turn that began at `now`. A deadline is something that
-    /// happens: the alarm goes off.
+    /// How long the loop may sleep unless something happens, after a turn that began at `now`. A deadline is something
+    /// that happens: the alarm goes off.
     fn timeout(&mut self, now: Now) -> Option<Duration> {
         let Rooms { context, listeners, streams, datagrams, .. } = &mut self.rooms;
         let [liveness, waiting_room] = streams.deadlines();

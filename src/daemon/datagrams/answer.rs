@@ -1,5 +1,5 @@
-//! Single datagrams that are no upcalls: challenges, answers to a HELLO, farewells. None is sent twice: whoever needs one that
-//! is lost asks again.
+//! Single datagrams that are no upcalls: challenges, answers to a HELLO, farewells. The daemon does
+//! not repeat them: a client that misses one asks again.
 
 use std::io::IoSlice;
 
@@ -34,8 +34,8 @@ impl Datagrams {
         self.answer(logger, listeners, source, &frame.to_vec());
     }
 
-    /// Sends BYE, once, to a native peer that has left without having acknowledged everything. Text peers get nothing here:
-    /// their farewell is due to them like an upcall.
+    /// Sends BYE, once, to a native peer that has left without having acknowledged everything. Text peers get nothing
+    /// here: their farewell is due to them like an upcall.
     pub(super) fn send_farewell(&mut self, listeners: &Listeners, endpoint: &Endpoint, reason: Reason) {
         if let Some(welcome) = endpoint.welcome()
             && let Some(peer) = self.peers.get(PeerKey::from_tag(endpoint.tag))

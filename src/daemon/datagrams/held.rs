@@ -1,4 +1,5 @@
-//! Text datagrams that were received while inputs wait: their socket has to be read for the acknowledgements among them.
+//! Text datagrams that were received while inputs wait: their socket has to be read for the acknowledgements among
+//! them.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,5 @@
-//! Datagrams: received, decided on by the gate, and made inputs; or dropped, and counted. And sent: in batches over the sockets
-//! that peers share, or over a socket of its own for a Unix peer that does not read.
+//! Datagrams: received, decided on by the gate, and made inputs; or dropped, and counted. And sent: in batches over the
+//! sockets that peers share, or over a socket of its own for a Unix peer that does not read.
 //!
 //! Knows the listeners whose sockets it uses, but nothing of connections.
 
@@ -32,16 +32,17 @@ use upcall_wire::frame::{SEND_OVERHEAD, datagram};
 use upcall_wire::reason::Reason;
 use upcall_wire::topic::MAX_TOPIC;
 
-/// System calls for one listener in one turn, so that the clients of others are served, too.
+/// At most this many system calls are made for one listener in one turn, so that the clients of others are served, too.
 const CALLS: usize = 8;
 
 /// The largest datagram that is ever received, in bytes. Unix sockets carry what their send buffers hold.
 const LARGEST: usize = 1 << 20;
 
+/// All datagram peers, and what sending and receiving datagrams needs.
 pub(super) struct Datagrams {
     peers: DatagramPeers,
     gate: Gate,
-    /// `None` while its datagrams are handled, which needs everything else of this.
+    /// `None` while its datagrams are handled: that borrows everything else here.
     inbox: Option<Box<Inbox>>,
     /// Memory for the batches that are sent.
     batches: BatchBuffer,
@@ -52,8 +53,8 @@ pub(super) struct Datagrams {
     runs: Vec<PlannedRun>,
 }
 
-/// An inbox for the messages of this configuration. One call takes no more than one turn may append to the log, however many
-/// datagrams are waiting, and however long they are when they are rendered.
+/// An inbox for the messages of this configuration. One call takes no more than one turn may append to the log, however
+/// many datagrams are waiting, and however long they are when they are rendered.
 fn inbox(config: &Config) -> Box<Inbox> {
     let max_message = config.upcall.max_message;
     let rendered = config.upcall.format.max_rendered(max_message).max(1);
@@ -86,8 +87,8 @@ impl Datagrams {
         !self.held.is_empty() && context.drain.is_none() && context.engine.intake() == Intake::Open
     }
 
-    /// Whether datagrams are received now. While inputs wait, and while the daemon ends, they stay in the socket's buffer,
-    /// unless acknowledgements may be among them.
+    /// Whether datagrams are received now. While inputs wait, and while the daemon ends, they stay in the socket's
+    /// buffer, unless acknowledgements may be among them.
     pub(super) fn may_receive(&self, context: &Context, number: ListenerNumber) -> bool {
         match context.engine.intake() {
             _ if context.drain.is_some() => self.peers.has_native(number),
@@ -135,7 +136,7 @@ impl Datagrams {
         let capacity = inbox.capacity();
         let more = match socket.receive(&mut inbox) {
             Received::Datagrams(count) => {
-                // If there was room for more, that was all: the poller tells when there is more.
+                // If the inbox had room for more, the socket is drained, and the poller reports when there is more.
                 listener.pending = count == capacity;
                 for datagram in inbox.iter() {
                     if let Err(dropped) = self.handle(context, listeners, now, number, datagram) {
@@ -196,20 +197,20 @@ impl Datagrams {
             }
             Err((dropped, _)) => return Err(dropped),
         };
-        // Native datagrams carry a key that tells whose they are, so a text peer may have the same address.
+        // The key in a native datagram identifies its endpoint, so the name is not looked up here.
         if datagram.bytes.first() == Some(&0) && listener.rules.protocol != ListenerProtocol::Text {
             return self.native_datagram(context, listeners, now, &source, datagram.bytes);
         }
         self.text_datagram(context, listeners, now, &source, datagram.bytes, held_from)
     }
 
-    /// An endpoint is replaced: its name belongs to another user by now, or its peer begins anew. It leaves at once, and not
-    /// at the end of the turn, so that the name is free.
+    /// Removes an endpoint whose name now belongs to another user, or whose peer starts afresh.
     fn replace(&mut self, context: &mut Context, listeners: &Listeners, now: Now, former: EndpointId) {
         self.remove(context, listeners, now, former, Reason::Reset);
     }
 
-    /// Removes an endpoint at once.
+    /// Removes an endpoint at once, and not at the end of the turn, so that its name is free. Other events are left to
+    /// the end of the turn, since they may be about connections.
     fn remove(&mut self, context: &mut Context, listeners: &Listeners, now: Now, id: EndpointId, reason: Reason) {
         context.engine.connection_lost(now, id, reason);
         while let Some(event) = context.engine.next_event() {
@@ -225,7 +226,7 @@ impl Datagrams {
 
     /// An endpoint has left the registry; `complete`: everything that was due to it was sent.
     pub(super) fn left(&mut self, listeners: &Listeners, endpoint: &Endpoint, reason: Reason, complete: bool) {
-        // A peer that leaves is told so when it has closed, too. Those that seem to be gone are told nothing.
+        // A peer gets a farewell even where it has closed by itself. One that seems to be gone gets none.
         if !complete && (reason.is_announced() || reason == Reason::Closed) {
             self.send_farewell(listeners, endpoint, reason);
         }

@@ -131,7 +131,7 @@ impl Datagrams {
     ) -> Result<(), Dropped> {
         let route @ Route::Inet { .. } = source.route(&mut context.logger)? else { return Err(Dropped::BadKey) };
         let Ok(Frame::Ping { nonce, cookie }) = Frame::take(&mut &frames[..]) else { return Err(Dropped::BadKey) };
-        // A trusted address has to be proved, too: the datagram could be one that came late.
+        // A trusted address has to be proved, too: the datagram could be an old one that arrives late.
         let claim = DatagramSource { trusted: false, ..source.claim(false) };
         match self.gate.prove(now.time, &claim, cookie, frames.len() + datagram::OVERHEAD) {
             Verdict::Join => {
@@ -180,7 +180,7 @@ impl Datagrams {
                     self.answer_frame(&mut context.logger, listeners, source, &Frame::Welcome(welcome));
                     return Ok(());
                 }
-                // The peer begins anew, or it is another one.
+                // The peer starts afresh, or another one has its address.
                 _ => self.replace(context, listeners, now, endpoint),
             }
         }

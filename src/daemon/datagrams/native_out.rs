@@ -16,14 +16,14 @@ const MAX_UDP: usize = 65_507;
 /// How many datagrams one endpoint gets in a round, so that the others have their turn.
 const PER_ROUND: usize = 16;
 
-/// How many bytes are on their way out at a time, so that our memory does not depend on the number of endpoints.
+/// At most this many bytes are prepared at a time, so that our memory does not depend on the number of endpoints.
 const MAX_BYTES: usize = 256 * 1024;
 
 /// A datagram that is to be sent. Its endpoint may have left with it.
 struct OutgoingDatagram {
     id: EndpointId,
     peer: PeerKey,
-    /// Its number, 0 where it need not arrive.
+    /// Its number, or 0 if it need not arrive.
     number: u64,
     /// Where its bytes are.
     bytes: Range<usize>,

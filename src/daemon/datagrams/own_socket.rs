@@ -11,7 +11,8 @@ use crate::net::datagram::{PeerSocket, SendError};
 use upcall_engine::{EndpointId, Engine, Now, Progress};
 
 impl Datagrams {
-    /// Sends what is due to a peer that has a sending socket of its own. Returns whether it has, and is reached by it.
+    /// Sends what is due to a peer that has a sending socket of its own. Returns false where it
+    /// has none, or where that socket's peer is gone.
     pub(super) fn send_over_own_socket(
         &mut self,
         context: &mut Context,
@@ -41,7 +42,7 @@ impl Datagrams {
                     if trouble == SendError::NoMemory {
                         context.timers.no_memory.add(now.time, id);
                     } else {
-                        // The poller tells when there is room.
+                        // The poller reports when there is room.
                         *refused = true;
                     }
                 }
@@ -60,8 +61,9 @@ impl Datagrams {
         self.check_later(context, now, key);
     }
 
-    /// A peer may have read what its own socket has sent. If it has read everything, and its queue is not full again soon, it
-    /// shares a socket with the others again. Otherwise a socket for each burst would cost more than the burst.
+    /// A peer may have read what its own socket has sent. If it has read everything, and its queue is not full again
+    /// soon, it shares a socket with the others again. Otherwise a socket for each burst would cost more than the
+    /// burst.
     fn check_later(&mut self, context: &mut Context, now: Now, key: PeerKey) {
         if let Some(Some(own)) = self.peers.own_socket_mut(key)
             && !std::mem::replace(&mut own.check_is_due, true)
@@ -81,7 +83,7 @@ impl Datagrams {
         let Some(own) = self.peers.own_socket_mut(key) else { return };
         let Some(OwnSocket { socket, refused, check_is_due }) = own else { return };
         *check_is_due = false;
-        // While it has not read everything, the poller tells when it reads on.
+        // While it has not read everything, the poller reports when it reads on.
         if !socket.is_drained() {
             return;
         }
@@ -99,7 +101,7 @@ impl Datagrams {
     }
 }
 
-/// Sends the next run of text datagrams. Full: the rest of the run found no room.
+/// Sends the next run of text datagrams. The error is [`SendError::Full`], too, where only a part of the run had room.
 fn send_run(engine: &mut Engine, now: Now, id: EndpointId, socket: &PeerSocket) -> Result<Progress, SendError> {
     let Some(run) = engine.datagram_run(id, usize::MAX, MAX_DATAGRAMS) else {
         engine.advance_run(now, id, 0, true);

@@ -18,8 +18,8 @@ pub(super) enum PeerName {
     Unix(UnixName),
 }
 
-/// Hashes as few words as tell names apart (a cookie is such a hash, too). The derived implementation makes a dozen of an
-/// address.
+/// Hashes only the words that distinguish names (a cookie is such a hash, too). The derived implementation makes a
+/// dozen of an address.
 impl Hash for PeerName {
     fn hash<H: Hasher>(&self, state: &mut H) {
         match self {
@@ -51,7 +51,7 @@ pub(super) enum Route {
         /// A sending socket of its own, while the peer is stalled and for a while afterwards. What it does not read is
         /// charged to that socket.
         own: Option<OwnSocket>,
-        /// What it may not have read yet of what the shared socket has sent it.
+        /// What the shared socket has sent it, and it may not have read yet.
         in_flight: InFlight,
     },
 }
@@ -62,7 +62,7 @@ pub(super) struct OwnSocket {
     pub(super) socket: PeerSocket,
     /// It has refused a datagram since it was last checked.
     pub(super) refused: bool,
-    /// A check is due whether it is still needed.
+    /// A check of whether it is still needed is due.
     pub(super) check_is_due: bool,
 }
 
@@ -74,8 +74,8 @@ impl OwnSocket {
 }
 
 impl Route {
-    /// Whether it still leads to a peer that sends to this local address: the peer may have sent to another of our addresses,
-    /// or have made its socket anew.
+    /// Whether it still leads to a peer that sends to this local address: the peer may have sent to another of our
+    /// addresses, or have created its socket again.
     pub(super) fn is_current(&self, addressed: Option<LocalAddress>) -> bool {
         match self {
             Route::Inet { local, .. } => *local == addressed,

@@ -44,7 +44,7 @@ impl Datagrams {
         })
     }
 
-    /// Sees to it that a peer is sent to where its last datagram came from.
+    /// Replaces the route of a peer if it is not where the peer's last datagram came from.
     pub(super) fn update_route(
         &mut self,
         context: &mut Context,

@@ -47,7 +47,7 @@ impl Datagrams {
         }
     }
 
-    /// An endpoint cannot be sent anything for now, or never again.
+    /// Sending to an endpoint has failed: it waits until sending can succeed, or leaves if its peer is gone.
     pub(super) fn suspend(
         &mut self,
         context: &mut Context,
@@ -86,8 +86,8 @@ impl Datagrams {
         {
             warning!(
                 context.logger, listener = rules.name;
-                "{}: the send buffer is full: clients leave {} KiB unread, and those that have connected their sockets wait \
-                 for them; raise net.core.wmem_max (sysctl) and restart, or let fewer in",
+                "{}: the send buffer is full: clients leave {} KiB unread, and those that have connected their sockets \
+                 wait for them; raise net.core.wmem_max (sysctl) and restart, or allow fewer clients",
                 rules.name,
                 kept.sending.div_ceil(1024)
             );
@@ -95,9 +95,10 @@ impl Datagrams {
         self.stalled(context, now, id);
     }
 
-    /// A Unix peer does not read. It gets a sending socket of its own, so that what it leaves unread is charged to no other
-    /// peer. The others may also have filled the shared socket while this peer reads well, so it is sent to over its own
-    /// socket at once. A peer that has connected its socket to ours can have none, and is tried again after a while.
+    /// A Unix peer does not read. It gets a sending socket of its own, so that what it leaves unread is charged to no
+    /// other peer. The others may also have filled the shared socket while this peer reads well, so it is sent to over
+    /// its own socket at once. A peer that has connected its socket to ours can have none, and is tried again after a
+    /// while.
     pub(super) fn stalled(&mut self, context: &mut Context, now: Now, id: EndpointId) {
         let Some(key) = key_of(&context.engine, id) else { return };
         let max_message = context.config.upcall.max_message;
@@ -108,7 +109,7 @@ impl Datagrams {
         {
             let token = Token::Peer(key).encode();
             let socket = PeerSocket::connect(peer, largest).ok();
-            // As it is connected, it tells truly when there is room; unconnected sockets do not (unix(7)).
+            // A connected socket reports truly when there is room; an unconnected one does not (unix(7)).
             let watched = |socket: &PeerSocket| context.poller.add(socket, token, Interest::ReadWrite).is_ok();
             *own = socket.filter(watched).map(OwnSocket::new);
             if own.is_some() {
@@ -126,7 +127,7 @@ impl Datagrams {
     }
 }
 
-/// What an endpoint is sent together with: its listener, and whether it gets text.
+/// Endpoints that are sent to together have this in common: their listener, and whether they get text.
 fn group_of(engine: &Engine, id: EndpointId) -> Option<(ListenerNumber, bool)> {
     engine.endpoint(id).map(|endpoint| (endpoint.listener, !endpoint.is_native()))
 }
@@ -142,7 +143,7 @@ fn gone(engine: &mut Engine, now: Now, id: EndpointId) {
 }
 
 impl Listeners {
-    /// The socket of a listener is full: the poller tells when it has room.
+    /// The socket of a listener is full: the poller reports when it has room.
     fn await_room(&mut self, context: &mut Context, number: ListenerNumber, id: EndpointId) {
         let Some(listener) = self.get_mut(number) else { return };
         listener.blocked.push(id);

@@ -31,7 +31,7 @@ impl PeerSource {
         listener: &ActiveListener,
         from: Sender,
     ) -> Result<PeerSource, (Dropped, Option<Peer>)> {
-        // Of the sender's groups, the kernel tells only the primary one.
+        // Of the sender's groups, the kernel names only the primary one.
         let admitted = |peer| match admits(&listener.rules, peer, Vec::new) {
             true => Ok(()),
             false => Err((Dropped::NotAllowed, None)),
@@ -58,7 +58,7 @@ impl PeerSource {
         }
     }
 
-    /// What the gate decides about.
+    /// What the gate needs to know of it.
     pub(super) fn claim(&self, registered: bool) -> DatagramSource<'_, PeerName> {
         DatagramSource {
             listener: self.listener,
@@ -69,14 +69,14 @@ impl PeerSource {
         }
     }
 
-    /// The route by which it is sent to from now on.
+    /// The route to this source.
     pub(super) fn route(&self, logger: &mut Logger) -> Result<Route, Dropped> {
         match (&self.name, self.peer) {
             (PeerName::Inet(address), _) => Ok(Route::Inet { address: *address, local: self.local }),
             (PeerName::Unix(name), Peer::Unix(credentials)) => {
                 let verified = UnixPeer::verify(name, credentials.uid);
                 let peer = verified.map_err(|error| {
-                    debug!(logger, "{name} is not written to: {error}");
+                    debug!(logger, "cannot send to {name}: {error}");
                     Dropped::BadAddress
                 })?;
                 Ok(Route::Unix { peer, uid: credentials.uid, own: None, in_flight: InFlight::default() })

@@ -22,7 +22,7 @@ struct Registered {
 }
 
 impl Datagrams {
-    /// Handles a text datagram; keeps it, where `held_from` holds its sender, because inputs wait.
+    /// Handles a text datagram. While inputs wait, `held_from` is its sender, and the datagram is kept for later.
     pub(super) fn text_datagram(
         &mut self,
         context: &mut Context,
@@ -89,7 +89,8 @@ impl Datagrams {
         Ok(())
     }
 
-    /// The peer that is registered under the name of a source. A peer is replaced whose name belongs to another user by now.
+    /// The peer that is registered under the name of a source. A peer whose name now belongs to another user is
+    /// replaced.
     fn registered_as(
         &mut self,
         context: &mut Context,

@@ -18,8 +18,8 @@ const MAX_RUN: usize = 65_507;
 /// The most datagrams of a run.
 pub(super) const MAX_DATAGRAMS: usize = 64;
 
-/// After this many refusals a connected Unix peer is tried again less often. That takes longer than a reader that waits for
-/// the processor.
+/// After this many refusals a connected Unix peer is tried again less often. That takes longer than a reader that waits
+/// for the processor.
 const SOON: u32 = 20;
 
 /// What one endpoint gets in a round.
@@ -84,7 +84,7 @@ impl Datagrams {
         (self.runs, self.batches) = (runs, batches);
     }
 
-    /// Notes what became of a run. Returns whether the endpoint gets another in this turn.
+    /// Handles the outcome of a run. Returns whether the endpoint gets another in this turn.
     fn run_sent(
         &mut self,
         context: &mut Context,
@@ -113,8 +113,8 @@ impl Datagrams {
         }
     }
 
-    /// Plans how many datagrams each of a group gets in a round, and how large they are. Unix peers that have used up their
-    /// credit with the shared socket, and have not read everything, leave the group: they are stalled.
+    /// Plans how many datagrams each of a group gets in a round, and how large they are. Unix peers that have used up
+    /// their credit with the shared socket, and have not read everything, leave the group: they are stalled.
     fn plan(
         &mut self,
         context: &mut Context,
@@ -156,8 +156,8 @@ impl Datagrams {
         if let Some(error) = flow.take_error() {
             warning!(
                 context.logger,
-                "{}: cannot ask the kernel who has read its datagrams (sock_diag: {error}); clients that have connected \
-                 their sockets and do not read can keep each other waiting",
+                "{}: cannot ask the kernel which clients have read their datagrams (sock_diag: {error}); clients that \
+                 have connected their sockets and do not read can block each other",
                 rules.name
             );
         }

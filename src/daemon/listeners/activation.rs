@@ -1,8 +1,8 @@
 //! Sockets that the service manager hands over: which listener gets which, and what becomes of them when it goes.
 //!
-//! Such a socket replaces the bind of the listener that has its name, and must be what that bind would have made. So the
-//! configuration file tells who may connect to what, with and without a service manager. All of these sockets stay open until
-//! the daemon ends: a listener that one reload removes and another adds again finds its own.
+//! Such a socket replaces the bind of the listener that has its name, and must be what that bind would have made. So
+//! the configuration file decides who may connect to what, with and without a service manager. All of these sockets
+//! stay open until the daemon ends: a listener that one reload removes and another adds again finds its own.
 
 use std::io;
 
@@ -63,7 +63,8 @@ impl Listeners {
             let name = socket.name();
             warning!(
                 logger, listener = name;
-                "who has sent to socket \"{name}\" before now is not known; write PassCredentials=yes in its unit"
+                "the senders of datagrams that waited in socket \"{name}\" are not known; \
+                 write PassCredentials=yes in its unit"
             );
         }
     }

@@ -8,12 +8,12 @@ use upcall_engine::{ExpectedProtocol, ListenerNumber, Registration, Terms};
 use upcall_wire::address::Peer;
 use upcall_wire::frame::{Code, Hello, Violation, kind};
 
-/// The most endpoints from one address, or /64, where the configuration sets no limit. Loopback addresses and users of this
-/// machine have no limit by default: all who work on a machine are one source.
+/// The most endpoints from one address, or /64, where the configuration sets no limit. Loopback addresses and users of
+/// this machine have no limit by default: all who work on a machine are one source.
 const DEFAULT_PER_SOURCE: usize = 256;
 
-/// Whether the rules of a listener admit a peer. `groups` returns the peer's supplementary groups, and is called only where
-/// they count.
+/// Whether the rules of a listener admit a peer. `groups` returns the peer's supplementary groups, and is called only
+/// where they count.
 pub(in crate::daemon) fn admits(rules: &ListenerConfig, peer: Peer, groups: impl FnOnce() -> Vec<u32>) -> bool {
     match peer {
         Peer::Inet(address) => admits_address(rules, address.ip()),
@@ -64,7 +64,7 @@ pub(in crate::daemon) fn authenticate(rules: &ListenerConfig, hello: &Hello<'_>)
 }
 
 impl ActiveListener {
-    /// What a client is registered with that comes to this listener.
+    /// The registration of a client of this listener.
     pub(in crate::daemon) fn registration(
         &self,
         number: ListenerNumber,

@@ -41,7 +41,7 @@ impl Listeners {
         self.inherit(rules).unwrap_or_else(|| ListenerSocket::bind(&rules.address, binding(rules)))
     }
 
-    /// The same, and watches the socket. The error tells where, why, and what to do. The caller
+    /// The same, and watches the socket. The error names the address, the reason and a remedy. The caller
     /// [adopts](Listeners::adopt) or closes the socket in the same turn.
     pub(in crate::daemon) fn open(
         &self,
@@ -98,7 +98,7 @@ impl Listeners {
     pub(in crate::daemon) fn remove(&mut self, context: &mut Context, number: ListenerNumber) {
         let Some(ActiveListener { socket, rules, .. }) = self.take(number) else { return };
         if let Err(error) = context.poller.remove(&socket) {
-            warning!(context.logger, listener = rules.name; "cannot end watching {}: {error}", socket.address());
+            warning!(context.logger, listener = rules.name; "cannot stop watching {}: {error}", socket.address());
         }
         if context.drain.is_none() {
             log_closed(&mut context.logger, &socket, &rules);

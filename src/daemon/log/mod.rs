@@ -1,8 +1,9 @@
-//! Log lines, one per event, to the journal or to standard error. The loop never waits for their reader: a thread writes what a
-//! bounded queue holds; what the queue has no room for is dropped, counted and reported.
+//! Log lines, one per event, to the journal or to standard error. The loop never waits for their reader: a thread
+//! writes what a bounded queue holds; what the queue has no room for is dropped, counted and reported.
 //!
-//! `info!(logger, endpoint = id, listener = name; "#{id} connected")`: the fields before the semicolon are for the journal and
-//! for JSON. Nothing is evaluated while the level is off. Knows nothing of the daemon but the configuration of logging.
+//! `info!(logger, endpoint = id, listener = name; "#{id} connected")`: the fields before the semicolon are for the
+//! journal and for JSON. Nothing is evaluated while the level is off. Knows nothing of the daemon but the configuration
+//! of logging.
 
 mod count;
 mod line;
@@ -51,9 +52,9 @@ impl Logger {
         self.style = style(config.log_format);
     }
 
-    /// The lines from now on are written shortly before the end, and go to standard error instead of the journal's socket. The
-    /// journal looks up the sender of a datagram when it reads it, and would not find this process any more. The stream on
-    /// standard error it has known since that was opened.
+    /// The lines from now on are written shortly before the end, and go to standard error instead of the journal's
+    /// socket. The journal looks up the sender of a datagram when it reads it, and would not find this process any
+    /// more. The stream on standard error it has known since that was opened.
     pub(in crate::daemon) fn last_words(&mut self) -> &mut Logger {
         if self.style == Style::Journal {
             self.style = Style::Prefixed;
@@ -79,7 +80,7 @@ impl Logger {
     ) {
         let line = Line::new(self.style, level, message, fields);
         if self.dropped > 0 {
-            let message = format_args!("{} log lines were dropped: nobody reads them", self.dropped);
+            let message = format_args!("{} log lines were dropped: they were not read in time", self.dropped);
             if self.queue.push(Line::new(self.style, Level::Warn, message, &[])) {
                 self.dropped = 0;
             }
@@ -219,7 +220,7 @@ mod tests {
         let next = |logger: &Logger| String::from_utf8(logger.queue.pop().unwrap().render(Style::Prefixed)).unwrap();
         assert_eq!(next(&logger), "<6>one\n");
         info!(logger, "four");
-        assert_eq!(next(&logger), "<4>2 log lines were dropped: nobody reads them\n");
+        assert_eq!(next(&logger), "<4>2 log lines were dropped: they were not read in time\n");
         assert_eq!(logger.dropped, 1, "the notice took the place of one line");
     }
 

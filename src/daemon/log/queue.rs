@@ -1,6 +1,6 @@
-//! The lines that wait to be written, and the thread that writes them. The thread exists only while there is something to write:
-//! beside a second thread each system call of the loop costs more, because the kernel must expect that the other thread closes
-//! the file descriptor in the meantime.
+//! The lines that wait to be written, and the thread that writes them. The thread exists only while there is something
+//! to write: beside a second thread each system call of the loop costs more, because the kernel must expect that the
+//! other thread closes the file descriptor in the meantime.
 
 use std::collections::VecDeque;
 use std::io;
@@ -107,7 +107,8 @@ impl Shared {
         }
     }
 
-    /// Writes the only line from the loop, as no thread could be started, unless that would block. Returns whether it did.
+    /// Writes the only line from the loop, as no thread could be started, unless that would block. Returns whether it
+    /// did.
     fn write_at_once(&self) -> bool {
         let stderr = io::stderr();
         let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];

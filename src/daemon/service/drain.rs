@@ -1,4 +1,5 @@
-//! The end: no client is let in, every endpoint gets what is due to it and a farewell, and what is not read in time is given up.
+//! The end: no client is let in, every endpoint gets what is due to it and a farewell, and what is not read in time is
+//! given up.
 
 use super::notify::Notifier;
 use crate::daemon::context::{Context, Drain, engine_settings};
@@ -27,8 +28,8 @@ pub(in crate::daemon) fn begin(rooms: &mut Rooms, notifier: &mut Notifier) {
     context.drain = Some(Drain { deadline: now.time + grace, at_once: false });
     let numbers: Vec<_> = listeners.iter().map(|(number, listener)| (number, listener.socket.is_stream())).collect();
     for (number, is_stream) in numbers {
-        // Clients that are pending are told, rather than reset with the socket. If the socket was handed over it stays, and
-        // the next daemon accepts them.
+        // Pending clients get the reason, instead of a reset when the socket is closed. If the socket was handed over
+        // it stays, and the next daemon accepts them.
         if !listeners.is_inherited(number) {
             streams.accept_all(context, listeners, now, number);
         }
@@ -55,7 +56,7 @@ pub(in crate::daemon) fn finish(rooms: &mut Rooms, now: Now) -> bool {
     let over = drain.at_once || now.time >= drain.deadline;
     if over && !engine.is_empty() {
         warning!(logger, "{} did not read everything that was due", Count(engine.len(), "endpoint"));
-        // Over datagrams, only this tells a peer that it is over.
+        // Over datagrams, only this informs a peer that it is over.
         let left = engine.endpoints().filter(|(_, endpoint)| endpoint.transport.is_datagram());
         for endpoint in left.map(|(id, _)| id).collect::<Vec<_>>() {
             engine.connection_lost(now, endpoint, Reason::Shutdown);

@@ -27,8 +27,8 @@ pub(in crate::daemon) fn warn_of_limit(logger: &mut Logger, config: &Config) {
     }
 }
 
-/// Raises the soft limit to the hard limit, and returns it. That is safe: no child process is started that could inherit it,
-/// and select(2) is not used.
+/// Raises the soft limit to the hard limit, and returns it. That is safe: no child process is started that could
+/// inherit it, and select(2) is not used.
 fn raise_limit() -> io::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < hard {

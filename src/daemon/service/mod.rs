@@ -1,4 +1,4 @@
-//! What the operator and the service manager ask for: to end, to reload, to tell how it goes.
+//! What the operator and the service manager ask for: to end, to reload, to report how it goes.
 
 pub(super) mod drain;
 pub(super) mod files;

@@ -1,4 +1,5 @@
-//! Notifications to the service manager (sd_notify(3)): that the daemon is ready, reloads, stops, is alive, and how it goes.
+//! Notifications to the service manager (sd_notify(3)): that the daemon is ready, reloads, stops, is alive, and how it
+//! goes.
 //!
 //! No crate is used for it: those that exist block when the manager does not read, and read the environment each time.
 
@@ -15,7 +16,7 @@ use upcall_engine::Time;
 /// The shortest time between two status lines.
 const FIGURES_EVERY: Duration = Duration::from_secs(1);
 
-/// After this time a message is sent again that the manager had no room for.
+/// How long until a message is sent again after the manager had no room for it.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// How much longer than its grace period a drain may take before the manager should act.
@@ -28,7 +29,7 @@ const RELOADING: &str = "RELOADING=1";
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Notifier {
     socket: Option<(UnixDatagram, SocketAddr)>,
-    /// Messages that have to arrive, and that the manager has not taken yet.
+    /// Messages that must arrive, and that the manager has not taken yet.
     unsent: VecDeque<String>,
     retry: Option<Time>,
     /// How often the watchdog is told that the loop turns, and when next.
@@ -68,7 +69,7 @@ impl Notifier {
     /// Every listener is bound.
     pub(in crate::daemon) fn ready(&mut self, now: Time) {
         self.next_watchdog = self.watchdog_period.map(|_| now);
-        self.send_surely(now, READY.into());
+        self.send_until_taken(now, READY.into());
     }
 
     /// A reload begins. The manager compares the time with that of its request.
@@ -80,13 +81,13 @@ impl Notifier {
         {
             self.unsent.truncate(self.unsent.len() - 2);
         }
-        self.send_surely(now, format!("{RELOADING}\nMONOTONIC_USEC={}", now.since(Time(0)).as_micros()));
+        self.send_until_taken(now, format!("{RELOADING}\nMONOTONIC_USEC={}", now.since(Time(0)).as_micros()));
     }
 
     /// A reload is over.
     pub(in crate::daemon) fn reloaded(&mut self, now: Time, refused: bool) {
         self.remark = if refused { "; the last reload was refused, see the log" } else { "" };
-        self.send_surely(now, READY.into());
+        self.send_until_taken(now, READY.into());
         (self.stale, self.next_figures) = (true, now);
     }
 
@@ -94,7 +95,7 @@ impl Notifier {
     pub(in crate::daemon) fn stopping(&mut self, now: Time, grace: Duration) {
         self.remark = "; draining";
         let patience = grace.saturating_add(MARGIN).as_micros();
-        self.send_surely(now, format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={patience}"));
+        self.send_until_taken(now, format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={patience}"));
         (self.stale, self.next_figures) = (true, now);
     }
 
@@ -143,7 +144,7 @@ impl Notifier {
         }
     }
 
-    fn send_surely(&mut self, now: Time, message: String) {
+    fn send_until_taken(&mut self, now: Time, message: String) {
         if self.socket.is_some() {
             self.unsent.push_back(message);
             self.send_unsent(now);

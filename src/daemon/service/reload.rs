@@ -1,17 +1,14 @@
-//! SIGHUP: the configuration is read again. Listeners come and go, and everything else changes in place. A wrong file, or a
-//! listener that cannot be bound, changes nothing.
+//! SIGHUP: the configuration is read again. Listeners come and go, and everything else changes in place. A wrong file,
+//! or a listener that cannot be bound, changes nothing.
 
 use super::files;
 use super::notify::Notifier;
-use super::reload_listeners::change_listeners;
+use super::reload_listeners::{KEPT, change_listeners};
 use crate::config::{self, Config};
 use crate::daemon::context::Context;
 use crate::daemon::log::{error, info, warning};
 use crate::daemon::origin::Origin;
 use crate::daemon::rooms::Rooms;
-
-/// Ends the message where nothing has changed.
-pub(super) const KEPT: &str = "; the old configuration stays";
 
 pub(in crate::daemon) fn reload(rooms: &mut Rooms, notifier: &mut Notifier, origin: &Origin) {
     if rooms.context.drain.is_some() {
@@ -38,7 +35,7 @@ pub(in crate::daemon) fn reload(rooms: &mut Rooms, notifier: &mut Notifier, orig
     notifier.reloaded(clock.now().time, changed.is_err());
 }
 
-/// Changes to another configuration. The error tells why nothing has changed.
+/// Changes to another configuration. The error is the reason why nothing has changed.
 fn change(rooms: &mut Rooms, config: Config) -> Result<(), String> {
     let config = fit_to_log(&mut rooms.context, config).map_err(|message| message + KEPT)?;
     change_listeners(rooms, &config)?;

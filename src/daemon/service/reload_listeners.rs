@@ -2,7 +2,6 @@
 
 use std::io;
 
-use super::reload::KEPT;
 use crate::config::{self, Config};
 use crate::daemon::listeners::{ListenerSocket, Listeners, binding, explain, log_closed, watch};
 use crate::daemon::log::{error, warning};
@@ -11,6 +10,9 @@ use crate::net::datagram::DatagramSocket;
 use upcall_engine::{Endpoint, EndpointId, Engine, Intake, ListenerNumber};
 use upcall_wire::address::{Address, Transport, UnixName};
 use upcall_wire::reason::Reason;
+
+/// Ends the message where nothing has changed.
+pub(super) const KEPT: &str = "; the old configuration stays";
 
 /// At most this many batches of datagrams are received from a listener that goes: a client may be sending without end.
 const LAST_BATCHES: usize = 64;
@@ -26,8 +28,8 @@ struct Changes {
     coming: Vec<config::ListenerConfig>,
 }
 
-/// Binds what is new before anything old goes. What cannot be bound beside an old listener that goes is bound in its place.
-/// Nothing can fail any more once the first of the old ones has changed.
+/// Binds what is new before anything old goes. What cannot be bound beside an old listener that goes is bound in its
+/// place. Nothing can fail any more once the first of the old ones has changed.
 pub(super) fn change_listeners(rooms: &mut Rooms, config: &Config) -> Result<(), String> {
     let Changes { staying, going, coming } = compare(&rooms.listeners, &config.listeners);
     let mut bound = Vec::new();
@@ -58,8 +60,8 @@ pub(super) fn change_listeners(rooms: &mut Rooms, config: &Config) -> Result<(),
     Ok(())
 }
 
-/// Compares the listeners with what is configured. By name first: several may be configured with port 0, and differ only
-/// in their names.
+/// Compares the listeners with what is configured. By name first: several may be configured with port 0, and differ
+/// only in their names.
 fn compare(listeners: &Listeners, new: &[config::ListenerConfig]) -> Changes {
     let mut coming = new.to_vec();
     let mut going: Vec<_> = listeners.iter().map(|(number, listener)| (number, &listener.rules)).collect();
@@ -126,8 +128,8 @@ fn bind_among(
     rooms.listeners.bind_socket(rules).map_err(|error| explain(rules, &error))
 }
 
-/// Closes an old listener that may be in the way of a new one. Its endpoints stay for now. A datagram socket only gives up
-/// its path: farewells are still to be sent over it.
+/// Closes an old listener that may be in the way of a new one. Its endpoints stay for now. A datagram socket only gives
+/// up its path: farewells are still to be sent over it.
 fn make_way(rooms: &mut Rooms, number: ListenerNumber, replaced: &mut Replaced) {
     let Rooms { context, listeners, streams, .. } = rooms;
     streams.accept_all(context, listeners, context.clock.now(), number);
@@ -169,13 +171,14 @@ fn change_rules(rooms: &mut Rooms, number: ListenerNumber, rules: config::Listen
     let Some(listener) = listeners.get_mut(number) else { return };
     let changes = binding(&listener.rules) != binding(&rules);
     if changes && is_inherited {
-        warning!(context.logger, listener = rules.name; "mode and group of {} are the service manager's", rules.address);
+        let address = &rules.address;
+        warning!(context.logger, listener = rules.name; "mode and group of {address} are the service manager's");
     } else if changes && let Err(error) = listener.socket.set_access(binding(&rules)) {
         warning!(context.logger, listener = rules.name; "cannot change mode or group of {}: {error}", rules.address);
     }
     let sends = rules.role != config::ListenerRole::Output;
     listener.rules = rules;
-    // The role is checked for each text as it comes; native endpoints have been told.
+    // The engine checks what native endpoints send. For text, the new rules are looked up with each input.
     for endpoint in endpoints_of(&context.engine, number, Endpoint::is_native) {
         context.engine.set_may_send(endpoint, sends);
     }

@@ -18,7 +18,8 @@ pub(in crate::daemon) fn log(rooms: &mut Rooms) {
     let (memory, size) = engine.log_memory();
     info!(
         logger,
-        "summary: {}, {} of them registered for upcalls, {} behind; {} came since the start; {}, {}; inputs waited {}; log {} of {} KiB, next sequence {}; {} dropped",
+        "summary: {}, {} of them registered for upcalls, {} behind; {} came since the start; {}, {}; \
+         inputs waited {}; log {} of {} KiB, next sequence {}; {} dropped",
         Count(engine.len(), "endpoint"),
         engine.registered(),
         engine.behind(),
@@ -43,7 +44,7 @@ pub(in crate::daemon) fn log(rooms: &mut Rooms) {
                 more += &format!(", {} of {} KiB unread", sending.div_ceil(1024), send_buffer / 1024);
             }
             if dropped > 0 {
-                more += &format!(", {} found no room", Count(dropped, "datagram"));
+                more += &format!(", {} dropped for lack of room", Count(dropped, "datagram"));
             }
         }
         let count = Count(count, "endpoint");
@@ -66,7 +67,7 @@ pub(in crate::daemon) fn log(rooms: &mut Rooms) {
         let name = listeners.name_of(endpoint.listener);
         info!(
             logger,
-            "summary: #{} {}://{} on {name}: registered {} s ago, heard {} s ago, {}, {}{}",
+            "summary: #{} {}://{} on {name}: registered {} s ago, last received {} s ago, {}, {}{}",
             endpoint.number,
             endpoint.transport,
             endpoint.peer,

@@ -17,7 +17,8 @@ use upcall_engine::{EndpointId, ExpectedProtocol, ListenerNumber, Now};
 use upcall_wire::address::Peer;
 use upcall_wire::reason::Refusal;
 
-/// At most this many connections are accepted from one listener in one turn, so that those that are registered are served.
+/// At most this many connections are accepted from one listener in one turn, so that those that are registered are
+/// served.
 const PER_TURN: usize = 64;
 
 /// What a client of this listener is expected to speak. Only native clients can carry a token.
@@ -70,18 +71,21 @@ impl Streams {
                 AcceptOutcome::Drained => {
                     listener.pending = false;
                     if std::mem::take(&mut self.is_pause_logged) {
-                        info!(context.logger, "accepting goes on");
+                        info!(context.logger, "accepting connections again");
                     }
                     return;
                 }
                 AcceptOutcome::Failed(error) => {
                     let name = &listener.rules.name;
-                    debug!(context.logger, listener = name; "a connection to {name} was gone already: {error}");
+                    debug!(
+                        context.logger, listener = name;
+                        "a connection to {name} was gone before it was accepted: {error}"
+                    );
                 }
                 AcceptOutcome::OutOfResources(error) => {
                     if !std::mem::replace(&mut self.is_pause_logged, true) {
                         let endpoints = Count(context.engine.len(), "endpoint");
-                        warning!(context.logger, "accepting pauses with {endpoints}: {error}");
+                        warning!(context.logger, "accepting paused with {endpoints}: {error}");
                     }
                     context.timers.no_descriptors.add(now.time, ());
                     return;
@@ -128,7 +132,7 @@ impl Streams {
         }
     }
 
-    /// A connection has got its endpoint.
+    /// A connection was registered.
     pub(super) fn enter(
         &mut self,
         context: &mut Context,

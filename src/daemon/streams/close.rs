@@ -1,5 +1,5 @@
-//! The end of a connection: told to leave, refused, broken, or gone from the registry; and what it still sends until its own
-//! end comes.
+//! The end of a connection: told to leave, refused, broken, or gone from the registry; and what it still sends until
+//! its own end comes.
 
 use std::io;
 
@@ -45,8 +45,8 @@ impl Connection {
 }
 
 impl Streams {
-    /// Tells a connection why it is not let in. It is closed when it has ended its side, or after a while: if it were closed
-    /// at once, the kernel would reset it for what it may have sent already, and the reason would be lost.
+    /// Tells a connection why it is not let in. It is closed when it has ended its side, or after a while: if it were
+    /// closed at once, the kernel would reset it for what it may have sent already, and the reason would be lost.
     pub(super) fn refuse(
         &mut self,
         context: &mut Context,
@@ -109,7 +109,7 @@ impl Streams {
         }
     }
 
-    /// Reads what is not used any more, until the end comes.
+    /// Reads and discards what a connection still sends, until its end.
     pub(super) fn throw_away(&mut self, context: &mut Context, now: Now, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.in_discarding = false;
@@ -144,7 +144,8 @@ impl Streams {
     }
 }
 
-/// What an error of a connection tells of its peer: keepalive or retransmission has given it up (tcp(7)), or it is broken.
+/// The reason that an error of a connection stands for: keepalive or retransmission has given up the peer (tcp(7)), or
+/// the connection is broken.
 pub(super) fn reason_of(error: &io::Error) -> Reason {
     match error.raw_os_error() {
         Some(libc::ETIMEDOUT | libc::EHOSTUNREACH | libc::ENETUNREACH) => Reason::Dead,

@@ -1,6 +1,6 @@
 //! What the daemon knows of a connection besides its endpoint.
 
-use super::liveness::Written;
+use super::written::Written;
 use crate::net::stream::Stream;
 use upcall_engine::{EndpointId, ExpectedProtocol, ListenerNumber};
 use upcall_wire::frame::FrameDecoder;
@@ -16,7 +16,7 @@ pub(super) struct Unread {
 /// Makes messages of the bytes of a connection. The daemon knows only from this which protocol a connection speaks.
 #[derive(Debug)]
 pub(super) enum Decoder {
-    /// The first byte has not come yet, which tells the protocol.
+    /// The first byte, which decides the protocol, has not come yet.
     Undecided(ExpectedProtocol, Framing),
     Text(TextDecoder),
     /// Boxed, since most connections speak text.

@@ -1,7 +1,7 @@
 //! Stream connections: accepted, read, written, ended.
 //!
-//! Each turn reads once from every connection that may have something, for as long as the engine takes inputs; writes come
-//! afterwards. Knows the listeners that connections come from, but nothing of datagrams.
+//! Each turn reads once from every connection that may have something, for as long as the engine takes inputs; writes
+//! come afterwards. Knows the listeners that connections come from, but nothing of datagrams.
 
 mod accept;
 mod close;
@@ -12,6 +12,7 @@ mod read;
 mod text;
 mod waiting_room;
 mod write;
+mod written;
 
 use std::collections::VecDeque;
 
@@ -34,12 +35,15 @@ enum NextRead {
     OnEvent,
     /// After the others.
     Later,
-    /// Before all others: bytes were read already and are kept, which must not be so of many connections at a time.
+    /// Before all others: some of its bytes were read already and are kept. At most a few connections may be in that
+    /// state.
     First,
-    /// When the engine [tells](upcall_engine::Event::Unparked) that its own lag no longer puts its inputs off.
+    /// When the engine [reports](upcall_engine::Event::Unparked) that the endpoint's own lag no longer puts off its
+    /// inputs.
     Parked,
 }
 
+/// All connections.
 pub(super) struct Streams {
     connections: SlotMap<ConnectionKey, Connection>,
     /// Connections that may have inputs.
@@ -146,7 +150,7 @@ impl Streams {
         }
     }
 
-    /// Puts a connection where it is read from when it has to be.
+    /// Puts a connection into the queue from which it is read next.
     fn requeue(&mut self, key: ConnectionKey, next: NextRead) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.readable = next != NextRead::OnEvent;

@@ -1,4 +1,4 @@
-//! From the socket of a connection to its decoder: one read, and which protocol the first byte tells.
+//! From the socket of a connection to its decoder: one read, and which protocol the first byte selects.
 
 use super::connection::{Connection, Decoder, FarEnd, Unread};
 use super::{NextRead, Streams};
@@ -11,13 +11,12 @@ use upcall_engine::{EndpointId, ExpectedProtocol, InputTurn, Now};
 use upcall_wire::reason::Reason;
 use upcall_wire::text::{End, TextDecoder};
 
-/// What the handling of bytes needs to know besides the connection.
+/// What the handling of bytes needs besides the connection and the context.
 pub(super) struct Reading<'r> {
     pub(super) listeners: &'r Listeners,
     pub(super) now: Now,
     pub(super) endpoint: EndpointId,
-    /// It is known that the endpoint's next input may be handled: the engine has been asked, and no input was handled
-    /// since.
+    /// The endpoint's next input may be handled: the engine has granted that, and no input was handled since.
     pub(super) is_granted: bool,
 }
 
@@ -86,8 +85,8 @@ impl Connection {
             if is_native {
                 self.decoder = Decoder::Native(Box::default());
                 if !context.engine.detected_native(now, endpoint) {
-                    // It was silent for so long that it gets text. Its frames are not taken for text: everybody would get
-                    // its secrets.
+                    // It was silent for so long that it was given text. Its frames are not taken for text, since every
+                    // endpoint would get the secrets in them.
                     return self.dismiss(context, now, Reason::Protocol);
                 }
             } else if expected == ExpectedProtocol::Native {

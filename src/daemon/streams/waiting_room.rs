@@ -1,5 +1,6 @@
-//! Connections for which there is no place. One that resumes a session whose connection is still registered may take that
-//! place. Its HELLO comes with the connection, so it waits for a short time only; without such a HELLO it is refused.
+//! Connections for which there is no place. One that resumes a session whose connection is still registered may take
+//! that place. Its HELLO comes with the connection, so it waits for a short time only; without such a HELLO it is
+//! refused.
 
 use std::time::Duration;
 
@@ -74,8 +75,8 @@ impl Streams {
         }
     }
 
-    /// Decides on the connections that have waited for long enough. Some may have sent their HELLO while nothing was read,
-    /// because inputs waited.
+    /// Decides on the connections that have waited for long enough. Some may have sent their HELLO while nothing was
+    /// read, because inputs waited.
     pub(in crate::daemon) fn clear_waiting_room(&mut self, context: &mut Context, listeners: &Listeners, now: Now) {
         while let Some(waiting) = self.waiting_room.waiting.pop(now.time) {
             // One that was let in has an endpoint, and the input of one that was refused is discarded.
@@ -112,7 +113,7 @@ impl Streams {
     }
 }
 
-/// The session that a connection resumes whose first bytes are these.
+/// The session that a connection resumes, by its first bytes.
 fn resumed_session(mut bytes: &[u8]) -> Option<Resume> {
     match FrameDecoder::default().next(&mut bytes, HELLO) {
         Ok(Some(Frame::Hello(hello))) => hello.resume,

@@ -2,7 +2,7 @@
 
 use super::Streams;
 use super::connection::{Connection, FarEnd};
-use super::liveness::PERIOD;
+use super::written::PERIOD;
 use crate::daemon::context::Context;
 use crate::daemon::log::warning;
 use crate::daemon::tokens::{ConnectionKey, Token};
@@ -11,8 +11,8 @@ use crate::net::stream::WriteOutcome;
 use upcall_engine::{EndpointId, Now, Progress};
 
 impl Streams {
-    /// Writes what is due to an endpoint, as far as its socket takes it. The liveness of those is checked that can vanish
-    /// (`can_vanish`): a peer on the same machine cannot.
+    /// Writes what is due to an endpoint, as far as its socket takes it. The liveness of a peer that `can_vanish` is
+    /// checked from then on; one on the same machine cannot.
     pub(in crate::daemon) fn write(
         &mut self,
         context: &mut Context,
@@ -37,7 +37,8 @@ impl Streams {
             };
             match sent {
                 WriteOutcome::Bytes(count) => {
-                    // Nothing was written to one that was only found to speak text, and so nothing is to be acknowledged.
+                    // An endpoint that was only found to speak text may have nothing to write, and nothing to
+                    // acknowledge.
                     if can_vanish && count > 0 && connection.written.note() {
                         self.next_check.get_or_insert(now.time + PERIOD);
                     }
@@ -75,7 +76,7 @@ impl Streams {
 }
 
 impl Connection {
-    /// The socket is full: the poller tells when it has room.
+    /// The socket is full: the poller reports when it has room.
     fn await_room(&mut self, context: &mut Context, now: Now, id: EndpointId, key: ConnectionKey) {
         context.engine.blocked(now, id);
         if self.awaits_room {

@@ -1,5 +1,5 @@
-//! The clocks. Three of them are needed each turn, and reading all three takes longer than much else in a turn that carries one
-//! message. So one is read, and the distance to the others is kept for as long as it does not change.
+//! The clocks. Three of them are needed each turn, and reading all three takes longer than much else in a turn that
+//! carries one message. So one is read, and the distance to the others is kept for as long as it does not change.
 
 use std::cell::Cell;
 use std::time::{Duration, SystemTime};
@@ -20,9 +20,10 @@ pub(in crate::daemon) struct Clock {
 impl Clock {
     pub(in crate::daemon) fn now(&self) -> Now {
         if wall_ahead() != self.wall.get() {
-            // The wall clock was set, or a tick came between the two readings, or the machine was suspended, which moves the
-            // wall clock by exactly the time of the suspension. A suspension after this point is seen by the next call. Time
-            // passes between the readings below, so `boot` may be too large; that never makes an alarm too early.
+            // The wall clock was set, or a tick came between the two readings, or the machine was suspended, which
+            // moves the wall clock by exactly the time of the suspension. A suspension after this point is seen by the
+            // next call. Time passes between the readings below, so `boot` may be too large; that never makes an alarm
+            // too early.
             self.wall.set(wall_ahead());
             let before = read(ClockId::CLOCK_MONOTONIC);
             self.boot.set(read(ClockId::CLOCK_BOOTTIME).since(before));
@@ -38,8 +39,8 @@ impl Clock {
     }
 }
 
-/// By how much the wall clock is ahead now. The coarse clocks show the last tick, and cost a fraction of the others; their
-/// difference equals that of the others to the nanosecond.
+/// By how much the wall clock is ahead now. The coarse clocks show the last tick, and cost a fraction of the others;
+/// their difference equals that of the others to the nanosecond.
 fn wall_ahead() -> u64 {
     read(ClockId::CLOCK_REALTIME_COARSE).0.wrapping_sub(read(ClockId::CLOCK_MONOTONIC_COARSE).0)
 }

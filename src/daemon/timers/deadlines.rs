@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use upcall_engine::Time;
 
-/// Entries that are due one period after they were added. They cannot be cancelled: whoever pops one checks whether it
-/// still matters.
+/// Entries that are due one period after they were added. They cannot be cancelled: the caller checks whether one that
+/// it pops still matters.
 #[derive(Debug)]
 pub(in crate::daemon) struct Deadlines<T> {
     period: Duration,

@@ -1,6 +1,7 @@
-//! Time: the clocks, the deadlines that the daemon keeps besides the engine's, and the alarms that wake the loop for them.
+//! Time: the clocks, the deadlines that the daemon keeps besides the engine's, and the alarms that wake the loop for
+//! them.
 //!
-//! Knows for which endpoint, peer, connection or listener a deadline is, but not what is done when it comes.
+//! Knows which endpoint, peer, connection or listener a deadline is for, but not what is done when it comes.
 
 mod clock;
 mod deadlines;
@@ -16,23 +17,24 @@ use upcall_engine::{EndpointId, Engine, ListenerNumber, Now, Time};
 pub(in crate::daemon) use clock::Clock;
 pub(in crate::daemon) use deadlines::Deadlines;
 
-/// After this time a read or write is retried for which the kernel had no memory.
+/// How long until a read or write is retried after the kernel had no memory for it.
 const NO_MEMORY: Duration = Duration::from_millis(50);
 
-/// After this time a Unix datagram is sent again for which the peer's queue had no room, where no socket tells when it has.
+/// How long until a Unix datagram is sent again after the peer's queue was full, where no socket reports when the queue
+/// has room.
 const PEER_QUEUE_FULL: Duration = Duration::from_millis(5);
 
 /// The same for a peer that has not read for a while.
 const PEER_NOT_READING: Duration = Duration::from_millis(100);
 
-/// After this time accepting is retried that found no free file descriptor, unless one of our own was closed before.
+/// How long until accepting is retried after there was no free file descriptor, unless we close one of our own before.
 const NO_DESCRIPTORS: Duration = Duration::from_millis(500);
 
-/// For how long a Unix peer whose queue was full must have had room before it shares a socket with the others again.
+/// How long a Unix peer whose queue was full must have had room before it shares a socket with the others again.
 const OWN_SOCKET: Duration = Duration::from_secs(1);
 
-/// How long a connection that we have ended may take to end its own side after it has acknowledged everything. If it were
-/// closed earlier, a reset would answer what it still sends, and could cost it what it has not read yet.
+/// How long a connection that we have ended may take to end its own side after it has acknowledged everything. If it
+/// were closed earlier, a reset would answer what it still sends, and could cost it what it has not read yet.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// A connection that has left the registry, and may still be reading.
@@ -50,13 +52,14 @@ pub(in crate::daemon) struct Timers {
     lease_alarm: Alarm,
     /// Goes off at the earliest of all other deadlines, or earlier.
     alarm: Alarm,
-    /// The earliest of the other deadlines as of the end of the last turn. A deadline that was set since is not due yet.
+    /// The earliest of the other deadlines as of the end of the last turn. A deadline that was set since is not due
+    /// yet.
     next: Time,
     /// Not empty while accepting pauses: there were no file descriptors.
     pub(in crate::daemon) no_descriptors: Deadlines<()>,
     /// The kernel had no memory for what is due to these endpoints.
     pub(in crate::daemon) no_memory: Deadlines<EndpointId>,
-    /// The queues of these Unix peers were full, and no socket tells when they are not.
+    /// The queues of these Unix peers were full, and no socket reports when they have room.
     pub(in crate::daemon) peer_queue_full: Deadlines<EndpointId>,
     /// The same for peers that have not read for a while.
     pub(in crate::daemon) peer_not_reading: Deadlines<EndpointId>,
@@ -102,7 +105,7 @@ impl Timers {
         self.next <= now.time || engine.lease_deadline().is_some_and(|deadline| deadline <= now.boot)
     }
 
-    /// Lets the endpoints write again whose retry is due.
+    /// Lets the endpoints whose retry is due write again.
     pub(in crate::daemon) fn retry_writes(&mut self, now: Time, engine: &mut Engine) {
         for queue in [&mut self.no_memory, &mut self.peer_queue_full, &mut self.peer_not_reading] {
             while let Some(endpoint) = queue.pop(now) {
@@ -129,8 +132,8 @@ impl Timers {
         self.next = earliest(own).min(earliest(others));
     }
 
-    /// Sets the alarm to the earliest deadline. Where that fails, returns how long to wait for it, after a turn that began
-    /// at `now`.
+    /// Sets the alarm to the earliest deadline. Where that fails, returns how long to wait for it, after a turn that
+    /// began at `now`.
     pub(in crate::daemon) fn arm(&mut self, now: Time) -> Option<Duration> {
         // The end of time sets no alarm.
         let is_armed = self.alarm.set(self.next.0).is_ok();
