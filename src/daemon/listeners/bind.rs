@@ -77,7 +77,7 @@ impl Listeners {
             None => "",
         };
         info!(
-            logger, listener = rules.name;
+            logger, listener = rules.name, address = socket.address();
             "listening on {} ({}{families}{handed_over})", socket.address(), rules.name
         );
         self.active.insert(number, ActiveListener::new(socket, rules));
