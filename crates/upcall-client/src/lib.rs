@@ -17,7 +17,7 @@
 //! # use clap::Parser;
 //! # let url = format!("unix://@upcalld-doc-{}", std::process::id());
 //! # let options = ["upcalld", "--quiet", "--config", "/dev/null", "--listen", &url];
-//! # let daemon = upcalld::cli::Daemon::parse_from(options);
+//! # let daemon = upcalld::cli::DaemonOptions::parse_from(options);
 //! # std::thread::spawn(move || upcalld::daemon::run(&daemon));
 //! # let url = url.as_str();
 //! use std::time::Duration;
@@ -50,7 +50,7 @@
 //! # use clap::Parser;
 //! # let url = format!("unix://@upcalld-doc-{}", std::process::id());
 //! # let options = ["upcalld", "--quiet", "--config", "/dev/null", "--listen", &url];
-//! # let daemon = upcalld::cli::Daemon::parse_from(options);
+//! # let daemon = upcalld::cli::DaemonOptions::parse_from(options);
 //! # std::thread::spawn(move || upcalld::daemon::run(&daemon));
 //! # let url = url.as_str();
 //! use upcall_client::{Client, Item};
@@ -79,7 +79,7 @@
 //! # use clap::Parser;
 //! # let url = format!("unix://@upcalld-doc-{}", std::process::id());
 //! # let options = ["upcalld", "--quiet", "--config", "/dev/null", "--listen", &url];
-//! # let daemon = upcalld::cli::Daemon::parse_from(options);
+//! # let daemon = upcalld::cli::DaemonOptions::parse_from(options);
 //! # std::thread::spawn(move || upcalld::daemon::run(&daemon));
 //! # let url = url.as_str();
 //! use std::time::Duration;
@@ -110,7 +110,7 @@
 //! # use clap::Parser;
 //! # let url = format!("unix://@upcalld-doc-{}", std::process::id());
 //! # let options = ["upcalld", "--quiet", "--config", "/dev/null", "--listen", &url];
-//! # let daemon = upcalld::cli::Daemon::parse_from(options);
+//! # let daemon = upcalld::cli::DaemonOptions::parse_from(options);
 //! # std::thread::spawn(move || upcalld::daemon::run(&daemon));
 //! # let url = url.as_str();
 //! use std::time::Duration;

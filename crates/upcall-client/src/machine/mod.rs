@@ -29,7 +29,7 @@
 //! # use clap::Parser;
 //! # let name = format!("upcalld-doc-{}", std::process::id());
 //! # let options = ["upcalld", "--quiet", "--config", "/dev/null", "--listen", &format!("unix://@{name}")];
-//! # let daemon = upcalld::cli::Daemon::parse_from(options);
+//! # let daemon = upcalld::cli::DaemonOptions::parse_from(options);
 //! # std::thread::spawn(move || upcalld::daemon::run(&daemon));
 //! # let address = std::os::unix::net::SocketAddr::from_abstract_name(&name)?;
 //! # let mut socket = loop {
