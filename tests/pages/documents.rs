@@ -151,7 +151,7 @@ fn quoted(text: &str) -> Vec<&str> {
     prose.flat_map(|part| part.split('`').skip(1).step_by(2)).collect()
 }
 
-/// Documents name files, folders and modules by the end of their path: `log/ring` is `crates/upcall-engine/src/log/ring`.
+/// Documents name files, folders and modules by the end of their path: `log/ring` for that of the engine.
 #[test]
 fn every_file_that_is_named_is_there() {
     let mut files = vec!["Cargo.toml".to_owned(), "README.md".to_owned(), "Makefile".to_owned()];

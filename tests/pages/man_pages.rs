@@ -12,6 +12,7 @@ const DAEMON: &str = include_str!("../../man/upcalld.8");
 const CLIENT: &str = include_str!("../../man/upcall-client.1");
 const CONFIGURATION: &str = include_str!("../../man/upcalld.toml.5");
 const SHIPPED: &str = include_str!("../../config/upcalld.toml");
+const README: &str = include_str!("../../README.md");
 const STATUSES: &str = include_str!("../../src/exit.rs");
 
 /// What a line of roff prints: without its macro, fonts, quotes around arguments, and escapes.
@@ -167,4 +168,12 @@ fn every_variable_that_is_read_is_on_a_page() {
         }
     }
     assert!(read >= 10, "{read} are read");
+}
+
+#[test]
+fn the_readme_names_every_page() {
+    for page in ["upcalld", "upcalld.toml", "upcall-client"] {
+        assert!(README.contains(&format!("`man {page}`")), "{page}");
+    }
+    assert!(README.contains("`upcall-protocol(7)`"));
 }
