@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 use tempfile::TempDir;
 
-use crate::support::{DEADLINE, Place, Setup};
+use crate::support::{DEADLINE, Place, Setup, retry};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 
@@ -41,7 +41,7 @@ impl Manager {
 
     fn receive(&self) -> String {
         let mut buffer = [0; 4096];
-        let count = self.socket.recv(&mut buffer).expect("a message comes in time");
+        let count = retry(|| self.socket.recv(&mut buffer)).expect("a message comes in time");
         String::from_utf8(buffer[..count].to_vec()).expect("UTF-8")
     }
 
@@ -101,7 +101,7 @@ fn the_loop_feeds_the_watchdog() {
     daemon.signal(Signal::SIGSTOP);
     manager.socket.set_read_timeout(Some(std::time::Duration::from_millis(500))).expect("the option exists");
     let mut buffer = [0; 100];
-    let late = (0..10).take_while(|_| manager.socket.recv(&mut buffer).is_ok()).count();
+    let late = (0..10).take_while(|_| retry(|| manager.socket.recv(&mut buffer)).is_ok()).count();
     assert!(late < 10, "it is stopped, and still sends something");
     daemon.signal(Signal::SIGCONT);
     manager.socket.set_read_timeout(Some(DEADLINE)).expect("the option exists");

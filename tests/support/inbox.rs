@@ -6,7 +6,7 @@ use std::io::Read;
 use upcall_wire::frame::datagram::{Arrivals, Envelope};
 use upcall_wire::frame::{Ack, Code, Frame, FrameDecoder, Gap, Receipt, Welcome};
 
-use super::{Datagram, Stream, retry};
+use super::{Datagram, Stream};
 
 /// Larger than any payload of the tests.
 const MAX: usize = 1 << 20;
@@ -88,7 +88,7 @@ impl Inbox {
     /// Reads once from a stream that has something.
     pub(super) fn read(&mut self, mut stream: &Stream) {
         let mut buffer = vec![0; 1 << 16];
-        match retry(|| stream.read(&mut buffer)) {
+        match stream.read(&mut buffer) {
             Ok(0) => self.end(String::from_utf8_lossy(&self.text).into_owned()),
             Ok(count) => self.bytes(&buffer[..count]),
             Err(error) => self.end(error.to_string()),

@@ -110,7 +110,6 @@ impl Stream {
             match stream.read(&mut bytes[filled..]) {
                 Ok(0) => panic!("the stream ended behind \"{}\"", bytes[..filled].escape_ascii()),
                 Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => panic!("{error} behind \"{}\"", bytes[..filled].escape_ascii()),
             }
         }
@@ -126,7 +125,6 @@ impl Stream {
             match stream.read(&mut buffer) {
                 Ok(0) => return bytes,
                 Ok(count) => bytes.extend_from_slice(&buffer[..count]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => panic!("{error} behind {} bytes", bytes.len()),
             }
         }
@@ -154,10 +152,10 @@ impl Stream {
 
 impl Read for &Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
+        retry(|| match self {
             Stream::Tcp(stream) => (&*stream).read(buffer),
             Stream::Unix(stream) => (&*stream).read(buffer),
-        }
+        })
     }
 }
 

@@ -11,7 +11,9 @@ use upcall_wire::frame::{Ack, Filters, Frame, Hello, Send};
 
 use super::{auto, lab};
 use crate::forged::{FORGE, forge, in_a_network};
-use crate::support::{DEADLINE, Daemon, Datagram, Event, Link, Native, Place, Received, figure, skip, skip_without};
+use crate::support::{
+    DEADLINE, Daemon, Datagram, Event, Link, Native, Place, Received, figure, retry, skip, skip_without,
+};
 
 /// S1, S2: 10,000 HELLOs from forged sources, of 1 to 1,200 bytes: none is registered, and no more goes out than came
 /// in.
@@ -211,7 +213,7 @@ fn s18_a_name_that_is_another_users_by_now() {
         let hello = Frame::Hello(Hello::new(77)).to_vec();
         former.send_to_addr(&hello, &address(&to)).expect("it is there");
         let mut bytes = [0; 2048];
-        let length = former.recv(&mut bytes).expect("an answer");
+        let length = retry(|| former.recv(&mut bytes)).expect("an answer");
         let Ok(Frame::Welcome(welcome)) = Frame::take(&mut &bytes[..length]) else { panic!("no WELCOME") };
         drop(former);
         let mut ping = Vec::new();
