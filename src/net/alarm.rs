@@ -1,6 +1,6 @@
 //! A deadline on one of the kernel's clocks, as a file descriptor to poll.
 //!
-//! It serves where an epoll timeout does not fit: that one stops while the machine is suspended, and the kernel has to
+//! An epoll timeout would not do: it does not count the time for which the machine is suspended, and the kernel has to
 //! set and cancel a timer for it in each wait.
 
 use std::io;
@@ -27,8 +27,9 @@ impl Alarm {
         Ok(Alarm { timer, at: u64::MAX })
     }
 
-    /// Makes the alarm expire at `at` (nanoseconds of its clock) or earlier. If it is set to an earlier time already,
-    /// that time stays and no system call is made: most deadlines are moved to a later time before they are reached.
+    /// Makes the alarm expire at `at` (nanoseconds of its clock) or earlier. If it is already set to an earlier time,
+    /// it keeps that time, and no system call is made: most deadlines are moved to a later time before they are
+    /// reached.
     pub fn set(&mut self, at: u64) -> io::Result<()> {
         if at < self.at {
             // The time 0 would disarm it.

@@ -1,5 +1,5 @@
-//! Sockets that the service manager has bound and passes to the daemon (sd_listen_fds(3)): takes them over, inspects
-//! them, and compares them with what a listener would have bound. They belong to the manager: nothing here unlinks
+//! Sockets that the service manager has bound and hands over to the daemon (sd_listen_fds(3)). They are inspected and
+//! compared with the sockets that the listeners would have bound. They belong to the manager: nothing here unlinks
 //! their paths or changes their modes.
 
 use std::ffi::OsString;
@@ -13,16 +13,16 @@ use upcall_wire::address::{Address, Host, Transport, UnixName};
 use super::binding::Binding;
 use super::sys::handover::take_descriptor;
 
-/// The first descriptor that is passed; the others follow (SD_LISTEN_FDS_START).
+/// The first descriptor that is handed over; the others follow (SD_LISTEN_FDS_START).
 const FIRST: RawFd = 3;
 
 /// The most descriptors that are accepted. No real unit has this many, so a larger number is a mistake.
 const MAX: RawFd = 4096;
 
-/// The name of a socket that was given none (sd_listen_fds_with_names(3)).
+/// The name of a socket without a name (sd_listen_fds_with_names(3)).
 const NAMELESS: &str = "unknown";
 
-/// A socket of the service manager. It stays open, and keeps connections and datagrams waiting, while no listener uses
+/// A socket of the service manager. It stays open while no listener uses it; connections and datagrams then queue up in
 /// it.
 #[derive(Debug)]
 pub struct Inherited {
@@ -35,9 +35,9 @@ pub struct Inherited {
 }
 
 impl Inherited {
-    /// Takes the sockets that `$LISTEN_PID`, `$LISTEN_FDS` and `$LISTEN_FDNAMES` describe, if they are meant for this
-    /// process. Must be called once, before any other descriptor is opened. The error names the socket that cannot be
-    /// used, and why.
+    /// Takes over the sockets that `$LISTEN_PID`, `$LISTEN_FDS` and `$LISTEN_FDNAMES` describe, if they are meant for
+    /// this process. Must be called once, before any other descriptor is opened. The error names the socket that cannot
+    /// be used, and the reason.
     pub fn take(variables: [Option<OsString>; 3]) -> Result<Vec<Inherited>, String> {
         let [pid, count, names] = variables.map(|value| value.and_then(|value| value.into_string().ok()));
         let (Some(pid), Some(count)) = (pid, count) else { return Ok(Vec::new()) };
@@ -92,13 +92,14 @@ impl Inherited {
         &self.address
     }
 
-    /// Whether datagrams may wait in it whose senders' credentials are unknown, because the kernel was not asked for
-    /// them in time (SO_PASSCRED, unix(7)).
+    /// Whether it may hold datagrams without the credentials of their senders, because SO_PASSCRED (unix(7)) was not
+    /// set when they arrived.
     pub fn lacked_credentials(&self) -> bool {
         self.lacked_credentials
     }
 
-    /// Checks that it is what a listener with this address and binding would have bound. The error is the difference.
+    /// Checks that it is the socket that a listener with this address and binding would have bound. The error is the
+    /// difference.
     pub fn check(&self, address: &Address, binding: Binding) -> Result<(), String> {
         let same = match (address, &self.address) {
             (Address::Inet { port: 0, transport, host }, Address::Inet { transport: t, host: h, .. }) => {
@@ -114,14 +115,14 @@ impl Inherited {
             let (found, wanted) = (dual_stack, binding.dual_stack);
             return Err(format!(
                 "it {} IPv4 clients, and dual_stack is {wanted} (BindIPv6Only= of the socket unit)",
-                if found { "takes" } else { "does not take" }
+                if found { "accepts" } else { "does not accept" }
             ));
         }
         Ok(())
     }
 
-    /// Another descriptor for the socket. Options that are set on one descriptor apply to all, the service manager's
-    /// included.
+    /// Another descriptor for the socket. Options that are set on one descriptor apply to all of them, including the
+    /// service manager's.
     pub(super) fn socket(&self) -> io::Result<Socket> {
         self.socket.try_clone()
     }

@@ -16,11 +16,12 @@ use super::inherited::Inherited;
 use super::stream::Stream;
 use super::unix_path::OwnedPath;
 
-/// The most connections that wait to be accepted. The kernel's own bound (net.core.somaxconn) is 4096 by default, too.
+/// The most connections that may wait to be accepted. The kernel's own limit (net.core.somaxconn) is also 4096 by
+/// default.
 pub const BACKLOG: usize = 4096;
 
-/// The most that the kernel buffers for one connection, in bytes, in each direction; it doubles the value for its own
-/// bookkeeping (socket(7)). Without a bound it would use megabytes for each endpoint that does not read.
+/// The most bytes that the kernel buffers for one connection in each direction; it doubles the value for its own
+/// bookkeeping (socket(7)). Without a limit, it would use megabytes for each endpoint that does not read.
 const SOCKET_BUFFER: usize = 256 * 1024;
 
 /// With these, the kernel detects a dead idle peer after 45 + 3 × 15 seconds.
@@ -35,7 +36,8 @@ pub struct StreamListener {
     transport: Transport,
     address: Address,
     path: Option<OwnedPath>,
-    /// Connections may still wait that were made before the listening socket got our options, and did not inherit them.
+    /// There may be connections in the backlog that did not inherit our options, because they were made before the
+    /// listening socket had them.
     early_connections: Cell<bool>,
 }
 
@@ -44,17 +46,16 @@ pub struct StreamListener {
 pub enum AcceptOutcome {
     /// A connection.
     Stream(Stream, Peer),
-    /// No connection waits.
+    /// No connection is pending.
     Drained,
-    /// This connection failed before it was accepted, or a firewall forbids it. Others may wait.
+    /// This connection failed before it was accepted, or a firewall forbids it. Others may be pending.
     Failed(io::Error),
-    /// There are no file descriptors, or there is no memory, for another connection.
+    /// There is no file descriptor, or no memory, for another connection.
     OutOfResources(io::Error),
 }
 
 impl StreamListener {
-    /// Binds and listens. Errors are those of the system; where the system's text explains too little, with our own
-    /// text.
+    /// Binds and listens. Errors are those of the system, some with a more helpful text.
     pub fn bind(address: &Address, binding: Binding) -> io::Result<StreamListener> {
         match address {
             Address::Inet { transport: Transport::Tcp, host: Host::Ip(ip), port } => {
@@ -82,7 +83,7 @@ impl StreamListener {
         &self.address
     }
 
-    /// Applies what can change while the socket stays bound: mode and group of a socket file.
+    /// Changes the mode and group of a socket file, which can change while the socket stays bound.
     pub fn set_access(&self, binding: Binding) -> io::Result<()> {
         self.path.as_ref().map_or(Ok(()), |path| path.set_access(binding.mode, binding.group))
     }
@@ -132,8 +133,8 @@ impl AsFd for StreamListener {
 
 fn bind_tcp(address: SocketAddr, dual_stack: bool) -> io::Result<StreamListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // So that a restart need not wait for connections of the process before (TIME_WAIT). A second live listener still
-    // fails.
+    // Without this, a restart would fail while connections of the previous process are in TIME_WAIT. Binding beside a
+    // live listener still fails.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(!dual_stack)?;
@@ -171,7 +172,7 @@ fn bind_unix(name: &UnixName, binding: Binding) -> io::Result<StreamListener> {
             (socket, Some(path))
         }
     };
-    // The standard library has given an abstract socket a smaller backlog; listen(2) may be repeated.
+    // The standard library has set a smaller backlog for an abstract socket. listen(2) may be called again.
     socket.listen(BACKLOG as i32)?;
     socket.set_nonblocking(true)?;
     Ok(StreamListener { socket, transport: Transport::Unix, address, path, early_connections: Cell::new(false) })

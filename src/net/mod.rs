@@ -1,7 +1,7 @@
-//! Sockets, as far as the kernel is concerned: readiness, timers, listeners, streams, datagrams, signals.
+//! The interface to the kernel's sockets: readiness, timers, listeners, streams, datagrams, signals.
 //!
-//! Moves bytes, and reports how that went. It must not know messages, endpoints or the configuration: the daemon
-//! decides what the bytes mean, and what to do about an error.
+//! Moves bytes, and reports the outcome. Must not know messages, endpoints or the configuration: the daemon decides
+//! what the bytes mean, and how to handle an error.
 
 pub mod alarm;
 pub mod binding;

@@ -1,5 +1,5 @@
-//! Edge-triggered readiness (epoll(7)): a socket is registered once for its whole life, and one that is not read for a
-//! while causes no wakeups.
+//! Edge-triggered readiness (epoll(7)): a socket is registered once for its whole life, and causes no wakeups while it
+//! is not read.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -12,13 +12,13 @@ use super::sys::hot::{self, RawEvent};
 /// Events taken from the kernel in one call.
 const BATCH: usize = 1024;
 
-/// What a socket is watched for.
+/// The events that a socket is watched for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interest {
-    /// Something to read, an end of stream, or an error.
+    /// There is data to read, an end of stream, or an error.
     Read,
-    /// The same, or room to write. To be used only after a write has found no room: on a Unix socket, every read of the
-    /// peer causes such an event.
+    /// The same, or there is room to write. Use it only after a write has found no room, because on a Unix socket every
+    /// read of the peer causes such an event.
     ReadWrite,
 }
 
@@ -65,7 +65,7 @@ impl Poller {
         Ok(self.epoll.add(socket, EpollEvent::new(interest.flags(), token))?)
     }
 
-    /// Changes what a registered socket is watched for.
+    /// Changes the events that a registered socket is watched for.
     pub fn modify(&self, socket: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
         Ok(self.epoll.modify(socket, &mut EpollEvent::new(interest.flags(), token))?)
     }
@@ -75,7 +75,7 @@ impl Poller {
         Ok(self.epoll.delete(socket)?)
     }
 
-    /// Waits for events, at most for `timeout`; without one, for ever. A signal ends the wait with no events.
+    /// Waits for events, for at most `timeout` if there is one. A signal ends the wait without events.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<impl Iterator<Item = Readiness> + '_> {
         // Rounded up, so that a deadline half a millisecond away does not become a busy loop.
         let milliseconds = timeout.map(|timeout| timeout.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i32);

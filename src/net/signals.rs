@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use signal_hook::consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::low_level::pipe;
 
-/// What a signal asks for.
+/// The request that a signal stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignalRequest {
     /// SIGTERM, SIGINT: drain and exit.
@@ -49,8 +49,8 @@ impl SignalPipes {
         self.pipes.iter().map(|(_, reader)| reader.as_fd())
     }
 
-    /// Every request that came since the last call, once for each signal. They are in the order of the table of
-    /// signals, not in the order in which the signals came.
+    /// The requests since the last call, once for each signal that arrived. They are in the order of [`SIGNALS`], not
+    /// in the order of arrival.
     pub fn take(&mut self) -> Vec<SignalRequest> {
         let mut requests = Vec::new();
         for (request, reader) in &mut self.pipes {

@@ -1,4 +1,4 @@
-//! Connected streams, TCP and Unix: reading, writing, closing, and what the kernel knows about the peer.
+//! Connected streams, TCP and Unix: reading, writing, closing, and the state of the peer as the kernel reports it.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
@@ -35,9 +35,9 @@ pub enum ReadOutcome {
 pub enum WriteOutcome {
     /// The kernel took this many bytes.
     Bytes(usize),
-    /// There is no room now; the poller reports when there is.
+    /// There is no room now. The poller reports when there is.
     Full,
-    /// The kernel has no memory now; no event reports when it has, so the caller has to retry.
+    /// The kernel has no memory now. No event reports when it has, so the caller must retry.
     NoMemory,
     /// The connection is broken, or the peer has closed its reading side.
     Broken(io::Error),
@@ -65,8 +65,8 @@ impl Stream {
         }
     }
 
-    /// Copies what can be read without consuming it. `None` at the end of the stream, on an error, and where nothing
-    /// waits.
+    /// Copies bytes that can be read, without consuming them. Returns `None` if there are none, at the end of the
+    /// stream and on an error.
     pub fn peek(&self, buffer: &mut [u8]) -> Option<usize> {
         let count = recv(self.socket.as_raw_fd(), buffer, MsgFlags::MSG_PEEK).ok()?;
         (count > 0).then_some(count)
@@ -113,17 +113,15 @@ impl Stream {
         Ok(Credentials { pid: peer.pid(), uid: peer.uid(), gid: peer.gid() })
     }
 
-    /// How long the peer of a TCP connection has acknowledged nothing while something is outstanding; `None` while
-    /// nothing is.
+    /// For how long the peer of a TCP connection has acknowledged nothing; `None` if nothing is outstanding.
     ///
-    /// Three unanswered window probes count as something outstanding. A peer that merely has no room answers each
-    /// probe.
+    /// Three unanswered window probes count as outstanding. A live peer without room answers each probe.
     pub fn silence(&self) -> Option<Duration> {
         let info = sys::tcp_info(self).ok()?;
         (info.unacknowledged > 0 || info.probes >= 3).then_some(info.silence)
     }
 
-    /// Whether some written bytes are not acknowledged yet or, over a Unix socket, not read yet.
+    /// Whether there are written bytes that are not acknowledged yet or, over a Unix socket, not read yet.
     pub fn is_pending(&self) -> bool {
         sys::unsent(self).is_ok_and(|bytes| bytes > 0)
     }

@@ -1,5 +1,5 @@
-//! The path of a Unix socket: bound only where no live socket is, never more accessible than configured, and removed at
-//! the end.
+//! The path of a Unix socket: bound only if no live socket has it, never more accessible than configured, and removed
+//! at the end.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -51,7 +51,7 @@ impl OwnedPath {
     /// Changes mode and group of the socket file. Fails if the file was replaced.
     pub(super) fn set_access(&self, mode: u32, group: Option<u32>) -> io::Result<()> {
         if identity(&self.path)? != self.identity {
-            return Err(io::Error::other("its path holds another file by now"));
+            return Err(io::Error::other("there is another file at its path now"));
         }
         set_access(&self.path, mode, group)
     }
@@ -59,8 +59,8 @@ impl OwnedPath {
 
 impl Drop for OwnedPath {
     fn drop(&mut self) {
-        // A file that another process has put in its place stays. The lock file is removed last, while it is locked:
-        // see `lock`.
+        // If another process has replaced the file, it stays. The lock file is removed last, while it is locked: see
+        // `lock`.
         if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
             let _ = fs::remove_file(&self.path);
         }
@@ -74,8 +74,8 @@ fn lock_path(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Creates and locks the file beside the socket. The owner of a lock removes the file while it holds the lock, so a
-/// file that is no longer at its path after it was locked belonged to an earlier owner: then try again.
+/// Creates and locks the lock file beside the socket. The owner removes the file while it holds the lock. So if a
+/// locked file is not at its path any more, it belonged to an earlier owner, and locking is tried again.
 fn lock(path: &Path) -> io::Result<Flock<File>> {
     loop {
         let file = OpenOptions::new()
@@ -118,14 +118,15 @@ fn remove_if_dead(path: &Path) -> io::Result<()> {
     if metadata.uid() != geteuid().as_raw() {
         return refuse("there is a socket of another user; remove it, or choose another path");
     }
-    // The kernel refuses a connect to a dead socket, whatever its type. A live one of another type gives EPROTOTYPE,
-    // and a live datagram socket does not notice the connect. A stream probe would leave a connection to be accepted.
+    // The kernel refuses a connect to a dead socket of any type. Connecting a datagram socket to a live stream socket
+    // fails with EPROTOTYPE, and a live datagram socket does not notice it. Connecting a stream socket would leave a
+    // connection in the backlog.
     let probe = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
     probe.set_nonblocking(true)?;
     match probe.connect(&SockAddr::unix(path)?) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        // Connected, of another type, or connected to another socket (EPERM): the socket is alive.
+        // The socket is alive: it accepts datagrams, has another type, or is connected to another socket (EPERM).
         _ => refuse("a program is listening there"),
     }
 }

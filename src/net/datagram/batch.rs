@@ -1,5 +1,5 @@
-//! Outgoing datagrams: collected without copying, and sent with as few system calls as possible. An error of one peer
-//! delays no message of another.
+//! Outgoing datagrams, collected without copying and sent with as few system calls as possible. An error of one peer
+//! never delays messages to others.
 
 use std::fmt;
 use std::io::IoSlice;
@@ -31,7 +31,7 @@ pub enum Destination<'p> {
     Unix(&'p UnixPeer),
 }
 
-/// What became of a message.
+/// The outcome of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SendOutcome {
     /// How many of its datagrams were sent, from the first on. More than one only if it was a run.
@@ -41,7 +41,7 @@ pub struct SendOutcome {
     pub error: Option<SendError>,
 }
 
-/// Memory for batches, reused from one to the next.
+/// The memory of a batch, which can be reused for the next one.
 #[derive(Default)]
 pub struct BatchBuffer {
     names: Vec<SockAddr>,
@@ -51,7 +51,7 @@ pub struct BatchBuffer {
     outcomes: Vec<SendOutcome>,
 }
 
-/// What one message header stands for: a datagram, or a run of datagrams.
+/// A datagram or a run of datagrams, which is sent with one message header.
 #[derive(Clone)]
 struct BatchItem {
     /// Index of its message in `outcomes`.
@@ -85,7 +85,7 @@ pub struct Batch<'s, 'b, 'd> {
 }
 
 impl BatchBuffer {
-    /// An empty buffer; it grows to what the largest batch has needed.
+    /// An empty buffer. It grows to the size of the largest batch.
     pub fn new() -> BatchBuffer {
         BatchBuffer::default()
     }
@@ -107,8 +107,8 @@ impl BatchItem {
         if let Some(LocalAddress { ip, interface }) = self.source
             && !ip.is_unspecified()
         {
-            // Only a link-local address needs an interface. Otherwise the routing table chooses the way back, which
-            // need not be the interface that the datagram arrived on.
+            // Only a link-local address needs an interface. Otherwise the routing table chooses one, which may differ
+            // from the interface where the datagram arrived.
             let link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
             self.control.set_source(ip, if link_local { interface } else { 0 }, family == Family::Ipv6);
         }
@@ -184,8 +184,8 @@ impl<'b, 'd> Batch<'_, 'b, 'd> {
         self.buffer.outcomes.is_empty()
     }
 
-    /// Sends what can be sent now, in order, and returns the outcome of each message. Only a full UDP socket and a lack
-    /// of memory end the batch; after any other error, only the messages that follow to the same address are left out.
+    /// Sends as much as can be sent now, in order, and returns the outcome of each message. Only a full UDP socket and
+    /// a lack of memory end the batch; after any other error, only later messages to the same address are skipped.
     pub fn send(self) -> &'b [SendOutcome] {
         let Batch { socket, buffer, mut parts } = self;
         let BatchBuffer { names, items, headers, outcomes, .. } = &mut *buffer;
@@ -211,7 +211,7 @@ impl<'b, 'd> Batch<'_, 'b, 'd> {
     }
 }
 
-/// Sends from item `next` on, which it moves, until all items have an outcome or the kernel refuses a run.
+/// Sends items from `next` on, and advances `next`, until all items have an outcome or the kernel refuses a run.
 fn attempt(
     socket: &DatagramSocket,
     prepared: &mut Prepared<'_>,
@@ -243,18 +243,17 @@ fn attempt(
         }
         let unix = socket.family == Family::Unix;
         let error = if unix { SendError::of_unix(errno) } else { SendError::of_udp(errno) };
-        // An error that is pending for the whole socket (left by a receive, or by ICMP on an inherited socket with
-        // IP_RECVERR) is reported by the next call, whatever its peer, and is cleared by that. If it comes again, it is
-        // the peer's own.
+        // A pending error of the whole socket (left by a receive, or by ICMP on an inherited socket with IP_RECVERR) is
+        // reported by the next call for any peer, which clears it. If the error occurs again, it is this peer's own.
         if matches!(error, SendError::Unreachable(_)) && !unix && !std::mem::replace(&mut retried, true) {
             continue;
         }
         retried = false;
         let end = match error {
-            // A smaller message may still go.
+            // A smaller message may still be sent.
             SendError::TooLarge => end_of(items, *next, |other| other.message == item.message),
-            // Over a Unix socket, the same error stands for a receiver's full queue; the kernel does not tell which it
-            // is.
+            // Over a Unix socket, the same error may mean that the receiver's queue is full. The kernel does not report
+            // which of the two is full.
             SendError::Full if !unix => items.len(),
             SendError::NoMemory => items.len(),
             // A later message must not overtake an earlier one to the same peer.
@@ -273,7 +272,7 @@ fn end_of(items: &[BatchItem], first: usize, same: impl Fn(&BatchItem) -> bool) 
     items[first..].iter().position(|item| !same(item)).map_or(items.len(), |count| first + count)
 }
 
-/// Splits an item into single ones of `chunk` bytes, and a rest.
+/// Splits an item into items of `chunk` bytes each, and a last one with the rest.
 fn split<'d>(parts: &mut Vec<IoSlice<'d>>, item: &BatchItem, chunk: usize, mut each: impl FnMut(BatchItem)) {
     let single = |parts: Range<usize>, bytes| BatchItem { parts, bytes, segment: 0, ..item.clone() };
     if item.bytes <= chunk {

@@ -1,4 +1,4 @@
-//! Binds datagram sockets, and sets their buffers, their mark, and the control messages that come with datagrams.
+//! Binds datagram sockets, and sets their buffers, their mark, and the control messages of received datagrams.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -17,44 +17,42 @@ use crate::net::unix_path::OwnedPath;
 /// Send and receive buffer of a UDP socket, and receive buffer of a Unix socket, in bytes; the kernel doubles it, and
 /// allows no more than net.core.rmem_max and net.core.wmem_max (208 KiB by default).
 ///
-/// It serves all peers of a listener, and so has to be far larger than a stream's. Received: a small datagram is
-/// charged 768 bytes, so that 2 MiB hold the simultaneous acknowledgements of 2,700 endpoints; UDP has no other way to
-/// hold a sender back. Sent over UDP: what the device has not taken yet.
+/// It serves all peers of a listener, so it must be far larger than a stream's. Receiving: a small datagram is charged
+/// 768 bytes, so 2 MiB hold the simultaneous acknowledgements of 2,700 endpoints; UDP cannot slow a sender down.
+/// Sending over UDP: it holds the datagrams that the device has not sent yet.
 const BUFFER: usize = 1024 * 1024;
 
-/// The most that all peers together may have unread of what a Unix socket has sent, in bytes; the kernel doubles it,
-/// and without CAP_NET_ADMIN allows no more than net.core.wmem_max. It reserves nothing.
+/// The most unread bytes that all peers together may have from one Unix socket; the kernel doubles it, and without
+/// CAP_NET_ADMIN allows no more than net.core.wmem_max. It reserves no memory.
 ///
-/// It bounds how many peers that have connected their sockets may stall ([`super::FlowControl`]): an upcall of 60 KiB
-/// is charged 64.25 KiB, so that 1,020 peers may each hold one.
+/// It limits how many peers with connected sockets may stall ([`super::FlowControl`]): an upcall of 60 KiB is charged
+/// 64.25 KiB, so 1,020 peers may each leave one unread.
 const UNIX_SEND_BUFFER: i32 = 32 * 1024 * 1024;
 
 /// The differentiated services field of the daemon's own UDP datagrams, which distinguishes them from all others: code
-/// point 3, from the pool for local use (RFC 2474, section 6). Without it, two daemons that take each other for
-/// clients, which a forged datagram can bring about, would send each other's upcalls back and forth for ever.
+/// point 3, from the pool for local use (RFC 2474, section 6). Without it, a forged datagram could register two daemons
+/// with each other as clients, and they would send their upcalls back and forth without end.
 pub(super) const MARK: u8 = 3 << 2;
 
 impl DatagramSocket {
-    /// Binds. Errors are those of the system; where the system's text explains too little, with our own text.
+    /// Binds. Errors are those of the system, some with a more helpful text.
     pub fn bind(address: &Address, binding: Binding) -> io::Result<DatagramSocket> {
         match address {
             Address::Inet { transport: Transport::Udp, host: Host::Ip(ip), port } => {
                 bind_udp(SocketAddr::new(*ip, *port), binding.dual_stack, false)
             }
             Address::Unix { transport: Transport::UnixDatagram, name } => bind_unix(name, binding),
-            other => Err(io::Error::new(io::ErrorKind::Unsupported, format!("cannot take datagrams on {other}"))),
+            other => Err(io::Error::new(io::ErrorKind::Unsupported, format!("cannot receive datagrams on {other}"))),
         }
     }
 
-    /// Binds where other sockets of this process, which are about to be closed, occupy the UDP port. They can still
-    /// send, and a datagram that comes in the meantime reaches one of the sockets. Errors are those of
-    /// [`DatagramSocket::bind`].
+    /// Binds a UDP port that other sockets of this process occupy, which are about to be closed. They can still send,
+    /// and a datagram that arrives meanwhile reaches one of the sockets. Errors are those of [`DatagramSocket::bind`].
     pub fn bind_beside(address: &Address, binding: Binding, others: &[&DatagramSocket]) -> io::Result<DatagramSocket> {
         let Address::Inet { transport: Transport::Udp, host: Host::Ip(ip), port } = address else {
             return DatagramSocket::bind(address, binding);
         };
-        // All of them have to allow it, and only for as long as the bind takes. The kernel admits no other user's
-        // socket.
+        // All of the sockets must allow it, but only during the bind. The kernel refuses it to sockets of other users.
         let share = |on| others.iter().try_for_each(|other| other.socket.set_reuse_port(on));
         let bound = share(true).and_then(|()| bind_udp(SocketAddr::new(*ip, *port), binding.dual_stack, true));
         share(false).and(bound)
@@ -85,8 +83,8 @@ fn set_buffers(socket: &Socket) -> io::Result<()> {
 
 fn bind_udp(address: SocketAddr, dual_stack: bool, beside: bool) -> io::Result<DatagramSocket> {
     let socket = open(Domain::for_address(address), Some(Protocol::UDP))?;
-    // No SO_REUSEADDR: with it, a second daemon would take over the port, and UDP has no TIME_WAIT that would require
-    // it. No IP_RECVERR: with it, an ICMP error of one peer fails the next call for another.
+    // No SO_REUSEADDR: with it, a second daemon could take over the port, and UDP has no TIME_WAIT that would require
+    // it. No IP_RECVERR: with it, an ICMP error of one peer would make the next call fail for another peer.
     if address.is_ipv6() {
         socket.set_only_v6(!dual_stack)?;
     }
@@ -114,15 +112,15 @@ fn set_udp_options(socket: &Socket, ip: IpAddr, dual_stack: bool) -> io::Result<
         }
         (Family::Ipv4, space(size_of::<libc::in_pktinfo>()))
     };
-    // IPv4: a datagram that does not fit is fragmented, here and on the way, and no ICMP message, which can be forged,
-    // changes that. With path MTU discovery, a path that drops ICMP would drop larger datagrams for ever, because text
-    // is not acknowledged (RFC 8085 section 3.2; IP_PMTUDISC_OMIT in linux/in.h). IPv6 routers do not fragment: there
-    // the kernel has to obey ICMP, as it does by default, and fragments here. A dual-stack socket does both.
+    // IPv4: a datagram that is too large is fragmented, here or by routers, and ICMP messages, which can be forged, do
+    // not change that. With path MTU discovery, large datagrams would never pass a path that drops ICMP, because text
+    // is not acknowledged (RFC 8085 section 3.2; IP_PMTUDISC_OMIT in linux/in.h). IPv6 routers do not fragment: for
+    // IPv6 the kernel obeys ICMP, as it does by default, and fragments here. A dual-stack socket does both.
     if ip.is_ipv4() || dual_stack {
         sys::set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)?;
     }
-    // An inherited socket may have it set: then an error would end a batch before the last datagram, without an event
-    // for the rest.
+    // An inherited socket may have it set. An error would then end a batch early, and no event would follow for the
+    // rest.
     if ip.is_ipv4() || dual_stack {
         sys::set_option(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 0)?;
     }
@@ -133,7 +131,7 @@ fn set_udp_options(socket: &Socket, ip: IpAddr, dual_stack: bool) -> io::Result<
     Ok((family, space(size_of::<libc::c_int>()) + if wildcard { info } else { 0 }))
 }
 
-/// Marks what is sent, and requests the marks of what is received.
+/// Marks outgoing datagrams, and requests the marks of received ones.
 fn set_mark(socket: &Socket, ipv4: bool, ipv6: bool) -> io::Result<()> {
     if ipv4 {
         sys::set_option(socket, libc::IPPROTO_IP, libc::IP_TOS, MARK.into())?;
@@ -164,7 +162,7 @@ fn bind_unix(name: &UnixName, binding: Binding) -> io::Result<DatagramSocket> {
 /// bytes.
 fn set_unix_options(socket: &Socket) -> io::Result<(Family, usize)> {
     if sys::set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, UNIX_SEND_BUFFER).is_err() {
-        // The kernel reduces it to what it allows.
+        // The kernel reduces it to the allowed maximum.
         sys::set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, UNIX_SEND_BUFFER)?;
     }
     // Before the socket has a name: datagrams that arrive earlier carry no credentials.

@@ -1,5 +1,5 @@
-//! What an errno of a datagram socket means. Pure functions of a number. Many peers share a socket, so the question is
-//! always whether an error concerns the socket or one peer only.
+//! The meaning of an errno of a datagram socket. Pure functions of a number. Many peers share a socket, so the question
+//! is always whether an error concerns the socket or only one peer.
 
 use std::fmt;
 use std::io;
@@ -8,11 +8,11 @@ use std::io;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendError {
     /// There is no room. UDP: in the socket's send buffer; the poller reports when there is. Unix: there, or in the
-    /// receiver's queue; only a [`PeerSocket`](super::PeerSocket) can tell when there is.
+    /// receiver's queue; only for a [`PeerSocket`](super::PeerSocket) does the poller report room in that queue.
     Full,
-    /// The kernel has no memory (or no file descriptors) now; no event reports when it has, so the caller has to retry.
+    /// The kernel has no memory (or no file descriptors) now. No event reports when it has, so the caller must retry.
     NoMemory,
-    /// It is larger than this socket, or the path to this peer, ever accepts.
+    /// It is larger than this socket, or the path to this peer, can ever accept.
     TooLarge,
     /// The Unix socket does not exist any more.
     Gone,
@@ -65,8 +65,8 @@ impl fmt::Display for SendError {
     }
 }
 
-/// Whether an error of a run of datagrams (UDP_SEGMENT) may be due to sending them as a run; then they are sent one by
-/// one.
+/// Whether an error of a run of datagrams (UDP_SEGMENT) may be caused by sending them as a run. If so, they are sent
+/// one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RunError {
     /// This run does not fit the path: a segment is larger than the MTU.
@@ -87,7 +87,7 @@ impl RunError {
     }
 }
 
-/// What an error of receiving means.
+/// The meaning of an error of receiving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReceiveError {
     Drained,
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn f8_unix_errors_tell_which_peer_is_gone() {
+    fn f8_unix_errors_show_which_peer_is_gone() {
         assert_eq!(those(|errno| SendError::of_unix(errno) == SendError::Full), [libc::EAGAIN]);
         let no_memory = sorted(vec![libc::ENOMEM, libc::ENOBUFS, libc::EMFILE, libc::ENFILE]);
         assert_eq!(those(|errno| SendError::of_unix(errno) == SendError::NoMemory), no_memory);

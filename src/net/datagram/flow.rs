@@ -1,14 +1,14 @@
-//! Flow control on a shared Unix socket: how much each peer may have unread of what that socket has sent.
+//! Flow control on a shared Unix socket: limits how much each peer may leave unread of the datagrams from that socket.
 //!
-//! Unread datagrams are charged to the sending socket's buffer, and when that is full, no peer can be sent anything
-//! over it. The kernel bounds how many datagrams wait for a peer (net.unix.max_dgram_qlen), but not their size; and for
-//! a peer that has connected its socket to ours, and so accepts datagrams from no other socket, not even their number
-//! (unix_dgram_sendmsg).
+//! Unread datagrams are charged to the sending socket's buffer, and while that is full, nothing can be sent to any peer
+//! over it. The kernel limits the number of datagrams that are queued for a peer (net.unix.max_dgram_qlen), but not
+//! their size. For a peer that has connected its socket to ours, and so accepts datagrams from no other socket, it does
+//! not even limit their number (unix_dgram_sendmsg).
 //!
-//! Therefore each peer has a credit. What it was sent counts against the credit until it is known to have read
-//! everything: all peers have when nothing is charged any more; otherwise the kernel is asked for each. Nothing can
-//! take unread datagrams back from a peer: they are charged until it reads them or closes its socket. So the size of
-//! the buffer bounds how many peers may stall.
+//! Therefore each peer has a credit. Datagrams to a peer count against its credit until it is known to have read all of
+//! them. If nothing is charged any more, all peers have; otherwise the kernel is asked about each peer. Unread
+//! datagrams cannot be taken back: they are charged until the peer reads them or closes its socket. So the size of the
+//! buffer limits how many peers may stall.
 
 use std::collections::HashMap;
 use std::io;
@@ -21,28 +21,27 @@ use super::socket::{BufferUsage, DatagramSocket};
 use super::unix_diag::{PeerQueue, UnixDiag};
 use super::unix_peer::UnixPeer;
 
-/// What one peer may have unread, in charged bytes. The least is room for ten small datagrams by the estimate of
-/// [`charge`], which is as many as the kernel queues for one peer by default. A larger buffer allows more, which saves
-/// requests to the kernel. A single datagram of any size is always allowed.
+/// The most that one peer may leave unread, in charged bytes. The smallest credit has room for ten small datagrams by
+/// the estimate of [`charge`], which is as many as the kernel queues for one peer by default. A larger buffer allows
+/// more, which saves requests to the kernel. A single datagram of any size is always allowed.
 const LEAST_CREDIT: usize = 16 * 1024;
 const MOST_CREDIT: usize = 64 * 1024;
 
 /// The number of credits that a buffer is divided into.
 const CREDITS: usize = 32;
 
-/// What one peer was sent over the shared socket since it was last known to have read everything.
+/// The datagrams that were sent to one peer over the shared socket since it was last known to have read everything.
 #[derive(Debug, Default)]
 pub struct InFlight {
-    /// The epoch in which that was. `None` for a new peer: datagrams may wait for it that were sent before it left and
-    /// returned.
+    /// The epoch in which that was. `None` for a new peer, which may have left and returned with datagrams unread.
     epoch: Option<u64>,
-    /// An upper bound of what is charged for it, in bytes.
+    /// An upper bound of the bytes that are charged for it.
     bytes: usize,
-    /// How often in a row it was granted nothing.
+    /// The number of times in a row that it was granted nothing.
     refusals: u32,
 }
 
-/// Why a peer is granted nothing now: it has used up its credit, and has unread datagrams.
+/// The reason why a peer is granted nothing now: it has used up its credit and has unread datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stalled {
     /// A [`PeerSocket`](super::PeerSocket) would relieve the shared one.
@@ -57,11 +56,11 @@ pub enum Stalled {
 pub struct FlowControl {
     /// Counts the times at which no peer had anything unread.
     epoch: u64,
-    /// What was charged for all unread datagrams when it was last measured, in bytes.
+    /// The bytes that were charged for all unread datagrams at the last measurement.
     sending: usize,
     /// The size of the send buffer, in bytes; 0 until it is measured.
     send_buffer: usize,
-    /// An upper bound of what was granted since the last measurement, in charged bytes.
+    /// An upper bound of the charged bytes that were granted since the last measurement.
     granted: usize,
     /// The socket was found full, and half of its buffer has not been free since.
     full: bool,
@@ -76,19 +75,19 @@ pub struct FlowControl {
 /// Whether the kernel can be asked for the peers' queues.
 #[derive(Debug, Default)]
 enum Diagnostics {
-    /// Not asked yet, or to be opened again after an error.
+    /// Not opened yet, or closed after an error.
     #[default]
     Closed,
     Open(UnixDiag),
-    /// It cannot: no peer is held back.
+    /// It cannot, so no peer is limited.
     Unavailable,
 }
 
 #[derive(Debug)]
 struct KnownQueues {
     peers: HashMap<UnixName, PeerQueue>,
-    /// What was charged when they were read. While that is still charged, and nothing was sent, no peer has read
-    /// anything.
+    /// The bytes that were charged when the queues were read. While the number is the same and nothing was sent, no
+    /// peer has read anything.
     sending: usize,
     /// They were read in this round.
     is_new: bool,
@@ -107,14 +106,14 @@ fn is_transient(error: &io::Error) -> bool {
 }
 
 impl InFlight {
-    /// How often the peer was granted nothing since it last was granted something.
+    /// The number of times that the peer was granted nothing since it last was granted something.
     pub fn refusals(&self) -> u32 {
         self.refusals
     }
 }
 
 impl FlowControl {
-    /// Starts a round of sending: measurements of the last round may not hold any more.
+    /// Starts a round of sending. Measurements of the last round may be out of date.
     pub fn begin_round(&mut self) {
         self.measured = false;
         if let Some(queues) = &mut self.queues {
@@ -122,10 +121,10 @@ impl FlowControl {
         }
     }
 
-    /// Measures how much is unread by all peers together.
+    /// Measures how much all peers together have left unread.
     pub fn measure(&mut self, socket: &DatagramSocket) {
         self.measured = true;
-        // This does not fail on a socket. If it did, no peer would count as having read anything.
+        // This does not fail on a socket. If it did, all datagrams would count as unread.
         let Ok(usage) = socket.buffer_usage() else { return };
         (self.sending, self.send_buffer, self.granted) = (usage.sending, usage.send_buffer, 0);
         if self.sending == 0 {
@@ -134,14 +133,14 @@ impl FlowControl {
         self.full &= self.sending >= self.send_buffer / 2;
     }
 
-    /// Records that a datagram found no room. If the shared socket is full, returns how full it is: once, and again
-    /// only after half of the buffer has been free.
+    /// Records that there was no room for a datagram. If the shared socket is full, returns its usage, but only once
+    /// until half of the buffer has been free.
     pub fn note_full(&mut self, socket: &DatagramSocket) -> Option<BufferUsage> {
         let usage = socket.buffer_usage().ok().filter(|usage| usage.sending >= usage.send_buffer)?;
         (!mem::replace(&mut self.full, true)).then_some(usage)
     }
 
-    /// How many datagrams of `size` bytes a peer may be sent in this round, at most `wanted`.
+    /// The number of datagrams of `size` bytes that may be sent to a peer in this round, at most `wanted`.
     pub fn grant(
         &mut self,
         socket: &DatagramSocket,
@@ -156,7 +155,7 @@ impl FlowControl {
         }
         self.update(in_flight);
         let mut allowance = self.allowance(in_flight, size);
-        // Not before half of the credit is used: most peers have read everything long before that.
+        // Ask the kernel only once half of the credit is used: most peers have read everything long before that.
         if !self.measured && (allowance < wanted || in_flight.bytes > self.credit() / 2) {
             self.measure(socket);
             self.update(in_flight);
@@ -178,8 +177,8 @@ impl FlowControl {
         if self.is_unavailable() {
             return usize::MAX;
         }
-        // The credit holds while half of the buffer is free. After that, a peer with unread datagrams gets nothing, so
-        // that the rest serves many peers, however many have used up their credit.
+        // The credit applies while half of the buffer is free. After that, a peer with unread datagrams gets nothing,
+        // so that the other half serves many peers, even if many have used up their credit.
         let credit = if self.charged() < self.send_buffer / 2 { self.credit() } else { 0 };
         let datagrams = credit.saturating_sub(in_flight.bytes) / charge(size);
         if in_flight.bytes == 0 { datagrams.max(1) } else { datagrams }
@@ -189,7 +188,7 @@ impl FlowControl {
         (self.send_buffer / CREDITS).clamp(LEAST_CREDIT, MOST_CREDIT)
     }
 
-    /// An upper bound of what is charged for all peers, in bytes.
+    /// An upper bound of the bytes that are charged for all peers.
     fn charged(&self) -> usize {
         self.sending.saturating_add(self.granted)
     }
@@ -200,7 +199,7 @@ impl FlowControl {
 
     fn update(&self, in_flight: &mut InFlight) {
         if in_flight.epoch != Some(self.epoch) {
-            // A new peer may have been here before, and have left datagrams unread.
+            // A new peer may have returned, with datagrams unread.
             let unknown = in_flight.epoch.is_none() && self.charged() > 0;
             let bytes = if unknown { usize::MAX } else { 0 };
             *in_flight = InFlight { epoch: Some(self.epoch), bytes, ..*in_flight };
@@ -216,8 +215,8 @@ impl FlowControl {
         }
     }
 
-    /// Finds out whether a peer has read everything. One request to the kernel answers for all peers, until something
-    /// is sent or read.
+    /// Finds out whether a peer has read everything. One answer of the kernel covers all peers, and is valid until
+    /// something is sent or read.
     fn check_drained(&mut self, socket: &DatagramSocket, peer: &UnixPeer) -> Result<(), Stalled> {
         if !self.is_known(peer) {
             self.request_queues(socket);
@@ -246,7 +245,7 @@ impl FlowControl {
         };
         let answered = opened.and_then(|mut diag| {
             let peers = diag.queues()?;
-            // After an error it stays closed: unread parts of the answer would precede the next one.
+            // Closed after an error, because unread parts of this answer would precede the next one.
             self.diagnostics = Diagnostics::Open(diag);
             Ok(peers)
         });
@@ -260,8 +259,8 @@ impl FlowControl {
         }
     }
 
-    /// Why the kernel cannot be asked, once. From then on, all peers may be sent as much as the kernel accepts for
-    /// them.
+    /// The error because of which the kernel cannot be asked; returned only once. From then on, each peer may be sent
+    /// as much as the kernel accepts.
     pub fn take_error(&mut self) -> Option<io::Error> {
         self.error.take()
     }

@@ -14,13 +14,13 @@ use crate::net::sys::receive::{Slots, SocketName};
 /// The result of receiving.
 #[derive(Debug)]
 pub enum Received {
-    /// This many datagrams are in the inbox. More may wait.
+    /// This many datagrams are in the inbox. There may be more.
     Datagrams(usize),
-    /// There is nothing to receive now; the poller reports when there is.
+    /// There is nothing to receive now. The poller reports when there is.
     Drained,
-    /// An error of a peer that something was sent to before (ICMP). The socket is sound; receive again.
+    /// An error of a peer that something was sent to before (ICMP). The socket still works; receive again.
     PeerError(io::Error),
-    /// The kernel has no memory now; no event reports when it has, so the caller has to retry.
+    /// The kernel has no memory now. No event reports when it has, so the caller must retry.
     NoMemory,
     /// This socket cannot be received from.
     Broken(io::Error),
@@ -48,8 +48,9 @@ pub enum Sender {
     },
     /// A Unix socket.
     Unix {
-        /// What the sender is bound to; `None` if it is not bound, so that it cannot be answered. A path is the
-        /// sender's: it may be relative, in another namespace, or another user's. See [`UnixPeer`](super::UnixPeer).
+        /// The name that the sender is bound to; `None` if it is not bound, so that it cannot be answered. A path is as
+        /// the sender gave it: it may be relative, in another namespace, or another user's. See
+        /// [`UnixPeer`](super::UnixPeer).
         name: Option<UnixName>,
         /// The sender's process, verified by the kernel (SCM_CREDENTIALS, unix(7)).
         credentials: Option<Credentials>,
@@ -63,7 +64,7 @@ pub struct Datagram<'i> {
     pub bytes: &'i [u8],
     /// It is larger than the inbox allows.
     pub truncated: bool,
-    /// It was sent by a socket like this one, so it is an upcall and not an input. Known for UDP only, and only where
+    /// It carries the mark of a daemon's socket, so it is an upcall and not an input. Known only for UDP, and only if
     /// no router changes the mark.
     pub looped: bool,
     /// Where it came from.
@@ -79,12 +80,11 @@ pub struct Inbox {
 impl Inbox {
     /// Room for `count` datagrams of at most `largest` bytes each.
     ///
-    /// It reserves `count * (largest + 1)` bytes of address space, and 300 bytes for each datagram's header. Only pages
-    /// that were written to occupy memory: 64 slots of 60 KiB cost 60 KiB while datagrams come one at a time, and 3.8
-    /// MiB at most.
+    /// It reserves `count * (largest + 1)` bytes of address space, and 300 bytes for the header of each datagram. Only
+    /// pages that were written to occupy memory: 64 slots of 60 KiB need 60 KiB while datagrams arrive one at a time,
+    /// and at most 3.8 MiB.
     pub fn new(count: usize, largest: usize) -> Inbox {
-        // One byte more than is allowed: a datagram that fills it is too large, whether or not the kernel has marked it
-        // as truncated.
+        // One byte more than allowed, so that a datagram that fills the slot is known to be too large.
         Inbox { slots: Slots::new(count, largest + 1), largest }
     }
 
@@ -119,8 +119,8 @@ impl Inbox {
 }
 
 impl DatagramSocket {
-    /// Receives the datagrams that are there and that the inbox has room for, in one system call. To be repeated until
-    /// the socket is drained: an error may have ended a short batch, and only the next call reports it.
+    /// Receives as many of the available datagrams as the inbox has room for, in one system call. Repeat it until the
+    /// socket is drained: an error may have ended a short batch, and only the next call reports it.
     pub fn receive(&self, inbox: &mut Inbox) -> Received {
         loop {
             let error = match self.fault().map_or_else(|| inbox.slots.receive(&self.socket, self.control_room), Err) {

@@ -1,6 +1,6 @@
-//! Datagram sockets, UDP and Unix: bound, received from and sent over in batches.
+//! Datagram sockets, UDP and Unix: binding, and receiving and sending in batches.
 //!
-//! Knows addresses and bytes. It must not know endpoints, or what a datagram means.
+//! Knows addresses and bytes. Must not know endpoints, or the meaning of a datagram.
 //!
 //! [`DatagramSocket`] is the socket that all peers of a listener share. [`FlowControl`] keeps peers that do not read
 //! from filling a shared Unix socket, and [`PeerSocket`] is a sending socket for one such peer.

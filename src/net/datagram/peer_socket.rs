@@ -9,8 +9,8 @@ use super::errno::SendError;
 use super::unix_peer::UnixPeer;
 use crate::net::sys;
 
-/// The smallest send buffer of a peer's own socket, in bytes; the kernel doubles it. A stalled peer can occupy at most
-/// twice this or twice the largest datagram, and one datagram more, of the kernel's memory.
+/// The smallest send buffer of a peer's own socket, in bytes; the kernel doubles it. A stalled peer can occupy twice
+/// this or twice the largest datagram, whichever is more, plus one datagram, of the kernel's memory.
 const PEER_BUFFER: usize = 64 * 1024;
 
 /// A sending socket for one Unix datagram peer that does not read. Unread datagrams are charged to this socket alone,
@@ -18,10 +18,10 @@ const PEER_BUFFER: usize = 64 * 1024;
 /// ([`Interest::ReadWrite`](crate::net::poller::Interest)).
 ///
 /// It has no name, so the peer sees an unnamed sender. A peer that has connected its own socket to the shared one
-/// accepts datagrams from that one only; for such a peer `connect` fails with EPERM. Nor does the kernel bound the
-/// queue of such a peer, except by the shared socket's send buffer (unix_dgram_sendmsg), which it could fill by not
-/// reading; [`FlowControl`](super::FlowControl) prevents that. Should many such peers fill it together, every peer that
-/// has not connected is still reached over a socket of its own.
+/// accepts datagrams from that one only; for such a peer `connect` fails with EPERM. The kernel does not limit the
+/// queue of such a peer either, except by the shared socket's send buffer (unix_dgram_sendmsg). The peer could fill
+/// that buffer by not reading; [`FlowControl`](super::FlowControl) prevents it. If many such peers fill it together,
+/// all other peers can still be reached over sockets of their own.
 #[derive(Debug)]
 pub struct PeerSocket {
     socket: Socket,
@@ -39,8 +39,8 @@ impl PeerSocket {
         connect().map_err(|error: io::Error| SendError::of_unix(error.raw_os_error().unwrap_or(libc::EINVAL)))
     }
 
-    /// Whether the peer has read everything that was sent over it. Until then, unread datagrams are charged to this
-    /// socket; if it is closed before, they are charged to no socket.
+    /// Whether the peer has read everything that was sent over this socket. Unread datagrams are charged to it; if it
+    /// is closed too early, they are charged to no socket.
     pub fn is_drained(&self) -> bool {
         sys::unsent(self).is_ok_and(|bytes| bytes == 0)
     }

@@ -1,5 +1,4 @@
-//! The datagram socket that many peers share. How it is bound is in `bind`, how it receives in `inbox`, how it sends in
-//! `batch`.
+//! The datagram socket that many peers share. `bind` binds it, `inbox` receives from it, `batch` sends over it.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,7 +12,7 @@ use crate::net::sys;
 use crate::net::sys::send::Prepared;
 use crate::net::unix_path::OwnedPath;
 
-/// The families of sockets, as far as sending and receiving differ.
+/// The families of sockets, insofar as sending and receiving differ between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Family {
     Ipv4,
@@ -28,7 +27,7 @@ pub struct DatagramSocket {
     pub(super) family: Family,
     pub(super) address: Address,
     pub(super) path: Option<OwnedPath>,
-    /// The room that the control messages of a received datagram take, in bytes.
+    /// The room for the control messages of a received datagram, in bytes.
     pub(super) control_room: usize,
     /// Runs of datagrams are sent as one message (UDP_SEGMENT).
     offload: AtomicBool,
@@ -39,12 +38,14 @@ pub struct DatagramSocket {
 /// The memory that the kernel charges to a socket for its datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BufferUsage {
-    /// Bytes charged for datagrams that were sent and have not left yet; over a Unix socket, that have not been read
-    /// yet.
+    /// Bytes charged for datagrams that were sent, but that the device has not transmitted or, over a Unix socket, the
+    /// peer has not read yet.
     pub sending: usize,
-    /// The most that may be charged for them, in bytes. When a Unix socket reaches it, no peer can be sent anything.
+    /// The most that may be charged for them, in bytes. While a Unix socket has reached it, nothing can be sent over
+    /// it.
     pub send_buffer: usize,
-    /// Received datagrams that were dropped for lack of room since the socket was made; the counter wraps.
+    /// Received datagrams that were dropped because the buffer was full, since the socket was created; the counter
+    /// wraps.
     pub dropped: u32,
 }
 
@@ -56,7 +57,7 @@ impl DatagramSocket {
         path: Option<OwnedPath>,
         control_room: usize,
     ) -> DatagramSocket {
-        // A kernel before 4.18 would not refuse a run, but send it as one datagram.
+        // A kernel before 4.18 would not refuse a run, but would send it as one datagram.
         let offload = family != Family::Unix && sys::has_option(&socket, libc::SOL_UDP, libc::UDP_SEGMENT);
         DatagramSocket {
             socket,
@@ -75,7 +76,7 @@ impl DatagramSocket {
         &self.address
     }
 
-    /// Applies what can change while the socket stays bound: mode and group of a socket file.
+    /// Changes the mode and group of a socket file, which can change while the socket stays bound.
     pub fn set_access(&self, binding: Binding) -> io::Result<()> {
         self.path.as_ref().map_or(Ok(()), |path| path.set_access(binding.mode, binding.group))
     }
@@ -106,7 +107,7 @@ impl DatagramSocket {
         result.map_err(|error| error.raw_os_error().unwrap_or(libc::EINVAL))
     }
 
-    /// The error that a test has planted for the next system call.
+    /// The error that a test has injected for the next system call.
     #[cfg(test)]
     pub(super) fn fault(&self) -> Option<io::Error> {
         let errno = self.faults.lock().unwrap().pop_front().filter(|errno| *errno != 0);

@@ -1,4 +1,4 @@
-//! Errors of the kernel that no test can cause, planted in the place of system calls (F8), and datagrams in flight.
+//! Errors of the kernel that no test can cause, injected in place of system calls (F8), and datagrams in flight.
 
 use std::io::{self, IoSlice};
 use std::net::UdpSocket;
@@ -81,7 +81,7 @@ fn f9_dead_peers_cost_nothing_even_with_ip_recverr() {
 }
 
 #[test]
-fn f9_an_unreachable_peer_is_passed_over() {
+fn f9_an_unreachable_peer_is_skipped() {
     let (socket, peers, mut buffer) = (socket(), peers(3), BatchBuffer::new());
     for errno in [libc::EPERM, libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EINVAL, libc::EACCES, libc::EADDRNOTAVAIL] {
         socket.fail_next(&[errno, errno]);
@@ -93,7 +93,7 @@ fn f9_an_unreachable_peer_is_passed_over() {
 }
 
 #[test]
-fn f8_a_too_large_message_is_passed_over_and_a_full_socket_or_no_memory_ends_the_batch() {
+fn f8_a_too_large_message_is_skipped_and_a_full_socket_or_no_memory_ends_the_batch() {
     let (socket, peers, mut buffer) = (socket(), peers(3), BatchBuffer::new());
     socket.fail_next(&[libc::EMSGSIZE]);
     assert_eq!(send(&socket, &mut buffer, &peers), [failed(SendError::TooLarge), SENT, SENT]);
@@ -146,7 +146,7 @@ fn a_refused_run_is_sent_one_by_one_in_its_place() {
 }
 
 #[test]
-fn a_failing_unix_peer_is_passed_over_with_its_later_messages() {
+fn a_failing_unix_peer_is_skipped_with_its_later_messages() {
     let (ours, _) = unix("passed-over-ours");
     let (_a, a_peer) = unix("passed-over-a");
     let (b, b_peer) = unix("passed-over-b");
@@ -210,7 +210,7 @@ fn a_run_over_a_peer_socket_reports_how_many_datagrams_were_sent() {
 }
 
 #[test]
-fn without_sock_diag_no_peer_is_held_back() {
+fn without_sock_diag_no_peer_is_limited() {
     let (ours, _) = unix("blind-ours");
     let (_theirs, peer) = unix("blind-peer");
     let (mut flow, mut in_flight) = (FlowControl::default(), InFlight::default());
@@ -225,7 +225,7 @@ fn without_sock_diag_no_peer_is_held_back() {
         Ok(granted)
     };
     assert_eq!(grant(&mut flow, &mut in_flight), Ok(1));
-    // No memory for now, no descriptors, and then an answer.
+    // First no memory, then no descriptors, then an answer.
     for errno in [libc::ENOBUFS, libc::EMFILE, libc::EINTR, 0] {
         ours.fail_next(&[errno]);
         assert_eq!(grant(&mut flow, &mut in_flight), Err(Stalled::Unread));

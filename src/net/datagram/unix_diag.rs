@@ -1,4 +1,4 @@
-//! Asks the kernel which peers have read everything. It answers for all Unix sockets at once (sock_diag(7),
+//! Asks the kernel which peers have read everything. One answer covers all Unix sockets (sock_diag(7),
 //! linux/unix_diag.h). Requests and answers are encoded and decoded here as plain bytes, which needs neither a crate
 //! nor unsafe code.
 
@@ -34,7 +34,7 @@ const ROOM: usize = 32 * 1024;
 /// The state of a socket that accepts datagrams from ours.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct PeerQueue {
-    /// Datagrams wait in its queue. An empty datagram at the head hides those behind it.
+    /// There are datagrams in its queue. An empty datagram at the head hides those behind it.
     pub(super) unread: bool,
     /// It is connected to ours, and accepts datagrams from no other.
     pub(super) connected: bool,
@@ -52,7 +52,7 @@ pub(super) struct UnixDiag {
 }
 
 impl UnixDiag {
-    /// Opens one for the peers of this socket. Fails where the kernel, or a sandbox, does not provide sock_diag.
+    /// Opens one for the peers of this socket. Fails if the kernel, or a sandbox, does not provide sock_diag.
     pub(super) fn open(ours: impl AsFd) -> io::Result<UnixDiag> {
         let kind = Type::from(libc::SOCK_RAW).nonblocking().cloexec();
         let protocol = Protocol::from(libc::NETLINK_SOCK_DIAG);
@@ -62,16 +62,16 @@ impl UnixDiag {
         Ok(UnixDiag { netlink, ours, sequence: 0, buffer: vec![0; ROOM] })
     }
 
-    /// The queues of all named sockets that accept datagrams from ours. Where several sockets have one name, as an
-    /// unlinked one and its successor may, the name counts as drained only if all of them are. Sockets in other network
+    /// The queues of all named sockets that accept datagrams from ours. If several sockets have the same name, such as
+    /// an unlinked one and its successor, the name counts as drained only if all of them are. Sockets in other network
     /// namespaces are missing.
     pub(super) fn queues(&mut self) -> io::Result<HashMap<UnixName, PeerQueue>> {
         self.sequence = self.sequence.wrapping_add(1);
         self.netlink.send(&request(self.sequence))?;
         let mut found = HashMap::new();
         loop {
-            // This does not block: the kernel has written the first part before the request returns, and each further
-            // one when the part before it has been read.
+            // This does not block: the kernel writes the first part before the request returns, and each further part
+            // when the one before it is read.
             let count = (&self.netlink).read(&mut self.buffer)?;
             let mut rest = &self.buffer[..count];
             while let Some((header, body, next)) = message(rest) {

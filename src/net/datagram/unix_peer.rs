@@ -12,21 +12,21 @@ use std::path::Path;
 use socket2::SockAddr;
 use upcall_wire::address::UnixName;
 
-/// A Unix datagram peer that may be sent to: it has an abstract name, or a socket file that belongs to the user who
-/// sent from it. For a path it holds a file descriptor.
+/// A Unix datagram peer that may be sent to: it has an abstract name, or a socket file that belongs to the user that
+/// sent from it. For a path, it holds a file descriptor.
 #[derive(Debug)]
 pub struct UnixPeer {
     name: UnixName,
     pub(super) address: SockAddr,
-    /// The socket file that was verified. Datagrams go to this file, by way of /proc/self/fd, and not to whatever is at
-    /// the path later: otherwise a peer could replace its socket by a link to another user's.
+    /// The socket file that was verified. Datagrams are sent to this file, through /proc/self/fd, and not to the file
+    /// that is at the path later: otherwise a peer could replace its socket by a link to another user's.
     file: Option<File>,
 }
 
-/// Why a name may not be sent to.
+/// The reason why a name must not be sent to.
 #[derive(Debug)]
 pub enum Unwritable {
-    /// The path is relative: to the sender's directory, which is not known.
+    /// The path is relative to the sender's directory, which is unknown.
     Relative,
     /// The file at the path is not a socket. A symbolic link is not one either.
     NotASocket,
@@ -68,8 +68,8 @@ impl UnixPeer {
         Ok(UnixPeer { name: name.clone(), address, file })
     }
 
-    /// Whether the path still leads to the socket that was verified. Its owner, or another user, may have put another
-    /// one there since. Always true for an abstract name, which stands for the socket that has it.
+    /// Whether the verified socket is still at the path. Its owner, or another user, may have put another one there.
+    /// Always true for an abstract name, which always refers to the socket that has it now.
     pub fn is_current(&self) -> bool {
         let (UnixName::Path(path), Some(file)) = (&self.name, &self.file) else { return true };
         let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());

@@ -17,7 +17,7 @@ pub(in crate::net) struct Control {
     length: usize,
 }
 
-/// The room that one control message with this many bytes of data takes, in bytes.
+/// The room for one control message with this many bytes of data, in bytes.
 pub(in crate::net) const fn space(bytes: usize) -> usize {
     // SAFETY: CMSG_SPACE is arithmetic only.
     unsafe { libc::CMSG_SPACE(bytes as libc::c_uint) as usize }
@@ -113,7 +113,7 @@ impl Ancillary {
                 match (message.cmsg_level, message.cmsg_type) {
                     (libc::IPPROTO_IP, libc::IP_PKTINFO) if length >= size_of::<libc::in_pktinfo>() => {
                         let info = data.cast::<libc::in_pktinfo>().read_unaligned();
-                        // Not ipi_addr, which is the broadcast address of a datagram that was sent to one.
+                        // Not ipi_addr, which for a broadcast is the broadcast address.
                         let ip = Ipv4Addr::from(info.ipi_spec_dst.s_addr.to_ne_bytes());
                         found.local = Some((ip.into(), info.ipi_ifindex as u32));
                     }
@@ -131,8 +131,7 @@ impl Ancillary {
                         let ucred = data.cast::<libc::ucred>().read_unaligned();
                         found.credentials = Some(Credentials { pid: ucred.pid, uid: ucred.uid, gid: ucred.gid });
                     }
-                    // The buffer has no room for them (see `receive`); should any arrive all the same, they must not
-                    // stay open.
+                    // The buffer has no room for them (see `receive`). If any arrive nevertheless, they must be closed.
                     (libc::SOL_SOCKET, libc::SCM_RIGHTS) => {
                         for index in 0..length / size_of::<libc::c_int>() {
                             let fd = data.cast::<libc::c_int>().add(index).read_unaligned();

@@ -1,4 +1,4 @@
-//! What a service manager passes to the process that it starts: environment variables and open file descriptors.
+//! Environment variables and open file descriptors that a service manager hands over to the process that it starts.
 
 use std::ffi::OsString;
 use std::io;
@@ -6,8 +6,8 @@ use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-/// Reads variables and removes them from the environment, so that no child process inherits them. Where the process has
-/// several threads already, they are read only.
+/// Reads variables and removes them from the environment, so that no child process inherits them. If the process has
+/// several threads already, they are only read.
 pub fn take_variables<const N: usize>(names: [&str; N]) -> [Option<OsString>; N] {
     let alone = std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1);
     names.map(|name| {

@@ -1,7 +1,7 @@
 //! The system calls of a turn that carries a single message, over streams and over datagrams.
 //!
-//! They are made by number, because the C library's wrappers are cancellation points (pthreads(7)): each costs two
-//! locked instructions more once the process has had a second thread.
+//! They are made by number, because the C library's wrappers are cancellation points (pthreads(7)): each wrapper costs
+//! two more locked instructions once the process has had a second thread.
 
 use std::io;
 use std::marker::PhantomData;
@@ -27,7 +27,7 @@ impl NameRef<'_> {
     }
 }
 
-/// Waits for events, at most for `timeout` milliseconds; -1: for ever (epoll_wait(2)). Returns the number of events.
+/// Waits for events, for at most `timeout` milliseconds; -1: without a limit (epoll_wait(2)). Returns their number.
 pub(in crate::net) fn wait(epoll: impl AsFd, events: &mut [RawEvent], timeout: i32) -> io::Result<usize> {
     let (fd, room) = (epoll.as_fd().as_raw_fd(), i32::try_from(events.len()).unwrap_or(i32::MAX));
     let no_signals = null_mut::<libc::sigset_t>();
@@ -49,7 +49,7 @@ pub(in crate::net) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Resul
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
-/// Receives the datagrams that are there, at most one for each header, without waiting (recvmmsg(2)).
+/// Receives the available datagrams, at most one for each header, without waiting (recvmmsg(2)).
 ///
 /// # Safety
 /// The memory that each header points to exists, is as long as the header says, and is borrowed by nothing else.

@@ -1,5 +1,5 @@
-//! System calls that no crate wraps: the only module with unsafe code. Returns the system's errors as they are; what an
-//! error means is decided by the callers.
+//! System calls that no crate wraps: the only module with unsafe code. Returns the system's errors unchanged; the
+//! callers interpret them.
 #![allow(unsafe_code)]
 
 pub(super) mod control;
@@ -16,8 +16,8 @@ use std::time::Duration;
 /// The most groups that a process can have (NGROUPS_MAX, credentials(7)).
 const MAX_GROUPS: usize = 65_536;
 
-/// Returns freed memory to the kernel, wherever it lies in the heap (malloc_trim(3)). Does nothing unless the allocator
-/// is that of the GNU C library; others do so by themselves, or cannot.
+/// Returns freed memory to the kernel, even from the middle of the heap (malloc_trim(3)). Does nothing unless the
+/// allocator is that of the GNU C library; others do it by themselves, or cannot.
 pub fn give_memory_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it touches free memory only, under the allocator's lock.
@@ -51,7 +51,7 @@ pub fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
     }
 }
 
-/// What the kernel knows about the peer of a TCP connection (TCP_INFO, tcp(7)).
+/// The state of a TCP connection that concerns its peer (TCP_INFO, tcp(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TcpInfo {
     /// Segments that were sent and not acknowledged.

@@ -21,7 +21,7 @@ pub(in crate::net) struct Slots {
     parts: Vec<libc::iovec>,
     headers: Vec<libc::mmsghdr>,
     filled: usize,
-    /// The first header that is still as it was prepared; those before it were changed by the last call.
+    /// The first header that is unchanged since it was prepared. The last call has changed those before it.
     first_intact: usize,
     /// The room for control messages that the headers were prepared with, in bytes.
     control_room: usize,
@@ -57,8 +57,8 @@ impl Slots {
         }
     }
 
-    /// Receives the datagrams that are there, without waiting; returns how many. `control` is the room for the control
-    /// messages of each, in bytes. It should be no more than the expected messages need, so that an unexpected
+    /// Receives the available datagrams, without waiting, and returns their number. `control` is the room for the
+    /// control messages of each, in bytes. It should be no more than the expected messages need, so that an unexpected
     /// SCM_RIGHTS does not fit and the kernel drops its descriptors.
     pub(in crate::net) fn receive(&mut self, socket: impl AsFd, control: usize) -> io::Result<usize> {
         self.filled = 0;
@@ -128,7 +128,7 @@ impl Slots {
 /// Reads a socket address of `length` bytes (ip(7), ipv6(7), unix(7)).
 fn read_name(storage: &libc::sockaddr_storage, length: usize) -> SocketName {
     let at = (&raw const *storage).cast::<u8>();
-    // Where there is no name, the kernel leaves the storage as it is and sets a length of zero.
+    // If there is no name, the kernel leaves the storage unchanged and sets the length to zero.
     let family = if length < size_of::<libc::sa_family_t>() { libc::AF_UNIX } else { storage.ss_family.into() };
     match family {
         libc::AF_INET if length >= size_of::<libc::sockaddr_in>() => {

@@ -18,7 +18,7 @@ pub(in crate::net) struct OutgoingMessage<'m> {
     pub(in crate::net) control: &'m Control,
 }
 
-/// Memory for message headers, reused from batch to batch.
+/// The memory for message headers, which is reused for each batch.
 #[derive(Default)]
 pub(in crate::net) struct Headers(Vec<libc::mmsghdr>);
 
