@@ -1,7 +1,7 @@
 //! upcalld: whenever input arrives, every registered endpoint gets an upcall.
 //!
-//! This package holds the two programs, `upcalld` and `upcall-client`. What other programs can use is in three crates
-//! of its workspace:
+//! This package contains the two programs, `upcalld` and `upcall-client`. The code that other programs can use is in
+//! three crates of its workspace:
 //!
 //! - `upcall-wire`: addresses, and the conversion between bytes and messages;
 //! - `upcall-engine`: the registry, the log and all delivery, without sockets or a clock;

@@ -116,8 +116,8 @@ fn parse_place(transport: Transport, place: Option<&str>) -> Result<Address, Str
     Address::parse(transport, place.unwrap_or(default), Some(DEFAULT_PORT)).map_err(|error| error.to_string())
 }
 
-/// Accepts what has the form of a URL. For anything else, the error says what to write instead: it may be a mistyped
-/// command.
+/// Accepts a text that has the form of a URL. For any other text, which may be a mistyped command, the error suggests
+/// what to write instead.
 pub(super) fn url_or_hint(text: &str) -> Result<String, String> {
     if text.contains("://") {
         return Ok(text.to_owned());

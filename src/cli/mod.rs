@@ -1,7 +1,7 @@
 //! The command lines of both programs. One definition serves the parser, `--help`, the completions, and the tests that
 //! compare the manual pages with it.
 //!
-//! Knows no configuration and opens nothing: options are parsed and checked here, and used in `daemon` and `commands`.
+//! Knows no configuration, and opens nothing: options are parsed and checked here, and used in `daemon` and `commands`.
 
 mod bench;
 mod client;

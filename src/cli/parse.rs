@@ -8,8 +8,8 @@ use clap::{CommandFactory, Parser};
 use super::client::{ClientOptions, url_or_hint};
 use crate::exit::Status;
 
-/// Parses the program's arguments. Where there is nothing to run, prints the help, the version or the mistake, and
-/// returns the exit status.
+/// Parses the program's arguments. If there is nothing to run, prints the help, the version or the mistake, and returns
+/// the exit status.
 pub fn parse<P: Parser>() -> Result<P, Status> {
     print_error(P::try_parse())
 }

@@ -32,8 +32,8 @@ impl CompletionsOptions {
         let mut script = Vec::new();
         generate(self.shell, &mut command, name, &mut script);
         match (self.shell, self.program) {
-            // If the program's name has a hyphen, clap_complete 4.6 uses one name for a command where it finds it, and
-            // another where it completes it.
+            // If the program's name has a hyphen, clap_complete 4.6 uses different names for a command in the code that
+            // finds it and in the code that completes it.
             (Shell::Bash, Program::UpcallClient) => {
                 edit(script, |s| s.replace("upcall__subcmd__client", "upcall__client"))
             }
@@ -44,7 +44,8 @@ impl CompletionsOptions {
     }
 }
 
-/// The command line without the URL in front: a URL cannot be completed, and the scripts would take the command for it.
+/// The command line without the URL in front. A URL cannot be completed, and the scripts would mistake the command for
+/// it.
 fn without_url(command: Command) -> Command {
     let options = command.get_arguments().filter(|argument| !argument.is_positional());
     Command::new("upcall-client")

@@ -34,7 +34,7 @@ pub struct ReconnectOptions {
     pub no_reconnect: bool,
 }
 
-/// Reports the first option that was given, and that the text protocol would silently ignore.
+/// Reports the first given option that the text protocol would silently ignore.
 pub(super) fn check_protocol(protocol: ClientProtocol, native_only: &[(&str, bool)]) -> Result<(), String> {
     match native_only.iter().find(|(_, given)| *given && protocol == ClientProtocol::Text) {
         Some((option, _)) => Err(format!("{option} means nothing with --protocol text")),

@@ -1,4 +1,4 @@
-//! Reads `[[listener]]` tables: the values of each, and which of its keys go together.
+//! Reads `[[listener]]` tables: their values, and which of the keys can be combined.
 
 use toml::Spanned;
 use toml::de::DeValue;
@@ -56,7 +56,7 @@ fn assign_names(drafts: &mut [ListenerDraft], report: &mut Report<'_>) {
         if let Some(at) = rest[0].name_at
             && before.iter().any(|other| other.name_at.is_some() && other.listener.name == *name)
         {
-            report.rule(at, format!("name \"{name}\" is taken by another listener"));
+            report.rule(at, format!("name \"{name}\" is used by another listener"));
         }
     }
     for index in 0..drafts.len() {
@@ -79,7 +79,7 @@ fn read(value: &Spanned<DeValue<'_>>, report: &mut Report<'_>) -> Option<Listene
     let address_at = address.at();
     let address = address.value();
 
-    // Without an address there is no listener, but its other values are checked all the same.
+    // Without an address there is no listener, but its other values are checked nevertheless.
     let stand_in = || Config::default().listeners.swap_remove(0).address;
     let mut listener = ListenerConfig::new(String::new(), address.clone().unwrap_or_else(stand_in));
     let name = section.field("name", &NAME, report);
@@ -135,12 +135,12 @@ fn read_address(section: &Section<'_>, header: usize, report: &mut Report<'_>) -
     if matches!(address, Field::Absent) {
         report.rule(header, "this listener has no \"address\"; write for example address = \"127.0.0.1:4141\"");
     }
-    // Whether an address is valid depends on the transport, whose mistakes have been reported.
+    // Whether an address is valid depends on the transport. If that is wrong or missing, it has been reported.
     let Some(transport) = transport.value() else { return (None, Field::Wrong) };
     (Some(transport), address.then(report, |text| validate::address(transport, &text)))
 }
 
-/// Reports keys that have no effect on this transport: they promise what will not happen.
+/// Reports keys that have no effect on this transport, because the user expects an effect.
 fn report_misplaced(section: &Section<'_>, transport: Transport, address: Option<&Address>, report: &mut Report<'_>) {
     for (key, transports) in RESTRICTED {
         let Some(at) = section.key_at(key) else { continue };

@@ -1,4 +1,4 @@
-//! Mistakes: what is wrong, and where. Turns offsets into lines and columns, and suppresses the consequences of a
+//! Mistakes: their places and reasons. Turns offsets into lines and columns, and suppresses the consequences of a
 //! syntax error.
 
 use std::fmt;
@@ -8,14 +8,14 @@ use upcall_wire::escape::Escaped;
 
 use super::syntax::line_around;
 
-/// The most mistakes that one run lists. Without a bound, a file that is not a configuration at all would fill the
+/// The most mistakes that one run lists. Without a limit, a file that is not a configuration at all would fill the
 /// screen.
 const MAX_LISTED: usize = 1_000;
 
 /// The longest reason, in characters. A reason may quote a value of any length.
 const MAX_REASON: usize = 400;
 
-/// Where a mistake is.
+/// The place of a mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// A file as a whole.
@@ -36,13 +36,13 @@ pub enum Place {
 /// One mistake. Displays as `file:line:column: reason`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
-    /// Where it is.
+    /// The place.
     pub place: Place,
-    /// What is wrong, and what to write instead; one line without control characters.
+    /// The reason, and what to write instead: one line without control characters.
     pub reason: String,
 }
 
-/// One mistake or more, in the order of the file. Displays as one line each.
+/// One or more mistakes, in the order of the file. Displays as one line for each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistakes(Vec<Mistake>);
 
@@ -74,8 +74,8 @@ impl Mistake {
     }
 }
 
-/// Escapes a reason, which may quote the file: the quotation must not end the line or control a terminal. Backslashes
-/// stay as they are; an ambiguous escape does no harm here.
+/// Escapes a reason that may quote the file: the quotation must not end the line or control a terminal. Backslashes are
+/// not escaped, because an ambiguous escape does no harm here.
 fn printable(text: &str) -> String {
     let mut pieces = text.split('\\').map(|piece| Escaped(piece.as_bytes()).to_string());
     let first = pieces.next().unwrap_or_default();
@@ -112,8 +112,8 @@ impl std::error::Error for Mistakes {}
 
 /// Collects the mistakes of a file while it is read.
 ///
-/// After a syntax error, the parser guesses. Therefore a line that has one gets no further mistake, and rules between
-/// keys are not checked at all. Where even the tables are in doubt, only syntax errors are reported.
+/// After a syntax error, the parser guesses. Therefore no other mistake is reported on a line with a syntax error, and
+/// the rules between keys are not checked. If even the tables are in doubt, only syntax errors are reported.
 pub(super) struct Report<'a> {
     file: &'a str,
     text: &'a str,
@@ -132,7 +132,7 @@ impl<'a> Report<'a> {
         self.text
     }
 
-    /// Adds the syntax errors, in their order, and whether they leave the tables in doubt.
+    /// Adds the syntax errors, in order, and whether they leave the tables in doubt.
     pub(super) fn syntax(&mut self, errors: Vec<(usize, String)>, doubtful: bool) {
         for (offset, reason) in errors {
             let line = line_around(self.text, offset);
@@ -143,7 +143,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Adds a value or a key that is wrong by itself.
+    /// Reports a value or a key that is wrong by itself.
     pub(super) fn wrong(&mut self, offset: usize, reason: impl Into<String>) {
         let index = self.broken_lines.partition_point(|line| line.end < offset);
         let echo = self.broken_lines.get(index).is_some_and(|line| line.start <= offset);
@@ -152,7 +152,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Adds keys that do not go together, or a key that is missing.
+    /// Reports keys that cannot be combined, or a missing key.
     pub(super) fn rule(&mut self, offset: usize, reason: impl Into<String>) {
         if self.broken_lines.is_empty() {
             self.found.push((offset, reason.into()));

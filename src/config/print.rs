@@ -11,8 +11,8 @@ use super::units::{print_duration, print_mode, print_size};
 use super::words::Word;
 
 impl Config {
-    /// The configuration as TOML that parses to an equal one: every key that applies, and those that are not set as
-    /// comments. It contains no secrets: of a token, only the file name.
+    /// The configuration as TOML that parses to an equal one: every key that applies; those that are not set are
+    /// comments. It contains no secrets: for a token, it prints only the file name.
     pub fn to_toml(&self) -> String {
         let Config { listeners, upcall, registry, daemon, log, slow_consumer } = self;
         let mut page = TomlPage(String::new());
@@ -129,7 +129,7 @@ fn quote(text: &str) -> String {
     quoted + "\""
 }
 
-/// Whether a log line would escape this character, because a terminal could act on it.
+/// Whether a log line would escape this character, because a terminal may interpret it.
 fn needs_escape(character: char) -> bool {
     let mut bytes = [0; 4];
     let text = character.encode_utf8(&mut bytes);

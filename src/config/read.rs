@@ -1,4 +1,5 @@
-//! Reads tables field by field, so that one wrong value does not hide the next. Knows TOML, but not what a key means.
+//! Reads tables field by field, so that one wrong value does not hide the next. Knows TOML, but not the meaning of
+//! keys.
 
 use toml::de::{DeTable, DeValue};
 
@@ -10,7 +11,7 @@ use super::words::{did_you_mean, nearest};
 pub(super) enum Field<T> {
     /// The key is missing.
     Absent,
-    /// The value is wrong, which has been reported: nothing may be concluded from it.
+    /// The value is wrong. That has been reported, so nothing may be concluded from the value.
     Wrong,
     /// A valid value.
     Given {
@@ -59,7 +60,7 @@ impl<T> Field<T> {
         }
     }
 
-    /// Applies a further step to the value, and reports what the step finds wrong.
+    /// Applies a further step to the value, and reports the step's error.
     pub(super) fn then<U>(self, report: &mut Report<'_>, step: impl FnOnce(T) -> Result<U, String>) -> Field<U> {
         match self {
             Field::Absent => Field::Absent,
@@ -82,7 +83,7 @@ impl<T> Field<T> {
 /// A table whose keys are known.
 pub(super) struct Section<'t> {
     table: Option<&'t DeTable<'t>>,
-    /// Known keys that were probably meant by a misspelt one; they do not count as absent.
+    /// Known keys that a misspelt one was probably meant to be; they do not count as missing.
     misspelt: Vec<&'static str>,
 }
 
@@ -90,7 +91,7 @@ impl<'t> Section<'t> {
     /// A missing table.
     pub(super) const ABSENT: Section<'static> = Section { table: None, misspelt: Vec::new() };
 
-    /// Makes a section, and reports the table's unknown keys. `elsewhere` tells to which other table a key belongs.
+    /// Makes a section, and reports the table's unknown keys. `elsewhere` returns the table that a key belongs to.
     pub(super) fn new(
         name: &str,
         table: &'t DeTable<'t>,

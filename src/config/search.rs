@@ -13,7 +13,7 @@ use super::types::Config;
 /// The file that is read if it exists and no other is named.
 pub const DEFAULT_PATH: &str = "/etc/upcalld/upcalld.toml";
 
-/// Where a configuration comes from. Displays as the file's name, or `built-in default`.
+/// The source of a configuration. Displays as the file's name, or `built-in default`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigSource(Option<PathBuf>);
 
@@ -44,7 +44,7 @@ fn locate_with(option: Option<&Path>, environment: Option<OsString>, default: &P
     ConfigSource(option.map(PathBuf::from).or(environment).or_else(|| exists(default).then(|| default.into())))
 }
 
-/// Whether there is a file, even one that cannot be read: ignoring that one would hide the mistake.
+/// Whether there is a file, even if it cannot be read: to ignore such a file would hide the mistake.
 fn exists(path: &Path) -> bool {
     match path.symlink_metadata() {
         Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
@@ -66,7 +66,7 @@ pub fn load(source: &ConfigSource) -> Result<Config, Mistakes> {
     }
 }
 
-/// Reads at most one byte beyond the limit, so that a huge file, or an endless pipe, costs nothing.
+/// Reads at most one byte more than the limit, so that a huge file or an endless pipe does no harm.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;

@@ -1,23 +1,23 @@
-//! Syntax errors, all of a file in one run, with hints added to the TOML parser's messages.
+//! Finds all syntax errors of a file in one run, and adds hints to the TOML parser's messages.
 //!
-//! The parser continues after an error, but an unclosed header or list swallows what follows. Then the rest is parsed
-//! again on its own, for its syntax errors only. Knows no keys.
+//! The parser continues after an error, but an unclosed header or list includes all that follows. In that case the rest
+//! is parsed again by itself, only for its syntax errors. Knows no keys.
 
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, Error};
 
-/// How often the rest of a file is parsed again. There has to be a bound, because each time parses the whole rest.
+/// At most this many times is the rest of a file parsed again, because each time the whole rest is parsed.
 const MAX_RESUMED: usize = 20;
 
-/// What the parser made of a text.
+/// The result of parsing a text.
 pub(super) struct Parsed<'t> {
     /// The tables, as far as they could be read.
     pub(super) root: Spanned<DeTable<'t>>,
     /// Offset and reason of every error, in the order of the file.
     pub(super) errors: Vec<(usize, String)>,
-    /// Something was not closed, so the tables do not hold what was meant.
+    /// Something was not closed, so the tables may not be the intended ones.
     pub(super) doubtful: bool,
 }
 
@@ -37,15 +37,14 @@ pub(super) fn parse(text: &str) -> Parsed<'_> {
     Parsed { root, errors: all, doubtful }
 }
 
-/// Adds the errors of the text behind `from`, without those that merely follow from another. Returns where to parse
-/// again if something is not closed.
+/// Adds the errors of the text from `from` on, except for consequences of other errors. If something is not closed,
+/// returns where to parse again.
 fn keep(text: &str, from: usize, errors: &[Error], all: &mut Vec<(usize, String)>) -> Option<usize> {
     let mut errors: Vec<_> = errors.iter().map(|error| (place(text, from, error), error.message())).collect();
     errors.sort_by_key(|(offset, _)| *offset);
     let unclosed = |what: &str| errors.iter().find(|(_, message)| message.starts_with(what)).copied();
     let header = unclosed("unclosed table").or(unclosed("unclosed array table")).map(|(offset, _)| offset);
-    // The parser detects an unclosed list at its end; the first error is where it found something that is not an
-    // element.
+    // The parser reports an unclosed list at its end. The first error is at the first text that is not an element.
     let list = unclosed("unclosed array,")
         .or(unclosed("unclosed inline table"))
         .and_then(|_| errors.iter().find(|(_, message)| in_list(message)).map(|(offset, _)| *offset));
@@ -87,7 +86,7 @@ pub(super) fn line_around(text: &str, offset: usize) -> Range<usize> {
     start..end
 }
 
-/// The parser's message, with a hint at the most frequent cause.
+/// The parser's message, with a hint about the most frequent cause.
 fn reason(text: &str, offset: usize, message: &str) -> String {
     let message = message.strip_suffix(", expected nothing").unwrap_or(message);
     let rest = text[offset..line_around(text, offset).end].trim_start();

@@ -1,5 +1,5 @@
-//! The secret that the clients of a listener share: read from a file that other users cannot read, compared, and never
-//! shown.
+//! The token of a listener, a secret that its clients share. It is read from a file that other users cannot read, and
+//! it is never shown.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use upcall_wire::frame::MAX_TOKEN;
 
-/// The mode bits that let the group or others write the file, or others read it. The group may read it, so that a
-/// daemon can read a file that belongs to root.
+/// The mode bits that allow the group or others to write the file, or others to read it. The group may read it, so that
+/// the daemon can read a file that belongs to root.
 const EXPOSED: u32 = 0o026;
 
 /// A token, and the file that it was read from. Only the file name is ever printed.
@@ -24,7 +24,7 @@ pub struct Token {
 impl Token {
     /// Reads the token from a file: 1 to 1024 bytes without NUL, not counting one newline at the end. The file has to
     /// be a regular one that belongs to root or to the user of this process, with a mode that excludes others. The
-    /// error is a text, and never contains any part of the token.
+    /// error is a message, and never contains any part of the token.
     pub fn read(path: PathBuf) -> Result<Token, String> {
         let shown = path.display();
         let wrong = |reason: &str| format!("token_file \"{shown}\" {reason}");
@@ -62,11 +62,10 @@ impl Token {
         &self.path
     }
 
-    /// Whether this is the token. The time that this takes depends on the length of what is offered, and not on the
-    /// token.
+    /// Whether this is the token. The time of the comparison depends only on the length of `offered`, not on the token.
     ///
-    /// It is written out here because a crate would be a dependency for five lines: it would add types for arithmetic
-    /// on secrets, and it protects against the optimiser with the same black box.
+    /// It needs five lines, which do not justify a dependency: the usual crate uses the same black box against the
+    /// optimiser.
     pub fn is(&self, offered: &[u8]) -> bool {
         let of_secret = self.secret.iter().cycle();
         let differs = offered.iter().zip(of_secret).fold(0, |differs, (a, b)| black_box(differs | (a ^ b)));
@@ -75,7 +74,8 @@ impl Token {
     }
 }
 
-/// The contents of a file, without one newline at the end; of a long file, only one byte more than a token may have.
+/// The contents of a file, without one newline at the end. Of a long file, it reads only one byte more than the longest
+/// token has.
 fn contents(file: File) -> std::io::Result<Box<[u8]>> {
     let mut bytes = Vec::with_capacity(MAX_TOKEN + 2);
     file.take(MAX_TOKEN as u64 + 2).read_to_end(&mut bytes)?;

@@ -31,14 +31,14 @@ pub struct Config {
     pub slow_consumer: SlowConsumerConfig,
 }
 
-/// `[[listener]]`: where clients connect, which clients are admitted, and how their bytes are understood.
+/// `[[listener]]`: the address, the admitted clients, and the interpretation of their bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ListenerConfig {
     /// 1–64 characters of `A-Za-z0-9_.-`, unique among the listeners.
     pub name: String,
     /// Where it listens; an internet host is always an IP address.
     pub address: Address,
-    /// How the clients' bytes are understood.
+    /// The protocol of the clients.
     pub protocol: ListenerProtocol,
     /// How text streams are divided into messages.
     pub framing: Framing,
@@ -72,10 +72,10 @@ pub struct ListenerConfig {
     pub token: Option<Token>,
 }
 
-/// How the bytes of a client are understood.
+/// The protocol that the clients of a listener speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ListenerProtocol {
-    /// Text or native, as the first byte tells.
+    /// Text or native, depending on the first byte.
     #[default]
     Auto,
     /// Text only.
@@ -92,7 +92,7 @@ pub enum ListenerRole {
     Both,
     /// They send only, and are not registered.
     Input,
-    /// They receive upcalls only; what they send is refused.
+    /// They receive upcalls only; their inputs are refused.
     Output,
 }
 
@@ -112,11 +112,11 @@ pub struct UpcallConfig {
 /// `[registry]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct RegistryConfig {
-    /// The most endpoints in all.
+    /// The most endpoints in total.
     pub max_endpoints: usize,
-    /// How long a datagram endpoint stays registered without renewing.
+    /// The time for which a datagram endpoint stays registered without renewing.
     pub lease: Duration,
-    /// How long a native session can be resumed.
+    /// The time for which a native session can be resumed.
     pub session_ttl: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Sizes, durations and file modes: parsing what people write, and printing it back.
+//! Sizes, durations and file modes: parsing and printing.
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     use humantime::DurationError as Error;
     let trimmed = text.trim();
     match humantime::parse_duration(trimmed) {
-        // To humantime, M is a month; people who write it mean minutes.
+        // For humantime, M is a month, but users who write it mean minutes.
         Ok(_) if unit_is_capital_m(trimmed) => {
             Err(format!("M is months in \"{text}\"; for minutes write \"{}\"", trimmed.replace('M', "min")))
         }

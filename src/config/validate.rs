@@ -1,6 +1,6 @@
-//! The rules: which addresses are possible, which listeners must restrict access, which collide, which sizes fit into
-//! which, and what the text protocol cannot do. They are the same for files and for `--listen`; only the advice
-//! differs.
+//! The rules: which addresses are possible, which listeners must restrict access, which listeners collide, which sizes
+//! must fit into others, and which keys need the native protocol. They are the same for files and for `--listen`; only
+//! the messages differ.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,8 +14,8 @@ use super::read::Field;
 use super::types::{Config, ListenerConfig, ListenerProtocol};
 use super::units::print_size;
 
-/// The keys of a text-only listener that the text protocol cannot honour, each with the reason. To accept and ignore
-/// such a key would break a promise.
+/// The keys of a text-only listener that the text protocol cannot support, each with the reason. To accept
+/// and ignore such a key would mislead the user.
 pub(super) fn beyond_text(listener: &ListenerConfig) -> Vec<(&'static str, String)> {
     let rules = [
         (listener.token.is_some(), "token_file", "carry a token"),
@@ -58,8 +58,8 @@ pub(super) fn bindable(address: Address) -> Result<Address, String> {
     }
 }
 
-/// Checks that the path of a socket does not hold another kind of file. A path that cannot be inspected now is left to
-/// the bind.
+/// Checks that the path of a socket does not hold another kind of file. If the path cannot be inspected, the bind will
+/// report the error.
 fn socket_path(path: &Path) -> Result<(), String> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
@@ -74,8 +74,7 @@ fn socket_path(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Why this listener must be refused: it is reachable from other machines, and nothing in its configuration permits
-/// that.
+/// The reason to refuse a listener that is reachable from other machines without any key that permits that.
 pub(super) fn exposed(listener: &ListenerConfig) -> Option<String> {
     let admits = !listener.allow.is_empty() || listener.token.is_some() || listener.open;
     if admits || listener.address.is_local() {
@@ -83,11 +82,11 @@ pub(super) fn exposed(listener: &ListenerConfig) -> Option<String> {
     }
     let place = listener.address.place();
     let but = if listener.deny.is_empty() { "" } else { " (\"deny\" alone admits every other client)" };
-    let what = "can be reached from other machines, and nothing says which clients are admitted";
+    let what = "can be reached from other machines, and no key restricts which clients are admitted";
     Some(format!("{place} {what}{but}; write allow = [\"192.0.2.0/24\"] with your network, or open = true"))
 }
 
-/// Why `dual_stack` is impossible with this address.
+/// The reason why `dual_stack` is impossible with this address.
 pub(super) fn dual_stack(listener: &ListenerConfig) -> Option<String> {
     let place = listener.address.place();
     let possible = matches!(ip(&listener.address), None | Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
@@ -95,7 +94,7 @@ pub(super) fn dual_stack(listener: &ListenerConfig) -> Option<String> {
     wrong.then(|| format!("dual_stack = true needs the address \"[::]:port\", and this one is \"{place}\""))
 }
 
-/// Why a listener cannot be bound beside the others.
+/// The reason why a listener cannot be bound beside the others.
 pub(super) fn collision(listener: &ListenerConfig, others: &[ListenerConfig]) -> Option<String> {
     let other = others.iter().find(|other| collide(listener, other))?;
     Some(format!("address collides with listener \"{}\", which is on {}", other.name, other.address))
@@ -113,7 +112,7 @@ fn collide(a: &ListenerConfig, b: &ListenerConfig) -> bool {
             };
             transport == other && port == taken && *port != 0 && overlap
         }
-        // A path is one file whatever the type of its socket; each type has abstract names of its own.
+        // A path belongs to one file, whatever its type of socket. Abstract names are separate for each type.
         (Address::Unix { name: UnixName::Path(path), .. }, Address::Unix { name: UnixName::Path(taken), .. }) => {
             path == taken
         }

@@ -1,4 +1,4 @@
-//! Single values: the TOML type and the meaning of each kind. Of the system, it asks for users and groups only.
+//! Single values: the TOML type and the meaning of each kind. Asks the system only about users and groups.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ pub(super) struct ValueKind<T> {
     pub(super) takes: &'static str,
     /// How it is written, as an example.
     pub(super) example: Cow<'static, str>,
-    /// Reads a value: its meaning, or what is wrong with it; `None` if its TOML type is wrong.
+    /// Reads a value. Returns its meaning, or the reason why it is wrong; `None` if its TOML type is wrong.
     pub(super) read: fn(&DeValue<'_>) -> Option<Result<T, String>>,
 }
 

@@ -10,7 +10,7 @@ use super::types::{Level, ListenerProtocol, ListenerRole, LogFormat, When};
 
 /// A value that is written as one of a fixed choice of words.
 pub(super) trait Word: Copy + PartialEq + 'static {
-    /// What is chosen, as named in mistakes: always the key.
+    /// The name of the choice in mistakes: always the key.
     const WHAT: &'static str;
     /// Every word with its meaning; the first is the example.
     const ALL: &'static [(&'static str, Self)];
@@ -20,7 +20,7 @@ pub(super) trait Word: Copy + PartialEq + 'static {
         Self::ALL.iter().find(|(_, meaning)| *meaning == self).map_or("", |(word, _)| word)
     }
 
-    /// The meaning of a word, or what is wrong with it.
+    /// The meaning of a word, or the reason why it is wrong.
     fn from_word(word: &str) -> Result<Self, String> {
         let found = Self::ALL.iter().find(|(known, _)| *known == word);
         found.map(|(_, meaning)| *meaning).ok_or_else(|| {

@@ -118,7 +118,7 @@ fn names_are_unique_and_made_up_where_they_are_missing() {
     let listener =
         |name: &str, port: u16| format!("[[listener]]\ntransport = \"tcp\"\naddress = \"127.0.0.1:{port}\"\n{name}\n");
     let twice = listener("name = \"lab\"", 1) + &listener("name = \"lab\"", 2);
-    assert_mistakes(&twice, &[("8:8", "name \"lab\" is taken by another listener")]);
+    assert_mistakes(&twice, &[("8:8", "name \"lab\" is used by another listener")]);
     let some = listener("", 1) + &listener("name = \"tcp-3\"", 2) + &listener("", 3) + &listener("", 4);
     let config = parse("f", &some).unwrap();
     let names: Vec<_> = config.listeners.iter().map(|listener| listener.name.as_str()).collect();
