@@ -23,7 +23,7 @@ impl Failure {
         Failure { status, message: message.into() }
     }
 
-    /// `listen` was to print `count` upcalls, and its time is over before that.
+    /// `listen` has reached its time limit before it printed `count` upcalls.
     pub(super) fn too_few_upcalls(count: u64) -> Failure {
         let too_few = if count == 1 { "no upcall".into() } else { format!("fewer than {count} upcalls") };
         Failure::new(Status::TimedOut, format!("{too_few} arrived in time"))
@@ -90,7 +90,7 @@ impl From<&Farewell> for Failure {
     }
 }
 
-/// What the user can do about the reason that the daemon gave, if anything.
+/// A hint about what the user can do about the daemon's reason, if there is one.
 fn advice(reason: &str) -> Option<&'static str> {
     (reason == Reason::CredentialsRequired.name()).then_some("use --protocol native --token-file FILE")
 }

@@ -27,7 +27,7 @@ use crate::exit::Status;
 use failure::Failure;
 use terminal::output::{Output, notice};
 
-/// Runs what the command line asks for, reports a failure on stderr, and returns the exit status.
+/// Runs the command that the options name, reports a failure on stderr, and returns the exit status.
 pub fn run(options: &cli::ClientOptions) -> Status {
     match dispatch(options) {
         Ok(()) => Status::Ok,

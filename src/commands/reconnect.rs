@@ -1,5 +1,5 @@
-//! Reconnecting: the time between two attempts, and what is reported of a lost connection. It is reported once, not
-//! again for every attempt that fails for the same reason.
+//! Reconnecting: the time between two attempts, and the report of a lost connection. It is printed once, and not again
+//! for each attempt that fails for the same reason.
 
 use std::fmt;
 use std::time::Duration;

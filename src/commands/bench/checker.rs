@@ -4,8 +4,8 @@ use std::ops::AddAssign;
 
 use serde::Serialize;
 
-/// At most this many gaps are remembered, so that a link that loses much does not cost memory. A message that fills an
-/// older gap counts as a duplicate.
+/// At most this many gaps are remembered, so that memory is limited on a link that loses many messages. A message that
+/// fills an older gap counts as a duplicate.
 const MAX_GAPS: usize = 1_024;
 
 /// How many messages were received wrongly, by kind.

@@ -6,8 +6,8 @@
 //!                          link: a connection, in either protocol over any transport
 //! ```
 //!
-//! `warm_up` precedes each measurement; `process` reads what the daemon used; `outcome` and `report` present the
-//! results.
+//! `warm_up` precedes each measurement; `process` reads the CPU time and memory of the daemon; `outcome` and `report`
+//! present the results.
 
 mod checker;
 mod histogram;
@@ -48,7 +48,7 @@ const MAX_TAILS: u64 = 1 << 30;
 /// The outcome of a mode, and the daemon's process if it is known.
 type Measured = (ModeOutcome, Option<Process>);
 
-/// Measures what the options ask for and prints it. Fails if anything was received wrongly.
+/// Runs the measurements that the options name, and prints the results. Fails if anything was received wrongly.
 pub(super) fn run(address: &Address, options: &BenchOptions) -> Result<(), Failure> {
     options.check().map_err(|message| Failure::new(Status::Usage, message))?;
     let receivers = u64::from(options.receivers.unwrap_or(DEFAULT_RECEIVERS));
@@ -67,7 +67,7 @@ pub(super) fn run(address: &Address, options: &BenchOptions) -> Result<(), Failu
         }
     }
     if !measured.is_empty() {
-        // What was measured before a failure is printed as well.
+        // Results from before a failure are printed as well.
         print(address, options, &measured)?;
     }
     failure

@@ -1,4 +1,4 @@
-//! What each mode does with the connections: when it publishes, what it waits for, and what it measures.
+//! The modes: when each one publishes, what it waits for, and what it measures.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::commands::failure::Failure;
 /// The longest wait at a time, so that the progress line stays up to date.
 const TURN: Duration = Duration::from_millis(100);
 
-/// What a mode does.
+/// The parameters of a mode.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ModePlan {
     pub(super) mode: Mode,
@@ -27,7 +27,7 @@ pub(super) struct ModePlan {
     pub(super) window: u64,
 }
 
-/// A plan and what it needs.
+/// A plan, and the state for its measurement.
 pub(super) struct ModeRun<'a> {
     pub(super) plan: ModePlan,
     pub(super) swarm: &'a mut Swarm,
@@ -44,8 +44,8 @@ struct Start {
 }
 
 impl ModeRun<'_> {
-    /// Measures what the plan asks for, except for the memory of idle connections: that is up to the caller, which
-    /// opened them.
+    /// Runs the measurement of the plan, except for the memory of idle connections: the caller, which opened them,
+    /// measures that.
     pub(super) fn run(mut self) -> Result<ModeOutcome, Failure> {
         self.swarm.measure(matches!(self.plan.mode, Mode::Latency | Mode::PingPong));
         let start = Start {

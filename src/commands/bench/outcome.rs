@@ -66,7 +66,7 @@ impl Spent {
 /// The cost of idle connections.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Idle {
-    /// How often the daemon went to sleep, and so had been woken before.
+    /// How often the daemon went to sleep, which is how often it was woken.
     pub(super) wakeups: Option<u64>,
     /// By how many bytes the daemon's own memory grew for each connection.
     pub(super) bytes_per_connection: Option<f64>,
@@ -83,7 +83,7 @@ impl ModeOutcome {
         self.deliveries as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
 
-    /// The results as JSON. What is unknown is null, and what the mode does not measure is absent.
+    /// The results as JSON. Unknown figures are null, and figures that the mode does not measure are absent.
     pub(super) fn json(&self) -> Value {
         let mut json = json!({
             "mode": name(self.mode),

@@ -1,6 +1,7 @@
-//! What the operating system reports of the daemon's process and of ours: CPU time, memory, wakeups (proc(5)).
+//! CPU time, memory and wakeups of the daemon's process and of this one, as the operating system reports them
+//! (proc(5)).
 //!
-//! What it does not report is `None`, because a measurement without it is still useful.
+//! A figure that it does not report is `None`, because a measurement without it is still useful.
 
 use std::fs;
 use std::time::Duration;

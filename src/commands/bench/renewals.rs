@@ -11,7 +11,8 @@ const RENEWAL: Duration = Duration::from_secs(20);
 /// or have arrived when the daemon had already sent as many challenges as it does in a second.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// At most this many members send a request at a time. A busy daemon still has room for them, and for what is measured.
+/// At most this many members send a request at a time, so that a busy daemon has room for them and for the messages
+/// that are measured.
 const BATCH: usize = 32;
 
 /// When a member is checked again, its index, and when it sent its last request.
@@ -36,7 +37,7 @@ impl Renewals {
             self.0.pop();
             let registered = is_registered(member);
             if registered && now < asked + RENEWAL {
-                // Its first request was enough. Another one would only disturb the measurement.
+                // It is registered, and needs no renewal yet. A request would only disturb the measurement.
                 self.0.push(Reverse((asked + RENEWAL, member, asked)));
                 continue;
             }

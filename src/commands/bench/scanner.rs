@@ -1,15 +1,15 @@
-//! Finds the messages of a run in what a receiver reads, whatever the daemon's format adds around them and wherever the
-//! reads split them. The bytes between two messages are what the format adds, or are counted as upcalls of other
-//! senders.
+//! Finds the messages of a run in the bytes that a receiver reads, whatever the daemon's format adds around them and
+//! wherever the reads split them. Bytes between two messages that the format does not explain are counted as upcalls of
+//! other senders.
 
 use memchr::memchr_iter;
 
 use super::message::{MessageFormat, Stamp};
 
-/// How many bytes are kept at the end of what is not a message: they may hold the daemon's farewell.
+/// The number of bytes that are kept at the end of other bytes than messages: they may contain the daemon's farewell.
 const KEEP: usize = 64;
 
-/// What a scanner found.
+/// Something that a scanner found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Finding {
     /// A message of this run.
@@ -29,9 +29,9 @@ struct Between {
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
     tail: Vec<u8>,
-    /// What was scanned since the last message.
+    /// The bytes since the last message.
     between: Between,
-    /// What the format adds between two messages, as far as is known: the fewest lines that were found there.
+    /// The number of lines that the format adds between two messages, as far as it is known: the fewest found so far.
     usual: Option<Between>,
     /// Whether a message was found.
     begun: bool,
@@ -39,7 +39,7 @@ pub(super) struct Scanner {
 }
 
 impl Scanner {
-    /// The unfinished end of what was scanned. The caller must put it before the next bytes.
+    /// The unfinished end of the scanned bytes. The caller must put it before the next bytes.
     pub(super) fn tail(&self) -> &[u8] {
         &self.tail
     }
@@ -54,7 +54,7 @@ impl Scanner {
         !self.begun && (self.between.bytes > 0 || !self.tail.is_empty())
     }
 
-    /// Scans `bytes`: the tail, followed by what was read. Calls `found` for each message.
+    /// Scans `bytes`: the tail, followed by the bytes that were read. Calls `found` for each message.
     pub(super) fn scan(&mut self, format: &MessageFormat, bytes: &[u8], mut found: impl FnMut(Finding)) {
         let mut rest = bytes;
         while let Some(at) = self.next(format, rest) {
@@ -106,7 +106,7 @@ impl Scanner {
     fn begin_message(&mut self) {
         let between = std::mem::take(&mut self.between);
         if !std::mem::replace(&mut self.begun, true) {
-            // What precedes the first message is not what stands between two messages.
+            // The bytes before the first message are not those between two messages.
             return;
         }
         match self.usual {
@@ -128,11 +128,11 @@ mod tests {
     use proptest::prelude::*;
 
     /// Scans the stream, split at these indices.
-    fn scan(format: &MessageFormat, stream: &[u8], cuts: &[usize]) -> (Vec<Finding>, Scanner) {
+    fn scan(format: &MessageFormat, stream: &[u8], splits: &[usize]) -> (Vec<Finding>, Scanner) {
         let mut scanner = Scanner::default();
         let mut all = Vec::new();
         let mut start = 0;
-        for end in cuts.iter().copied().chain([stream.len()]) {
+        for end in splits.iter().copied().chain([stream.len()]) {
             let bytes = [scanner.tail(), &stream[start..end]].concat();
             scanner.scan(format, &bytes, |found| all.push(found));
             start = end;
@@ -158,13 +158,13 @@ mod tests {
         [("", ""), ("Upcall event: Processing ", ""), ("<", ">"), ("2026-01-01T00:00:00.000Z\n", "\n--\n")];
 
     #[test]
-    fn messages_are_found_wherever_the_stream_is_cut() {
+    fn messages_are_found_wherever_the_stream_is_split() {
         let format = MessageFormat::new(7, 64);
         for (before, after) in FORMATS {
             let stream = stream(&format, before, after, 3);
-            for cut in 0..=stream.len() {
-                let (found, scanner) = scan(&format, &stream, &[cut]);
-                assert_eq!((found, scanner.foreign()), (expected(3), 0), "{before:?} cut at {cut}");
+            for split in 0..=stream.len() {
+                let (found, scanner) = scan(&format, &stream, &[split]);
+                assert_eq!((found, scanner.foreign()), (expected(3), 0), "{before:?} split at {split}");
             }
             let bytes: Vec<usize> = (0..stream.len()).collect();
             assert_eq!(scan(&format, &stream, &bytes).0, expected(3), "{before:?} byte by byte");
@@ -189,8 +189,8 @@ mod tests {
     fn the_end_of_what_is_not_a_message_is_kept() {
         let format = MessageFormat::new(1, 64);
         let all = [stream(&format, "", "", 2), b"upcalld: shutdown\n".to_vec()].concat();
-        for cut in 0..all.len() {
-            let (found, scanner) = scan(&format, &all, &[cut]);
+        for split in 0..all.len() {
+            let (found, scanner) = scan(&format, &all, &[split]);
             assert_eq!((found, scanner.tail()), (expected(2), &b"upcalld: shutdown\n"[..]));
         }
         let (found, scanner) = scan(&format, &b"x".repeat(1_000), &[500]);
@@ -211,17 +211,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cuts_change_nothing(kind in 0..FORMATS.len(), mut cuts in prop::collection::vec(0usize..900, 0..20)) {
+        fn splits_change_nothing(kind in 0..FORMATS.len(), mut splits in prop::collection::vec(0usize..900, 0..20)) {
             let format = MessageFormat::new(9, 80);
             let mut stream = stream(&format, FORMATS[kind].0, FORMATS[kind].1, 9);
             stream.extend_from_slice(b"someone else\n");
             stream.truncate(900);
             let whole = scan(&format, &stream, &[]);
-            cuts.iter_mut().for_each(|cut| *cut = (*cut).min(stream.len()));
-            cuts.sort_unstable();
-            let cut = scan(&format, &stream, &cuts);
-            prop_assert_eq!(cut.0, whole.0);
-            prop_assert_eq!(cut.1.foreign(), whole.1.foreign());
+            splits.iter_mut().for_each(|split| *split = (*split).min(stream.len()));
+            splits.sort_unstable();
+            let split = scan(&format, &stream, &splits);
+            prop_assert_eq!(split.0, whole.0);
+            prop_assert_eq!(split.1.foreign(), whole.1.foreign());
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Before a measurement: publishes until every receiver has got a message and so is registered. If that does not
-//! happen, names the likely reason.
+//! The warm-up before a measurement: publishes until every receiver has received a message, so that it is certainly
+//! registered. If that does not happen, reports the likely reason.
 
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,8 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// The longest wait at a time.
 const TURN: Duration = Duration::from_millis(10);
 
-/// Returns once every receiver (the publisher, if there are no others) has got everything that was published since its
-/// first message. Fails if no further receiver has got one for `timeout`.
+/// Returns once every receiver (the publisher, if there are no others) has received everything that was published since
+/// its first message. Fails if no further receiver has received one for `timeout`.
 pub(super) fn warm_up(swarm: &mut Swarm, timeout: Duration, progress: &mut ProgressLine) -> Result<(), Failure> {
     let mut next = Instant::now();
     let mut last_news = next;
@@ -56,13 +56,13 @@ fn explain(swarm: &Swarm, timeout: Duration) -> Failure {
          format with {data}, and a listener whose role is \"both\""
             .to_owned()
     } else if begun > 0 {
-        format!("only {begun} of {receivers} receivers have got an upcall")
+        format!("only {begun} of {receivers} receivers have received an upcall")
     } else if swarm.echoes() {
         "only the publisher gets its upcalls: deliver_to is \"sender\", and this needs \"all\" or \"others\"".to_owned()
     } else {
         format!(
-            "none of {receivers} receivers has got an upcall: is deliver_to \"sender\", the listener's role \"input\", \
-             or the daemon stuck?"
+            "none of {receivers} receivers has received an upcall: is deliver_to \"sender\", the listener's role \
+             \"input\", or the daemon stuck?"
         )
     };
     let reason = if swarm.has_only_foreign() && begun == 0 && !swarm.echoes() {

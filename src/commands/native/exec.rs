@@ -1,5 +1,5 @@
-//! `upcall-client exec`: runs a command for every upcall. This is the upcall of the textbooks: the server runs
-//! something in the client.
+//! `upcall-client exec`: runs a command for every upcall. This is an upcall in the sense of textbooks: the server
+//! causes code to run in the client.
 
 use std::fs;
 use std::io::{self, Read};
@@ -66,7 +66,7 @@ pub(in crate::commands) fn run(address: &Address, options: &ExecOptions) -> Resu
             Err(Failure::new(Status::JobFailed, format!("{failed} of {ran} commands failed")))
         }
     };
-    // A signal has its default effect, unless a failure is still to be reported.
+    // A signal has its default effect, unless there is a failure to report.
     leave(client, Some(&signals).filter(|_| outcome.is_ok()));
     outcome
 }
@@ -113,7 +113,7 @@ impl Runner<'_> {
     fn start(&mut self, upcall: Upcall) {
         let sequence = upcall.sequence;
         self.ran += 1;
-        // While a child runs, signals must not end us before it.
+        // While a child runs, signals must not end this program before the child.
         self.signals.hold();
         match Job::start(&self.options.command, upcall, self.options.job_timeout) {
             Ok(job) => self.job = Some(job),
@@ -129,7 +129,7 @@ impl Runner<'_> {
 
     /// Waits for the next event and handles it. Returns whether a signal asks us to end.
     fn wait(&mut self) -> bool {
-        // While the command runs, the client keeps what arrives, and stays registered.
+        // While the command runs, the client stays registered, and keeps the upcalls that arrive.
         let reads = self.job.is_none() || self.client.absorb();
         let waits = [
             reads.then(|| (self.client.as_fd(), PollFlags::POLLIN)),
@@ -194,7 +194,7 @@ fn close_inherited() {
     let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let numbers: Vec<i32> = numbers.filter(|number| *number > 2).collect();
     for number in numbers {
-        // One of them was the directory's and is already closed.
+        // One of them belonged to the directory, and is already closed.
         let _ = nix::unistd::close(number);
     }
 }

@@ -14,7 +14,7 @@ use crate::exit::Status;
 /// How many bytes are read at a time.
 const CHUNK: usize = 64 << 10;
 
-/// At most about this many bytes of a line are kept in memory; no daemon accepts an input of this size.
+/// At most about this many bytes of a line are kept in memory. No daemon accepts an input of this size.
 const MAX_LINE: usize = 256 << 20;
 
 #[derive(Debug)]

@@ -1,5 +1,5 @@
 //! A command that runs for an upcall. It reads the payload from its standard input, and is killed together with all
-//! processes that it has started.
+//! processes that it started.
 
 use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
@@ -17,7 +17,7 @@ use upcall_client::Upcall;
 
 use super::render;
 
-/// How long a command may go on after SIGTERM before it is killed.
+/// The time that a command has to end after SIGTERM before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// A running command.
@@ -95,7 +95,7 @@ impl Job {
                 Ok(length) => self.written += length,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                // The command has closed its input, which it is free to do.
+                // The command has closed its input, which is not an error.
                 Err(_) => self.stdin = None,
             }
         }
@@ -139,7 +139,8 @@ impl Job {
         let _ = killpg(self.group, signal);
     }
 
-    /// The result of the command, with a message if it failed; `None` while it runs. Kills what it left running.
+    /// The result of the command, with a message if it failed; `None` while it runs. Kills processes that it left
+    /// running.
     pub(super) fn reap(&mut self) -> Option<Result<(), String>> {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         match waitid(Id::Pid(self.group), flags) {

@@ -64,11 +64,11 @@ pub(in crate::commands) fn run(address: &Address, options: &ListenOptions) -> Re
     end
 }
 
-/// What was printed.
+/// How much was printed.
 enum Printed {
     /// Everything that has arrived.
     Everything,
-    /// As many upcalls as are wanted, or as the reader of the output has read before it was gone.
+    /// As many upcalls as requested, or as many as the reader of the output accepted before it was gone.
     Enough,
 }
 

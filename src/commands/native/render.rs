@@ -1,4 +1,4 @@
-//! What `upcall-client listen` prints of a native upcall and of a gap.
+//! The forms in which `upcall-client listen` prints native upcalls and gaps.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -19,7 +19,8 @@ use crate::exit::Status;
 pub(super) enum UpcallStyle {
     /// As a JSON object on a line of its own.
     Json,
-    /// In a text format, ended by the byte `end`. `escaped`: without the characters that a terminal would obey.
+    /// In a text format, ended by the byte `end`. `escaped`: with the characters escaped that a terminal would
+    /// interpret.
     Format { format: Format, escaped: bool, end: u8 },
 }
 

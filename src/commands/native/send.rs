@@ -33,13 +33,13 @@ pub(in crate::commands) fn run(address: &Address, options: &SendOptions) -> Resu
     if let Some(file) = &options.file {
         inputs.add_file(file)?;
     }
-    // In the other roles, the daemon would send us upcalls as it does to every endpoint.
+    // With another role, the daemon would send us upcalls, as to every endpoint.
     let client = builder(address, &options.credentials).role(Role::SendOnly).connect()?;
     let output = Output::stdout()?;
     let mut sender = InputSender { options, client, output, tally: Tally::default(), outage: OutageReport::default() };
     sender.send(inputs)?;
     let InputSender { client, tally, .. } = sender;
-    // Everything is confirmed: it is no failure if the daemon does not answer the BYE.
+    // Everything is confirmed, so it is not a failure if the daemon does not answer the BYE.
     let _ = client.close(LEAVE_TIMEOUT);
     tally.outcome(options.require_receivers)
 }

@@ -1,4 +1,4 @@
-//! What `listen` and `exec` have in common: an endpoint that only receives, reports what happens to its connection, and
+//! The common part of `listen` and `exec`: an endpoint that only receives, reports the state of its connection, and
 //! leaves the daemon when a signal ends it.
 
 use std::os::fd::{AsFd, BorrowedFd};
@@ -30,13 +30,13 @@ pub(super) struct Subscriber<'a> {
     pub(super) again: ReconnectOptions,
     /// When to stop trying to connect.
     pub(super) deadline: Option<Instant>,
-    /// Ends the wait for the next attempt once its reader is gone.
+    /// The output. If its reader is gone, no further attempt is made.
     pub(super) output: Option<BorrowedFd<'a>>,
     pub(super) signals: &'a CaughtSignals,
     pub(super) outage: OutageReport,
 }
 
-/// What a subscriber receives.
+/// An upcall or a gap.
 pub(super) enum UpcallOrGap {
     Upcall(Upcall),
     Gap(Gap),
@@ -107,7 +107,7 @@ impl Subscriber<'_> {
         Ok(client)
     }
 
-    /// Handles an item: reports on stderr what the user should know, and returns what was received.
+    /// Handles an item: reports changes of the connection on stderr, and returns an upcall or a gap.
     pub(super) fn handle(&mut self, item: Item) -> Option<UpcallOrGap> {
         match item {
             Item::Upcall(upcall) => return Some(UpcallOrGap::Upcall(upcall)),
@@ -136,7 +136,7 @@ impl Subscriber<'_> {
 /// Leaves the daemon if there is a connection, and applies the default effect of a signal if one has arrived.
 pub(super) fn leave(client: Client, signals: Option<&CaughtSignals>) {
     if client.is_connected() {
-        // If this fails, the registration ends with its lease, or with the time that sessions are kept.
+        // If this fails, the registration ends with its lease, or when the session expires.
         let _ = client.close(LEAVE_TIMEOUT);
     }
     if let Some(signals) = signals {

@@ -1,4 +1,4 @@
-//! Standard output and error, the prompt, and signals. Knows neither the daemon nor what is sent or received.
+//! Standard output and error, the prompt, and signals. Must not know the daemon or the protocol.
 
 pub(super) mod output;
 pub(super) mod prompt;

@@ -31,7 +31,8 @@ impl Output {
         Ok(Output(File::from(descriptor)))
     }
 
-    /// Writes all bytes. Breaks if the reader of a pipe is gone, which is no failure: it has read as much as it wanted.
+    /// Writes all bytes. Breaks if the reader of a pipe is gone. That is not a failure: it has read as much as it
+    /// wanted.
     pub(in crate::commands) fn print(&self, bytes: &[u8]) -> Result<ControlFlow<()>, Failure> {
         match self.write_all(bytes) {
             Ok(()) => Ok(ControlFlow::Continue(())),
@@ -47,7 +48,7 @@ impl Output {
                 Ok(n) => bytes = &bytes[n..],
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    // Whatever poll(2) returns, the next write finds out.
+                    // The result of poll(2) does not matter: the next write shows whether there is room.
                     let _ = poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE);
                 }
                 Err(error) => return Err(error),

@@ -28,7 +28,7 @@ const REDRAW: &str = "\x1b[A\n";
 /// At most this many bytes wait for the next redraw without blocking the thread that shows text.
 const MAX_PENDING: usize = 256 << 10;
 
-/// What the user did at the prompt.
+/// The user's action at the prompt.
 #[derive(Debug)]
 pub(in crate::commands) enum Typed {
     /// Entered a line; a pasted one may contain newlines.
@@ -60,7 +60,7 @@ impl Prompt {
             .keyseq_timeout(Some(100))
             .build();
         let mut editor = Editor::with_config(config).ok()?;
-        // Nothing is coloured, but rustyline asks the highlighter for the prompt only if colours are on.
+        // No colours are used, but rustyline calls the highlighter for the prompt only if colours are on.
         editor.set_color_mode(ColorMode::Forced);
         let screen = Arc::new(Screen { output, state: Mutex::default() });
         editor.set_helper(Some(Hooks { screen: Arc::clone(&screen) }));
@@ -99,7 +99,7 @@ impl Display {
     }
 }
 
-/// Knows whether a prompt is on the screen.
+/// Tracks whether a prompt is on the screen.
 struct Screen {
     output: Output,
     state: Mutex<ScreenState>,

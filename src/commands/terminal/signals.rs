@@ -63,7 +63,7 @@ impl CaughtSignals {
     pub(in crate::commands) fn obey(&self) {
         let signal = self.last();
         if signal != 0 && signal != SIGINT {
-            // Does not return unless it fails; then the program ends in the usual way.
+            // This returns only if it fails. Then the program ends in the usual way.
             let _ = low_level::emulate_default_handler(signal);
         }
     }

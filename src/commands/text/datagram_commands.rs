@@ -1,4 +1,4 @@
-//! Messages that the daemon treats as commands on datagram transports, where they therefore cannot be sent as inputs.
+//! Messages that the daemon treats as commands on datagram transports, so that they cannot be sent as inputs there.
 //! Pure.
 
 use upcall_wire::escape::Escaped;

@@ -1,7 +1,7 @@
 //! The loop between a link, a source and a sink. It sends and receives at the same time, so that neither side can block
 //! the other.
 //!
-//! Knows neither where inputs come from, nor where upcalls go, nor which transport the link uses.
+//! Knows neither the origin of the inputs, nor the destination of the upcalls, nor the transport of the link.
 
 use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
@@ -19,14 +19,14 @@ use crate::exit::Status;
 /// The parts of an exchange.
 pub(super) struct Exchange<'a> {
     pub(super) link: &'a mut dyn Link,
-    /// What to send. Without a source, the exchange goes on receiving and sends nothing.
+    /// The inputs to send. Without a source, the exchange only receives.
     pub(super) source: Option<LineSource>,
     pub(super) sink: &'a mut dyn Sink,
-    /// When to end in any case.
+    /// The time at which the exchange ends in any case.
     pub(super) deadline: Option<Instant>,
     /// Ends the exchange when it becomes readable.
     pub(super) stop: Option<BorrowedFd<'a>>,
-    /// Where the sink writes: polled, so that a reader that is gone is noticed even if no upcalls arrive.
+    /// The output of the sink. It is polled, so that the end of its reader is noticed even if no upcalls arrive.
     pub(super) output: Option<BorrowedFd<'a>>,
 }
 
@@ -94,8 +94,8 @@ impl Exchange<'_> {
         Ok(end.or(late.then_some(ExchangeEnd::TimedOut)))
     }
 
-    /// Lets the link pass upcalls to the sink. The sink's own end (its reader is gone, or it wants no more) takes
-    /// precedence over the link's.
+    /// Passes upcalls from the link to the sink. If both end, the end of the sink (its reader is gone, or it wants no
+    /// more) takes precedence.
     fn pass_upcalls(
         &mut self,
         act: impl FnOnce(&mut dyn Link, &mut OnUpcall<'_>) -> Option<LinkEnd>,

@@ -1,4 +1,4 @@
-//! `upcall-client` without a command: sends what is typed, and shows upcalls as they arrive.
+//! `upcall-client` without a command: sends the lines that the user types, and shows upcalls as they arrive.
 //!
 //! At a terminal, the main thread edits lines at a prompt and passes them through a pipe to an exchange in a second
 //! thread; whichever ends first ends the other. If standard input is not a terminal, the exchange reads it directly.
@@ -45,7 +45,7 @@ pub(in crate::commands) fn run(address: &Address) -> Result<(), Failure> {
     let linger = if prompt.is_some() { LINGER_AT_PROMPT } else { LINGER };
     let mut link = connect(address, LinkOptions { timeout: CONNECT_TIMEOUT, linger, echo: true })?;
     let datagrams = address.transport().is_datagram();
-    // A stream is printed as it is. Each datagram gets a line of its own, even without a newline at its end.
+    // Text from a stream is printed unchanged. Each datagram is printed on a separate line, even if it has no newline.
     let style = if datagrams { TextStyle::Lines } else { TextStyle::Verbatim };
     let output = Output::stdout()?;
     if let Some((prompt, display)) = prompt {
@@ -132,11 +132,11 @@ fn at_prompt(
     });
     signals.obey();
     let outcome = outcome(end?, InputMode::Prompt);
-    // The reason why the connection ended is more useful than the reason why the prompt did.
+    // The reason for the end of the connection is more useful than the reason for the end of the prompt.
     outcome.and(prompt_failure.map_or(Ok(()), Err))
 }
 
-/// Passes on what is typed until the user leaves or the exchange is over.
+/// Passes typed lines on until the user leaves or the exchange is over.
 fn pass_lines(
     prompt: &mut Prompt,
     typed: &mut impl Write,
@@ -178,16 +178,16 @@ fn outcome(end: ExchangeEnd, input: InputMode) -> Result<(), Failure> {
         LinkEnd::Closed { complete: true, .. } | LinkEnd::Sent => Ok(()),
         LinkEnd::Failed(failure) => Err(failure),
         LinkEnd::Closed { .. } => {
-            Err(Failure::new(Status::Refused, "the daemon closed the connection and did not say why"))
+            Err(Failure::new(Status::Refused, "the daemon closed the connection without giving a reason"))
         }
         LinkEnd::Broken(error) => Err(Failure::new(Status::Io, format!("the connection to the daemon broke: {error}"))),
-        // A user who leaves the prompt does not ask for a confirmation.
+        // A user who leaves the prompt does not wait for a confirmation.
         LinkEnd::Lingered { unsent: false } if input == InputMode::Prompt => Ok(()),
         LinkEnd::Lingered { .. } => Err(Failure::new(Status::TimedOut, unconfirmed)),
     }
 }
 
-/// Shows upcalls above the prompt, each on a line of its own.
+/// Shows upcalls above the prompt, each on a separate line.
 struct AbovePrompt {
     display: Display,
     pending: Vec<u8>,
@@ -208,8 +208,8 @@ impl Sink for AbovePrompt {
     }
 }
 
-/// Prints as long as the output has a reader. After that, input is still sent: it must not be lost because `head` has
-/// read as many upcalls as it wanted.
+/// Prints while the output has a reader. Afterwards, input is still sent: it must not be lost because, for example,
+/// `head` has read as many upcalls as it wanted.
 struct WhileRead<'a> {
     printer: Printer<'a>,
     closed: bool,

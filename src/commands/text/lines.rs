@@ -10,7 +10,7 @@ pub(super) fn is_bye(line: &[u8]) -> bool {
     line.trim_ascii().eq_ignore_ascii_case(b"bye")
 }
 
-/// What the line `bye` means.
+/// The meaning of the line `bye`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ByeLine {
     /// It ends the input and is not sent.
@@ -34,7 +34,8 @@ impl Lines {
         Lines { bye, held: Vec::new(), torn: false }
     }
 
-    /// Accepts bytes that were read and appends to `out` what can be sent; breaks at a `bye` that ends the input.
+    /// Accepts bytes that were read, and appends those to `out` that can be sent; breaks at a `bye` that ends the
+    /// input.
     pub(super) fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> ControlFlow<()> {
         if self.bye == ByeLine::Sent {
             self.torn = bytes.last().map_or(self.torn, |&last| last != b'\n');
@@ -55,7 +56,7 @@ impl Lines {
         ControlFlow::Continue(())
     }
 
-    /// The stream has ended: appends what was held back, and a newline if the last line has none.
+    /// Called at the end of the stream: appends the bytes that were held back, and a newline if the last line has none.
     pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
         if is_bye(&self.held) && !self.torn {
             return;
@@ -72,7 +73,7 @@ impl Lines {
 mod tests {
     use super::*;
 
-    /// What is sent of `pieces`, and whether a `bye` ended them.
+    /// The bytes of `pieces` that are sent, and whether a `bye` ended them.
     fn shape(bye: ByeLine, pieces: &[&[u8]]) -> (String, bool) {
         let mut lines = Lines::new(bye);
         let mut out = Vec::new();

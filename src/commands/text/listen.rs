@@ -22,7 +22,7 @@ use crate::commands::terminal::output::{Output, notice};
 use crate::commands::terminal::signals::CaughtSignals;
 use crate::exit::Status;
 
-/// A connection that lasted this long resets the backoff; after a shorter one, the next delay grows further.
+/// A connection that lasted this long resets the backoff. After a shorter one, the delay grows further.
 const LASTING: Duration = Duration::from_secs(5);
 
 /// Prints upcalls until `--count` or `--timeout` is reached, the reader of the output is gone, or no connection can be
@@ -61,7 +61,7 @@ struct TextListener<'a> {
 enum Admission {
     /// It never has.
     Never,
-    /// It has, the last time that it could be reached.
+    /// It has, at the last attempt that reached it.
     Admitted,
     /// It has before, but refused the last time.
     RefusedSince,
@@ -100,7 +100,7 @@ impl TextListener<'_> {
         }
     }
 
-    /// Connects and prints. The outer result tells whether another attempt may follow.
+    /// Connects and prints. An outer error means that another attempt may follow.
     fn attempt(&mut self) -> Result<Result<(), Failure>, Lost> {
         let left = self.deadline.map_or(CONNECT_TIMEOUT, |deadline| deadline.saturating_duration_since(Instant::now()));
         let options = LinkOptions { timeout: left.min(CONNECT_TIMEOUT), linger: Duration::ZERO, echo: true };
@@ -109,7 +109,7 @@ impl TextListener<'_> {
             Err(_) if self.is_late() => return Ok(self.timed_out()),
             Err(failure) => return Err(Lost { is_final: failure.status() == Status::Denied, failure }),
         };
-        // After a refusal, this connection may be refused as well: it is no news yet.
+        // After a refusal, this connection may be refused as well, so it is not reported yet.
         if self.admission == Admission::Admitted {
             self.outage.restored();
             let what = if self.address.transport().is_datagram() { "joined" } else { "connected to" };
@@ -155,7 +155,7 @@ impl TextListener<'_> {
                 Err(Lost { failure: Failure::from(&farewell), is_final: farewell.is_final() })
             }
             ExchangeEnd::Link(LinkEnd::Closed { .. }) => {
-                let message = format!("{} closed the connection and did not say why", self.address);
+                let message = format!("{} closed the connection without giving a reason", self.address);
                 Err(Lost { failure: Failure::new(Status::Refused, message), is_final: false })
             }
             ExchangeEnd::Link(LinkEnd::Broken(error)) => {
@@ -174,7 +174,7 @@ impl TextListener<'_> {
         }
     }
 
-    /// Waits before the next attempt. Returns how to end if that is due first.
+    /// Waits before the next attempt. Returns the result of the command if it ends before that.
     fn wait(&self, delay: Duration) -> Option<Result<(), Failure>> {
         let until = Instant::now() + delay;
         let until = self.deadline.map_or(until, |deadline| deadline.min(until));

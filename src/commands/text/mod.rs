@@ -1,15 +1,15 @@
 //! The commands of `upcall-client` that use the text protocol. Each puts a source and a sink around one loop:
 //!
 //! ```text
-//! source: what to send ─ exchange: one poll loop ─ sink: where upcalls go
-//!                                 │
-//!                           link: to the daemon
-//!      link/stream ─────────┘           └─────────── link/datagram
-//!      splitter: bytes → upcalls                     membership: join, prove, renew, leave
-//!                                                    pacer: how fast to send
+//! source: inputs to send ─ exchange: one poll loop ─ sink: output of upcalls
+//!                                   │
+//!                             link: to the daemon
+//!        link/stream ─────────┘           └─────────── link/datagram
+//!        splitter: bytes → upcalls                     membership: join, prove, renew, leave
+//!                                                      pacer: how fast to send
 //! ```
 //!
-//! Only `source`, `datagram_commands` and `link` know what the daemon expects on the wire.
+//! Only `source`, `datagram_commands` and `link` know the text protocol.
 
 mod connect;
 mod datagram_commands;

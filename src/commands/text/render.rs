@@ -1,4 +1,4 @@
-//! What `listen` and the interactive client print of a text upcall: as it came, made safe for a terminal, or as JSON.
+//! The forms in which `listen` and the interactive client print text upcalls: unchanged, safe for a terminal, or JSON.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::SystemTime;
@@ -17,9 +17,9 @@ pub(super) enum TextStyle {
     Verbatim,
     /// Byte for byte, with a newline added where there was none.
     Lines,
-    /// On a line of its own, with everything escaped that a terminal would obey.
+    /// On a separate line, with everything escaped that a terminal would interpret.
     Escaped,
-    /// A JSON object on a line of its own, without the upcall's newline.
+    /// A JSON object on a separate line, without the upcall's newline.
     Json,
 }
 

@@ -1,4 +1,4 @@
-//! `upcall-client send --protocol text`: sends inputs from arguments, files and standard input, each of them once.
+//! `upcall-client send --protocol text`: sends inputs from arguments, files and standard input, each at most once.
 
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
@@ -21,7 +21,7 @@ use crate::exit::Status;
 /// Nothing is sent on a second connection, since the inputs of the first may already have been delivered.
 const NO_RETRY: &str = "not retried, because inputs could be sent twice";
 
-/// Sends everything. On a stream, waits until the daemon has accepted it; a datagram transport does not tell.
+/// Sends everything. On a stream, waits until the daemon has accepted it; datagram transports have no confirmation.
 pub(in crate::commands) fn run(address: &Address, options: &SendOptions) -> Result<(), Failure> {
     // Mistakes on this side are found before anything is sent.
     let source = gather(address, options)?;
@@ -44,7 +44,7 @@ pub(in crate::commands) fn run(address: &Address, options: &SendOptions) -> Resu
     }
     match end {
         ExchangeEnd::Link(end) => outcome(end, address, options),
-        // A signal has ended the program by now, and nothing was set up that could cause the others.
+        // A signal would have ended the program, and nothing was set up that could cause the others.
         ExchangeEnd::Enough | ExchangeEnd::OutputClosed | ExchangeEnd::TimedOut | ExchangeEnd::Stopped => Ok(()),
     }
 }
@@ -57,7 +57,7 @@ fn outcome(end: LinkEnd, address: &Address, options: &SendOptions) -> Result<(),
         LinkEnd::Failed(failure) => failure,
         LinkEnd::Closed { .. } => Failure::new(
             Status::Refused,
-            "the daemon closed the connection before everything was sent, and did not say why",
+            "the daemon closed the connection before everything was sent, without giving a reason",
         ),
         LinkEnd::Broken(error) => Failure::new(Status::Io, format!("the connection to {address} broke: {error}")),
         LinkEnd::Lingered { unsent } => {

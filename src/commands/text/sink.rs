@@ -1,4 +1,4 @@
-//! Where the upcalls of an exchange go.
+//! The destinations of the upcalls of an exchange.
 
 use std::ops::ControlFlow;
 
@@ -11,7 +11,7 @@ pub(super) trait Sink {
     /// Accepts an upcall, with its newline if it had one; breaks once no more are wanted.
     fn upcall(&mut self, upcall: &[u8]) -> ControlFlow<()>;
 
-    /// Writes out what was accepted since the last call; breaks if the reader of the output is gone.
+    /// Writes the upcalls that were accepted since the last call; breaks if the reader of the output is gone.
     fn flush(&mut self) -> Result<ControlFlow<()>, Failure>;
 }
 

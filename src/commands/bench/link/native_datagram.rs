@@ -1,5 +1,5 @@
-//! A native endpoint over datagrams as a link of the bench: the client library, with all that acknowledged delivery
-//! needs.
+//! A native endpoint over datagrams as a link of the bench. It uses the client library, which implements acknowledged
+//! delivery.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};

@@ -84,7 +84,7 @@ impl BenchLink for TextDatagrams {
                 Ok(Some(length)) if buffer[filled..filled + length].starts_with(CHALLENGE) => {
                     let challenge = &buffer[filled..filled + length];
                     self.cookie = challenge[CHALLENGE.len()..].to_vec();
-                    // Without room it is dropped, since it may be lost on the way as well.
+                    // If there is no room, it is dropped: the network could lose it just as well.
                     let _ = self.socket.send(challenge);
                 }
                 Ok(length) => {
@@ -108,7 +108,8 @@ impl BenchLink for TextDatagrams {
     }
 
     fn renew(&mut self) {
-        // Without room it is dropped, since it may be lost on the way as well. If the daemon is gone, reading fails.
+        // If there is no room, it is dropped: the network could lose it just as well. If the daemon is gone, the next
+        // read fails.
         let _ = self.socket.send(JOIN);
     }
 

@@ -1,4 +1,4 @@
-//! A text stream as a link of the bench: bytes go through as they are.
+//! A text stream as a link of the bench. Bytes pass unchanged.
 
 use std::io;
 use std::os::fd::AsFd;

@@ -1,8 +1,8 @@
 //! The loop that drives all connections of a bench in one thread: the first connection publishes; all of them receive
 //! and are checked.
 //!
-//! Knows neither transports nor what is measured. Everything is nonblocking. If messages are outstanding and nothing is
-//! sent or received for the timeout, the bench fails.
+//! Must not know transports or modes. Everything is nonblocking. If messages are outstanding and nothing is sent or
+//! received for the timeout, the bench fails.
 
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
@@ -28,7 +28,7 @@ const CHUNK: usize = 256 << 10;
 /// How many events are handled at a time.
 const EVENTS: usize = 1_024;
 
-/// On lossy links, what is outstanding after this time without progress counts as lost.
+/// On lossy links, outstanding messages count as lost after this time without progress.
 const LOST_AFTER: Duration = Duration::from_millis(200);
 
 /// Sent before the first message. Until a daemon has received a newline, it treats every pause as the end of a message,
@@ -155,7 +155,7 @@ impl Swarm {
 
     /// Sleeps until there is an event or the time is over, which may be less than a millisecond.
     pub(super) fn sleep(&self, time: Duration) {
-        // Whatever ends the sleep, the next turn looks for events.
+        // The reason for the wakeup does not matter: the next turn looks for events.
         let _ = ppoll(&mut [PollFd::new(self.epoll.0.as_fd(), PollFlags::POLLIN)], Some(time.into()), None);
     }
 
@@ -163,7 +163,7 @@ impl Swarm {
         self.members.iter().filter(|member| member.checker.has_begun())
     }
 
-    /// Fails if there was no progress for the timeout. On lossy links, gives up what is outstanding before that.
+    /// Fails if there was no progress for the timeout. On lossy links, counts outstanding messages as lost before that.
     fn check_progress(&mut self) -> Result<(), Failure> {
         let silence = self.last_progress.elapsed();
         let is_lossy = self.members[PUBLISHER].link.is_lossy();
@@ -260,7 +260,7 @@ impl Swarm {
         self.sent
     }
 
-    /// How many of them every receiver has got, at the end of the last turn.
+    /// How many of them every receiver had received at the end of the last turn.
     pub(super) fn slowest(&self) -> u64 {
         self.slowest
     }
@@ -288,7 +288,7 @@ impl Swarm {
         (sum, self.members.iter().filter(|member| member.checker.faults().any()).count())
     }
 
-    /// The number of upcalls of other senders, as counted by the receiver that got most.
+    /// The number of upcalls of other senders, as counted by the receiver with the most.
     pub(super) fn foreign(&self) -> u64 {
         self.members.iter().map(|member| member.scanner.foreign()).max().unwrap_or(0)
     }

@@ -37,10 +37,10 @@ const BATCH: usize = 64;
 /// How long leaving may wait for room in the daemon's queue.
 const LEAVE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// After this part of the time to linger without an upcall, none is expected any more for the last input.
+/// If no upcall arrives for this part of the time to linger, none is expected any more for the last input.
 const ECHO_SHARE: u32 = 10;
 
-/// A registration by datagrams, and the lines on their way.
+/// A registration by datagrams, and the lines to send.
 pub(in crate::commands) struct DatagramLink {
     name: String,
     socket: DatagramSocket,
@@ -58,7 +58,7 @@ pub(in crate::commands) struct DatagramLink {
     is_over: bool,
 }
 
-/// How far the link is with what the source had.
+/// The progress with the lines of the source.
 #[derive(Debug, Clone, Copy)]
 enum Phase {
     /// More lines may be appended.
@@ -100,7 +100,7 @@ impl DatagramLink {
         })
     }
 
-    /// Sends a datagram of the protocol. Without room it is dropped, since it may be lost on the way as well.
+    /// Sends a datagram of the protocol. If there is no room, it is dropped: the network could lose it just as well.
     fn send_control(&mut self, datagram: &[u8]) -> Option<LinkEnd> {
         match self.socket.send(datagram) {
             Err(error) if !is_full(&error) => Some(self.fail(&error)),

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use upcall_wire::farewell::Farewell;
 
-/// The request to be registered. It is as long as the answer it may get, so that a sender who forges our address cannot
-/// use the daemon to amplify traffic; the daemon ignores the space at the end.
+/// The request to be registered. It is as long as the longest answer to it, so that a sender that forges our address
+/// cannot use the daemon to amplify traffic. The daemon ignores the space at the end.
 pub(in crate::commands) const JOIN: &[u8] = b"join                 \n";
 
 /// The longest time between two renewals. The text protocol does not announce the lease; its default is two minutes.
@@ -27,13 +27,13 @@ const COOKIE_DIGITS: usize = 16;
 pub(in crate::commands) enum TextDatagram<'a> {
     /// An upcall.
     Upcall(&'a [u8]),
-    /// The daemon asks for proof that its datagrams reach us: this must be sent back.
+    /// A challenge: it must be sent back to prove that the daemon's datagrams reach us.
     Challenge(&'a [u8]),
     /// The daemon will send no more.
     Farewell(Farewell),
 }
 
-/// What is known of our registration.
+/// The state of our registration, as far as it is known.
 #[derive(Debug)]
 pub(in crate::commands) struct Membership {
     /// The cookie of the last challenge; `None` if we are trusted, as far as we know.
@@ -60,8 +60,8 @@ impl Membership {
         self.renew_at
     }
 
-    /// What to send to stay registered, if that is due. A `join` renews us if we are trusted; otherwise it requests the
-    /// next cookie, since none is valid for longer than two minutes.
+    /// The datagram to send to stay registered, if it is due. A `join` renews us if we are trusted; otherwise it
+    /// requests the next cookie, because a cookie is valid for at most two minutes.
     pub(in crate::commands) fn renew(&mut self, now: Instant, random: &mut Rng) -> Option<&'static [u8]> {
         if now < self.renew_at {
             return None;
@@ -110,7 +110,7 @@ impl Membership {
         self.cookie.is_some()
     }
 
-    /// How many messages the daemon did not accept, as far as its challenges tell, and how many were sent.
+    /// The number of messages that the daemon did not accept, as far as its challenges show, and the number sent.
     pub(in crate::commands) fn refused(&self) -> (u64, u64) {
         (self.refused, self.messages)
     }

@@ -1,6 +1,6 @@
-//! A link to the daemon: what an exchange needs of a transport, and how a link ends.
+//! A link to the daemon: the interface between an exchange and a transport.
 //!
-//! Knows neither sources nor sinks. An implementation knows nothing of the commands that use it.
+//! Must not know sources, sinks, or the commands that use a link.
 
 pub(super) mod datagram;
 pub(in crate::commands) mod membership;
@@ -20,7 +20,7 @@ use crate::commands::failure::Failure;
 /// Called with each upcall, its newline included if it had one; breaks once no more are wanted.
 pub(super) type OnUpcall<'a> = dyn FnMut(&[u8]) -> ControlFlow<()> + 'a;
 
-/// What a command asks of a link.
+/// The options of a command for its link.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LinkOptions {
     /// The time limit for connecting.
@@ -45,10 +45,10 @@ pub(super) trait Link: Send {
     /// The buffer to which lines to be sent are appended.
     fn out(&mut self) -> &mut Vec<u8>;
 
-    /// Reads what has arrived.
+    /// Reads from the socket, and passes upcalls on.
     fn receive(&mut self, on_upcall: &mut OnUpcall<'_>) -> Option<LinkEnd>;
 
-    /// Sends what can be sent now. `last`: nothing more will be appended.
+    /// Sends as much as can be sent now. `last`: nothing more will be appended.
     fn send(&mut self, last: bool) -> Option<LinkEnd>;
 
     /// Whether bytes that are appended from now on can still be sent.
@@ -56,7 +56,7 @@ pub(super) trait Link: Send {
         true
     }
 
-    /// Does what is due by now.
+    /// Handles the deadlines that have passed.
     fn expire(&mut self, on_upcall: &mut OnUpcall<'_>) -> Option<LinkEnd>;
 
     /// Ends the registration on transports where closing the socket does not.

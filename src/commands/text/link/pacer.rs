@@ -3,13 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-/// A burst is sent without a pause. Over UDP nothing else slows the sender down, and what does not fit into the
-/// daemon's buffer is lost.
+/// A burst is sent without a pause. Over UDP nothing else limits the rate, and datagrams that do not fit into the
+/// daemon's buffer are lost.
 const BURST_DATAGRAMS: usize = 16;
 const BURST_BYTES: usize = 32 << 10;
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// The delay before the next attempt if there is no room, and how many times it doubles. (POLLOUT tells nothing about
+/// The delay before the next attempt if there is no room, and how many times it doubles. (POLLOUT does not depend on
 /// the receiver's queue.)
 const RETRY: Duration = Duration::from_millis(1);
 const DOUBLINGS: u32 = 6;

@@ -1,4 +1,4 @@
-//! Splits what the daemon sends on a text stream into upcalls: lines, tails without a newline, and the farewell.
+//! Splits a text stream from the daemon into upcalls (lines, and tails without a newline) and the farewell.
 //!
 //! Pure. It returns how long to wait for more bytes, and the caller calls back when that time has passed without any.
 
@@ -27,10 +27,10 @@ pub(in crate::commands) struct Splitter {
     last: LastUpcall,
 }
 
-/// What is still to be remembered of the upcall that was handed out last.
+/// How the last upcall ended.
 #[derive(Debug, Default)]
 enum LastUpcall {
-    /// Nothing: it was a complete line.
+    /// It was a complete line.
     #[default]
     Complete,
     /// It had no newline: one may still follow, before a farewell.
@@ -90,7 +90,7 @@ impl Splitter {
         }
     }
 
-    /// The time has passed: what is held back is an upcall.
+    /// Called when that time has passed: the bytes that were held back are an upcall.
     pub(in crate::commands) fn flush(&mut self) -> Vec<u8> {
         self.scanned = 0;
         let upcall = mem::take(&mut self.buffer);

@@ -1,5 +1,5 @@
-//! A link over a stream. Bytes are written as they are, and what is read is split into upcalls. Once everything is
-//! sent, our side is closed; the daemon confirms that it has accepted everything by closing its own.
+//! A link over a stream. Lines are written unchanged, and the bytes that are read are split into upcalls. Once
+//! everything is sent, our side is closed; the daemon closes its own to confirm that it has accepted everything.
 
 use std::io::{self, ErrorKind};
 use std::mem;
@@ -14,7 +14,7 @@ use super::{Link, LinkEnd, OnUpcall};
 /// How many bytes are read from the socket at a time.
 const CHUNK: usize = 64 << 10;
 
-/// A connection, and what is on its way in either direction.
+/// A connection, with the buffers for both directions.
 pub(in crate::commands) struct StreamLink {
     connection: StreamSocket,
     linger: Duration,
@@ -126,7 +126,7 @@ impl Link for StreamLink {
         }
         let last = last || !self.is_writable();
         if last && self.linger_until.is_none() {
-            // From now on every byte that the daemon accepts renews this time, so that only a standstill counts.
+            // Each byte that the daemon accepts from now on renews this time, so that only a standstill counts.
             self.linger_until = Some(Instant::now() + self.linger);
         }
         if last && self.out.is_empty() && matches!(self.write_side, WriteSide::Open) {
