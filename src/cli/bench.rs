@@ -19,7 +19,7 @@ const MAX_RECEIVERS: u32 = 28_000;
 /// The most messages of a run: what fits into the index that each message carries, less the messages of the warm-up.
 pub const MAX_MESSAGES: u32 = 4_000_000_000;
 
-/// What is measured.
+/// A kind of measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
     /// One publisher, as fast as the slowest receiver reads: deliveries a second, CPU per delivery

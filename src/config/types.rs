@@ -155,7 +155,7 @@ pub enum LogFormat {
     Auto,
     /// A line of text.
     Text,
-    /// A JSON object on a line of its own.
+    /// A JSON object on a separate line.
     Json,
 }
 

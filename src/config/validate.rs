@@ -31,7 +31,7 @@ pub(super) fn beyond_text(listener: &ListenerConfig) -> Vec<(&'static str, Strin
 /// Parses the address of a listener.
 pub(super) fn address(transport: Transport, text: &str) -> Result<Address, String> {
     if let Some((scheme, rest)) = text.split_once("://") {
-        return Err(format!("leave out \"{scheme}://\", since \"transport\" is a key of its own; write \"{rest}\""));
+        return Err(format!("leave out \"{scheme}://\", since \"transport\" is a separate key; write \"{rest}\""));
     }
     bindable(Address::parse(transport, text, None).map_err(|error| error.to_string())?)
 }

@@ -14,7 +14,7 @@ use super::words::Word;
 
 /// A kind of value.
 pub(super) struct ValueKind<T> {
-    /// What it accepts, in words.
+    /// The accepted values, in words.
     pub(super) takes: &'static str,
     /// How it is written, as an example.
     pub(super) example: Cow<'static, str>,

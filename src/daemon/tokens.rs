@@ -21,7 +21,7 @@ slotmap::new_key_type! {
     pub(super) struct PeerKey;
 }
 
-/// What a poller event is about.
+/// The subject of a poller event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Token {
     Signals,

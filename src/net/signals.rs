@@ -49,7 +49,7 @@ impl SignalPipes {
         self.pipes.iter().map(|(_, reader)| reader.as_fd())
     }
 
-    /// The requests since the last call, once for each signal that arrived. They are in the order of [`SIGNALS`], not
+    /// The requests since the last call, once for each signal that arrived. They are in the order of `SIGNALS`, not
     /// in the order of arrival.
     pub fn take(&mut self) -> Vec<SignalRequest> {
         let mut requests = Vec::new();

@@ -69,7 +69,7 @@ impl Histogram {
 
 fn bucket(value: u64) -> usize {
     let shift = value.checked_ilog2().unwrap_or(0).saturating_sub(BITS);
-    // In the first two blocks of buckets every value has a bucket of its own; from the third on, several share one.
+    // In the first two blocks of buckets, every value has its own bucket; from the third on, several share one.
     shift as usize * STEPS + (value >> shift) as usize
 }
 

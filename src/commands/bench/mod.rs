@@ -90,7 +90,7 @@ fn measure(address: &Address, options: &BenchOptions, mode: Mode) -> Result<Meas
         window: options.window.unwrap_or(256).into(),
     };
     let mut progress = ProgressLine::new();
-    // Each mode is a run of its own, so that late messages of the mode before do not count.
+    // Each mode is a separate run, so that late messages of the previous mode do not count.
     let mut swarm = Swarm::new(fastrand::u64(..), options.size as usize, options.timeout)?;
     let connector = Connector::new(address, options)?;
     let first = connector.open(1, |_| ())?;

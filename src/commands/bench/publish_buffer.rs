@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use super::link::BenchLink;
 
-/// At most this many bytes are written ahead of what the link has accepted; a single message may be longer.
+/// At most this many bytes are buffered that the link has not accepted yet; a single message may be longer.
 const MAX_AHEAD: usize = 256 << 10;
 
 /// The bytes on their way to the link.

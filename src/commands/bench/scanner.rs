@@ -102,7 +102,7 @@ impl Scanner {
         }
     }
 
-    /// Called where a message begins: compares the bytes before it with what the format adds.
+    /// Called at the beginning of a message: compares the bytes before it with those that the format adds.
     fn begin_message(&mut self) {
         let between = std::mem::take(&mut self.between);
         if !std::mem::replace(&mut self.begun, true) {

@@ -20,7 +20,7 @@ const MAX_LINE: usize = 256 << 20;
 #[derive(Debug)]
 enum InputPart {
     Message(Vec<u8>),
-    /// `read` holds what was read, of which `consumed` bytes were returned as messages.
+    /// `read` holds the bytes that were read, of which `consumed` were returned as messages.
     Stream {
         file: File,
         name: String,

@@ -72,7 +72,7 @@ enum Printed {
     Enough,
 }
 
-/// Prints what has arrived.
+/// Prints the upcalls and gaps that have arrived.
 fn print(
     client: &mut Client,
     subscriber: &mut Subscriber<'_>,

@@ -17,7 +17,7 @@ use crate::exit::Status;
 /// How a native upcall is printed.
 #[derive(Debug)]
 pub(super) enum UpcallStyle {
-    /// As a JSON object on a line of its own.
+    /// As a JSON object on a separate line.
     Json,
     /// In a text format, ended by the byte `end`. `escaped`: with the characters escaped that a terminal would
     /// interpret.

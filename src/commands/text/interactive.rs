@@ -67,7 +67,7 @@ pub(in crate::commands) fn run(address: &Address) -> Result<(), Failure> {
     }
 }
 
-/// Where the lines come from.
+/// The source of the lines.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum InputMode {
     Prompt,

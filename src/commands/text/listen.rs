@@ -178,7 +178,7 @@ impl TextListener<'_> {
     fn wait(&self, delay: Duration) -> Option<Result<(), Failure>> {
         let until = Instant::now() + delay;
         let until = self.deadline.map_or(until, |deadline| deadline.min(until));
-        // A signal may interrupt the wait, which then goes on.
+        // A signal may interrupt the wait; then wait again.
         while Instant::now() < until {
             let [reader_gone] = poll::wait([Some((self.output.as_fd(), PollFlags::empty()))], Some(until));
             if reader_gone {

@@ -59,7 +59,7 @@ pub(in crate::daemon) fn authenticate(rules: &ListenerConfig, hello: &Hello<'_>)
         (None, _) => return Ok(()),
         (Some(token), Some(offered)) if token.is(offered) => return Ok(()),
         (Some(_), Some(_)) => "the token is wrong",
-        (Some(_), None) => "this listener wants a token",
+        (Some(_), None) => "this listener requires a token",
     };
     Err(Violation { code: Code::Unauthorized, about: kind::HELLO, reference: hello.nonce, text })
 }

@@ -266,6 +266,6 @@ mod tests {
             assert_eq!(text, "PRIORITY=6\nSYSLOG_IDENTIFIER=upcalld\nMESSAGE=hello\nUPCALLD_SEQUENCE=4\n");
             std::fs::remove_file(&path).unwrap();
         }
-        assert!(writer.send_to_journal(b"MESSAGE=lost\n").is_err(), "it goes to standard error then");
+        assert!(writer.send_to_journal(b"MESSAGE=lost\n").is_err(), "the caller then writes it to standard error");
     }
 }

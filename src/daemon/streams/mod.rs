@@ -166,7 +166,7 @@ impl Streams {
         }
     }
 
-    /// Discards what the connection of an endpoint sends from now on.
+    /// Discards the remaining input of an endpoint's connection.
     pub(super) fn discard_inputs(&mut self, engine: &Engine, endpoint: EndpointId) {
         let Some(key) = key_of(engine, endpoint) else { return };
         if let Some(connection) = self.connections.get_mut(key) {

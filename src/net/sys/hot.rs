@@ -52,7 +52,7 @@ pub(in crate::net) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Resul
 /// Receives the available datagrams, at most one for each header, without waiting (recvmmsg(2)).
 ///
 /// # Safety
-/// The memory that each header points to exists, is as long as the header says, and is borrowed by nothing else.
+/// The memory that each header points to exists, has the length in the header, and is borrowed by nothing else.
 pub(super) unsafe fn receive_many(socket: impl AsFd, headers: &mut [libc::mmsghdr]) -> io::Result<usize> {
     let (fd, room) = (socket.as_fd().as_raw_fd(), libc::c_uint::try_from(headers.len()).unwrap_or(libc::c_uint::MAX));
     let (flags, no_timeout) = (libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC, null_mut::<libc::timespec>());

@@ -64,9 +64,8 @@ impl Slots {
         self.filled = 0;
         let stale = if self.control_room == control { self.first_intact } else { self.headers.len() };
         self.prepare(stale, control);
-        // SAFETY: every header points to a name, a part and a control buffer of its own, each as long as the header
-        // says, in vectors that are borrowed for the whole call: the headers that the last call has changed were
-        // prepared again.
+        // SAFETY: every header points to its own name, part and control buffer, each of the length in the header, in
+        // vectors that are borrowed for the whole call; the headers that the last call changed were prepared again.
         let received = unsafe { hot::receive_many(socket, &mut self.headers) };
         // The kernel may have started to fill one header more than it counts; after an error, any of them.
         self.first_intact = received.as_ref().map_or(self.headers.len(), |count| count + 1);
@@ -132,8 +131,8 @@ fn read_name(storage: &libc::sockaddr_storage, length: usize) -> SocketName {
     let family = if length < size_of::<libc::sa_family_t>() { libc::AF_UNIX } else { storage.ss_family.into() };
     match family {
         libc::AF_INET if length >= size_of::<libc::sockaddr_in>() => {
-            // SAFETY: the storage is larger than, and aligned for, every socket address; the family tells which one it
-            // holds.
+            // SAFETY: the storage is larger than, and aligned for, every socket address; the family selects the one
+            // that it holds.
             let address = unsafe { &*at.cast::<libc::sockaddr_in>() };
             let ip = Ipv4Addr::from(address.sin_addr.s_addr.to_ne_bytes());
             SocketName::Inet(SocketAddrV4::new(ip, u16::from_be(address.sin_port)).into())

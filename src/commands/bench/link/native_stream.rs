@@ -25,7 +25,7 @@ const WAIT: Duration = Duration::from_millis(100);
 /// Where in the stream of frames a read has ended.
 #[derive(Debug)]
 enum FramePosition {
-    /// In the header of a frame, or in the head of an UPCALL, which ends with its topic. Holds what was read of it.
+    /// In the header of a frame, or in the head of an UPCALL, which ends with its topic. Holds the bytes read so far.
     Head(Vec<u8>),
     /// In a payload, of which this many bytes are left.
     Payload(usize),

@@ -70,7 +70,7 @@ impl Swarm {
             members: Vec::new(),
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(cannot_wait)?,
             events: vec![EpollEvent::empty(); EVENTS],
-            // Room for a read and the tail before it: less than one message, or what a scanner keeps.
+            // Room for a read and the tail before it: less than one message, or the bytes that a scanner keeps.
             buffer: vec![0; CHUNK + size + 64],
             format: MessageFormat::new(run, size),
             epoch: Instant::now(),

@@ -191,7 +191,7 @@ impl Link for DatagramLink {
 
     fn due(&self) -> Option<Instant> {
         if self.considered != Some(self.out.len()) {
-            // Lines were appended. They can be sent once what has arrived was read, which may be a challenge.
+            // Lines were appended. Send them after reading, because a challenge may have arrived.
             return Some(Instant::now());
         }
         let renewal = Some(self.membership.renew_at());
