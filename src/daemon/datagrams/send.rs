@@ -87,8 +87,8 @@ impl Datagrams {
         {
             warning!(
                 context.logger, listener = rules.name;
-                "{}: the send buffer is full: clients have left {} KiB unread, and clients with connected sockets have to \
-                 wait; raise net.core.wmem_max (sysctl) and restart, or admit fewer clients",
+                "{}: the send buffer is full: clients have left {} KiB unread, and clients with connected sockets have \
+                 to wait; raise net.core.wmem_max (sysctl) and restart, or admit fewer clients",
                 rules.name,
                 kept.sending.div_ceil(1024)
             );
