@@ -387,7 +387,7 @@ fn over_datagrams_no_answer_is_answered_and_no_flood_of_mistakes() {
     let mut world = World::new(settings());
     let (id, _) = world.join(Transport::Udp, &Hello::new(1), BOTH);
     let error = Frame::Error(ErrorFrame { code: Code::Unexpected, about: kind::PING, reference: 0, text: "" });
-    let malformed = violation(Code::Malformed, kind::GAP, "that is no range of sequences");
+    let malformed = violation(Code::Malformed, kind::GAP, "that is not a range of sequences");
     for _ in 0..100 {
         world.engine.handle_frame(world.now, id, &error);
         world.engine.handle_violation(world.now, id, &malformed);
