@@ -1,4 +1,4 @@
-//! What every room works with: the engine, the logger, the poller, the timers, the clock and the configuration.
+//! The state that all rooms share: the engine, the logger, the poller, the timers, the clock and the configuration.
 //!
 //! Knows no listener, connection or peer.
 
@@ -12,7 +12,7 @@ use crate::net::poller::Poller;
 use upcall_engine::{Accepted, EndpointId, Engine, Entropy, Event, Settings, Time};
 use upcall_wire::escape::Escaped;
 
-/// How long an endpoint that is told to leave may take to read what is due to it.
+/// The time that a leaving endpoint has to read what is due to it.
 pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 
 /// At most this many bytes of an input are logged.
@@ -22,11 +22,11 @@ const LOGGED: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Drain {
     pub(super) deadline: Time,
-    /// A second signal came: what is still due is given up.
+    /// A second signal has arrived: the daemon ends without sending the rest.
     pub(super) at_once: bool,
 }
 
-/// What the rooms share. Each method of a room that needs it gets it as an argument.
+/// The state that the rooms share, passed to their methods as an argument.
 pub(super) struct Context {
     pub(super) engine: Engine,
     pub(super) logger: Logger,
@@ -35,9 +35,9 @@ pub(super) struct Context {
     pub(super) clock: Clock,
     pub(super) config: Config,
     pub(super) drain: Option<Drain>,
-    /// Whether inputs are logged, by the configuration and by what standard error is.
+    /// Whether inputs are logged; depends on the configuration and on whether standard error is a terminal.
     log_inputs: bool,
-    /// Events of the engine that were taken where they could not be handled, oldest first.
+    /// Engine events that were taken before they could be handled, oldest first.
     postponed: VecDeque<Event>,
 }
 
@@ -69,7 +69,7 @@ impl Context {
         self.postponed.pop_front().or_else(|| self.engine.next_event())
     }
 
-    /// Leaves an event to the end of the turn.
+    /// Keeps an event until the end of the turn.
     pub(super) fn postpone(&mut self, event: Event) {
         self.postponed.push_back(event);
     }
@@ -79,7 +79,7 @@ impl Context {
         self.log_inputs && self.logger.enabled(Level::Info)
     }
 
-    /// Logs an input, if inputs are logged. It has no `sender` where that is not registered.
+    /// Logs an input, if inputs are logged. `sender` is `None` if the client is not registered.
     pub(super) fn log_input(&mut self, sender: Option<EndpointId>, message: &[u8], accepted: Accepted) {
         if !self.logs_inputs() {
             return;
@@ -98,7 +98,7 @@ impl Context {
     }
 }
 
-/// What the engine needs to know of a configuration.
+/// The part of a configuration that the engine needs.
 pub(super) fn engine_settings(config: &Config) -> Settings {
     Settings {
         format: config.upcall.format.clone(),
@@ -126,7 +126,7 @@ fn logs_inputs(config: &Config) -> bool {
 /// An unpredictable number.
 fn random() -> u64 {
     let mut bytes = [0; 8];
-    // The kernel has had randomness since it booted (getrandom(2)). Without it, a daemon could keep no secrets.
+    // getrandom(2) fails only on kernels without it. Cookies and keys must not be predictable, so there is no fallback.
     getrandom::fill(&mut bytes).expect("the system has random numbers");
     u64::from_ne_bytes(bytes)
 }

@@ -1,4 +1,4 @@
-//! Log lines about what clients do: connect, join, speak native, leave.
+//! Log lines about clients that connect, join, speak native, or leave.
 
 use super::context::Context;
 use super::listeners::Listeners;
@@ -10,18 +10,18 @@ use upcall_wire::escape::Escaped;
 use upcall_wire::frame::Hello;
 use upcall_wire::reason::{Reason, Refusal};
 
-/// The level of a client's comings and goings. Where no upcalls are due to it, only its inputs matter: a health check
-/// comes every few seconds, and sends nothing.
+/// The level of lines about clients that connect and leave. On a listener that only receives inputs, they are details:
+/// a health check may connect every few seconds and send nothing.
 fn level(role: ListenerRole) -> Level {
     if role == ListenerRole::Input { Level::Debug } else { Level::Info }
 }
 
-/// The level for an endpoint's listener, by its present rules.
+/// The level for the listener with this number, according to its present rules.
 fn level_of(listeners: &Listeners, number: ListenerNumber) -> Level {
     level(listeners.get(number).map_or(ListenerRole::Both, |listener| listener.rules.role))
 }
 
-/// A connection was registered.
+/// Logs that a connection was registered.
 pub(super) fn log_connected(context: &mut Context, listeners: &Listeners, id: EndpointId) {
     let Some(endpoint) = context.engine.endpoint(id) else { return };
     let (id, peer, count) = (endpoint.number, endpoint.peer, context.engine.registered());
@@ -33,7 +33,7 @@ pub(super) fn log_connected(context: &mut Context, listeners: &Listeners, id: En
     );
 }
 
-/// A datagram peer was registered.
+/// Logs that a datagram peer was registered.
 pub(super) fn log_joined(context: &mut Context, listeners: &Listeners, id: EndpointId) {
     let Some(endpoint) = context.engine.endpoint(id) else { return };
     let (id, peer, count) = (endpoint.number, endpoint.peer, context.engine.registered());
@@ -44,7 +44,7 @@ pub(super) fn log_joined(context: &mut Context, listeners: &Listeners, id: Endpo
     );
 }
 
-/// An endpoint has got its WELCOME.
+/// Logs that an endpoint has got its WELCOME.
 pub(super) fn log_welcome(context: &mut Context, listeners: &Listeners, id: EndpointId, hello: &Hello<'_>) {
     let Some(endpoint) = context.engine.endpoint(id) else { return };
     let name = endpoint.name().map_or(String::new(), |name| format!(" ({})", Escaped(name.as_bytes())));
@@ -56,7 +56,7 @@ pub(super) fn log_welcome(context: &mut Context, listeners: &Listeners, id: Endp
     );
 }
 
-/// A connection is not let in.
+/// Logs that a connection is refused.
 pub(super) fn log_refused(
     context: &mut Context,
     listeners: &Listeners,
@@ -68,8 +68,8 @@ pub(super) fn log_refused(
     info!(context.logger, listener = name, peer = peer, reason = reason; "refused {peer} on {name}: {reason}");
 }
 
-/// A datagram peer is not registered. That is logged as a detail: no connection was made, and one source can send many
-/// such datagrams a second.
+/// Logs that a datagram peer is refused. The level is debug, because one source can send many such datagrams a second
+/// without a connection.
 pub(super) fn log_not_joined(
     context: &mut Context,
     listeners: &Listeners,
@@ -81,7 +81,7 @@ pub(super) fn log_not_joined(
     debug!(context.logger, listener = name, peer = peer, reason = reason; "refused {peer} on {name}: {reason}");
 }
 
-/// An endpoint has left the registry.
+/// Logs that an endpoint has left the registry.
 pub(super) fn log_left(
     context: &mut Context,
     listeners: &Listeners,

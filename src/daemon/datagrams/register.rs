@@ -1,4 +1,4 @@
-//! How datagram peers are registered, and how their routes stay current.
+//! Registers datagram peers, and keeps their routes current.
 
 use super::Datagrams;
 use super::peers::DatagramPeer;
@@ -18,7 +18,7 @@ pub(super) enum NotRegistered {
 }
 
 impl Datagrams {
-    /// Registers a peer, in the place of `old` if there is one.
+    /// Registers a peer, which replaces `old` if there is one.
     pub(super) fn register(
         &mut self,
         context: &mut Context,
@@ -44,7 +44,7 @@ impl Datagrams {
         })
     }
 
-    /// Replaces the route of a peer if it is not where the peer's last datagram came from.
+    /// Replaces the route of a peer if its last datagram came by another one.
     pub(super) fn update_route(
         &mut self,
         context: &mut Context,

@@ -1,4 +1,4 @@
-//! Text datagrams come in: commands of the gate, and inputs.
+//! Incoming text datagrams: the commands `join` and `bye`, and inputs.
 
 use super::Datagrams;
 use super::register::NotRegistered;
@@ -22,7 +22,7 @@ struct Registered {
 }
 
 impl Datagrams {
-    /// Handles a text datagram. While inputs wait, `held_from` is its sender, and the datagram is kept for later.
+    /// Handles a text datagram. While inputs are held, `held_from` is its sender, and the datagram is kept for later.
     pub(super) fn text_datagram(
         &mut self,
         context: &mut Context,
@@ -50,7 +50,7 @@ impl Datagrams {
         if let Some(from) = held_from {
             return self.held.push(source.listener, from, bytes);
         }
-        // A peer that has sent a BYE is not known any more, even while something is still due to it.
+        // After its `bye`, a peer counts as unknown, even while something is still due to it.
         let known = registered.filter(|registered| {
             context.engine.endpoint(registered.endpoint).is_some_and(|endpoint| endpoint.leaving().is_none())
         });
@@ -89,8 +89,8 @@ impl Datagrams {
         Ok(())
     }
 
-    /// The peer that is registered under the name of a source. A peer whose name now belongs to another user is
-    /// replaced.
+    /// The peer that is registered under the name of a source. If the name belongs to another user now, removes the old
+    /// peer and returns `None`.
     fn registered_as(
         &mut self,
         context: &mut Context,
@@ -107,7 +107,7 @@ impl Datagrams {
         None
     }
 
-    /// Registers a peer, or renews its lease if it is known.
+    /// Registers a peer, or renews the lease of a `known` one.
     fn join(
         &mut self,
         context: &mut Context,
@@ -132,7 +132,7 @@ impl Datagrams {
     }
 }
 
-/// An input to a listener whose clients are not registered.
+/// Handles a datagram to a listener whose clients are not registered.
 pub(super) fn unregistered_input(
     context: &mut Context,
     now: Now,
@@ -145,7 +145,7 @@ pub(super) fn unregistered_input(
         return Err(Dropped::Empty);
     }
     if is_command(data, trusted) {
-        // A client that does not know the listener's role joins first, and leaves in the end.
+        // A client that does not know the listener's role sends `join` first and `bye` at the end.
         return Err(Dropped::NotRegistered);
     }
     let accepted = context.engine.input_from(now, transport, peer, data);

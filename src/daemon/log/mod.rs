@@ -1,9 +1,9 @@
-//! Log lines, one per event, to the journal or to standard error. The loop never waits for their reader: a thread
-//! writes what a bounded queue holds; what the queue has no room for is dropped, counted and reported.
+//! Log lines, one per event, to the journal or to standard error. The loop never blocks on their reader: a thread
+//! writes the lines from a bounded queue. Lines for which the queue has no room are dropped, counted and reported.
 //!
 //! `info!(logger, endpoint = id, listener = name; "#{id} connected")`: the fields before the semicolon are for the
-//! journal and for JSON. Nothing is evaluated while the level is off. Knows nothing of the daemon but the configuration
-//! of logging.
+//! journal and for JSON. Nothing is evaluated while the level is off. Of the daemon, this module knows only how logging
+//! is configured.
 
 mod count;
 mod line;
@@ -24,13 +24,13 @@ pub(in crate::daemon) use count::Count;
 use line::{Line, Style};
 use queue::Queue;
 
-/// At most this many lines wait to be written.
+/// At most this many lines are queued.
 const LINES: usize = 4096;
 
-/// How long the program waits at its end for the last lines to be written.
+/// The time that the program waits for the last lines to be written before it exits.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// Where the journal takes lines with fields (systemd.io/JOURNAL_NATIVE_PROTOCOL).
+/// The socket where the journal receives lines with fields (systemd.io/JOURNAL_NATIVE_PROTOCOL).
 const JOURNAL: &str = "/run/systemd/journal/socket";
 
 /// Writes log lines.
@@ -46,16 +46,16 @@ impl Logger {
         Logger { level: config.log_level, style: style(config.log_format), queue: Queue::new(LINES), dropped: 0 }
     }
 
-    /// Uses another configuration from now on.
+    /// Applies another configuration.
     pub(in crate::daemon) fn reconfigure(&mut self, config: &config::DaemonConfig) {
         self.level = config.log_level;
         self.style = style(config.log_format);
     }
 
-    /// The lines from now on are written shortly before the end, and go to standard error instead of the journal's
-    /// socket. The journal looks up the sender of a datagram when it reads it, and would not find this process any
-    /// more. The stream on standard error it has known since that was opened.
-    pub(in crate::daemon) fn last_words(&mut self) -> &mut Logger {
+    /// For lines that are written just before the process exits: from now on, lines go to standard error instead of the
+    /// journal's socket. The journal looks up the sender of a datagram when it reads the datagram, and would not find
+    /// this process any more. It knows the stream on standard error since the stream was opened.
+    pub(in crate::daemon) fn before_exit(&mut self) -> &mut Logger {
         if self.style == Style::Journal {
             self.style = Style::Prefixed;
         }
@@ -66,7 +66,7 @@ impl Logger {
         level <= self.level
     }
 
-    /// How many lines were dropped and not reported yet.
+    /// The number of lines that were dropped and not reported yet.
     pub(in crate::daemon) fn dropped(&self) -> u64 {
         self.dropped
     }
@@ -97,7 +97,7 @@ impl Drop for Logger {
     }
 }
 
-/// Writes lines, and blocks for as long as that takes.
+/// Writes lines. Blocks until they are written.
 struct Writer {
     path: PathBuf,
     journal: Option<UnixDatagram>,
@@ -118,7 +118,7 @@ impl Writer {
         let _ = write_all(&mut io::stderr(), &line.render(style));
     }
 
-    /// Connects again where that fails: a journal that was restarted has another socket.
+    /// Reconnects if sending fails, because a restarted journal has another socket.
     fn send_to_journal(&mut self, line: &[u8]) -> io::Result<()> {
         if let Some(journal) = &self.journal
             && journal.send(line).is_ok()
@@ -132,15 +132,14 @@ impl Writer {
     }
 }
 
-/// Writes all of it, and waits where there is no room: another process that shares standard error may have made it
-/// non-blocking.
+/// Writes all bytes. Waits for room, because another process that shares standard error may have made it non-blocking.
 fn write_all(out: &mut (impl Write + AsFd), mut rest: &[u8]) -> io::Result<()> {
     while !rest.is_empty() {
         match out.write(rest) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => rest = &rest[count..],
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                // However the wait ends, the next attempt tells more.
+                // The result of the wait does not matter: the next write shows whether there is room.
                 let _ = poll(&mut [PollFd::new(out.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -225,12 +224,12 @@ mod tests {
     }
 
     #[test]
-    fn last_words_do_not_go_to_the_journal_by_datagram() {
+    fn lines_before_exit_do_not_go_to_the_journal_by_datagram() {
         for (style, last) in
             [(Style::Journal, Style::Prefixed), (Style::Json, Style::Json), (Style::Plain, Style::Plain)]
         {
             let mut logger = Logger { level: Level::Info, style, queue: Queue::unwritten(1), dropped: 0 };
-            error!(logger.last_words(), "wrong");
+            error!(logger.before_exit(), "wrong");
             assert_eq!(logger.queue.pop().unwrap().style, last);
         }
     }

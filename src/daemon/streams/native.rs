@@ -1,4 +1,4 @@
-//! Native connections: what becomes of each frame.
+//! Native connections: handles frames.
 
 use super::NextRead;
 use super::connection::{Connection, Decoder};
@@ -24,7 +24,7 @@ impl Connection {
         let (now, endpoint) = (reading.now, reading.endpoint);
         let mut any = false;
         loop {
-            // Plain SENDs are taken in runs, unless each of them is logged.
+            // Plain SENDs are handled in runs, unless each of them is logged.
             if !logs
                 && let Some(message) = context.engine.next_message(endpoint)
                 && context.engine.input_sends(now, endpoint, decoder.sends(&mut bytes, message, max)) > 0
@@ -35,7 +35,7 @@ impl Connection {
                     return self.discard();
                 }
             }
-            // Where no bytes are left, the beginning of a frame may be in the decoder, but no whole one.
+            // If no bytes are left, the decoder may hold the beginning of a frame, but not a whole one.
             let is_last = bytes.is_empty() || {
                 let turn = reading.request_input(context);
                 if turn != InputTurn::Granted {
@@ -65,14 +65,14 @@ impl Connection {
         self.end_of_bytes(context, &reading, handled, end)
     }
 
-    /// Throws away whatever else the connection sends.
+    /// Discards the rest of the connection's input.
     fn discard(&mut self) -> NextRead {
         self.discards = true;
         NextRead::Later
     }
 }
 
-/// Whether the frames of an endpoint still count.
+/// Whether frames of an endpoint are still handled: they are not once it leaves.
 fn takes_frames(engine: &Engine, endpoint: EndpointId) -> bool {
     engine.endpoint(endpoint).is_some_and(|endpoint| endpoint.leaving().is_none())
 }

@@ -27,7 +27,7 @@ impl Connection {
         let (now, endpoint) = (reading.now, reading.endpoint);
         let mut any = false;
         loop {
-            // Whole lines are taken in runs, unless each of them is logged.
+            // Whole lines are handled in runs, unless each of them is logged.
             if !logs && context.engine.input_lines(now, endpoint, decoder.lines(&mut bytes, max)) > 0 {
                 any = true;
                 reading.is_granted = false;
