@@ -61,8 +61,9 @@ fn s1_s2_forged_sources() {
     // The capture saw both kinds: 22 bytes behind 28 of headers are a challenge, and nothing else was sent.
     assert_eq!(answered, answers * 50, "each answer is one challenge: {said}");
     assert_eq!(daemon.count_now(Event::Joined), 0);
-    daemon
-        .summary("summary: 0 endpoints, 0 of them registered for upcalls, 0 behind; 0 came since the start; 0 inputs,");
+    daemon.summary(
+        "summary: 0 endpoints, 0 of them registered for upcalls, 0 behind; 0 registered since the start; 0 inputs,",
+    );
     figure("s1", &format!("{said:?}, ratio {:.3}", answered as f64 / sent as f64));
 }
 
