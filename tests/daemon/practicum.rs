@@ -84,7 +84,7 @@ fn the_console_tells_the_story() {
     let Some(mut student) = script(&daemon, "practicum") else { return };
     student.type_in("haii\nbye\n");
     assert!(student.wait_exit().success());
-    daemon.log().wait_words(" left: closed");
+    daemon.wait(Event::Left);
     let log = daemon.log().raw().text();
     let story = [
         ": configuration: ",

@@ -121,7 +121,7 @@ fn it_comes_back_after_a_crash() {
 
 /// Every attempt to reconnect fails for the same reason, which is reported once.
 #[test]
-fn what_keeps_a_daemon_away_is_said_once() {
+fn an_outage_is_reported_once() {
     within(DEADLINE, || {
         let daemon = Daemon::everywhere("");
         let url = daemon.url("unix");

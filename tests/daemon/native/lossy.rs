@@ -96,7 +96,7 @@ fn f11_a_silent_peer() {
         while silent.pump(Duration::ZERO) {}
         let numbered = silent.inbox.numbered;
         figure("f11", &format!("{place:?}: {numbered} datagrams in {:?}", begin.elapsed()));
-        // Timeouts at 1, 3 and 7 s at the earliest 3/4 of that: three before the lease of 5 s ends.
+        // Timeouts come after 1, 3 and 7 s at the earliest: two before the lease of 5 s ends, and one to spare.
         assert!((10..=10 + 3 * 2).contains(&numbered), "{numbered} datagrams");
         assert!(silent.inbox.received.iter().filter(|item| matches!(item, Received::Upcall(_))).count() < 200);
     }
