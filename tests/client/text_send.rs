@@ -115,7 +115,7 @@ fn reasons_are_exit_statuses() {
             ("upcalld: message_timeout\n", 75, "message_timeout"),
             ("upcalld: slow_consumer\n", 74, "slow_consumer"),
             ("upcalld: from_the_future\n", 69, "from_the_future"),
-            ("", 69, "did not say why"),
+            ("", 69, "gave no reason"),
         ] {
             let daemon = ScriptedDaemon::tcp(send_and_close(line));
             // The other end of this pipe stays open: input never ends.
