@@ -124,7 +124,7 @@ fn trying_again_ends_where_it_is_pointless() {
             let daemon = ScriptedDaemon::tcp(send_and_close("upcalld: not_allowed\n"));
             assert_eq!(run(&daemon.url, arguments, b"").status, Some(77));
         }
-        // Not let in at the start is like not reached at the start.
+        // A client that is refused at the start ends as one that cannot connect at the start.
         let daemon = ScriptedDaemon::tcp(send_and_close("upcalld: max_endpoints\n"));
         assert_eq!(run(&daemon.url, &["listen"], b"").status, Some(69));
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

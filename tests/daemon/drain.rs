@@ -15,8 +15,8 @@ const FAREWELL: &[u8] = b"upcalld: shutdown\n";
 
 over!(streams: connections_not_yet_accepted_are_told);
 
-/// Soon the kernel has everything, and the client reads it seconds later: what the client sends meanwhile must not
-/// cause a reset.
+/// The kernel soon has everything, and the client reads it seconds later. What the client sends in the meantime must
+/// not cause a reset.
 #[test]
 fn a_slow_reader_that_talks_gets_everything() {
     let mut daemon = Daemon::start(&(config(Place::Tcp, DATA) + "[daemon]\nshutdown_grace = \"20s\"\n"));

@@ -1,4 +1,4 @@
-//! Mistakes of native clients, what is done to them, and how the daemon reacts.
+//! Mistakes of native clients: what the daemon answers, and how it goes on.
 
 use std::time::Duration;
 
@@ -102,8 +102,8 @@ fn a_reload_that_makes_a_listener_one_for_output_goes_for_those_who_are_there() 
     };
 }
 
-/// A peer that acknowledges nothing holds back all inputs. The daemon does not spin meanwhile, and goes on once the
-/// peer has left.
+/// A peer that acknowledges nothing holds back all inputs. The daemon does not spin in the meantime, and goes on when
+/// the peer has left.
 #[test]
 fn while_inputs_wait_for_a_datagram_peer_nothing_spins() {
     let config = Place::Tcp.listener("lab", "role = \"input\"")

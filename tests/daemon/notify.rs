@@ -134,7 +134,7 @@ fn a_manager_that_is_not_there_or_does_not_read_holds_nothing_up() {
         stream.send("x\n");
         stream.expect("x\n");
     }
-    // As soon as it reads, it gets the important messages.
+    // When it reads, it gets the important messages.
     while manager.socket.recv(&mut buffer).is_ok() {}
     manager.socket.set_nonblocking(false).expect("it can be set");
     manager.socket.set_read_timeout(Some(DEADLINE)).expect("the option exists");

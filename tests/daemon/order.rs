@@ -1,4 +1,4 @@
-//! One total order, whichever endpoints send, and on every transport.
+//! One total order on every transport, whichever endpoints send.
 
 use std::collections::HashSet;
 use std::thread;

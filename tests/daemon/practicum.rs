@@ -52,7 +52,7 @@ fn a_class_of_students_each_served_alone() {
     }
 }
 
-/// Everyone receives all upcalls. What the scripts print is one stream, split where their `recv` happened to split it.
+/// Every script receives all upcalls. They print one stream, split where their `recv` happened to split it.
 #[test]
 fn a_class_of_students_sees_one_order() {
     let daemon = Daemon::start(&Place::Tcp.listener("lab", ""));

@@ -157,7 +157,7 @@ fn an_address_in_use_refuses_the_reload() {
     daemon.join("local");
 }
 
-/// They differ in their names only, and are listed in another order: each keeps its own rules.
+/// Listeners that differ only in their names, and are listed in another order, keep their own rules.
 #[test]
 fn listeners_on_port_0_are_distinguished_by_name() {
     let both = Place::Tcp.listener("both", "");
@@ -205,7 +205,7 @@ fn what_does_not_fit_into_the_running_log_is_refused() {
     stream.expect("new x\n");
 }
 
-/// Inputs wait for a reader for ever, until a reload shortens the patience.
+/// Inputs wait for a reader without end, until a reload shortens the patience.
 #[test]
 fn patience_that_is_lost_ends_the_waiting() {
     let with = |patience: &str| {
@@ -223,7 +223,7 @@ fn patience_that_is_lost_ends_the_waiting() {
     let expected = lines(8_000, 1_000);
     let sent = expected.clone();
     let sending = thread::spawn(move || sender.send(sent));
-    // It reads all the time, and inputs may wait for it longer than a busy machine keeps it from that.
+    // It reads all the time. Inputs may wait for it longer than a busy machine could keep it from reading.
     let expecting = expected.clone();
     let reading = thread::spawn(move || healthy.expect_each(&expecting, |_, _| {}));
     daemon.wait(Event::InputsHeld.endpoint(1));
@@ -248,7 +248,7 @@ fn f16_a_thousand_hups() {
         daemon.setup().write_config(&with(round));
         daemon.signal(Signal::SIGHUP);
     }
-    // Signals coalesce, so count answers, not reloads: the last file is in force at last.
+    // Signals coalesce, so what counts is not the number of reloads, but that the last file is in force.
     let last = b"1000 x\n";
     for attempt in 0.. {
         assert!(attempt < 100_000, "the last file never came into force");

@@ -48,7 +48,7 @@ fn a_session_is_kept_and_resumed() {
             sender.send(b"one").unwrap();
             sender.send(b"two").unwrap();
             assert_eq!(next_upcall(&mut listener).payload, b"one");
-            // What came and was not taken is had again.
+            // What was received and not taken is delivered again.
             let session = listener.detach().unwrap().to_string();
             sender.send(b"three").unwrap();
             let mut again = Client::builder(url).resume(session.parse::<Session>().unwrap()).connect().unwrap();

@@ -1,4 +1,4 @@
-//! Every ERROR, and what becomes of the client that gets it.
+//! Every ERROR, and what happens to the client that gets it.
 
 use std::time::Instant;
 
@@ -127,7 +127,7 @@ fn what_may_be_ignored_is(place: Place) {
     daemon.wait_count(Event::NativeHello, 2);
 }
 
-/// HELLOs that are not welcome: what is answered, and that nothing was registered.
+/// HELLOs that are refused: what the answer is, and that no endpoint was registered.
 fn hellos_that_are_refused(place: Place) {
     let daemon = lab(place, "max_endpoints = 1", "");
     let padding = [7, 0, 0, 0];
@@ -241,7 +241,7 @@ fn what_is_unexpected_on_streams() {
     }
 }
 
-/// A session that is not there is no reason to end a stream: another HELLO may follow.
+/// A session that does not exist is no reason to end a stream: another HELLO may follow.
 #[test]
 fn another_hello_may_follow() {
     for place in Place::EACH {

@@ -53,7 +53,7 @@ fn s2_no_answer_is_longer_than_its_question() {
         }
         datagram.send(&request);
         if size < 24 {
-            // When the daemon has answered another client, it has dealt with this datagram.
+            // When the daemon has answered another client, it has handled this datagram.
             let other = from_elsewhere(&daemon, 200 + size as u8);
             other.send(Frame::Hello(Hello { padding: 24, ..Hello::new(8) }).to_vec());
             other.receive();

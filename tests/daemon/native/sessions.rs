@@ -23,7 +23,7 @@ over!(each:
 const SMALL: &str =
     "[log]\nsize = \"1MiB\"\n[slow_consumer]\nmax_behind = \"512KiB\"\n[upcall]\nmax_message = \"4KiB\"\n";
 
-/// What remains of a client that has vanished.
+/// What is left of a client that has vanished.
 struct Gone {
     session: Resume,
     message: u64,
@@ -160,7 +160,7 @@ fn s18_strangers_do_not_resume(place: Place) {
     refused(&daemon, "lab", Resume { id: mine.id, ..theirs }, Code::UnknownSession);
     refused(&daemon, "lab", Resume { id: 1 << 47, ..theirs }, Code::UnknownSession);
     refused(&daemon, "lab", gone, Code::UnknownSession);
-    // The sessions have noticed nothing.
+    // The sessions are unchanged.
     assert_eq!(one.send_confirmed("", "x").1, if place.is_datagram() { 2 } else { 1 });
     assert_eq!((one.upcall().payload, other.upcall().payload), (b"x".to_vec(), b"x".to_vec()));
 }

@@ -1,4 +1,4 @@
-//! Listeners that want a token.
+//! Listeners that require a token.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -18,7 +18,7 @@ fn write(setup: &Setup, token: &str) {
     fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("it is ours");
 }
 
-/// A daemon whose listeners want the token. The file is there before the daemon is.
+/// A daemon whose listeners require the token. The file is there before the daemon starts.
 fn guarded(config: &str) -> Daemon {
     let setup = Setup::new(config);
     write(&setup, TOKEN);
@@ -61,7 +61,7 @@ fn s15_only_the_token_lets_in(place: Place) {
     no_trace(&daemon);
 }
 
-/// The token of the listener where a session goes on counts, not whether one was wanted where it began.
+/// A session needs the token of the listener where it goes on, whether or not it began at one that requires a token.
 fn a_resume_wants_the_token_of_where_it_comes(place: Place) {
     let daemon = guarded(&(auto(place, "lab", "token_file = \"SCRATCH/token\"") + &auto(place, "open", "")));
     let mut native = Native::join(&daemon, "open");

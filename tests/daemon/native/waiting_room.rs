@@ -60,7 +60,7 @@ fn who_takes_its_own_place_is_not_counted_as_refused() {
 }
 
 /// While inputs wait, the daemon reads from no connection in the waiting room, but admits the one that replaces its
-/// own: with an endpoint that is slow for ever, it could not come in at all otherwise.
+/// own: otherwise it could never be admitted while an endpoint stays slow.
 #[test]
 fn who_takes_its_own_place_is_let_in_while_inputs_wait() {
     let rest = "[log]\nsize = \"4MiB\"\n[slow_consumer]\nmax_behind = \"1MiB\"\npatience = \"forever\"\n\
