@@ -14,7 +14,7 @@ use crate::support::scripted::*;
 use crate::support::{DEADLINE, within};
 
 #[test]
-fn listen_prints_lines_and_says_nothing() {
+fn listen_prints_lines_and_reports_nothing() {
     within(DEADLINE, || {
         let directory = tempfile::tempdir().unwrap();
         for daemon in ScriptedDaemon::everywhere(directory.path(), send_and_stay("a\n\nb\x1b\r\nc\n")) {
@@ -118,7 +118,7 @@ fn retry_waits_for_a_daemon_that_is_not_there_yet() {
 }
 
 #[test]
-fn trying_again_ends_where_it_is_pointless() {
+fn retrying_ends_where_it_is_pointless() {
     within(DEADLINE, || {
         for arguments in [&["listen"][..], &["listen", "--retry"]] {
             let daemon = ScriptedDaemon::tcp(send_and_close("upcalld: not_allowed\n"));

@@ -165,7 +165,7 @@ fn a_reset_is_an_io_error() {
 }
 
 #[test]
-fn who_cannot_be_reached_is_named() {
+fn an_unreachable_daemon_is_named() {
     within(DEADLINE, || {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         for (url, status) in [

@@ -20,7 +20,7 @@ fn wait_raw(daemon: &Daemon, text: &str, times: usize) {
 }
 
 #[test]
-fn json_has_an_object_a_line_with_fields() {
+fn json_lines_are_objects_with_fields() {
     let config = Place::Tcp.listener("lab", "deny = [\"127.0.0.9\"]") + DATA;
     let mut daemon = Setup::new(&config).args(&["--log-format", "json", "--log-inputs", "always"]).start();
     let url = daemon.url("lab");

@@ -78,7 +78,7 @@ fn a_class_of_students_sees_one_order() {
 }
 
 #[test]
-fn the_console_tells_the_story() {
+fn the_log_shows_the_whole_session() {
     let config = listener("lab", "tcp", "127.0.0.1:0", "");
     let daemon = crate::support::Setup::new(&config).args(&["--log-inputs", "always", "--log-format", "text"]).start();
     let Some(mut student) = script(&daemon, "practicum") else { return };

@@ -11,9 +11,9 @@ use crate::support::{Daemon, Event, Place, Stream, Swarm, listener, over};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 
-over!(streams: the_unchanged_do_not_notice, f15_a_wrong_file_changes_nothing);
+over!(streams: unchanged_listeners_keep_their_clients, f15_a_wrong_file_changes_nothing);
 
-fn the_unchanged_do_not_notice(place: Place) {
+fn unchanged_listeners_keep_their_clients(place: Place) {
     let kept = place.listener("kept", "");
     let removed = Place::UnixPath.listener("removed", "");
     let daemon = Daemon::start(&(kept.clone() + &removed + DATA));
@@ -91,7 +91,7 @@ fn a_format_applies_from_the_next_sequence_on() {
 }
 
 #[test]
-fn rules_and_limits_change_for_newcomers() {
+fn rules_and_limits_change_for_new_clients() {
     let daemon = Daemon::start(&(Place::UnixPath.listener("local", "") + &Place::Tcp.listener("lab", "")));
     let config = std::fs::read_to_string(daemon.setup().config_path()).expect("it is there");
     let (first, url) = (daemon.join("lab"), daemon.url("lab"));
@@ -207,7 +207,7 @@ fn what_does_not_fit_into_the_running_log_is_refused() {
 
 /// Inputs wait for a reader without end, until a reload shortens the patience.
 #[test]
-fn patience_that_is_lost_ends_the_waiting() {
+fn a_shorter_patience_releases_inputs() {
     let with = |patience: &str| {
         format!(
             "{DATA}[log]\nsize = \"4MiB\"\n[slow_consumer]\nmax_behind = \"1MiB\"\npatience = \"{patience}\"\n\

@@ -65,7 +65,7 @@ fn json_templates_and_nul() {
 }
 
 #[test]
-fn history_is_had_where_it_is_allowed() {
+fn history_is_sent_where_it_is_allowed() {
     within(DEADLINE, || {
         let config = "[[listener]]\nname = \"a\"\ntransport = \"tcp\"\naddress = \"127.0.0.1:0\"\nhistory = true\n\
                       [[listener]]\nname = \"b\"\ntransport = \"tcp\"\naddress = \"127.0.0.1:0\"\n";
@@ -151,7 +151,7 @@ fn an_outage_is_reported_once() {
 }
 
 #[test]
-fn a_signal_says_goodbye() {
+fn a_signal_sends_bye() {
     within(DEADLINE, || {
         let daemon = Daemon::everywhere("");
         for (round, url) in daemon.urls().iter().enumerate() {

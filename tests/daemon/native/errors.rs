@@ -8,9 +8,9 @@ use super::{auto, broken, lab};
 use crate::support::{Daemon, Event, Native, Place, Received, figure, over};
 
 over!(each:
-    mistakes_of_the_registered,
+    mistakes_of_registered_endpoints,
     mistakes_that_end_nothing,
-    what_may_be_ignored_is,
+    what_may_be_ignored_is_ignored,
     hellos_that_are_refused,
     frames_before_a_mistake_count,
     b12_everything_due_still_arrives,
@@ -52,7 +52,7 @@ fn mistakes() -> Vec<(&'static str, Vec<u8>, Code, u8, u64)> {
 }
 
 /// A stream ends behind a fatal ERROR; over datagrams everything goes on.
-fn mistakes_of_the_registered(place: Place) {
+fn mistakes_of_registered_endpoints(place: Place) {
     let daemon = lab(place, "", "");
     let mut witness = Native::join(&daemon, "lab");
     let mut wrong = mistakes();
@@ -105,7 +105,7 @@ fn mistakes_that_end_nothing(place: Place) {
 }
 
 /// Kinds from 0xc0 on, flags that are not critical, options from 0x80 on.
-fn what_may_be_ignored_is(place: Place) {
+fn what_may_be_ignored_is_ignored(place: Place) {
     let daemon = lab(place, "", "");
     let mut native = Native::connect(&daemon.url("lab"));
     native.register(&Hello::new(0));

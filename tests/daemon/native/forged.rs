@@ -32,7 +32,7 @@ fn s1_s2_forged_hellos() {
 
 /// S2: whatever the size of a request, its answer is not larger.
 #[test]
-fn s2_no_answer_is_longer_than_its_question() {
+fn s2_no_answer_is_longer_than_its_request() {
     let daemon = lab(Place::Udp, "trusted = []", "");
     let mut largest = 0.0f64;
     for size in (1..=60).chain([100, 500, 1199, 1200]) {

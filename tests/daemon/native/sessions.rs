@@ -14,7 +14,7 @@ over!(each:
     s18_no_session_resumes_before_its_start,
     a_resume_over_a_live_connection,
     a_session_ends_in_time,
-    a_session_keeps_what_it_was,
+    a_session_keeps_filters_role_and_ids,
     a_session_goes_to_any_listener,
     a_farewell_without_acknowledgements_when_the_listener_is_removed,
     a_farewell_without_acknowledgements_at_the_end,
@@ -241,7 +241,7 @@ fn a_session_ends_in_time(place: Place) {
 }
 
 /// Filters, role, message and request ids.
-fn a_session_keeps_what_it_was(place: Place) {
+fn a_session_keeps_filters_role_and_ids(place: Place) {
     let daemon = lab(place, "", "");
     let mut sender = Native::join(&daemon, "lab");
     let hello = Hello { role: Role::ReceiveOnly, filters: vec!["a"], name: "keeper", ..Hello::new(0) };

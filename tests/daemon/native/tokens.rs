@@ -8,7 +8,7 @@ use upcall_wire::frame::{Code, Frame, Hello, Resume};
 use super::{NAMES, auto, broken};
 use crate::support::{Daemon, Event, Native, Place, Received, Setup, Stream, over};
 
-over!(each: s15_only_the_token_lets_in, a_resume_wants_the_token_of_where_it_comes, a_reload_changes_the_token);
+over!(each: s15_only_the_token_lets_in, a_resume_needs_the_token_of_its_new_listener, a_reload_changes_the_token);
 
 const TOKEN: &str = "correct horse battery staple";
 
@@ -62,7 +62,7 @@ fn s15_only_the_token_lets_in(place: Place) {
 }
 
 /// A session needs the token of the listener where it goes on, whether or not it began at one that requires a token.
-fn a_resume_wants_the_token_of_where_it_comes(place: Place) {
+fn a_resume_needs_the_token_of_its_new_listener(place: Place) {
     let daemon = guarded(&(auto(place, "lab", "token_file = \"SCRATCH/token\"") + &auto(place, "open", "")));
     let mut native = Native::join(&daemon, "open");
     let resume = Some(native.session());
@@ -109,7 +109,7 @@ fn s15_a_file_that_others_read_is_refused() {
 
 /// Text is refused, on streams with a reason; a silent client gets nothing.
 #[test]
-fn text_is_refused_where_a_token_is_wanted() {
+fn text_is_refused_where_a_token_is_required() {
     let places = Place::EACH.into_iter().zip(NAMES);
     let config = places.map(|(place, name)| auto(place, name, "token_file = \"SCRATCH/token\"")).collect::<String>();
     let daemon = guarded(&config);
