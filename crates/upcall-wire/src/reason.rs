@@ -77,7 +77,7 @@ impl Reason {
             Reason::CredentialsRequired => "this listener requires a token, which text cannot carry",
             Reason::Superseded => "the session was resumed over another connection",
             Reason::ListenerRemoved => "its configuration no longer has this listener",
-            Reason::Shutdown => "it is shutting down; try again when it is back",
+            Reason::Shutdown => "it was stopped, or is being restarted",
         }
     }
 }

@@ -18,7 +18,7 @@ pub(in crate::daemon) fn log(rooms: &mut Rooms) {
     let (memory, size) = engine.log_memory();
     info!(
         logger,
-        "summary: {}, {} of them registered for upcalls, {} behind; {} came since the start; {}, {}; \
+        "summary: {}, {} of them registered for upcalls, {} behind; {} registered since the start; {}, {}; \
          inputs waited {}; log {} of {} KiB, next sequence {}; {} dropped",
         Count(engine.len(), "endpoint"),
         engine.registered(),
@@ -57,7 +57,7 @@ pub(in crate::daemon) fn log(rooms: &mut Rooms) {
     info!(
         logger,
         "summary: left: {left}; refused: {refused}; datagrams dropped: {dropped}; upcalls skipped: {}; \
-             gaps announced: {}; mistakes of native clients: {}; sessions to be resumed: {}",
+             gaps announced: {}; errors reported to native clients: {}; detached sessions: {}",
         counters.skipped,
         counters.gaps,
         counters.violations,

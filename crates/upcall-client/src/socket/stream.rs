@@ -154,7 +154,7 @@ pub(super) fn cannot_connect(place: &impl fmt::Display, error: &io::Error) -> Er
     let (variant, advice): (fn(String) -> Error, _) = match (error.kind(), error.raw_os_error().map(Errno::from_raw)) {
         (ErrorKind::TimedOut | ErrorKind::WouldBlock, _) => {
             return Error::TimedOut(format!(
-                "cannot connect to {place}: no answer in time; is the address right, is there a firewall in between?"
+                "cannot connect to {place}: no answer in time (is the address right? is there a firewall in between?)"
             ));
         }
         (ErrorKind::NotFound, _) => (Error::Unreachable, "there is no such socket; is upcalld running?"),
@@ -167,7 +167,7 @@ pub(super) fn cannot_connect(place: &impl fmt::Display, error: &io::Error) -> Er
         (_, Some(Errno::EPROTOTYPE)) => (Error::Unreachable, "the socket has another type; is it the right transport?"),
         _ => (Error::Unreachable, "is the address right?"),
     };
-    variant(format!("cannot connect to {place}: {error}; {advice}"))
+    variant(format!("cannot connect to {place}: {error} ({advice})"))
 }
 
 #[cfg(test)]

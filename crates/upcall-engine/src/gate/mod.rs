@@ -5,19 +5,16 @@
 //! A registry that sends to whatever source address a datagram claims would be an amplifier (RFC 8085 section 6). So an
 //! unknown source is sent one short line, `join <cookie>`, and is registered when it sends that line back.
 
+mod cookie;
 mod limiter;
 
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::time::Duration;
 
 use upcall_wire::named_enum;
 
 use crate::id::ListenerNumber;
 use crate::time::Time;
 use limiter::Limiter;
-
-/// A cookie is valid at least this long, and at most twice as long.
-const WINDOW: Duration = Duration::from_secs(60);
 
 /// Headers of IPv4 and UDP, in bytes: what a datagram costs beyond its payload.
 const HEADERS: usize = 28;
@@ -200,7 +197,7 @@ impl<S: BuildHasher> Gate<S> {
 
     /// The cookie that proves the address of a native client.
     pub fn native_cookie<A: Hash>(&self, now: Time, from: &DatagramSource<'_, A>) -> u64 {
-        self.cookie(window(now), from)
+        cookie::present(&self.key, now, from.listener, from.address)
     }
 
     /// Whether one more input of this source is within the limits of sources that are not trusted. Counts it.
@@ -210,7 +207,7 @@ impl<S: BuildHasher> Gate<S> {
 
     /// The line that proves an address when it is sent back.
     pub fn challenge<A: Hash>(&self, now: Time, from: &DatagramSource<'_, A>) -> String {
-        format!("join {:016x}\n", self.cookie(window(now), from))
+        format!("join {:016x}\n", self.native_cookie(now, from))
     }
 
     fn challenge_if_allowed<A: Hash>(&mut self, now: Time, from: &DatagramSource<'_, A>, payload: &[u8]) -> Verdict {
@@ -233,33 +230,13 @@ impl<S: BuildHasher> Gate<S> {
 
     /// Whether a cookie in text is valid.
     fn is_valid<A: Hash>(&self, now: Time, from: &DatagramSource<'_, A>, text: &[u8]) -> bool {
-        parse_cookie(text).is_some_and(|cookie| self.matches(now, from, cookie))
+        cookie::parse(text).is_some_and(|given| self.matches(now, from, given))
     }
 
     /// Whether a cookie is that of the present window or of the one before.
-    fn matches<A: Hash>(&self, now: Time, from: &DatagramSource<'_, A>, cookie: u64) -> bool {
-        let window = window(now);
-        let expected = [Some(window), window.checked_sub(1)];
-        // A comparison of integers takes the same time wherever they differ.
-        expected.into_iter().flatten().any(|window| self.cookie(window, from) == cookie)
+    fn matches<A: Hash>(&self, now: Time, from: &DatagramSource<'_, A>, given: u64) -> bool {
+        cookie::is_valid(&self.key, now, from.listener, from.address, given)
     }
-
-    fn cookie<A: Hash>(&self, window: u64, from: &DatagramSource<'_, A>) -> u64 {
-        self.key.hash_one((window, from.listener, from.address))
-    }
-}
-
-fn window(now: Time) -> u64 {
-    now.since(Time(0)).as_secs() / WINDOW.as_secs()
-}
-
-/// Parses a cookie exactly as it is written: sixteen hexadecimal digits in lower case.
-fn parse_cookie(text: &[u8]) -> Option<u64> {
-    let is_digit = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
-    if text.len() != 16 || !text.iter().all(is_digit) {
-        return None;
-    }
-    u64::from_str_radix(std::str::from_utf8(text).ok()?, 16).ok()
 }
 
 #[cfg(test)]

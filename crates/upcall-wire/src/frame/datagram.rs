@@ -1,7 +1,7 @@
 //! The envelope in front of the frames in a datagram, and the numbers of the datagrams that arrived.
 
 use super::bodies::Ack;
-use super::numbers::kind;
+use super::kinds::kind;
 
 /// The length of an envelope, in bytes.
 pub const OVERHEAD: usize = 20;

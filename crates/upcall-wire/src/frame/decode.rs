@@ -5,8 +5,8 @@ use super::bodies::{Ack, ErrorFrame, Filters, Gap, Receipt, Send, Upcall, Welcom
 use super::code::{Code, GapReason, Violation};
 use super::header::Header;
 use super::hello::Hello;
+use super::kinds::{flag, kind};
 use super::limits::{MAX_HELLO, MAX_REASON};
-use super::numbers::{flag, kind};
 use super::reader::{Reader, text};
 
 impl<'a> Frame<'a> {

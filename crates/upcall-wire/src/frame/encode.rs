@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::Frame;
 use super::bodies::{Filters, Send, Upcall};
+use super::kinds::{flag, kind};
 use super::limits::{HEADER, SEND_OVERHEAD, UPCALL_OVERHEAD};
-use super::numbers::{flag, kind};
 
 /// Appends a frame: its header, and the body that `write` appends. Then fills in the length of the body.
 fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, topic: &str, write: impl FnOnce(&mut Vec<u8>)) {

@@ -1,8 +1,8 @@
 //! The header of a frame, and the limit of the frame's length.
 
 use super::code::{Code, Violation};
+use super::kinds::{flag, kind};
 use super::limits::{HEADER, MAX_HELLO, SEND_OVERHEAD, UPCALL_OVERHEAD};
-use super::numbers::{flag, kind};
 use crate::topic::MAX_TOPIC;
 
 /// The fixed part of a frame, [`HEADER`] bytes.

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::code::{Code, Violation};
+use super::kinds::{kind, option};
 use super::limits::{MAX_NAME, MAX_TOKEN, VERSION};
-use super::numbers::{kind, option};
 use super::reader::{Reader, text};
 use crate::named_enum;
 use crate::topic::is_filter;

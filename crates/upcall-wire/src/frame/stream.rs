@@ -3,8 +3,8 @@
 use super::Frame;
 use super::code::Violation;
 use super::header::Header;
+use super::kinds::kind;
 use super::limits::{HEADER, SEND_OVERHEAD};
-use super::numbers::kind;
 
 /// Divides one stream into frames. Keeps an incomplete frame, at most one, and nothing else.
 #[derive(Debug, Default)]

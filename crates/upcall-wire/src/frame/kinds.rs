@@ -1,4 +1,4 @@
-//! The numbers of the protocol that are matched as bytes: kinds of frames, flags, options of a HELLO.
+//! The kinds of frames, their flags, and the options of a HELLO: numbers that are matched as bytes.
 
 use crate::named::named_numbers;
 
