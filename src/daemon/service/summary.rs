@@ -1,12 +1,13 @@
 //! The summary that SIGUSR1 logs: counters, listeners and endpoints.
 
+use upcall_engine::{Dropped, Second};
+use upcall_wire::reason::{Reason, Refusal};
+
 use crate::daemon::context::Context;
 use crate::daemon::listeners::ListenerSocket;
 use crate::daemon::log::{Count, info};
 use crate::daemon::rooms::Rooms;
 use crate::net::datagram::BufferUsage;
-use upcall_engine::{Dropped, Second};
-use upcall_wire::reason::{Reason, Refusal};
 
 /// At most this many endpoints are listed one by one, because a registry may hold many thousands.
 const LISTED: usize = 100;
