@@ -57,7 +57,7 @@ class Counter:
 
 
 def hello(size):
-    """A HELLO of so many bytes, of at least 24."""
+    """A HELLO of this many bytes, at least 24."""
     body = struct.pack("!BBBBQ", 1, 1, 0, 0, 7) + struct.pack("!BBH", 7, 0, max(0, size - 24)) + bytes(max(0, size - 24))
     return struct.pack("!BBBBI", 0, 1, 0, 0, len(body)) + body
 

@@ -25,7 +25,8 @@ pub(super) fn parse_client_from(arguments: &[OsString]) -> Result<ClientOptions,
         // If clap has taken the first word for a URL, it reports a mistake in what follows before the mistake in that
         // word.
         let first = arguments.get(1).and_then(|first| first.to_str()).filter(|first| !first.starts_with('-'));
-        match (error.kind(), first.map(|first| (first, url_or_hint(first)))) {
+        let mistyped = first.filter(|first| ClientOptions::command().find_subcommand(first).is_none());
+        match (error.kind(), mistyped.map(|first| (first, url_or_hint(first)))) {
             (ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand, Some((first, Err(hint)))) => {
                 ClientOptions::command().error(ErrorKind::ValueValidation, format!("'{first}': {hint}"))
             }

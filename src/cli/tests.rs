@@ -49,6 +49,10 @@ fn a_mistyped_url_is_distinguished_from_a_mistyped_command() {
         let error = target(arguments).unwrap_err();
         assert!(error.contains(hint), "{arguments:?}: {error}");
     }
+    for arguments in [&["ping", "-n"][..], &["send", "--no-such-option", "hi"]] {
+        let error = target(arguments).unwrap_err();
+        assert!(!error.contains("did you mean"), "a command that is spelt right: {error}");
+    }
     assert_eq!(target(&["--address", "@lab"]).unwrap(), "unix://@lab");
     assert_eq!(target(&["--address", "/run/lab", "listen"]).unwrap(), "unix:///run/lab");
 }

@@ -37,7 +37,8 @@ fn listener(
     let address = bindable(address).map_err(|reason| vec![reason])?;
     let mut listener = ListenerConfig::new(default_name(&address, index, |_| false), address);
     listener.open = open;
-    let exposure = "can be reached from other machines; add --open to admit all clients, or write a configuration file";
+    let exposure =
+        "can be reached from other machines; add --open to admit every client, or write a configuration file";
     let too_many = format!("there can be at most {MAX_LISTENERS} listeners");
     let reasons: Vec<String> = [
         exposed(&listener).map(|_| exposure.to_string()),

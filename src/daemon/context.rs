@@ -5,12 +5,15 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use upcall_engine::{Accepted, EndpointId, Engine, Entropy, Event, Now, Settings, Time};
+use upcall_wire::address::{Peer, Transport};
+use upcall_wire::escape::Escaped;
+use upcall_wire::frame::Frame;
+
 use super::log::{self, Count, Logger, info};
 use super::timers::{Clock, Timers};
 use crate::config::{Config, Level, When};
 use crate::net::poller::Poller;
-use upcall_engine::{Accepted, EndpointId, Engine, Entropy, Event, Settings, Time};
-use upcall_wire::escape::Escaped;
 
 /// The time that a leaving endpoint has to read what is due to it.
 pub(super) const FAREWELL: Duration = Duration::from_secs(5);
@@ -79,8 +82,29 @@ impl Context {
         self.log_inputs && self.logger.enabled(Level::Info)
     }
 
-    /// Logs an input, if inputs are logged. `sender` is `None` if the client is not registered.
-    pub(super) fn log_input(&mut self, sender: Option<EndpointId>, message: &[u8], accepted: Accepted) {
+    /// Gives the engine an input, and logs it if it is accepted.
+    pub(super) fn input(&mut self, now: Now, sender: EndpointId, message: &[u8]) {
+        if let Some(accepted) = self.engine.input(now, sender, message) {
+            self.log_input(Some(sender), message, accepted);
+        }
+    }
+
+    /// Gives the engine an input of a sender that is not registered, and logs it.
+    pub(super) fn input_from(&mut self, now: Now, transport: Transport, peer: Peer, message: &[u8]) {
+        let accepted = self.engine.input_from(now, transport, peer, message);
+        self.log_input(None, message, accepted);
+    }
+
+    /// Gives the engine a frame. If it is an input that is accepted, logs it.
+    pub(super) fn handle_frame(&mut self, now: Now, sender: EndpointId, frame: &Frame<'_>) {
+        if let Some(accepted) = self.engine.handle_frame(now, sender, frame)
+            && let Frame::Send(send) = frame
+        {
+            self.log_input(Some(sender), send.payload, accepted);
+        }
+    }
+
+    fn log_input(&mut self, sender: Option<EndpointId>, message: &[u8], accepted: Accepted) {
         if !self.logs_inputs() {
             return;
         }
@@ -88,11 +112,11 @@ impl Context {
         let data = message.strip_suffix(b"\n").unwrap_or(message);
         let shown = Escaped(&data[..data.len().min(LOGGED)]);
         let more = if data.len() > LOGGED { format!("… ({} bytes)", data.len()) } else { String::new() };
-        let id = sender.and_then(|sender| self.engine.endpoint(sender)).map_or(0, |endpoint| endpoint.number);
-        let sender = if id == 0 { "not registered".to_string() } else { format!("#{id}") };
+        let number = sender.and_then(|sender| self.engine.endpoint(sender)).map(|endpoint| endpoint.number);
+        let sender = number.map_or("not registered".to_string(), |number| format!("#{number}"));
         let due = Count(due, "endpoint");
         info!(
-            self.logger, endpoint = id, sequence = sequence;
+            self.logger, endpoint = number.unwrap_or(0), sequence = sequence;
             "Received from client: {shown}{more} -- {sender}, upcall {sequence} to {due}"
         );
     }

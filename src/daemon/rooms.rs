@@ -1,5 +1,8 @@
 //! The rooms together, and the steps that span several of them.
 
+use upcall_engine::{EndpointId, Event, Now};
+use upcall_wire::address::Transport;
+
 use super::context::Context;
 use super::datagrams::Datagrams;
 use super::listeners::Listeners;
@@ -7,8 +10,6 @@ use super::log::{debug, info};
 use super::streams::Streams;
 use super::tokens::ConnectionKey;
 use super::traffic;
-use upcall_engine::{EndpointId, Event, Now};
-use upcall_wire::address::Transport;
 
 /// The rooms, and the state that they share.
 pub(super) struct Rooms {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use upcall_engine::Now;
+
 use super::context::Context;
 use super::listeners::{ListenerSocket, Listeners};
 use super::log::{Logger, error, info, warning};
@@ -17,7 +19,6 @@ use crate::exit::Status;
 use crate::net::inherited::Inherited;
 use crate::net::poller::{Interest, Poller, Readiness};
 use crate::net::signals::{SignalPipes, SignalRequest};
-use upcall_engine::Now;
 
 /// The daemon: the rooms, the signals, the origin of the configuration, and the notifications to the service manager.
 pub(super) struct Server {

@@ -1,7 +1,6 @@
 //! The poller's tokens, and the keys of connections and datagram peers that they contain.
 
 use slotmap::{Key, KeyData};
-
 use upcall_engine::ListenerNumber;
 
 const SIGNALS: u64 = u64::MAX;

@@ -1,14 +1,15 @@
 //! Log lines about clients that connect, join, speak native, or leave.
 
-use super::context::Context;
-use super::listeners::Listeners;
-use super::log::{Count, debug, info, log_at};
-use crate::config::{Level, ListenerRole};
 use upcall_engine::{Endpoint, EndpointId, ListenerNumber, Now, Second};
 use upcall_wire::address::Peer;
 use upcall_wire::escape::Escaped;
 use upcall_wire::frame::Hello;
 use upcall_wire::reason::{Reason, Refusal};
+
+use super::context::Context;
+use super::listeners::Listeners;
+use super::log::{Count, info, log_at};
+use crate::config::{Level, ListenerRole};
 
 /// The level of lines about clients that connect and leave. On a listener that only receives inputs, they are details:
 /// a health check may connect every few seconds and send nothing.
@@ -56,29 +57,20 @@ pub(super) fn log_welcome(context: &mut Context, listeners: &Listeners, id: Endp
     );
 }
 
-/// Logs that a connection is refused.
+/// Logs that a client is refused.
 pub(super) fn log_refused(
     context: &mut Context,
     listeners: &Listeners,
+    level: Level,
     number: ListenerNumber,
     peer: Peer,
     reason: Refusal,
 ) {
     let name = listeners.name_of(number);
-    info!(context.logger, listener = name, peer = peer, reason = reason; "refused {peer} on {name}: {reason}");
-}
-
-/// Logs that a datagram peer is refused. The level is debug, because one source can send many such datagrams a second
-/// without a connection.
-pub(super) fn log_not_joined(
-    context: &mut Context,
-    listeners: &Listeners,
-    number: ListenerNumber,
-    peer: Peer,
-    reason: Refusal,
-) {
-    let name = listeners.name_of(number);
-    debug!(context.logger, listener = name, peer = peer, reason = reason; "refused {peer} on {name}: {reason}");
+    log_at!(
+        level, context.logger, listener = name, peer = peer, reason = reason;
+        "refused {peer} on {name}: {reason}"
+    );
 }
 
 /// Logs that an endpoint has left the registry.

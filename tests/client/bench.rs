@@ -93,7 +93,7 @@ fn latency_and_round_trips_are_counted_once_each() {
 }
 
 #[test]
-fn idle_connections_are_weighed() {
+fn the_memory_of_idle_connections_is_measured() {
     within(DEADLINE, || {
         let daemon = start("", "");
         for url in &daemon.urls() {
@@ -126,7 +126,7 @@ fn the_publisher_need_not_receive_its_own() {
 }
 
 #[test]
-fn without_a_mode_three_are_shown() {
+fn without_a_mode_three_modes_run() {
     within(DEADLINE, || {
         let daemon = start("", "");
         let done = run(&daemon.url("unix"), &["bench", "--receivers", "3", "--duration", "100ms"], b"");

@@ -28,7 +28,7 @@ fn number(value: &Value) -> u64 {
     value.as_u64().unwrap()
 }
 
-/// Every message has come to everyone, or is counted as lost.
+/// Every message has reached every receiver, or is counted as lost.
 fn all_accounted_for(result: &Value, receivers: u64, least: u64) {
     let (messages, lost) = (number(&result["messages"]), number(&result["faults"]["lost"]));
     assert!(messages >= least, "{result}");

@@ -55,7 +55,7 @@ fn a_challenge_is_answered_before_anything_is_sent() {
 }
 
 #[test]
-fn send_says_what_was_not_taken() {
+fn send_reports_what_was_not_taken() {
     within(DEADLINE, || {
         let daemon = ScriptedDatagrams::udp();
         let (input, mut lines) = std::io::pipe().unwrap();
@@ -144,7 +144,7 @@ fn a_missing_daemon_is_named() {
 }
 
 #[test]
-fn a_daemon_that_goes_is_missed() {
+fn a_daemon_that_ends_is_noticed() {
     within(DEADLINE, || {
         let directory = tempfile::tempdir().unwrap();
         for daemon in ScriptedDatagrams::everywhere(directory.path()) {

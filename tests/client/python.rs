@@ -148,7 +148,7 @@ fn on_a_stream_it_registers_resumes_sees_a_gap_and_sends() {
 }
 
 #[test]
-fn a_refusal_in_text_or_as_an_error_is_told() {
+fn a_refusal_in_text_or_as_an_error_is_reported() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("tcp://{}", listener.local_addr().unwrap());
     let refused = ErrorFrame { code: Code::UnknownSession, about: 1, reference: 0, text: "no such session" };

@@ -182,7 +182,7 @@ fn the_daemon_closing_ends_the_prompt() {
         for (farewell, status, words) in [
             ("upcalld: shutdown\n", 69, "upcall-client: the daemon closed the connection: shutdown ("),
             ("upcalld: slow_consumer\n", 74, "slow_consumer"),
-            ("last words", 69, "without giving a reason"),
+            ("last words", 69, "gave no reason"),
         ] {
             // At an empty prompt, in the middle of a line, behind a lone Escape, in a search of the history.
             for typed in ["", "half", "\x1b", "\x1b[", "\x12"] {

@@ -14,7 +14,7 @@ use crate::support::scripted::*;
 use crate::support::{DEADLINE, within};
 
 #[test]
-fn listen_prints_lines_and_says_nothing() {
+fn listen_prints_lines_and_reports_nothing() {
     within(DEADLINE, || {
         let directory = tempfile::tempdir().unwrap();
         for daemon in ScriptedDaemon::everywhere(directory.path(), send_and_stay("a\n\nb\x1b\r\nc\n")) {
@@ -118,13 +118,13 @@ fn retry_waits_for_a_daemon_that_is_not_there_yet() {
 }
 
 #[test]
-fn trying_again_ends_where_it_is_pointless() {
+fn retrying_ends_where_it_is_pointless() {
     within(DEADLINE, || {
         for arguments in [&["listen"][..], &["listen", "--retry"]] {
             let daemon = ScriptedDaemon::tcp(send_and_close("upcalld: not_allowed\n"));
             assert_eq!(run(&daemon.url, arguments, b"").status, Some(77));
         }
-        // Not let in at the start is like not reached at the start.
+        // A client that is refused at the start ends as one that cannot connect at the start.
         let daemon = ScriptedDaemon::tcp(send_and_close("upcalld: max_endpoints\n"));
         assert_eq!(run(&daemon.url, &["listen"], b"").status, Some(69));
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

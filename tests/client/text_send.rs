@@ -115,7 +115,7 @@ fn reasons_are_exit_statuses() {
             ("upcalld: message_timeout\n", 75, "message_timeout"),
             ("upcalld: slow_consumer\n", 74, "slow_consumer"),
             ("upcalld: from_the_future\n", 69, "from_the_future"),
-            ("", 69, "without giving a reason"),
+            ("", 69, "gave no reason"),
         ] {
             let daemon = ScriptedDaemon::tcp(send_and_close(line));
             // The other end of this pipe stays open: input never ends.
@@ -165,7 +165,7 @@ fn a_reset_is_an_io_error() {
 }
 
 #[test]
-fn who_cannot_be_reached_is_named() {
+fn an_unreachable_daemon_is_named() {
     within(DEADLINE, || {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         for (url, status) in [

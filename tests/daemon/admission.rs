@@ -78,7 +78,10 @@ fn dual_stack_is_what_it_says() {
     // An IPv4 peer of an IPv6 socket is an IPv4 peer.
     admitted(&Stream::connect(&at("127.0.0.1", "rules")));
     Stream::connect(&at("[::1]", "rules")).expect_rest("upcalld: not_allowed\n");
-    assert_eq!(daemon.log().count_words("::ffff:"), 0);
+    daemon.wait_count(Event::Connected, 4);
+    let connected = daemon.log().entries(Event::Connected);
+    let mapped = connected.iter().filter(|entry| entry.peer.as_ref().is_none_or(|peer| peer.contains("::ffff:")));
+    assert_eq!(mapped.count(), 0, "{connected:?}");
 }
 
 #[test]

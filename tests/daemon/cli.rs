@@ -146,7 +146,7 @@ fn what_is_printed_is_a_configuration() {
     stream.expect("<x>");
 }
 
-/// The token is read to be checked, and shown nowhere.
+/// The token is read so that it is checked, and is printed nowhere.
 #[test]
 fn check_reads_the_token_file_and_shows_its_path_only() {
     use std::os::unix::fs::PermissionsExt;

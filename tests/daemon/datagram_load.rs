@@ -13,7 +13,7 @@ const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 
 over!(datagrams: f9_one_dead_peer_among_a_hundred);
 
-/// Over Unix sockets, the daemon notices a dead peer; over UDP it does not, and the lease ends some day.
+/// Over Unix sockets the daemon notices a dead peer. Over UDP it does not, and the endpoint stays until its lease ends.
 fn f9_one_dead_peer_among_a_hundred(place: Place) {
     const MESSAGES: usize = 1_000;
     let daemon = Daemon::start(&(place.listener("lab", "") + DATA));

@@ -1,4 +1,5 @@
-//! Datagram sockets and the system: who owns a socket file, which address was used, and other people's programs.
+//! Datagram sockets and the system: the owner of a socket file, the address that was used, and other programs as
+//! clients.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
@@ -23,7 +24,7 @@ fn s19_a_name_of_another_socket() {
     let scratch = tempfile::tempdir().expect("a scratch directory");
     let victim = UnixDatagram::bind(scratch.path().join("victim")).expect("a free path");
     victim.set_nonblocking(true).expect("the option exists");
-    // Its path is not its own any more: a link to the victim, or gone.
+    // Its path no longer names its own socket: it is a link to the victim, or gone.
     let linked = daemon.datagram("lab");
     std::fs::remove_file(linked.path()).expect("it is there");
     symlink(scratch.path().join("victim"), linked.path()).expect("the path is free");

@@ -13,12 +13,12 @@ use crate::support::{Daemon, Event, Place, Stream, figure, over};
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 const FAREWELL: &[u8] = b"upcalld: shutdown\n";
 
-over!(streams: connections_not_yet_accepted_are_told);
+over!(streams: connections_not_yet_accepted_get_the_reason);
 
-/// Soon the kernel has everything, and the client reads it seconds later: what the client sends meanwhile must not
-/// cause a reset.
+/// The kernel soon has everything, and the client reads it seconds later. What the client sends in the meantime must
+/// not cause a reset.
 #[test]
-fn a_slow_reader_that_talks_gets_everything() {
+fn a_slow_reader_that_sends_gets_everything() {
     let mut daemon = Daemon::start(&(config(Place::Tcp, DATA) + "[daemon]\nshutdown_grace = \"20s\"\n"));
     let slow = Stream::connect_narrow(&daemon.url("lab"));
     daemon.wait_connected(1);
@@ -81,7 +81,7 @@ fn a_half_close_while_inputs_wait_does_not_spin() {
     reading.join().expect("the reader ends");
 }
 
-fn connections_not_yet_accepted_are_told(place: Place) {
+fn connections_not_yet_accepted_get_the_reason(place: Place) {
     const WAITING: usize = 300;
     let mut daemon = Daemon::start(&(place.listener("lab", "") + DATA + "[daemon]\nshutdown_grace = \"50s\"\n"));
     let url = daemon.url("lab");

@@ -1,4 +1,4 @@
-//! Datagrams that lie about where they come from. They need raw sockets, and a network of their own: nothing of it
+//! Datagrams with a forged source. They need raw sockets, and a network namespace of their own, which no datagram
 //! leaves.
 
 use std::process::Command;
@@ -11,8 +11,8 @@ use crate::support::{DEADLINE, Daemon, Event, Place, Setup, figure, listener, sk
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 pub(crate) const FORGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/forge.py");
 
-/// A daemon in a network namespace of its own, in which there is only the loopback interface, and a way for everything
-/// to everywhere by it.
+/// A daemon in a network namespace of its own, which has only the loopback interface. The forged sources
+/// (198.18.0.0/15) are routed to it.
 pub(crate) fn in_a_network(test: &str, config: &str) -> Option<Daemon> {
     if !geteuid().is_root() {
         skip(test, "only root may forge datagrams");
@@ -37,7 +37,7 @@ pub(crate) fn in_a_network(test: &str, config: &str) -> Option<Daemon> {
     Some(Setup::new(config).under(&["unshare", "-n", "sh", "-c", network, "sh"]).start())
 }
 
-/// Runs the forger in the network of the daemon; what it prints.
+/// Runs the forger in the network of the daemon; returns what it prints.
 pub(crate) fn forge(daemon: &Daemon, arguments: &[&str]) -> String {
     let pid = daemon.pid().to_string();
     let mut command = Command::new("timeout");
@@ -61,8 +61,9 @@ fn s1_s2_forged_sources() {
     // The capture saw both kinds: 22 bytes behind 28 of headers are a challenge, and nothing else was sent.
     assert_eq!(answered, answers * 50, "each answer is one challenge: {said}");
     assert_eq!(daemon.count_now(Event::Joined), 0);
-    daemon
-        .summary("summary: 0 endpoints, 0 of them registered for upcalls, 0 behind; 0 came since the start; 0 inputs,");
+    daemon.summary(
+        "summary: 0 endpoints, 0 of them registered for upcalls, 0 behind; 0 registered since the start; 0 inputs,",
+    );
     figure("s1", &format!("{said:?}, ratio {:.3}", answered as f64 / sent as f64));
 }
 
@@ -89,7 +90,7 @@ fn s6_two_daemons() {
         let inputs = (one.counted_inputs(), other.counted_inputs());
         figure("s6", &format!("inputs {inputs:?}; {before}"));
         assert!(inputs.0 + inputs.1 <= 4, "{inputs:?} inputs: {before}");
-        // Each took notice of the forged datagram: as an input where it was trusted, and with a challenge elsewhere.
+        // Each daemon handled the forged datagram: as an input where it was trusted, and with a challenge elsewhere.
         assert_eq!(inputs, if trusted.is_empty() { (1, 1) } else { (0, 0) });
         for daemon in [&one, &other] {
             assert!(daemon.counted("looped") > 0, "what the other sent is known by its mark");

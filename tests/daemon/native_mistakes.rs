@@ -1,4 +1,4 @@
-//! Mistakes of native clients, what is done to them, and how the daemon reacts.
+//! Mistakes of native clients: what the daemon answers, and how it goes on.
 
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ fn native_after_a_second_of_silence_is_too_late() {
 }
 
 #[test]
-fn a_hello_that_is_none_is_answered_and_an_answer_is_not() {
+fn a_malformed_hello_is_answered_and_an_answer_is_not() {
     let daemon = Daemon::start(&listener("lab", "udp", "127.0.0.1:0", AUTO));
     let client = daemon.datagram("lab");
     let mut hello = Frame::Hello(Hello { padding: 60, ..Hello::new(7) }).to_vec();
@@ -88,7 +88,7 @@ fn a_hello_that_is_none_is_answered_and_an_answer_is_not() {
 }
 
 #[test]
-fn a_reload_that_makes_a_listener_one_for_output_goes_for_those_who_are_there() {
+fn a_listener_that_becomes_output_only_refuses_inputs_of_registered_endpoints() {
     let config = |more| listener("lab", "udp", "127.0.0.1:0", &format!("{AUTO}\n{more}"));
     let daemon = Daemon::start(&config(""));
     let client = daemon.datagram("lab");
@@ -102,8 +102,8 @@ fn a_reload_that_makes_a_listener_one_for_output_goes_for_those_who_are_there() 
     };
 }
 
-/// A peer that acknowledges nothing holds back all inputs. The daemon does not spin meanwhile, and goes on once the
-/// peer has left.
+/// A peer that acknowledges nothing holds back all inputs. The daemon does not spin in the meantime, and goes on when
+/// the peer has left.
 #[test]
 fn while_inputs_wait_for_a_datagram_peer_nothing_spins() {
     let config = Place::Tcp.listener("lab", "role = \"input\"")

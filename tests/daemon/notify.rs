@@ -57,7 +57,7 @@ impl Manager {
 }
 
 #[test]
-fn the_manager_is_told_of_the_whole_life() {
+fn the_manager_is_notified_from_start_to_end() {
     for manager in [Manager::at_path(), Manager::at_name()] {
         let lab = Place::Tcp.listener("lab", "");
         let mut daemon = manager.setup(&(lab.clone() + DATA), "").start();
@@ -109,7 +109,7 @@ fn the_loop_feeds_the_watchdog() {
 }
 
 #[test]
-fn the_manager_is_told_why_a_start_fails() {
+fn the_manager_is_notified_why_a_start_fails() {
     let manager = Manager::at_path();
     let config = Place::Tcp.listener("lab", "colour = \"red\"");
     let ended = manager.setup(&config, "").run();
@@ -119,7 +119,7 @@ fn the_manager_is_told_why_a_start_fails() {
 }
 
 #[test]
-fn a_manager_that_is_not_there_or_does_not_read_holds_nothing_up() {
+fn a_missing_or_blocked_manager_does_not_block_the_daemon() {
     let manager = Manager::at_path();
     let mut buffer = [0; 1];
     manager.socket.set_nonblocking(true).expect("it can be set");
@@ -134,7 +134,7 @@ fn a_manager_that_is_not_there_or_does_not_read_holds_nothing_up() {
         stream.send("x\n");
         stream.expect("x\n");
     }
-    // As soon as it reads, it gets the important messages.
+    // When it reads, it gets the important messages.
     while manager.socket.recv(&mut buffer).is_ok() {}
     manager.socket.set_nonblocking(false).expect("it can be set");
     manager.socket.set_read_timeout(Some(DEADLINE)).expect("the option exists");

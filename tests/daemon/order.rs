@@ -1,4 +1,4 @@
-//! One total order, whichever endpoints send, and on every transport.
+//! One total order on every transport, whichever endpoints send.
 
 use std::collections::HashSet;
 use std::thread;
@@ -64,7 +64,7 @@ fn an_input_crosses_to_every_listener() {
 }
 
 #[test]
-fn a_newcomer_gets_nothing_from_before_it_came() {
+fn a_new_endpoint_gets_nothing_from_before_it_registered() {
     let daemon = Daemon::start(&(Place::Tcp.listener("lab", "") + "[upcall]\nformat = \"{data}\"\n"));
     let first = daemon.join("lab");
     first.send("before\n");

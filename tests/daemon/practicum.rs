@@ -52,7 +52,7 @@ fn a_class_of_students_each_served_alone() {
     }
 }
 
-/// Everyone receives all upcalls. What the scripts print is one stream, split where their `recv` happened to split it.
+/// Every script receives all upcalls. They print one stream, split where their `recv` happened to split it.
 #[test]
 fn a_class_of_students_sees_one_order() {
     let daemon = Daemon::start(&Place::Tcp.listener("lab", ""));
@@ -78,13 +78,13 @@ fn a_class_of_students_sees_one_order() {
 }
 
 #[test]
-fn the_console_tells_the_story() {
+fn the_log_shows_the_whole_session() {
     let config = listener("lab", "tcp", "127.0.0.1:0", "");
     let daemon = crate::support::Setup::new(&config).args(&["--log-inputs", "always", "--log-format", "text"]).start();
     let Some(mut student) = script(&daemon, "practicum") else { return };
     student.type_in("haii\nbye\n");
     assert!(student.wait_exit().success());
-    daemon.log().wait_words(" left: closed");
+    daemon.wait(Event::Left);
     let log = daemon.log().raw().text();
     let story = [
         ": configuration: ",

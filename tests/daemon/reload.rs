@@ -11,9 +11,9 @@ use crate::support::{Daemon, Event, Place, Stream, Swarm, listener, over};
 
 const DATA: &str = "[upcall]\nformat = \"{data}\"\n";
 
-over!(streams: the_unchanged_do_not_notice, f15_a_wrong_file_changes_nothing);
+over!(streams: unchanged_listeners_keep_their_clients, f15_a_wrong_file_changes_nothing);
 
-fn the_unchanged_do_not_notice(place: Place) {
+fn unchanged_listeners_keep_their_clients(place: Place) {
     let kept = place.listener("kept", "");
     let removed = Place::UnixPath.listener("removed", "");
     let daemon = Daemon::start(&(kept.clone() + &removed + DATA));
@@ -91,7 +91,7 @@ fn a_format_applies_from_the_next_sequence_on() {
 }
 
 #[test]
-fn rules_and_limits_change_for_newcomers() {
+fn rules_and_limits_change_for_new_clients() {
     let daemon = Daemon::start(&(Place::UnixPath.listener("local", "") + &Place::Tcp.listener("lab", "")));
     let config = std::fs::read_to_string(daemon.setup().config_path()).expect("it is there");
     let (first, url) = (daemon.join("lab"), daemon.url("lab"));
@@ -157,7 +157,7 @@ fn an_address_in_use_refuses_the_reload() {
     daemon.join("local");
 }
 
-/// They differ in their names only, and are listed in another order: each keeps its own rules.
+/// Listeners that differ only in their names, and are listed in another order, keep their own rules.
 #[test]
 fn listeners_on_port_0_are_distinguished_by_name() {
     let both = Place::Tcp.listener("both", "");
@@ -205,9 +205,9 @@ fn what_does_not_fit_into_the_running_log_is_refused() {
     stream.expect("new x\n");
 }
 
-/// Inputs wait for a reader for ever, until a reload shortens the patience.
+/// Inputs wait for a reader without end, until a reload shortens the patience.
 #[test]
-fn patience_that_is_lost_ends_the_waiting() {
+fn a_shorter_patience_releases_inputs() {
     let with = |patience: &str| {
         format!(
             "{DATA}[log]\nsize = \"4MiB\"\n[slow_consumer]\nmax_behind = \"1MiB\"\npatience = \"{patience}\"\n\
@@ -223,7 +223,7 @@ fn patience_that_is_lost_ends_the_waiting() {
     let expected = lines(8_000, 1_000);
     let sent = expected.clone();
     let sending = thread::spawn(move || sender.send(sent));
-    // It reads all the time, and inputs may wait for it longer than a busy machine keeps it from that.
+    // It reads all the time. Inputs may wait for it longer than a busy machine could keep it from reading.
     let expecting = expected.clone();
     let reading = thread::spawn(move || healthy.expect_each(&expecting, |_, _| {}));
     daemon.wait(Event::InputsHeld.endpoint(1));
@@ -248,7 +248,7 @@ fn f16_a_thousand_hups() {
         daemon.setup().write_config(&with(round));
         daemon.signal(Signal::SIGHUP);
     }
-    // Signals coalesce, so count answers, not reloads: the last file is in force at last.
+    // Signals coalesce, so what counts is not the number of reloads, but that the last file is in force.
     let last = b"1000 x\n";
     for attempt in 0.. {
         assert!(attempt < 100_000, "the last file never came into force");

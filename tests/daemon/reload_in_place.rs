@@ -37,7 +37,7 @@ fn udp_widens_and_narrows() {
         next.expect("new");
         before = next;
     }
-    // A thread writes the log after the fact.
+    // A thread writes the log, later than the event.
     daemon.wait_count(Event::Left.reason("listener_removed"), 4);
     assert_eq!(daemon.count(Event::ReloadRefused), 0);
 }

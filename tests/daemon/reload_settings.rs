@@ -58,7 +58,7 @@ fn roles_framing_and_inputs_in_the_log() {
     lab.reload("", "", "[daemon]\nlog_inputs = \"always\"\n");
     first.send("logged\n");
     first.expect("logged\n");
-    lab.daemon.wait(Event::Input.with("logged"));
+    lab.daemon.wait(Event::Input);
     lab.reload("role = \"output\"", "", "[daemon]\nlog_inputs = \"never\"\n");
     first.send("no longer allowed\n");
     first.expect_rest("upcalld: output_only\n");

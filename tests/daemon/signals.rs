@@ -73,7 +73,7 @@ fn a_second_term_ends_at_once() {
 }
 
 #[test]
-fn newcomers_are_not_let_in_while_it_drains() {
+fn new_clients_are_refused_while_it_drains() {
     let mut daemon = Daemon::start(&(config(Place::UnixPath, DATA) + "[daemon]\nshutdown_grace = \"1h\"\n"));
     let url = daemon.url("lab");
     let pending = daemon.join("lab");

@@ -30,7 +30,7 @@ fn f1_a_reader_stops(place: Place) {
     let sending = thread::spawn(move || sender.send(sent));
     others.expect_each(&expected, |_, _| {});
     sending.join().expect("everything could be sent");
-    // It reads at last, in time: some whole lines, and the reason why there are no more.
+    // It reads at last, and in time: it gets some whole lines, and the reason why there are no more.
     let got = stalled.read_until_eof();
     let farewell = b"upcalld: slow_consumer\n";
     let upcalls = got.strip_suffix(farewell).unwrap_or_else(|| panic!("{}", got[got.len() - 60..].escape_ascii()));
@@ -94,8 +94,7 @@ fn f2_five_hundred_stalled_readers() {
     drop(stalled);
 }
 
-/// A sender that never reads its own upcalls, where inputs wait for ever: the others lose nothing, and nothing
-/// deadlocks.
+/// A sender never reads its own upcalls, and patience has no end: the others lose nothing, and there is no deadlock.
 #[test]
 fn f4_patience_for_ever() {
     let limits = "[log]\nsize = \"4MiB\"\n[slow_consumer]\nmax_behind = \"1MiB\"\npatience = \"forever\"\n";
@@ -139,7 +138,7 @@ fn until_last(mut stream: &Stream) -> Vec<u8> {
     bytes
 }
 
-/// Patience for ever, a reader that stops, and reads on later: everything is there.
+/// Patience has no end, and a reader stops and reads on later: it gets everything.
 #[test]
 fn f4_a_reader_that_comes_back_has_lost_nothing() {
     let limits = "[log]\nsize = \"4MiB\"\n[slow_consumer]\nmax_behind = \"1MiB\"\npatience = \"forever\"\n";

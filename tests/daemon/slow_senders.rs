@@ -45,8 +45,8 @@ fn b12_a_long_pipeline_is_slowed_down_not_disconnected() {
     assert_eq!(daemon.disconnected(), 0, "no endpoint was disconnected");
 }
 
-/// Its inputs wait for it, but not for ever; then they are read until it is too far behind. Meanwhile the daemon
-/// sleeps.
+/// Its inputs wait because of its own lag, but not without end: then they are read until it is too far behind. While
+/// they wait, the daemon sleeps.
 fn a_lone_sender_that_never_reads(place: Place) {
     for patience in ["1s", "forever"] {
         let limits =

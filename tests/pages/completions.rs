@@ -1,4 +1,4 @@
-//! The completions complete: bash is asked what it would offer.
+//! The completions work: the tests ask bash what it would offer.
 
 use std::process::Command;
 

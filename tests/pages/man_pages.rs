@@ -1,4 +1,4 @@
-//! The manual pages and the code cannot part: every command, option, key and exit status is on its page, and none is
+//! The manual pages and the code agree: every command, option, key and exit status is on its page, and none is
 //! there that does not exist.
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! upcall-protocol(7) and the code cannot part: every example on the page is read and written back by the codec, and
+//! upcall-protocol(7) and the code agree: every example on the page is read and written back by the codec, and
 //! every number in the code is on the page with its name, and in the dissector for Wireshark.
 
 use std::fs;

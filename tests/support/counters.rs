@@ -40,7 +40,7 @@ impl Daemon {
     /// How many inputs the daemon has counted.
     #[track_caller]
     pub(crate) fn counted_inputs(&self) -> u64 {
-        const WORDS: &str = "came since the start; ";
+        const WORDS: &str = "registered since the start; ";
         let line = self.summary(WORDS);
         let rest = line.split(WORDS).nth(1).expect("it is there");
         rest.split(' ').next().and_then(|number| number.parse().ok()).expect("a number")

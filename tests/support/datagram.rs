@@ -75,7 +75,7 @@ impl Datagram {
         self.directory.as_ref().expect("it is at a path").path().join("peer")
     }
 
-    /// From now on, takes datagrams only from the address that it sends to.
+    /// From now on, takes only datagrams of the address that it sends to.
     pub(crate) fn connect(&self) {
         self.socket.connect(&self.to).expect("the daemon is there");
     }

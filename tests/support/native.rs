@@ -180,7 +180,7 @@ impl Native {
         self.frames(&frame.to_vec());
     }
 
-    /// Sends an input once, and asks for a receipt; its id.
+    /// Sends an input once, and asks for a receipt. Returns its id.
     pub(crate) fn send(&mut self, topic: &str, payload: impl AsRef<[u8]>) -> u64 {
         self.message += 1;
         self.send_again(self.message, topic, payload.as_ref());
@@ -191,7 +191,7 @@ impl Native {
         self.send_frame(&Frame::Send(Send { id, receipt: true, topic, payload }));
     }
 
-    /// Sends an input until there is a receipt; its sequence, and to how many other endpoints it is due.
+    /// Sends an input until there is a receipt. Returns its sequence, and to how many other endpoints it is due.
     #[track_caller]
     pub(crate) fn send_confirmed(&mut self, topic: &str, payload: impl AsRef<[u8]>) -> (u64, u32) {
         let id = self.send(topic, payload.as_ref());
@@ -213,7 +213,7 @@ impl Native {
         }
     }
 
-    /// Changes the filters; from which sequence on which filters are in force.
+    /// Changes the filters. Returns from which sequence on they are in force, and which they are.
     #[track_caller]
     pub(crate) fn subscribe(&mut self, add: bool, filters: &[&str]) -> (u64, Vec<String>) {
         self.request += 1;
@@ -227,7 +227,7 @@ impl Native {
         }
     }
 
-    /// Reads what there is, or waits for it at most this long; whether there was anything.
+    /// Reads what there is, or waits for it at most this long. Returns whether there was anything.
     pub(crate) fn pump(&mut self, timeout: Duration) -> bool {
         if self.inbox.ended || !ready_within(self, PollFlags::POLLIN, timeout) {
             return false;

@@ -1,4 +1,4 @@
-//! Other people's programs as clients: nc, socat, Python.
+//! Other programs as clients: nc, socat, Python.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -42,7 +42,7 @@ impl Program {
         stdin.write_all(text.as_bytes()).expect("the program reads");
     }
 
-    /// Types a lot and ends its stdin, in a thread: it may read no faster than others let it, or never.
+    /// Types a lot and ends its stdin, in a thread: the program may read slowly, or never.
     pub(crate) fn feed(&mut self, text: String) {
         let mut stdin = self.stdin.take().expect("stdin is still open");
         // Whether it has read all of this shows in what it prints; when it ends, so does this.

@@ -32,7 +32,7 @@ pub(crate) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T>
     }
 }
 
-/// Waits until `socket` is ready for `what`, at most for `time`; whether it is. An interrupted wait goes on.
+/// Waits until `socket` is ready for `what`, at most for `time`. Returns whether it is. An interrupted wait goes on.
 pub(crate) fn ready_within(socket: &impl AsFd, what: PollFlags, time: Duration) -> bool {
     let end = Instant::now() + time;
     loop {

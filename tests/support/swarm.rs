@@ -72,7 +72,7 @@ impl Swarm {
         let (mut left, mut last) = (self.streams.len(), Instant::now());
         while left > 0 {
             assert!(last.elapsed() < DEADLINE, "{left} of {} endpoints have not got everything", self.streams.len());
-            // An interrupted wait has reported nothing.
+            // An interrupted wait reports nothing.
             let count = epoll.wait(&mut events, EpollTimeout::from(200u8)).unwrap_or(0);
             if count > 0 {
                 last = Instant::now();

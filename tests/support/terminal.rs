@@ -65,7 +65,7 @@ impl Terminal {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Waits until `text` is shown behind what was expected before; returns what came in between.
+    /// Waits until `text` is shown behind what was expected before. Returns what came in between.
     pub(crate) fn expect(&mut self, text: &str) -> String {
         let seen = self.seen;
         let find = |shown: &[u8]| memchr::memmem::find(&shown[seen..], text.as_bytes());

@@ -1,4 +1,4 @@
-"""Many TCP clients at once, in text, for tests/systemd/run. Ends when standard input does; prints what became of them."""
+"""Many TCP clients at once, in text, for tests/systemd/run. Ends with stdin, and prints what happened to them."""
 
 import select
 import socket
@@ -9,7 +9,7 @@ WHERE = ("127.0.0.1", 4141)
 
 
 def hold(count):
-    """Connects so many clients and keeps them. Each has to get one more upcall in the end."""
+    """Connects this many clients and keeps them. Each has to get one more upcall at the end."""
     clients = [socket.create_connection(WHERE, 10) for _ in range(count)]
     # The daemon has them all when the last one's message is back at the first.
     clients[-1].sendall(b"begin\n")

@@ -50,7 +50,7 @@ class Capture:
         self.packet(17, pack(">HHHH", source, target, 8 + len(data), 0) + data, to_daemon)
 
     def save(self, path, most=262144):
-        """Writes a pcap file; of each packet at most so many bytes."""
+        """Writes a pcap file; at most this many bytes of each packet."""
         with open(path, "wb") as file:
             file.write(pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262144, 101))
             for at, data in self.packets:

@@ -44,7 +44,7 @@ def session(target, folder):
         until(lambda: "listening on" in log.read_text(), "tcpdump")
         daemon = start(str(target / "upcalld"), "-q", "--listen", TCP, "--listen", UDP)
         until(connects, "the daemon")
-        heard = [start(client, url, "listen", "-n", "3", "--topic", "door/*") for url in (TCP, UDP)]
+        listeners = [start(client, url, "listen", "-n", "3", "--topic", "door/*") for url in (TCP, UDP)]
         # Their HELLOs have been answered when the inputs of a third client are due to both.
         begun = lambda: subprocess.run([client, "send", "--topic", "door/front", "--require-receivers", "2", "open"], timeout=LIMIT,
                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
@@ -54,7 +54,7 @@ def session(target, folder):
         assert script.stdout.readline() == "Upcall event: Processing haii\n"
         for url in (TCP, UDP):
             say(url, "send", "-v", "--topic", "door/back", f"over {url[:3]}")
-        for each in heard:
+        for each in listeners:
             each.wait(LIMIT)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as plain:
             plain.settimeout(LIMIT)

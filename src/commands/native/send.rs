@@ -173,8 +173,8 @@ impl Tally {
         if let (Some(required), 1..) = (required, *below_required) {
             let fewest = self.fewest.unwrap_or(0);
             let message = format!(
-                "{below_required} of {sent} inputs reached fewer endpoints than the {required} of --require-receivers; \
-                 the fewest: {fewest}"
+                "{below_required} of {sent} inputs had fewer receivers than --require-receivers {required}; \
+                 the lowest number was {fewest}"
             );
             return Err(Failure::new(Status::Refused, message));
         }

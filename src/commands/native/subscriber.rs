@@ -120,7 +120,7 @@ impl Subscriber<'_> {
                 self.outage.restored();
                 let more = match (resumed, new_log) {
                     (true, _) => "",
-                    (_, true) => "; the daemon was restarted, and the inputs that it received meanwhile are not known",
+                    (_, true) => "; the daemon was restarted, so it is not known what was missed",
                     (_, false) => "; the session could not be resumed",
                 };
                 notice(&format!("connected to {} again{more}", self.address));

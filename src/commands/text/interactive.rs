@@ -178,7 +178,7 @@ fn outcome(end: ExchangeEnd, input: InputMode) -> Result<(), Failure> {
         LinkEnd::Closed { complete: true, .. } | LinkEnd::Sent => Ok(()),
         LinkEnd::Failed(failure) => Err(failure),
         LinkEnd::Closed { .. } => {
-            Err(Failure::new(Status::Refused, "the daemon closed the connection without giving a reason"))
+            Err(Failure::new(Status::Refused, "the daemon closed the connection and gave no reason"))
         }
         LinkEnd::Broken(error) => Err(Failure::new(Status::Io, format!("the connection to the daemon broke: {error}"))),
         // A user who leaves the prompt does not wait for a confirmation.

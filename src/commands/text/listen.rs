@@ -155,7 +155,7 @@ impl TextListener<'_> {
                 Err(Lost { failure: Failure::from(&farewell), is_final: farewell.is_final() })
             }
             ExchangeEnd::Link(LinkEnd::Closed { .. }) => {
-                let message = format!("{} closed the connection without giving a reason", self.address);
+                let message = format!("{} closed the connection and gave no reason", self.address);
                 Err(Lost { failure: Failure::new(Status::Refused, message), is_final: false })
             }
             ExchangeEnd::Link(LinkEnd::Broken(error)) => {

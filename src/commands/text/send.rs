@@ -57,7 +57,7 @@ fn outcome(end: LinkEnd, address: &Address, options: &SendOptions) -> Result<(),
         LinkEnd::Failed(failure) => failure,
         LinkEnd::Closed { .. } => Failure::new(
             Status::Refused,
-            "the daemon closed the connection before everything was sent, without giving a reason",
+            "the daemon closed the connection before everything was sent, and gave no reason",
         ),
         LinkEnd::Broken(error) => Failure::new(Status::Io, format!("the connection to {address} broke: {error}")),
         LinkEnd::Lingered { unsent } => {

@@ -3,6 +3,11 @@
 
 use std::io::IoSlice;
 
+use upcall_engine::{Endpoint, ListenerNumber};
+use upcall_wire::frame::Frame;
+use upcall_wire::frame::datagram::Envelope;
+use upcall_wire::reason::Reason;
+
 use super::Datagrams;
 use super::peers::Route;
 use super::source::PeerSource;
@@ -10,10 +15,6 @@ use crate::daemon::listeners::Listeners;
 use crate::daemon::log::Logger;
 use crate::daemon::tokens::PeerKey;
 use crate::net::datagram::BatchBuffer;
-use upcall_engine::{Endpoint, ListenerNumber};
-use upcall_wire::frame::Frame;
-use upcall_wire::frame::datagram::Envelope;
-use upcall_wire::reason::Reason;
 
 impl Datagrams {
     /// Answers a datagram. Its source may be unregistered.

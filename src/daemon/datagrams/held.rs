@@ -3,8 +3,9 @@
 
 use std::collections::VecDeque;
 
-use crate::net::datagram::{Datagram, Sender};
 use upcall_engine::{Dropped, ListenerNumber};
+
+use crate::net::datagram::{Datagram, Sender};
 
 /// At most this many datagrams, and this many bytes in total, are kept: about as much as the kernel would keep.
 const MAX: usize = 256;

@@ -15,6 +15,11 @@ mod source;
 mod text_in;
 mod text_out;
 
+use upcall_engine::{Dropped, Endpoint, EndpointId, Event, Gate, Intake, ListenerNumber, Now};
+use upcall_wire::frame::{SEND_OVERHEAD, datagram};
+use upcall_wire::reason::Reason;
+use upcall_wire::topic::MAX_TOPIC;
+
 use super::context::Context;
 use super::listeners::{ListenerSocket, Listeners};
 use super::log::{debug, warning};
@@ -27,10 +32,6 @@ use native_out::Outgoing;
 use peers::DatagramPeers;
 use source::PeerSource;
 use text_out::PlannedRun;
-use upcall_engine::{Dropped, Endpoint, EndpointId, Event, Gate, Intake, ListenerNumber, Now};
-use upcall_wire::frame::{SEND_OVERHEAD, datagram};
-use upcall_wire::reason::Reason;
-use upcall_wire::topic::MAX_TOPIC;
 
 /// At most this many batches are received from one listener in a turn, so that the clients of others are served too.
 const CALLS: usize = 8;

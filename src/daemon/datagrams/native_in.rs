@@ -1,5 +1,10 @@
 //! Incoming native datagrams: HELLO, the proof of an address, and the frames of registered peers.
 
+use upcall_engine::{DatagramSource, Dropped, Endpoint, ExpectedProtocol, Now, Verdict};
+use upcall_wire::frame::datagram::{self, Envelope};
+use upcall_wire::frame::{Code, ErrorFrame, Frame, Hello, Violation, kind};
+use upcall_wire::reason::{Reason, Refusal};
+
 use super::Datagrams;
 use super::peers::{Route, key_of};
 use super::register::NotRegistered;
@@ -9,10 +14,6 @@ use crate::daemon::listeners::{Listeners, authenticate, terms};
 use crate::daemon::log::debug;
 use crate::daemon::tokens::PeerKey;
 use crate::daemon::traffic;
-use upcall_engine::{DatagramSource, Dropped, Endpoint, ExpectedProtocol, Now, Verdict};
-use upcall_wire::frame::datagram::{self, Envelope};
-use upcall_wire::frame::{Code, ErrorFrame, Frame, Hello, Violation, kind};
-use upcall_wire::reason::{Reason, Refusal};
 
 impl Datagrams {
     /// Handles a datagram whose first byte is that of a native one.
@@ -104,13 +105,7 @@ impl Datagrams {
                 Ok(Frame::Send(_)) if !self.gate.allows_input(now.time, &source.claim(true)) => {
                     return Err(Dropped::RateLimited);
                 }
-                Ok(frame) => {
-                    if let Some(accepted) = context.engine.handle_frame(now, endpoint, &frame)
-                        && let Frame::Send(send) = frame
-                    {
-                        context.log_input(Some(endpoint), send.payload, accepted);
-                    }
-                }
+                Ok(frame) => context.handle_frame(now, endpoint, &frame),
                 Err(violation) => {
                     context.engine.handle_violation(now, endpoint, &violation);
                     break;

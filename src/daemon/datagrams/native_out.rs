@@ -3,12 +3,13 @@
 use std::io::IoSlice;
 use std::ops::Range;
 
+use upcall_engine::{EndpointId, ListenerNumber, Now};
+
 use super::Datagrams;
 use crate::daemon::context::Context;
 use crate::daemon::listeners::{ActiveListener, ListenerSocket, Listeners};
 use crate::daemon::tokens::PeerKey;
 use crate::net::datagram::{SendError, Stalled};
-use upcall_engine::{EndpointId, ListenerNumber, Now};
 
 /// The largest UDP payload over IPv4, in bytes (RFC 768, RFC 791).
 const MAX_UDP: usize = 65_507;

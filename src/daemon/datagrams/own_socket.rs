@@ -3,13 +3,14 @@
 
 use std::io::IoSlice;
 
+use upcall_engine::{EndpointId, Engine, Now, Progress};
+
 use super::Datagrams;
 use super::peers::{OwnSocket, key_of};
 use super::text_out::MAX_DATAGRAMS;
 use crate::daemon::context::Context;
 use crate::daemon::tokens::PeerKey;
 use crate::net::datagram::{PeerSocket, SendError};
-use upcall_engine::{EndpointId, Engine, Now, Progress};
 
 impl Datagrams {
     /// Sends what is due to a peer that has a sending socket of its own. Returns false if it has none, or if that

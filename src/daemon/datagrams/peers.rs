@@ -5,11 +5,11 @@ use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 
 use slotmap::SlotMap;
+use upcall_engine::{EndpointId, Engine, ListenerNumber};
+use upcall_wire::address::{Peer, UnixName};
 
 use crate::daemon::tokens::PeerKey;
 use crate::net::datagram::{Destination, InFlight, LocalAddress, PeerSocket, UnixPeer};
-use upcall_engine::{EndpointId, Engine, ListenerNumber};
-use upcall_wire::address::{Peer, UnixName};
 
 /// The address that a datagram carries as its source.
 #[derive(Debug, Clone, PartialEq, Eq)]

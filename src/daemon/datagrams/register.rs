@@ -1,14 +1,16 @@
 //! Registers datagram peers, and keeps their routes current.
 
+use upcall_engine::{Dropped, EndpointId, ExpectedProtocol, Now};
+use upcall_wire::reason::Refusal;
+
 use super::Datagrams;
 use super::peers::DatagramPeer;
 use super::source::PeerSource;
+use crate::config::Level;
 use crate::daemon::context::Context;
 use crate::daemon::listeners::Listeners;
 use crate::daemon::tokens::PeerKey;
 use crate::daemon::traffic;
-use upcall_engine::{Dropped, EndpointId, ExpectedProtocol, Now};
-use upcall_wire::reason::Refusal;
 
 /// Why a peer is not registered.
 pub(super) enum NotRegistered {
@@ -39,7 +41,8 @@ impl Datagrams {
         });
         registered.map_err(|refusal| {
             context.engine.counters_mut().count_refused(refusal);
-            traffic::log_not_joined(context, listeners, number, peer, refusal);
+            // One source can send many such datagrams a second without a connection, so this is a detail.
+            traffic::log_refused(context, listeners, Level::Debug, number, peer, refusal);
             NotRegistered::Refused(refusal)
         })
     }

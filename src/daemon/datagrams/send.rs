@@ -1,5 +1,10 @@
 //! Outgoing datagrams: groups the endpoints that share a socket, and handles errors of sending.
 
+use upcall_engine::{EndpointId, Engine, ListenerNumber, Now};
+use upcall_wire::frame::{UPCALL_OVERHEAD, datagram};
+use upcall_wire::reason::Reason;
+use upcall_wire::topic::MAX_TOPIC;
+
 use super::Datagrams;
 use super::peers::{OwnSocket, Route, key_of};
 use crate::daemon::context::Context;
@@ -8,10 +13,6 @@ use crate::daemon::log::warning;
 use crate::daemon::tokens::Token;
 use crate::net::datagram::{PeerSocket, SendError};
 use crate::net::poller::Interest;
-use upcall_engine::{EndpointId, Engine, ListenerNumber, Now};
-use upcall_wire::frame::{UPCALL_OVERHEAD, datagram};
-use upcall_wire::reason::Reason;
-use upcall_wire::topic::MAX_TOPIC;
 
 impl Datagrams {
     /// Sends what is due to these endpoints, which are all datagram endpoints.
@@ -141,32 +142,4 @@ pub(super) fn is_unix(engine: &Engine, id: EndpointId) -> bool {
 fn gone(engine: &mut Engine, now: Now, id: EndpointId) {
     let leaving = engine.endpoint(id).and_then(|endpoint| endpoint.leaving());
     engine.connection_lost(now, id, leaving.unwrap_or(Reason::Reset));
-}
-
-impl Listeners {
-    /// Waits until the full socket of a listener has room, which the poller reports.
-    fn await_room(&mut self, context: &mut Context, number: ListenerNumber, id: EndpointId) {
-        let Some(listener) = self.get_mut(number) else { return };
-        listener.blocked.push(id);
-        if listener.blocked.len() > 1 {
-            return;
-        }
-        let token = Token::Listener(number).encode();
-        if context.poller.modify(&listener.socket, token, Interest::ReadWrite).is_err() {
-            context.timers.no_memory.add(context.clock.now().time, id);
-        }
-    }
-
-    /// The socket of a listener has room again.
-    pub(in crate::daemon) fn writable(&mut self, context: &mut Context, number: ListenerNumber) {
-        let Some(listener) = self.get_mut(number) else { return };
-        if listener.blocked.is_empty() {
-            return;
-        }
-        for id in listener.blocked.drain(..) {
-            context.engine.writable(id);
-        }
-        // This fails only if memory runs out. The only cost is one superfluous event.
-        let _ = context.poller.modify(&listener.socket, Token::Listener(number).encode(), Interest::Read);
-    }
 }

@@ -3,12 +3,13 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use upcall_engine::{DatagramSource, Dropped, ListenerNumber};
+use upcall_wire::address::{Address, Host, Peer};
+
 use super::peers::{PeerName, Route};
 use crate::daemon::listeners::{ActiveListener, ListenerSocket, admits};
 use crate::daemon::log::{Logger, debug};
 use crate::net::datagram::{InFlight, LocalAddress, Sender, UnixPeer};
-use upcall_engine::{DatagramSource, Dropped, ListenerNumber};
-use upcall_wire::address::{Address, Host, Peer};
 
 /// Ports of services that answer every datagram. With a forged source address, the daemon and such a service would
 /// answer each other without end (RFC 4732, section 2.3).

@@ -1,5 +1,9 @@
 //! Incoming text datagrams: the commands `join` and `bye`, and inputs.
 
+use upcall_engine::{Dropped, EndpointId, ExpectedProtocol, Now, Verdict, is_command};
+use upcall_wire::address::{Peer, Transport};
+use upcall_wire::reason::Reason;
+
 use super::Datagrams;
 use super::register::NotRegistered;
 use super::source::PeerSource;
@@ -9,9 +13,6 @@ use crate::daemon::listeners::Listeners;
 use crate::daemon::tokens::PeerKey;
 use crate::daemon::traffic;
 use crate::net::datagram::Sender;
-use upcall_engine::{Dropped, EndpointId, ExpectedProtocol, Now, Verdict, is_command};
-use upcall_wire::address::{Peer, Transport};
-use upcall_wire::reason::Reason;
 
 /// A peer that is registered under the name that a datagram comes from.
 #[derive(Debug, Clone, Copy)]
@@ -81,9 +82,7 @@ impl Datagrams {
                 if rules.role == ListenerRole::Output {
                     return Err(Dropped::OutputOnly);
                 }
-                if let Some(accepted) = context.engine.input(now, endpoint, bytes) {
-                    context.log_input(Some(endpoint), bytes, accepted);
-                }
+                context.input(now, endpoint, bytes);
             }
         }
         Ok(())
@@ -148,7 +147,6 @@ pub(super) fn unregistered_input(
         // A client that does not know the listener's role sends `join` first and `bye` at the end.
         return Err(Dropped::NotRegistered);
     }
-    let accepted = context.engine.input_from(now, transport, peer, data);
-    context.log_input(None, data, accepted);
+    context.input_from(now, transport, peer, data);
     Ok(())
 }

@@ -3,6 +3,8 @@
 use std::io::IoSlice;
 use std::num::NonZeroU16;
 
+use upcall_engine::{EndpointId, ListenerNumber, Now, Progress};
+
 use super::Datagrams;
 use super::peers::key_of;
 use super::send::is_unix;
@@ -10,7 +12,6 @@ use crate::daemon::context::Context;
 use crate::daemon::listeners::{ActiveListener, ListenerSocket, Listeners};
 use crate::daemon::log::warning;
 use crate::net::datagram::{SendError, SendOutcome, Stalled};
-use upcall_engine::{EndpointId, ListenerNumber, Now, Progress};
 
 /// The most bytes of a run: the kernel builds it as one UDP packet before it splits it into datagrams.
 const MAX_RUN: usize = 65_507;

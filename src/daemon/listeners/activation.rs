@@ -7,12 +7,13 @@
 
 use std::io;
 
+use upcall_engine::ListenerNumber;
+use upcall_wire::address::Address;
+
 use super::{ListenerSocket, Listeners, binding};
 use crate::config;
 use crate::daemon::log::{Logger, warning};
 use crate::net::inherited::Inherited;
-use upcall_engine::ListenerNumber;
-use upcall_wire::address::Address;
 
 /// The reasons why sockets that were handed over do not match the listeners, one for each such socket.
 fn mismatches(inherited: &[Inherited], listeners: &[config::ListenerConfig]) -> Vec<String> {

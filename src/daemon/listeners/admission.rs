@@ -3,11 +3,12 @@
 
 use std::net::IpAddr;
 
-use super::ActiveListener;
-use crate::config::{ListenerConfig, ListenerRole};
 use upcall_engine::{ExpectedProtocol, ListenerNumber, Registration, Terms};
 use upcall_wire::address::Peer;
 use upcall_wire::frame::{Code, Hello, Violation, kind};
+
+use super::ActiveListener;
+use crate::config::{ListenerConfig, ListenerRole};
 
 /// The most endpoints from one address, or /64, if the configuration sets no limit. Loopback addresses and users of
 /// this machine have no limit by default, because all programs on a machine count as one source.

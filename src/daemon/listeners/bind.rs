@@ -2,6 +2,9 @@
 
 use std::io;
 
+use upcall_engine::ListenerNumber;
+use upcall_wire::address::{Address, Host};
+
 use super::{ActiveListener, ListenerSocket, Listeners};
 use crate::config;
 use crate::daemon::context::Context;
@@ -9,8 +12,6 @@ use crate::daemon::log::{Logger, info, warning};
 use crate::daemon::tokens::Token;
 use crate::net::binding::Binding;
 use crate::net::poller::{Interest, Poller};
-use upcall_engine::ListenerNumber;
-use upcall_wire::address::{Address, Host};
 
 pub(in crate::daemon) fn binding(rules: &config::ListenerConfig) -> Binding {
     Binding { dual_stack: rules.dual_stack, mode: rules.mode, group: rules.group }

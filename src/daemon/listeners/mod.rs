@@ -5,6 +5,7 @@
 mod activation;
 mod admission;
 mod bind;
+mod blocked;
 
 use std::collections::BTreeMap;
 use std::io;

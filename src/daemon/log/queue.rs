@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::line::Line;
-use super::{JOURNAL, Writer};
+use super::writer::{JOURNAL, Writer};
 use crate::net::give_memory_back;
 
 /// The time that the thread waits for another line before it ends.

@@ -1,12 +1,13 @@
 //! The drain at the end: no more clients are admitted, and every endpoint is sent what is due to it and a farewell.
 //! After the grace period, the rest is dropped.
 
+use upcall_engine::{Now, Settings};
+use upcall_wire::reason::Reason;
+
 use super::notify::Notifier;
 use crate::daemon::context::{Context, Drain, engine_settings};
 use crate::daemon::log::{Count, info, warning};
 use crate::daemon::rooms::Rooms;
-use upcall_engine::{Now, Settings};
-use upcall_wire::reason::Reason;
 
 /// Begins the drain, or, on a second signal, ends it at once.
 pub(in crate::daemon) fn begin(rooms: &mut Rooms, notifier: &mut Notifier) {

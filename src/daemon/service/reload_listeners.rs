@@ -2,14 +2,15 @@
 
 use std::io;
 
+use upcall_engine::{Endpoint, EndpointId, Engine, Intake, ListenerNumber};
+use upcall_wire::address::{Address, Transport, UnixName};
+use upcall_wire::reason::Reason;
+
 use crate::config::{self, Config};
 use crate::daemon::listeners::{ListenerSocket, Listeners, binding, explain, log_closed, watch};
 use crate::daemon::log::{error, warning};
 use crate::daemon::rooms::Rooms;
 use crate::net::datagram::DatagramSocket;
-use upcall_engine::{Endpoint, EndpointId, Engine, Intake, ListenerNumber};
-use upcall_wire::address::{Address, Transport, UnixName};
-use upcall_wire::reason::Reason;
 
 /// The end of the message of a reload that has changed nothing.
 pub(super) const KEPT: &str = "; the old configuration stays";

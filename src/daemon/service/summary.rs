@@ -1,12 +1,13 @@
 //! The summary that SIGUSR1 logs: counters, listeners and endpoints.
 
+use upcall_engine::{Dropped, Second};
+use upcall_wire::reason::{Reason, Refusal};
+
 use crate::daemon::context::Context;
 use crate::daemon::listeners::ListenerSocket;
 use crate::daemon::log::{Count, info};
 use crate::daemon::rooms::Rooms;
 use crate::net::datagram::BufferUsage;
-use upcall_engine::{Dropped, Second};
-use upcall_wire::reason::{Reason, Refusal};
 
 /// At most this many endpoints are listed one by one, because a registry may hold many thousands.
 const LISTED: usize = 100;
@@ -18,7 +19,7 @@ pub(in crate::daemon) fn log(rooms: &mut Rooms) {
     let (memory, size) = engine.log_memory();
     info!(
         logger,
-        "summary: {}, {} of them registered for upcalls, {} behind; {} came since the start; {}, {}; \
+        "summary: {}, {} of them registered for upcalls, {} behind; {} registered since the start; {}, {}; \
          inputs waited {}; log {} of {} KiB, next sequence {}; {} dropped",
         Count(engine.len(), "endpoint"),
         engine.registered(),
@@ -57,7 +58,7 @@ pub(in crate::daemon) fn log(rooms: &mut Rooms) {
     info!(
         logger,
         "summary: left: {left}; refused: {refused}; datagrams dropped: {dropped}; upcalls skipped: {}; \
-             gaps announced: {}; mistakes of native clients: {}; sessions to be resumed: {}",
+             gaps announced: {}; errors reported to native clients: {}; detached sessions: {}",
         counters.skipped,
         counters.gaps,
         counters.violations,

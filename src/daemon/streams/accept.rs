@@ -1,5 +1,9 @@
 //! Accepts connections, and registers them or refuses them with a reason.
 
+use upcall_engine::{EndpointId, ExpectedProtocol, ListenerNumber, Now};
+use upcall_wire::address::Peer;
+use upcall_wire::reason::Refusal;
+
 use super::Streams;
 use super::connection::Connection;
 use super::waiting_room::Waiting;
@@ -13,9 +17,6 @@ use crate::net::listener::{AcceptOutcome, BACKLOG};
 use crate::net::peer_groups;
 use crate::net::poller::Interest;
 use crate::net::stream::Stream;
-use upcall_engine::{EndpointId, ExpectedProtocol, ListenerNumber, Now};
-use upcall_wire::address::Peer;
-use upcall_wire::reason::Refusal;
 
 /// At most this many connections are accepted from one listener in a turn, so that registered endpoints are served in
 /// between.
@@ -116,8 +117,7 @@ impl Streams {
         let stream = &self.connections[key].stream;
         if let Err(error) = context.poller.add(stream, Token::Connection(key).encode(), Interest::Read) {
             warning!(context.logger, "cannot watch a connection from {peer}: {error}");
-            self.connections.remove(key);
-            return;
+            return self.close(context, key);
         }
         if let Some(refusal) = refusal {
             return self.refuse(context, listeners, now, key, peer, refusal);

@@ -3,18 +3,20 @@
 
 use std::io;
 
+use upcall_engine::{EndpointId, Engine, Now};
+use upcall_wire::address::Peer;
+use upcall_wire::farewell::Farewell;
+use upcall_wire::reason::{Reason, Refusal};
+
 use super::connection::{Connection, Decoder, FarEnd};
-use super::{NextRead, Streams};
+use super::{NextRead, Streams, key_of};
+use crate::config::Level;
 use crate::daemon::context::{Context, FAREWELL};
 use crate::daemon::listeners::Listeners;
 use crate::daemon::timers::Lingering;
 use crate::daemon::tokens::ConnectionKey;
 use crate::daemon::traffic;
 use crate::net::stream::ReadOutcome;
-use upcall_engine::Now;
-use upcall_wire::address::Peer;
-use upcall_wire::farewell::Farewell;
-use upcall_wire::reason::{Reason, Refusal};
 
 /// At most this many reads of one connection are discarded in a turn.
 const DISCARDS: usize = 2;
@@ -34,6 +36,12 @@ impl Connection {
         NextRead::Later
     }
 
+    /// Discards the rest of the connection's input.
+    pub(super) fn discard(&mut self) -> NextRead {
+        self.discards = true;
+        NextRead::Later
+    }
+
     /// Handles a broken connection: removes its endpoint, if it has one.
     pub(super) fn broken(&mut self, context: &mut Context, now: Now, reason: Reason) -> NextRead {
         self.far_end = FarEnd::Ended;
@@ -45,6 +53,15 @@ impl Connection {
 }
 
 impl Streams {
+    /// Discards what the connection of an endpoint sends from now on.
+    pub(in crate::daemon) fn discard_inputs(&mut self, engine: &Engine, endpoint: EndpointId) {
+        let Some(key) = key_of(engine, endpoint) else { return };
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.discards = true;
+            self.mark_readable(key, false);
+        }
+    }
+
     /// Sends the reason to a connection that is not admitted. The connection is closed when the far end has closed its
     /// side, or after a while. If it were closed at once, the kernel would reset it for unread input, and the reason
     /// would be lost.
@@ -59,7 +76,7 @@ impl Streams {
     ) {
         context.engine.counters_mut().count_refused(reason);
         let Some(connection) = self.connections.get(key) else { return };
-        traffic::log_refused(context, listeners, connection.listener, peer, reason);
+        traffic::log_refused(context, listeners, Level::Info, connection.listener, peer, reason);
         // A new socket has room for a line. If it is broken, there is no peer to read it.
         let _ = connection.stream.send(Farewell::line(reason.name()).as_bytes());
         self.linger(context, now, key);
@@ -138,7 +155,7 @@ impl Streams {
     }
 
     /// Closes a connection that is not registered.
-    fn close(&mut self, context: &mut Context, key: ConnectionKey) {
+    pub(super) fn close(&mut self, context: &mut Context, key: ConnectionKey) {
         // If accepting is paused because there were no file descriptors, there is one now.
         if self.connections.remove(key).is_some() {
             context.timers.no_descriptors.clear();

@@ -1,10 +1,11 @@
 //! The state of a connection besides its endpoint.
 
-use super::written::Written;
-use crate::net::stream::Stream;
 use upcall_engine::{EndpointId, ExpectedProtocol, ListenerNumber};
 use upcall_wire::frame::FrameDecoder;
 use upcall_wire::text::{End, Framing, TextDecoder};
+
+use super::written::Written;
+use crate::net::stream::Stream;
 
 /// Bytes that were read but may not be handled yet, because inputs are held.
 #[derive(Debug)]

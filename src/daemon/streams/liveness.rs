@@ -7,13 +7,14 @@
 
 use std::time::Duration;
 
+use upcall_engine::{Endpoint, EndpointId, Engine, Now};
+use upcall_wire::reason::Reason;
+
 use super::Streams;
 use super::connection::Connection;
 use super::written::{DEAD, LATE, PERIOD};
 use crate::daemon::context::Context;
 use crate::daemon::log::debug;
-use upcall_engine::{Endpoint, EndpointId, Engine, Now};
-use upcall_wire::reason::Reason;
 
 impl Streams {
     /// Looks for dead peers, at the end of a period.

@@ -17,12 +17,12 @@ mod written;
 use std::collections::VecDeque;
 
 use slotmap::SlotMap;
+use upcall_engine::{EndpointId, Engine, Intake, Now, Time};
 
 use super::context::Context;
 use super::listeners::Listeners;
 use super::tokens::ConnectionKey;
 use connection::Connection;
-use upcall_engine::{EndpointId, Engine, Intake, Now, Time};
 use waiting_room::WaitingRoom;
 
 /// The most bytes that are read from a socket at a time.
@@ -163,15 +163,6 @@ impl Streams {
                 self.readable.push_front(key);
             }
             NextRead::First | NextRead::Later => self.mark_readable(key, false),
-        }
-    }
-
-    /// Discards the remaining input of an endpoint's connection.
-    pub(super) fn discard_inputs(&mut self, engine: &Engine, endpoint: EndpointId) {
-        let Some(key) = key_of(engine, endpoint) else { return };
-        if let Some(connection) = self.connections.get_mut(key) {
-            connection.discards = true;
-            self.mark_readable(key, false);
         }
     }
 }

@@ -1,14 +1,15 @@
 //! Native connections: handles frames.
 
+use upcall_engine::{EndpointId, Engine, InputTurn};
+use upcall_wire::frame::{Frame, Hello};
+use upcall_wire::text::End;
+
 use super::NextRead;
 use super::connection::{Connection, Decoder};
 use super::read::{Handled, Reading};
 use crate::daemon::context::Context;
 use crate::daemon::listeners::{authenticate, terms};
 use crate::daemon::traffic;
-use upcall_engine::{EndpointId, Engine, InputTurn};
-use upcall_wire::frame::{Frame, Hello};
-use upcall_wire::text::End;
 
 impl Connection {
     pub(super) fn handle_native(
@@ -64,12 +65,6 @@ impl Connection {
         let handled = Handled { any, unfinished: decoder.is_unfinished() };
         self.end_of_bytes(context, &reading, handled, end)
     }
-
-    /// Discards the rest of the connection's input.
-    fn discard(&mut self) -> NextRead {
-        self.discards = true;
-        NextRead::Later
-    }
 }
 
 /// Whether frames of an endpoint are still handled: they are not once it leaves.
@@ -81,12 +76,7 @@ fn handle_frame(context: &mut Context, reading: &Reading<'_>, frame: &Frame<'_>)
     if let Frame::Hello(hello) = frame {
         return handle_hello(context, reading, hello);
     }
-    let endpoint = reading.endpoint;
-    if let Some(accepted) = context.engine.handle_frame(reading.now, endpoint, frame)
-        && let Frame::Send(send) = frame
-    {
-        context.log_input(Some(endpoint), send.payload, accepted);
-    }
+    context.handle_frame(reading.now, reading.endpoint, frame);
 }
 
 fn handle_hello(context: &mut Context, reading: &Reading<'_>, hello: &Hello<'_>) {

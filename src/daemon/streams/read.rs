@@ -1,5 +1,9 @@
 //! Reads from the socket of a connection, and selects the decoder by the first byte.
 
+use upcall_engine::{EndpointId, ExpectedProtocol, InputTurn, Now};
+use upcall_wire::reason::Reason;
+use upcall_wire::text::{End, TextDecoder};
+
 use super::connection::{Connection, Decoder, FarEnd, Unread};
 use super::{NextRead, Streams};
 use crate::daemon::context::Context;
@@ -7,9 +11,6 @@ use crate::daemon::listeners::Listeners;
 use crate::daemon::log::debug;
 use crate::daemon::tokens::ConnectionKey;
 use crate::net::stream::ReadOutcome;
-use upcall_engine::{EndpointId, ExpectedProtocol, InputTurn, Now};
-use upcall_wire::reason::Reason;
-use upcall_wire::text::{End, TextDecoder};
 
 /// The data for handling the bytes of one read, besides the connection and the context.
 pub(super) struct Reading<'r> {

@@ -4,14 +4,15 @@
 
 use std::time::Duration;
 
+use upcall_engine::{Now, Registration, Time};
+use upcall_wire::frame::{Frame, FrameDecoder, Resume};
+use upcall_wire::reason::Refusal;
+
 use super::{NextRead, Streams};
 use crate::daemon::context::Context;
 use crate::daemon::listeners::Listeners;
 use crate::daemon::timers::Deadlines;
 use crate::daemon::tokens::ConnectionKey;
-use upcall_engine::{Now, Registration, Time};
-use upcall_wire::frame::{Frame, FrameDecoder, Resume};
-use upcall_wire::reason::Refusal;
 
 /// The time that a connection has to send a HELLO that resumes a session.
 const MAX_WAIT: Duration = Duration::from_millis(50);

@@ -1,5 +1,7 @@
 //! Writes from the engine to the socket of a connection.
 
+use upcall_engine::{EndpointId, Now, Progress};
+
 use super::Streams;
 use super::connection::{Connection, FarEnd};
 use super::written::PERIOD;
@@ -8,7 +10,6 @@ use crate::daemon::log::warning;
 use crate::daemon::tokens::{ConnectionKey, Token};
 use crate::net::poller::Interest;
 use crate::net::stream::WriteOutcome;
-use upcall_engine::{EndpointId, Now, Progress};
 
 impl Streams {
     /// Writes what is due to an endpoint, until its socket is full. `can_vanish`: the peer may be on another machine,

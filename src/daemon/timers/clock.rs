@@ -5,7 +5,6 @@ use std::cell::Cell;
 use std::time::{Duration, SystemTime};
 
 use nix::time::{ClockId, clock_gettime};
-
 use upcall_engine::{Now, Time};
 
 /// The kernel's clocks.

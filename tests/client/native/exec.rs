@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use upcall_client::{Client, Role};
 
 use crate::support::client::*;
-use crate::support::{DEADLINE, Daemon, within};
+use crate::support::{DEADLINE, Daemon, until, within};
 
 fn sender(url: &str) -> Client {
     Client::builder(url).role(Role::SendOnly).connect().unwrap()
@@ -28,14 +27,12 @@ fn send_when_received(sender: &mut Client, payload: &[u8]) {
 }
 
 fn await_file(path: &Path) -> String {
-    let until = Instant::now() + DEADLINE;
-    loop {
-        match fs::read_to_string(path) {
-            Ok(text) if text.ends_with('\n') => return text,
-            _ => assert!(Instant::now() < until, "{path:?} is not written"),
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    let mut text = String::new();
+    until(&format!("{path:?} is written"), || {
+        text = fs::read_to_string(path).unwrap_or_default();
+        text.ends_with('\n')
+    });
+    text
 }
 
 fn is_gone(pid: &str) -> bool {
@@ -45,11 +42,7 @@ fn is_gone(pid: &str) -> bool {
 }
 
 fn await_gone(pid: &str) {
-    let until = Instant::now() + DEADLINE;
-    while !is_gone(pid) {
-        assert!(Instant::now() < until, "{pid} is left behind");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    until(&format!("{pid} is gone"), || is_gone(pid));
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn a_session_is_kept_and_resumed() {
             sender.send(b"one").unwrap();
             sender.send(b"two").unwrap();
             assert_eq!(next_upcall(&mut listener).payload, b"one");
-            // What came and was not taken is had again.
+            // What was received and not taken is delivered again.
             let session = listener.detach().unwrap().to_string();
             sender.send(b"three").unwrap();
             let mut again = Client::builder(url).resume(session.parse::<Session>().unwrap()).connect().unwrap();
@@ -61,7 +61,7 @@ fn a_session_is_kept_and_resumed() {
 }
 
 #[test]
-fn a_crash_makes_fates_unknown_and_a_new_log() {
+fn a_crash_leaves_outcomes_unknown_and_starts_a_new_log() {
     within(DEADLINE, || {
         let daemon = Daemon::everywhere("");
         let quick = Duration::from_millis(20);
@@ -84,7 +84,7 @@ fn a_crash_makes_fates_unknown_and_a_new_log() {
 }
 
 #[test]
-fn the_end_is_told_once() {
+fn the_end_is_reported_once() {
     within(DEADLINE, || {
         let daemon = Daemon::everywhere("");
         let mut client = Client::builder(&daemon.url("tcp")).no_reconnect().connect().unwrap();
@@ -114,7 +114,7 @@ fn its_descriptor_can_be_polled() {
 }
 
 #[test]
-fn nothing_is_lost_where_much_is() {
+fn nothing_is_lost_over_a_lossy_network() {
     // UPCALL_TEST_INPUTS=100000 for the long run.
     let count: u64 = std::env::var("UPCALL_TEST_INPUTS").map_or(2_000, |count| count.parse().unwrap());
     within(Duration::from_secs(60 + count / 20), move || {

@@ -65,7 +65,7 @@ fn json_templates_and_nul() {
 }
 
 #[test]
-fn history_is_had_where_it_is_allowed() {
+fn history_is_sent_where_it_is_allowed() {
     within(DEADLINE, || {
         let config = "[[listener]]\nname = \"a\"\ntransport = \"tcp\"\naddress = \"127.0.0.1:0\"\nhistory = true\n\
                       [[listener]]\nname = \"b\"\ntransport = \"tcp\"\naddress = \"127.0.0.1:0\"\n";
@@ -121,7 +121,7 @@ fn it_comes_back_after_a_crash() {
 
 /// Every attempt to reconnect fails for the same reason, which is reported once.
 #[test]
-fn what_keeps_a_daemon_away_is_said_once() {
+fn an_outage_is_reported_once() {
     within(DEADLINE, || {
         let daemon = Daemon::everywhere("");
         let url = daemon.url("unix");
@@ -151,7 +151,7 @@ fn what_keeps_a_daemon_away_is_said_once() {
 }
 
 #[test]
-fn a_signal_says_goodbye() {
+fn a_signal_sends_bye() {
     within(DEADLINE, || {
         let daemon = Daemon::everywhere("");
         for (round, url) in daemon.urls().iter().enumerate() {

@@ -77,7 +77,7 @@ fn too_few_receivers_are_a_failure() {
         let daemon = Daemon::everywhere("");
         let done = run_native(&daemon.url("tcp"), &["send", "--require-receivers", "1", "a", "b"]);
         assert_eq!(done.status, Some(69), "{done:?}");
-        assert!(done.stderr.contains("2 of 2 inputs reached fewer endpoints than the 1"), "{done:?}");
+        assert!(done.stderr.contains("2 of 2 inputs had fewer receivers than --require-receivers 1"), "{done:?}");
         let _listener = Client::connect(&daemon.url("unix")).unwrap();
         let done = run_native(&daemon.url("tcp"), &["send", "--json", "--require-receivers", "1", "a"]);
         let record: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();

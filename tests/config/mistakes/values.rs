@@ -72,7 +72,7 @@ fn keys_and_tables() {
         ("registry = 5", "1:12", "\"registry\" is a table, not an integer"),
         ("[[listener]]\naddress = \"127.0.0.1:1\"", "1:1", "no \"transport\""),
         ("[[listener]]\ntransport = \"tcp\"", "1:1", "no \"address\""),
-        // What was meant for the address stands there: that it is missing would be an echo.
+        // The misspelt key was meant for the address, so the address is not reported as missing as well.
         ("[[listener]]\ntransport = \"tcp\"\nadress = \"127.0.0.1:1\"", "3:1", "did you mean \"address\"?"),
     ] {
         assert_mistakes(text, &[(place, words)]);

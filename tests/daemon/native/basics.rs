@@ -13,7 +13,7 @@ over!(each:
     requests_count,
     roles,
     listeners_take_from_roles,
-    history_is_for_those_who_may,
+    history_needs_a_listener_that_offers_it,
     a_session_is_left_by_bye,
 );
 
@@ -194,7 +194,7 @@ fn listeners_take_from_roles(place: Place) {
     );
 }
 
-fn history_is_for_those_who_may(place: Place) {
+fn history_needs_a_listener_that_offers_it(place: Place) {
     let daemon = Daemon::start(&(auto(place, "lab", "history = true") + &auto(place, "shut", "")));
     let mut sender = Native::join(&daemon, "lab");
     for text in ["1", "2", "3"] {

@@ -1,4 +1,4 @@
-//! What is sent is what arrives, whatever the bytes and whichever way, and however the stream is cut.
+//! What is sent is what arrives: all bytes, on every transport and protocol, wherever the stream is cut.
 
 use upcall_wire::frame::{Frame, Hello, Send};
 
@@ -128,7 +128,7 @@ fn b8_a_stream_is_split_at_every_byte() {
     }
 }
 
-/// B9: mutated streams: whatever comes of them, the daemon goes on and the others lose nothing.
+/// B9: whatever a mutated stream causes, the daemon goes on, and the other endpoints lose nothing.
 #[test]
 fn b9_mutated_streams() {
     mutated(1_500);
@@ -190,8 +190,8 @@ fn mutated(count: usize) {
     }
 }
 
-/// Messages that want no receipt are taken many at a time: with others between them, and cut anywhere, they are the
-/// same.
+/// Messages without a receipt are handled many at a time. The result is the same with other frames between them, and
+/// wherever the stream is cut.
 #[test]
 fn messages_in_runs() {
     const MESSAGES: u64 = 3_000;

@@ -1,4 +1,4 @@
-//! Every ERROR, and what becomes of the client that gets it.
+//! Every ERROR, and what happens to the client that gets it.
 
 use std::time::Instant;
 
@@ -8,9 +8,9 @@ use super::{auto, broken, lab};
 use crate::support::{Daemon, Event, Native, Place, Received, figure, over};
 
 over!(each:
-    mistakes_of_the_registered,
+    mistakes_of_registered_endpoints,
     mistakes_that_end_nothing,
-    what_may_be_ignored_is,
+    what_may_be_ignored_is_ignored,
     hellos_that_are_refused,
     frames_before_a_mistake_count,
     b12_everything_due_still_arrives,
@@ -52,7 +52,7 @@ fn mistakes() -> Vec<(&'static str, Vec<u8>, Code, u8, u64)> {
 }
 
 /// A stream ends behind a fatal ERROR; over datagrams everything goes on.
-fn mistakes_of_the_registered(place: Place) {
+fn mistakes_of_registered_endpoints(place: Place) {
     let daemon = lab(place, "", "");
     let mut witness = Native::join(&daemon, "lab");
     let mut wrong = mistakes();
@@ -105,7 +105,7 @@ fn mistakes_that_end_nothing(place: Place) {
 }
 
 /// Kinds from 0xc0 on, flags that are not critical, options from 0x80 on.
-fn what_may_be_ignored_is(place: Place) {
+fn what_may_be_ignored_is_ignored(place: Place) {
     let daemon = lab(place, "", "");
     let mut native = Native::connect(&daemon.url("lab"));
     native.register(&Hello::new(0));
@@ -127,7 +127,7 @@ fn what_may_be_ignored_is(place: Place) {
     daemon.wait_count(Event::NativeHello, 2);
 }
 
-/// HELLOs that are not welcome: what is answered, and that nothing was registered.
+/// HELLOs that are refused: what the answer is, and that no endpoint was registered.
 fn hellos_that_are_refused(place: Place) {
     let daemon = lab(place, "max_endpoints = 1", "");
     let padding = [7, 0, 0, 0];
@@ -241,7 +241,7 @@ fn what_is_unexpected_on_streams() {
     }
 }
 
-/// A session that is not there is no reason to end a stream: another HELLO may follow.
+/// A session that does not exist is no reason to end a stream: another HELLO may follow.
 #[test]
 fn another_hello_may_follow() {
     for place in Place::EACH {

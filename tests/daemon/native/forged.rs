@@ -32,7 +32,7 @@ fn s1_s2_forged_hellos() {
 
 /// S2: whatever the size of a request, its answer is not larger.
 #[test]
-fn s2_no_answer_is_longer_than_its_question() {
+fn s2_no_answer_is_longer_than_its_request() {
     let daemon = lab(Place::Udp, "trusted = []", "");
     let mut largest = 0.0f64;
     for size in (1..=60).chain([100, 500, 1199, 1200]) {
@@ -53,7 +53,7 @@ fn s2_no_answer_is_longer_than_its_question() {
         }
         datagram.send(&request);
         if size < 24 {
-            // When the daemon has answered another client, it has dealt with this datagram.
+            // When the daemon has answered another client, it has handled this datagram.
             let other = from_elsewhere(&daemon, 200 + size as u8);
             other.send(Frame::Hello(Hello { padding: 24, ..Hello::new(8) }).to_vec());
             other.receive();

@@ -1,4 +1,4 @@
-//! Acknowledged delivery through a relay that loses, doubles and reorders.
+//! Acknowledged delivery through a relay that loses, duplicates and reorders datagrams.
 
 use std::time::{Duration, Instant};
 
@@ -72,8 +72,8 @@ fn f10_unix_datagram_at_length() {
     f10(Place::DatagramAbstract, 100_000);
 }
 
-/// F11: to a peer that is silent, no more goes than the timing allows: at most ten at first, and then by timeouts of 1
-/// s and more that double, two at a time, until its lease ends.
+/// F11: a silent peer is sent no more than the timing allows: at most ten datagrams at first, and then two at each
+/// timeout, of 1 s and more and doubling, until its lease ends.
 #[test]
 fn f11_a_silent_peer() {
     for place in [Place::Udp, Place::DatagramAbstract] {
@@ -96,7 +96,7 @@ fn f11_a_silent_peer() {
         while silent.pump(Duration::ZERO) {}
         let numbered = silent.inbox.numbered;
         figure("f11", &format!("{place:?}: {numbered} datagrams in {:?}", begin.elapsed()));
-        // Timeouts at 1, 3 and 7 s at the earliest 3/4 of that: three before the lease of 5 s ends.
+        // Timeouts come after 1, 3 and 7 s at the earliest: two before the lease of 5 s ends, and one to spare.
         assert!((10..=10 + 3 * 2).contains(&numbered), "{numbered} datagrams");
         assert!(silent.inbox.received.iter().filter(|item| matches!(item, Received::Upcall(_))).count() < 200);
     }

@@ -10,7 +10,7 @@ use crate::support::{Daemon, Link, Native, Place, Received, Stream};
 /// Nothing is sent to a connection before it has sent something, or a second has passed; then it is text for good, and
 /// has lost nothing since it was accepted.
 #[test]
-fn who_is_silent_becomes_text() {
+fn a_silent_client_becomes_text() {
     for place in [Place::Tcp, Place::UnixPath] {
         let daemon = lab(place, "", DATA);
         let mut sender = Native::join(&daemon, "lab");
@@ -30,7 +30,7 @@ fn who_is_silent_becomes_text() {
 
 /// Its position in the log is that of the accept, whenever the HELLO comes.
 #[test]
-fn the_place_is_that_of_the_accept() {
+fn the_position_is_that_of_the_accept() {
     for place in [Place::Tcp, Place::UnixPath] {
         let daemon = lab(place, "", DATA);
         let mut sender = Native::join(&daemon, "lab");

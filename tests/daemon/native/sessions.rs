@@ -14,7 +14,7 @@ over!(each:
     s18_no_session_resumes_before_its_start,
     a_resume_over_a_live_connection,
     a_session_ends_in_time,
-    a_session_keeps_what_it_was,
+    a_session_keeps_filters_role_and_ids,
     a_session_goes_to_any_listener,
     a_farewell_without_acknowledgements_when_the_listener_is_removed,
     a_farewell_without_acknowledgements_at_the_end,
@@ -23,7 +23,7 @@ over!(each:
 const SMALL: &str =
     "[log]\nsize = \"1MiB\"\n[slow_consumer]\nmax_behind = \"512KiB\"\n[upcall]\nmax_message = \"4KiB\"\n";
 
-/// What remains of a client that has vanished.
+/// What is left of a client that has vanished.
 struct Gone {
     session: Resume,
     message: u64,
@@ -160,7 +160,7 @@ fn s18_strangers_do_not_resume(place: Place) {
     refused(&daemon, "lab", Resume { id: mine.id, ..theirs }, Code::UnknownSession);
     refused(&daemon, "lab", Resume { id: 1 << 47, ..theirs }, Code::UnknownSession);
     refused(&daemon, "lab", gone, Code::UnknownSession);
-    // The sessions have noticed nothing.
+    // The sessions are unchanged.
     assert_eq!(one.send_confirmed("", "x").1, if place.is_datagram() { 2 } else { 1 });
     assert_eq!((one.upcall().payload, other.upcall().payload), (b"x".to_vec(), b"x".to_vec()));
 }
@@ -241,7 +241,7 @@ fn a_session_ends_in_time(place: Place) {
 }
 
 /// Filters, role, message and request ids.
-fn a_session_keeps_what_it_was(place: Place) {
+fn a_session_keeps_filters_role_and_ids(place: Place) {
     let daemon = lab(place, "", "");
     let mut sender = Native::join(&daemon, "lab");
     let hello = Hello { role: Role::ReceiveOnly, filters: vec!["a"], name: "keeper", ..Hello::new(0) };

@@ -13,7 +13,7 @@ use crate::support::{DEADLINE, Daemon, Link, Native, Place, Received, Stream, fi
 struct Crowd {
     natives: Vec<Native>,
     epoll: Epoll,
-    /// Of each, the number of upcalls so far.
+    /// The number of upcalls of each so far.
     got: Vec<u64>,
 }
 
@@ -28,7 +28,7 @@ impl Crowd {
         Crowd { got: vec![0; natives.len()], natives, epoll }
     }
 
-    /// Reads what there is, waiting at most so long for some; the upcalls have to be in the order of `sequence`.
+    /// Reads what there is, and waits at most this long for it. The upcalls have to be in the order of `sequence`.
     fn pump(&mut self, wait: u8) -> bool {
         let mut events = [EpollEvent::empty(); 256];
         let count = self.epoll.wait(&mut events, EpollTimeout::from(wait)).unwrap_or(0);
@@ -51,7 +51,7 @@ impl Crowd {
         count > 0
     }
 
-    /// Reads until everyone has got `count` upcalls.
+    /// Reads until every endpoint has got `count` upcalls.
     fn finish(&mut self, count: u64) {
         let mut last = Instant::now();
         while self.got.iter().any(|got| *got < count) {
@@ -64,7 +64,7 @@ impl Crowd {
     }
 }
 
-/// `rate` inputs a second for `seconds`, each to everyone; 0 lost.
+/// `rate` inputs a second for `seconds`, each to every endpoint; none is lost.
 fn load(test: &str, daemon: &Daemon, listeners: &[&str], endpoints: usize, rate: u64, seconds: u64) {
     if !allow_files(endpoints as u64 + 200) {
         return skip(test, "too few files may be open");
@@ -121,7 +121,7 @@ fn l9_native_on_every_transport_at_length() {
     load("l9", &everywhere(""), &NAMES, 1000, 20, 60);
 }
 
-/// Clients that are killed and come back all the time miss nothing, and get nothing twice.
+/// Clients that are killed and come back again and again miss nothing, and get nothing twice.
 fn killed_and_back(place: Place, count: u64) {
     let daemon = Daemon::start(&(auto(place, "lab", "") + &auto(Place::UnixPath, "clean", "")));
     let mut random = fastrand::Rng::with_seed(18);

@@ -1,4 +1,4 @@
-//! Listeners that want a token.
+//! Listeners that require a token.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +8,7 @@ use upcall_wire::frame::{Code, Frame, Hello, Resume};
 use super::{NAMES, auto, broken};
 use crate::support::{Daemon, Event, Native, Place, Received, Setup, Stream, over};
 
-over!(each: s15_only_the_token_lets_in, a_resume_wants_the_token_of_where_it_comes, a_reload_changes_the_token);
+over!(each: s15_only_the_token_lets_in, a_resume_needs_the_token_of_its_new_listener, a_reload_changes_the_token);
 
 const TOKEN: &str = "correct horse battery staple";
 
@@ -18,7 +18,7 @@ fn write(setup: &Setup, token: &str) {
     fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("it is ours");
 }
 
-/// A daemon whose listeners want the token. The file is there before the daemon is.
+/// A daemon whose listeners require the token. The file is there before the daemon starts.
 fn guarded(config: &str) -> Daemon {
     let setup = Setup::new(config);
     write(&setup, TOKEN);
@@ -61,8 +61,8 @@ fn s15_only_the_token_lets_in(place: Place) {
     no_trace(&daemon);
 }
 
-/// The token of the listener where a session goes on counts, not whether one was wanted where it began.
-fn a_resume_wants_the_token_of_where_it_comes(place: Place) {
+/// A session needs the token of the listener where it goes on, whether or not it began at one that requires a token.
+fn a_resume_needs_the_token_of_its_new_listener(place: Place) {
     let daemon = guarded(&(auto(place, "lab", "token_file = \"SCRATCH/token\"") + &auto(place, "open", "")));
     let mut native = Native::join(&daemon, "open");
     let resume = Some(native.session());
@@ -109,7 +109,7 @@ fn s15_a_file_that_others_read_is_refused() {
 
 /// Text is refused, on streams with a reason; a silent client gets nothing.
 #[test]
-fn text_is_refused_where_a_token_is_wanted() {
+fn text_is_refused_where_a_token_is_required() {
     let places = Place::EACH.into_iter().zip(NAMES);
     let config = places.map(|(place, name)| auto(place, name, "token_file = \"SCRATCH/token\"")).collect::<String>();
     let daemon = guarded(&config);

@@ -48,7 +48,7 @@ fn l12_silence_where_there_is_no_room() {
 
 /// A client that takes its own place is not counted as refused.
 #[test]
-fn who_takes_its_own_place_is_not_counted_as_refused() {
+fn a_client_that_replaces_its_own_connection_is_not_counted_as_refused() {
     let daemon = lab(Place::Tcp, "max_endpoints = 1", "");
     let mut old = Native::join(&daemon, "lab");
     daemon.connect("lab").expect_rest("upcalld: listener_max_endpoints\n");
@@ -60,9 +60,9 @@ fn who_takes_its_own_place_is_not_counted_as_refused() {
 }
 
 /// While inputs wait, the daemon reads from no connection in the waiting room, but admits the one that replaces its
-/// own: with an endpoint that is slow for ever, it could not come in at all otherwise.
+/// own: otherwise it could never be admitted while an endpoint stays slow.
 #[test]
-fn who_takes_its_own_place_is_let_in_while_inputs_wait() {
+fn a_client_that_replaces_its_own_connection_is_admitted_while_inputs_wait() {
     let rest = "[log]\nsize = \"4MiB\"\n[slow_consumer]\nmax_behind = \"1MiB\"\npatience = \"forever\"\n\
                 [daemon]\nlog_level = \"debug\"\n";
     let daemon = Daemon::start(
@@ -114,7 +114,7 @@ fn a_connection_waiting_at_a_removed_listener_is_refused() {
 /// Strangers in the waiting room are refused: with the id of a session but not its secret, byte by byte, with their
 /// side closed, as a crowd. The registered endpoints do not notice.
 #[test]
-fn strangers_in_the_waiting_room_stay_outside() {
+fn strangers_in_the_waiting_room_are_refused() {
     let daemon = lab(Place::Tcp, "max_endpoints = 2", "");
     let (mut one, mut other) = (Native::join(&daemon, "lab"), Native::join(&daemon, "lab"));
     let refused = "upcalld: listener_max_endpoints\n";

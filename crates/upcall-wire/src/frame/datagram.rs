@@ -1,7 +1,7 @@
 //! The envelope in front of the frames in a datagram, and the numbers of the datagrams that arrived.
 
 use super::bodies::Ack;
-use super::numbers::kind;
+use super::kinds::kind;
 
 /// The length of an envelope, in bytes.
 pub const OVERHEAD: usize = 20;
@@ -41,7 +41,7 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
-    /// Adds a number. Returns whether it is new; a number too old to tell counts as not new.
+    /// Adds a number. Returns whether it is new; a number that is too old to be remembered counts as not new.
     pub fn add(&mut self, number: u64) -> bool {
         if number > self.largest {
             let distance = number - self.largest;

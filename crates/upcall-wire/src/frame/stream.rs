@@ -3,8 +3,8 @@
 use super::Frame;
 use super::code::Violation;
 use super::header::Header;
+use super::kinds::kind;
 use super::limits::{HEADER, SEND_OVERHEAD};
-use super::numbers::kind;
 
 /// Divides one stream into frames. Keeps an incomplete frame, at most one, and nothing else.
 #[derive(Debug, Default)]
@@ -89,14 +89,14 @@ impl FrameDecoder {
         }
     }
 
-    /// Moves bytes from `input` until `whole` bytes are kept, as far as there are any.
+    /// Moves bytes from `input` until `whole` bytes are kept, or `input` is empty.
     fn keep(&mut self, input: &mut &[u8], whole: usize) {
         let (taken, rest) = input.split_at(input.len().min(whole.saturating_sub(self.carry.len())));
         self.carry.extend_from_slice(taken);
         *input = rest;
     }
 
-    /// Whether a frame has begun and not ended.
+    /// Whether an incomplete frame is kept.
     pub fn is_unfinished(&self) -> bool {
         !self.returned && !self.carry.is_empty()
     }

@@ -47,6 +47,6 @@ pub(super) fn unexpected_end(tail: &[u8], error: Option<&io::Error>) -> Failure 
     match (Farewell::parse(last), error) {
         (Some(farewell), _) => Failure::from(&farewell),
         (None, Some(error)) => Failure::new(Status::Io, format!("a connection broke: {error}")),
-        (None, None) => Failure::new(Status::Refused, "the daemon closed a connection without giving a reason"),
+        (None, None) => Failure::new(Status::Refused, "the daemon closed a connection and gave no reason"),
     }
 }
