@@ -240,7 +240,7 @@ fn wait_until_connected(address: &ServerAddress, child: &mut Child) -> io::Resul
 
 fn check_running(child: &mut Child, begin: Instant) -> io::Result<()> {
     match child.try_wait()? {
-        Some(status) => Err(io::Error::other(format!("it ended at once with {status}"))),
+        Some(status) => Err(io::Error::other(format!("it ended immediately with {status}"))),
         None if begin.elapsed() > START_TIMEOUT => Err(io::Error::other("it was not ready in time")),
         None => Ok(()),
     }

@@ -55,7 +55,7 @@ pub(crate) fn run(bytes: &[u8]) -> u64 {
     session.engine.next_sequence() - 1
 }
 
-/// An engine with one stream that has just begun to speak native.
+/// An engine with one stream that has just begun to send frames.
 struct FrameSession {
     engine: Engine,
     id: Option<EndpointId>,

@@ -179,7 +179,7 @@ impl Simulation {
     }
 
     fn connection_down(&mut self, index: usize, cause: DisconnectReason) {
-        // It was refused; or its HELLO took more than a second, and the daemon took it for a text client.
+        // It was refused; or its HELLO took more than a second, and the daemon treated it as a text client.
         let refused =
             matches!(&cause, DisconnectReason::NotNative(text) if text.starts_with(b"upcalld: ") || text[0] == b'<');
         assert!(
