@@ -273,7 +273,7 @@ impl Registry {
         self.text > 0
     }
 
-    /// How many endpoints there are, those about to leave included.
+    /// How many endpoints there are, including those that are about to leave.
     pub(crate) fn len(&self) -> usize {
         self.endpoints.len()
     }
