@@ -1,4 +1,4 @@
-//! Records the compiler for `micro`: counts of instructions hold for one compiler only.
+//! Records the compiler for `micro`, because counts of instructions are valid for one compiler only.
 
 use std::process::Command;
 

@@ -79,7 +79,7 @@ enum BenchCommand {
     Floor(floor::FloorAddress),
 }
 
-/// Does what the command line says.
+/// Runs the command line.
 pub(crate) fn run() -> io::Result<ExitCode> {
     let arguments = BenchArguments::parse();
     if let Some(BenchCommand::Floor(address)) = &arguments.command {
@@ -98,7 +98,8 @@ pub(crate) fn run() -> io::Result<ExitCode> {
     }
     let builds = if arguments.upcalld.is_empty() { vec![build()?] } else { arguments.upcalld.clone() };
     let core = pin(arguments.core)?;
-    // The servers inherit the priority. Where it is not permitted, other programs on the core disturb more.
+    // The servers inherit the priority. If this is not permitted, other programs on the core disturb the measurements
+    // more.
     sys::raise_priority();
     let duration = Duration::from_millis(arguments.duration.unwrap_or(if arguments.quick { 30 } else { 400 }));
     let idle = Duration::from_millis(arguments.idle.unwrap_or(if arguments.quick { 30 } else { 15_000 }));

@@ -28,7 +28,7 @@ pub(crate) enum ClientProtocol {
 pub(crate) enum Contestant {
     /// The bare loop for the transport.
     Floor,
-    /// The floor with as many bytes for each message as a native upcall: shows what the bytes alone cost.
+    /// The floor with as many bytes per message as a native upcall, which shows the cost of the bytes alone.
     FloorAsNative,
     /// One of the builds of upcalld.
     Upcalld {
@@ -101,7 +101,7 @@ impl Contestant {
     pub(crate) fn left_out_reason(self, transport: Transport, endpoints: usize) -> Option<String> {
         if let Some(program) = self.program() {
             if transport.is_datagram() {
-                return Some("speaks over streams only".into());
+                return Some("supports only streams".into());
             }
             if on_path(program).is_none() {
                 return Some("is not installed".into());

@@ -9,9 +9,9 @@ pub(crate) type RoundFigures = BTreeMap<&'static str, f64>;
 pub(crate) const CPU: &str = "server_cpu_us_per_delivery";
 /// The load's CPU time for a delivery, in microseconds.
 pub(crate) const LOAD: &str = "load_cpu_us_per_delivery";
-/// Both together, so that a server gains nothing from work that it leaves to the side of its receivers.
+/// Both together, so that a server gains no advantage from work that it leaves to its receivers.
 pub(crate) const TOTAL: &str = "total_cpu_us_per_delivery";
-/// Deliveries; all are checked.
+/// The number of deliveries. Each is checked.
 pub(crate) const DELIVERIES: &str = "deliveries";
 /// Deliveries a second.
 pub(crate) const RATE: &str = "deliveries_per_second";

@@ -1,9 +1,9 @@
 //! Measures upcalld, bare loops, and other programs for the same purpose, on one machine in one run.
 //!
-//! `workloads` lists what is measured and `contestants` which programs take part. `rounds` lets them take turns.
+//! `workloads` lists what is measured and `contestants` which programs take part. `rounds` runs them in turns.
 //! `measure` makes one measurement: `servers` starts the program, `load` and `drivers` are its clients, and `process`
-//! asks the system what it used. `results` computes medians and ratios, `marks` compares them with what upcalld must
-//! reach, and `report` prints them.
+//! reads from the system what it used. `results` computes medians and ratios, `marks` compares them with what upcalld
+//! must reach, and `report` prints them.
 
 mod cli;
 mod contestants;

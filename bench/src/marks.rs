@@ -1,4 +1,4 @@
-//! The marks: what upcalld must reach, and whether it does.
+//! The marks: the figures that upcalld must reach, and whether it reaches them.
 
 use crate::contestants::{ClientProtocol, Contestant};
 use crate::figures::{BINARY, CPU, IDLE, P50, READY, RESIDENT, SERVED, SILENT, TOTAL, WAKEUPS, label};
@@ -38,13 +38,13 @@ pub(crate) struct MarkResult {
     pub(crate) measured: Vec<MarkMeasurement>,
 }
 
-/// What one contestant has reached.
+/// The result of one contestant.
 #[derive(Debug, serde::Serialize)]
 pub(crate) struct MarkMeasurement {
     /// The name of the contestant.
     #[serde(rename = "who")]
     pub(crate) contestant: String,
-    /// The figure, as the mark has it.
+    /// The figure, in the unit of the mark.
     pub(crate) figure: String,
     /// Whether it is within the limit.
     pub(crate) met: bool,
@@ -133,7 +133,7 @@ fn measured(results: &Results, mark: &Mark, done: &WorkloadResult, row: &Contest
         }
         Limit::Ncat => {
             let ratio = done.ratio(row, Contestant::Ncat, mark.figure)?.median;
-            // ncat does not set TCP_NODELAY: part of its sending happens when the receiving side acknowledges.
+            // ncat does not set TCP_NODELAY: part of its sending happens when the receiver's kernel acknowledges.
             let total = done.ratio(row, Contestant::Ncat, TOTAL)?.median;
             (format!("{} of it ({} with the load's CPU)", number(ratio), number(total)), ratio < 1.0)
         }

@@ -35,8 +35,8 @@ pub(crate) struct MeasurementSettings {
     pub(crate) rate: u32,
 }
 
-/// How long to wait until silent clients have settled: with `protocol = "auto"` they become text clients after a
-/// second.
+/// How long to wait until the protocol of silent clients is decided: with `protocol = "auto"` they become text clients
+/// after a second.
 const SETTLING: Duration = Duration::from_millis(1500);
 
 /// Runs a workload once with one contestant.

@@ -1,4 +1,4 @@
-//! What the operating system has counted for a process: CPU time, memory and wakeups.
+//! What the operating system counts for a process: CPU time, memory and wakeups.
 
 use std::fs;
 use std::io;
@@ -35,7 +35,7 @@ impl MeasuredProcess {
         Ok((field(&status, "VmRSS:") * 1024, field(&status, "RssAnon:") * 1024))
     }
 
-    /// How many times its threads have given up the processor to wait, and so were woken later.
+    /// How many times its threads gave up the processor to wait, and were woken up later.
     pub(crate) fn wakeups(self) -> io::Result<u64> {
         let mut sum = 0;
         for thread in fs::read_dir(format!("/proc/{}/task", self.0))? {

@@ -31,7 +31,7 @@ pub(crate) struct WorkloadResult {
 pub(crate) struct ContestantRow {
     /// The contestant.
     pub(crate) contestant: Contestant,
-    /// Why it did not take part; `None` if it did.
+    /// The reason why it did not take part; `None` if it did.
     pub(crate) left_out: Option<String>,
     /// The figures of each round; `None` for a round that failed.
     pub(crate) rounds: Vec<Option<RoundFigures>>,

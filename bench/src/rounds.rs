@@ -1,5 +1,5 @@
 //! The rounds of a workload: in each round every contestant takes one turn, so that a disturbance of the machine
-//! affects all of them alike.
+//! affects all of them equally.
 
 use std::io::{IsTerminal, Write};
 
@@ -89,7 +89,8 @@ fn summary(done: &WorkloadResult, builds: usize) -> String {
     format!("{}: {}: {}", done.workload.name(), label(figure), figures.join(", "))
 }
 
-/// Shows what is being measured: one line, which replaces the one before. Nothing where standard error is no terminal.
+/// Shows what is being measured, in one line that replaces the previous one. Prints nothing if standard error is not a
+/// terminal.
 fn show_progress(line: &str) {
     let mut err = std::io::stderr().lock();
     if err.is_terminal() {

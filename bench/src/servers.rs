@@ -16,7 +16,7 @@ use crate::process::MeasuredProcess;
 use crate::programs::on_path;
 use crate::sys::prepare_child;
 
-/// How long a server may take until it is ready.
+/// How long the start of a server may take.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where servers run.
@@ -64,7 +64,7 @@ impl Drop for RunningServer {
 }
 
 impl ServerHost {
-    /// For these builds, on this core.
+    /// Prepares servers of these builds, on this core.
     pub(crate) fn new(core: usize, builds: Vec<PathBuf>) -> io::Result<ServerHost> {
         let directory = tempfile::Builder::new().prefix("upcall-bench").tempdir()?;
         let mut copies = Vec::new();
@@ -240,7 +240,7 @@ fn wait_until_connected(address: &ServerAddress, child: &mut Child) -> io::Resul
 
 fn check_running(child: &mut Child, begin: Instant) -> io::Result<()> {
     match child.try_wait()? {
-        Some(status) => Err(io::Error::other(format!("it ended at once with {status}"))),
+        Some(status) => Err(io::Error::other(format!("it ended immediately with {status}"))),
         None if begin.elapsed() > START_TIMEOUT => Err(io::Error::other("it was not ready in time")),
         None => Ok(()),
     }

@@ -180,7 +180,7 @@ impl ReadyEvent {
     }
 }
 
-/// Waits for events (epoll_pwait2(2)), without a timeout for ever. Returns how many there are.
+/// Waits for events (epoll_pwait2(2)), without a timeout forever. Returns how many there are.
 pub(crate) fn epoll_wait(epoll: BorrowedFd, events: &mut [ReadyEvent], timeout: Option<Duration>) -> io::Result<usize> {
     let timeout =
         timeout.map(|timeout| libc::timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos() as _ });

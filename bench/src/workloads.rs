@@ -13,7 +13,7 @@ pub(crate) enum WorkloadKind {
     FanOut,
     /// One message at a time, to one endpoint.
     RoundTrip,
-    /// At most a thousand messages a second, each on its own.
+    /// At most a thousand messages a second, one at a time.
     Lone,
     /// Endpoints on which nothing happens.
     Idle,

@@ -1,4 +1,5 @@
-//! The datagram handler of the daemon without sockets: the gate, the engine, and peers that send anything at any time.
+//! The handling of datagrams in the daemon without sockets: the gate, the engine, and peers that send anything at any
+//! time.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher};
@@ -15,7 +16,7 @@ use upcall_wire::reason::Reason;
 
 /// How many peers send datagrams.
 const PEERS: u8 = 8;
-/// The first peers, this many, are trusted.
+/// The number of trusted peers, which are the first ones.
 const TRUSTED: u8 = 3;
 const MAX_ENDPOINTS: usize = 6;
 const LEASE: Duration = Duration::from_secs(30);
@@ -31,7 +32,7 @@ struct DatagramModel {
     registered: HashMap<u8, (EndpointId, Time)>,
     /// The challenges that were sent: to which peer, when, and the line.
     challenges: Vec<(u8, Time, Vec<u8>)>,
-    /// Bytes that came from each peer, and bytes of challenges to it, counted as IP packets.
+    /// Bytes received from each peer, and bytes of challenges to it, counted as IP packets.
     traffic: [(usize, usize); PEERS as usize],
     /// How many times an untrusted peer has registered with a cookie.
     proved: usize,
@@ -90,8 +91,8 @@ impl DatagramModel {
         self.now = self.now + Duration::from_millis(milliseconds);
     }
 
-    /// A payload that is likely to matter (the peer's own challenge, that of another, an altered one, a command), or
-    /// any bytes.
+    /// A payload that is likely to have an effect (the peer's own challenge, that of another peer, an altered one, a
+    /// command), or any bytes.
     fn payload(&self, command: u8, next: &mut impl FnMut() -> u8) -> Vec<u8> {
         let (kind, choice) = (next(), usize::from(next()));
         let line = |offset: usize| {
@@ -211,7 +212,7 @@ impl DatagramModel {
         let mut ready = Vec::new();
         self.engine.take_ready(&mut ready);
         for id in ready {
-            // An endpoint with nothing to send does not notice a full socket.
+            // A full socket has no effect on an endpoint with nothing to send.
             if full && self.engine.datagram_run(id, 1, 1).is_some() {
                 self.engine.blocked(now, id);
                 continue;

@@ -12,8 +12,7 @@ use upcall_wire::frame::{Frame, FrameDecoder, Violation};
 /// The largest message, in bytes.
 const MAX: usize = 256;
 
-/// Decodes a stream that arrives in these pieces, up to a violation that ends it. Each frame is returned as it is
-/// encoded again.
+/// Decodes a stream that arrives in these pieces, until its end or a violation. Each frame is returned encoded again.
 fn decode(pieces: &[&[u8]], mut each: impl FnMut(Result<&Frame<'_>, &Violation>)) -> Vec<Result<Vec<u8>, Violation>> {
     let (mut decoder, mut frames) = (FrameDecoder::default(), Vec::new());
     for piece in pieces {
@@ -39,7 +38,7 @@ fn decode(pieces: &[&[u8]], mut each: impl FnMut(Result<&Frame<'_>, &Violation>)
     frames
 }
 
-/// The first two bytes tell where the rest is split. Returns how many inputs the engine appended.
+/// The first two bytes determine where the rest is split. Returns how many inputs the engine appended.
 pub(crate) fn run(bytes: &[u8]) -> u64 {
     let [first, second, stream @ ..] = bytes else { return 0 };
     let mut cuts = [usize::from(*first), usize::from(*second)].map(|cut| cut.min(stream.len()));
@@ -56,7 +55,7 @@ pub(crate) fn run(bytes: &[u8]) -> u64 {
     session.engine.next_sequence() - 1
 }
 
-/// An engine with one stream that has just begun to speak native.
+/// An engine with one stream that has just begun to send frames.
 struct FrameSession {
     engine: Engine,
     id: Option<EndpointId>,
@@ -101,7 +100,7 @@ impl FrameSession {
         let Some(id) = self.id.filter(|id| self.engine.endpoint(*id).is_some()) else { return };
         match frame {
             Ok(Frame::Hello(hello)) => {
-                // The engine queues the answer itself, also a refusal.
+                // The engine queues the answer itself, even if it is a refusal.
                 let terms = Terms { sends: true, receives: true, history: true, max_sessions: None };
                 let _ = self.engine.handle_hello(self.now, id, hello, terms);
             }

@@ -25,7 +25,7 @@ fn decode(framing: Framing, pieces: &[&[u8]], between: End) -> (Vec<Vec<u8>>, Op
     (messages, None)
 }
 
-/// The first byte selects the framing, the next two tell where the rest is split.
+/// The first byte selects the framing, and the next two determine where the rest is split.
 pub(crate) fn run(bytes: &[u8]) {
     let [framing, first, second, stream @ ..] = bytes else { return };
     let framing = [Framing::Auto, Framing::Line, Framing::Chunk][usize::from(*framing) % 3];

@@ -39,7 +39,7 @@ impl Simulation {
         self.end_turn();
         self.all_read = true;
         self.clients.values_mut().for_each(|client| client.capacity = 64 << 10);
-        self.settle_native();
+        self.deliver_everything();
         let numbers: Vec<u64> = self.clients.keys().copied().collect();
         for number in numbers {
             if self.clients[&number].until.is_none() {

@@ -1,4 +1,4 @@
-//! Inputs as the log must have them, and their text rendition.
+//! Inputs as the log must contain them, and their text rendition.
 
 use upcall_engine::Audience;
 

@@ -64,7 +64,7 @@ impl Sums {
             ("native datagrams refused by a full socket", native.unsent),
             ("native welcomes", native.welcomes),
             ("native welcomes to a resumed session", native.resumes),
-            ("native welcomes to a new session, the old one being gone", native.sessions_lost),
+            ("native welcomes to a new session in place of a lost one", native.sessions_lost),
             ("native clients refused", native.refused),
             ("sessions superseded", native.superseded),
             ("addresses moved", native.moves),

@@ -16,7 +16,7 @@ pub(crate) struct NetworkConditions {
     pub(crate) delay: Duration,
 }
 
-/// Datagrams under way in one direction.
+/// Datagrams in flight in one direction.
 #[derive(Debug)]
 pub(crate) struct DatagramNetwork<P> {
     /// Each with the time of its arrival and the address of the client that it comes from or goes to.

@@ -32,7 +32,7 @@ impl Simulation {
             }
             37 if self.rng.u8(..16) == 0 => self.restart(),
             38 => {
-                // The daemon did not run for a while: everything is handled late.
+                // The daemon was not scheduled for a while, so everything is handled late.
                 self.now = self.now + Duration::from_millis(self.rng.u64(..3_000));
                 self.process_due();
             }

@@ -9,13 +9,13 @@ use upcall_wire::reason::Reason;
 use crate::simulation::Simulation;
 
 impl Simulation {
-    /// Lets time pass and handles everything when it is due.
+    /// Lets time pass, and handles everything when it is due.
     pub(crate) fn run(&mut self, pause: Duration) {
         let until = self.now + pause;
         let mut last = None;
         while let Some(next) = self.next_due().filter(|next| *next <= until) {
             let next = next.max(self.now);
-            // What is due again at once is put off by a millisecond, as it would be until the next turn.
+            // What is due again immediately is delayed by a millisecond, as it would be until the next turn.
             self.now = if last == Some(next) { next + Duration::from_millis(1) } else { next };
             last = Some(self.now);
             if self.now > until {

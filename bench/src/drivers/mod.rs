@@ -11,12 +11,12 @@ use std::io::{self, Read};
 
 use crate::message::TestMessage;
 
-/// What a connection does.
+/// The role of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClientRole {
-    /// Sends, and receives where the server echoes.
+    /// Sends, and receives if the server echoes.
     Publisher,
-    /// Receives only.
+    /// Only receives.
     Receiver,
 }
 
@@ -41,7 +41,7 @@ pub(crate) trait ProtocolDriver {
     fn decode<'a>(&self, bytes: &'a [u8]) -> Decoded<'a>;
 }
 
-/// What the beginning of the received bytes is.
+/// What the received bytes begin with.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Decoded<'a> {
     /// Nothing complete yet.

@@ -44,7 +44,7 @@ fn serve(socket: &impl AsFd) -> io::Result<()> {
         let count = batch.receive(socket.as_fd())?;
         for i in 0..count {
             let peer = batch.peer(i);
-            // The publisher registered last: a search from the end finds it at once.
+            // The publisher registered last, so a search from the end finds it immediately.
             if !peers.iter().rev().any(|known| known.bytes() == peer.bytes()) {
                 peers.push(*peer);
             }

@@ -1,5 +1,5 @@
-//! The floors: the least that a program must do to send to every peer what one of them sent, without a protocol, a
-//! registry or limits. The cost of upcalld is reported as a multiple of theirs.
+//! The floors: the minimum work to send to every peer what one of them sent, without a protocol, a registry or limits.
+//! The cost of upcalld is reported as a multiple of theirs.
 
 pub(crate) mod datagram;
 mod ready;

@@ -1,4 +1,4 @@
-//! Tells the benchmark that a floor is ready.
+//! Reports to the benchmark that a floor is ready.
 
 use std::io::{self, Write};
 

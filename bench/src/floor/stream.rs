@@ -60,7 +60,7 @@ fn serve(listener: OwnedFd, mut accept: impl FnMut() -> io::Result<OwnedFd>) -> 
                 Ok(0) | Err(_) => connections[index] = None,
                 Ok(length) => {
                     for mut connection in connections.iter().flatten() {
-                        // An error shows again when this connection is read.
+                        // The error is reported again when this connection is read.
                         let _ = connection.write_all(&buffer[..length]);
                     }
                 }

@@ -25,7 +25,7 @@ pub(crate) enum DatagramAddress {
 
 impl DatagramAddress {
     /// How many messages may be outstanding. The kernel queues eleven datagrams for a Unix socket
-    /// (net.unix.max_dgram_qlen), and blocks a sender of more.
+    /// (net.unix.max_dgram_qlen), and blocks senders while the queue is full.
     pub(crate) fn window(&self) -> u32 {
         match self {
             DatagramAddress::Udp(_) => 256,
@@ -79,7 +79,7 @@ impl LoadSocket {
     }
 }
 
-/// Waits for sockets, which it knows by their index.
+/// Waits for sockets, each with an index.
 pub(crate) struct SocketPoll {
     epoll: Epoll,
     events: Vec<ReadyEvent>,

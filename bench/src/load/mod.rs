@@ -1,4 +1,4 @@
-//! The load: one publisher and many receivers in one thread, and what they do.
+//! The load: one publisher and many receivers in one thread, and their work in a run.
 
 pub(crate) mod datagrams;
 pub(crate) mod native_datagrams;
@@ -13,7 +13,7 @@ use tracker::DeliveryTracker;
 
 use crate::process::MeasuredProcess;
 
-/// How long no message may arrive while some are outstanding.
+/// How long the arrival of any message may take while some are outstanding.
 const STALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A publisher and receivers, connected and registered.
@@ -26,7 +26,7 @@ pub(crate) trait LoadClients {
         256
     }
 
-    /// Sends this many messages. What cannot be sent yet is kept for the next turn.
+    /// Sends this many messages. Those that cannot be sent yet are kept for the next turn.
     fn publish(&mut self, count: u32, tracker: &mut DeliveryTracker) -> io::Result<()>;
 
     /// Waits at most `timeout` for messages, and handles them.
@@ -46,7 +46,7 @@ pub(crate) struct Sample {
     pub(crate) server_cpu: f64,
     /// CPU seconds of the load.
     pub(crate) load_cpu: f64,
-    /// Median time from sending to receiving in seconds, where latencies were recorded.
+    /// Median time from sending to receiving in seconds, if latencies were recorded.
     pub(crate) p50: Option<f64>,
 }
 
@@ -80,7 +80,7 @@ impl<'a> LoadRun<'a> {
         self.with_latencies(|run| run.keep_window_full(1, duration))
     }
 
-    /// Sends at most `rate` messages a second, each on its own.
+    /// Sends at most `rate` messages a second, one at a time.
     pub(crate) fn lone(&mut self, rate: u32, warm_up: Duration, duration: Duration) -> io::Result<Sample> {
         self.send_at_rate(rate, warm_up)?;
         self.with_latencies(|run| run.send_at_rate(rate, duration))
@@ -131,7 +131,7 @@ impl<'a> LoadRun<'a> {
         let mut stall = StallDetector::new(&self.tracker);
         while start.elapsed() < duration {
             let now = Instant::now();
-            // Skip a message while the one before is outstanding: a server that has two to send would send them
+            // Skip a message while the one before is outstanding: a server with two messages to send would send them
             // together.
             if due <= now {
                 if self.tracker.complete() == self.tracker.sent() {

@@ -196,7 +196,7 @@ impl NativeDatagramClient {
         Ok(true)
     }
 
-    /// Adds an ACK to a datagram if one is pending. Returns whether it did.
+    /// Adds an ACK to a datagram if one is pending. Returns whether it added one.
     fn acknowledge_in(&mut self, out: &mut Vec<u8>) -> bool {
         let ack_pending = std::mem::take(&mut self.ack_pending);
         if ack_pending {

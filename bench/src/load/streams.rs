@@ -30,7 +30,7 @@ pub(crate) enum StreamAddress {
 /// The publisher and the receivers.
 pub(crate) struct Streams {
     driver: Box<dyn ProtocolDriver>,
-    /// The receivers, and the publisher at the end. Where the server echoes, the publisher is a receiver, too.
+    /// The receivers, and the publisher at the end. If the server echoes, the publisher is a receiver, too.
     connections: Vec<LoadConnection>,
     epoll: Epoll,
     buffer: Vec<u8>,

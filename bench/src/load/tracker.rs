@@ -1,5 +1,5 @@
-//! Tracks what was sent and what every receiver has received: checks number, order and content, and tells how far the
-//! slowest receiver is.
+//! Tracks what was sent and what every receiver has received: checks number, order and content, and reports the
+//! progress of the slowest receiver.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ pub(crate) struct DeliveryTracker {
 }
 
 impl DeliveryTracker {
-    /// For this many receivers; nothing is sent yet.
+    /// Creates a tracker for this many receivers, with nothing sent.
     pub(crate) fn new(receivers: usize) -> DeliveryTracker {
         let mut waiting_at = [0; RING];
         waiting_at[0] = receivers as u32;
@@ -40,7 +40,7 @@ impl DeliveryTracker {
         }
     }
 
-    /// How many messages were sent.
+    /// The number of messages that were sent.
     pub(crate) fn sent(&self) -> u32 {
         self.sent
     }
@@ -77,7 +77,7 @@ impl DeliveryTracker {
         message
     }
 
-    /// Notes that a receiver has received a message.
+    /// Records that a receiver has received a message.
     ///
     /// # Errors
     /// A description, if it is not the next message for this receiver.

@@ -12,12 +12,12 @@ use crate::results::{ContestantRow, Results};
 use crate::servers::ServerHost;
 use crate::workloads::WorkloadKind;
 
-/// How a cell shows a figure.
+/// How a table cell shows a figure.
 #[derive(Clone, Copy)]
 enum CellStyle {
-    /// As a multiple of the floor's figure. The floor's own is shown with this unit.
+    /// As a multiple of the floor's figure. The floor's own figure is shown with this unit.
     TimesFloor(&'static str),
-    /// As it is.
+    /// As a plain number.
     Plain,
 }
 

@@ -5,7 +5,7 @@
 //! datagram sockets, and it needs no async runtime.
 //!
 //! - Inputs are confirmed by receipts. A lost connection or datagram does not lose or duplicate an input.
-//! - Upcalls come in one order for all endpoints, without duplicates. Missing ones are reported as a [`Gap`].
+//! - Upcalls arrive in the same order at all endpoints, without duplicates. Missing ones are reported as a [`Gap`].
 //! - After a lost connection, the client reconnects and the session continues where it was.
 //!
 //! # Sending and receiving

@@ -22,6 +22,6 @@ pub enum Event {
     InputsReleased,
     /// The inputs of a stream that were [parked](crate::InputTurn::Parked) may be handled again: its tag.
     Unparked(u64),
-    /// The patience of an endpoint is used up, and inputs go on without it: its number.
+    /// The patience of an endpoint is used up, and inputs continue without regard to it: its number.
     PatienceExhausted(u64),
 }

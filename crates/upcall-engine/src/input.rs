@@ -102,11 +102,11 @@ impl Engine {
         self.append(now, &Input { sender: None, origin: Origin(transport, peer), topic: "", data, native: false })
     }
 
-    /// Takes inputs from an endpoint while there are messages and [its turn](Engine::request_input) lasts, which is
-    /// checked before each message is taken out of `messages`. Returns how many were taken.
+    /// Appends inputs of an endpoint while there are messages and [its turn](Engine::request_input) lasts, which is
+    /// checked before each message is taken out of `messages`. Returns how many were appended.
     pub fn input_lines<'a>(&mut self, now: Now, id: EndpointId, mut messages: impl Iterator<Item = &'a [u8]>) -> u64 {
         let before = self.counters.inputs;
-        while let Some(message) = self.take_run(now, id, false, &mut messages) {
+        while let Some(message) = self.append_run(now, id, false, &mut messages) {
             self.input(now, id, message);
         }
         self.counters.inputs - before
@@ -124,7 +124,7 @@ impl Engine {
     pub fn input_sends<'a>(&mut self, now: Now, id: EndpointId, mut messages: impl Iterator<Item = &'a [u8]>) -> u64 {
         let before = self.counters.inputs;
         while self.next_message(id).is_some()
-            && let Some(payload) = self.take_run(now, id, true, &mut messages)
+            && let Some(payload) = self.append_run(now, id, true, &mut messages)
             && let Some(message) = self.next_message(id)
         {
             self.handle_frame(now, id, &Frame::Send(Send { id: message, receipt: false, topic: "", payload }));
@@ -135,7 +135,7 @@ impl Engine {
     /// Appends inputs while they differ only in their messages and displace no record: there is little work for each
     /// then. Returns a message that must be appended by itself; `None` if no message is left, or if the turn of the
     /// endpoint is over.
-    fn take_run<'a>(
+    fn append_run<'a>(
         &mut self,
         now: Now,
         id: EndpointId,

@@ -42,12 +42,16 @@ impl Engine {
     fn check_endpoint(&self, id: EndpointId, endpoint: &Endpoint) {
         let (lag, number) = (lag_of(endpoint), endpoint.number);
         assert_eq!(endpoint.native.is_some(), endpoint.protocol == DetectedProtocol::Native, "#{number}");
+        if endpoint.delivery != Delivery::WriteClosed {
+            let is_undecided = endpoint.protocol == DetectedProtocol::Undecided;
+            assert_eq!(endpoint.delivery == Delivery::Withheld, is_undecided, "#{number}");
+        }
         match endpoint.delivery {
             Delivery::CaughtUp => {
                 assert_eq!(lag, Lag::None, "#{number} is caught up");
                 assert!(endpoint.outbox.is_none() && endpoint.leaving.is_none(), "#{number} should be gone");
             }
-            Delivery::Undecided => assert_eq!(endpoint.protocol, DetectedProtocol::Undecided, "#{number}"),
+            Delivery::Withheld => {}
             Delivery::Unacknowledged => {
                 assert!(endpoint.is_native());
                 assert_eq!(lag == Lag::None, endpoint.oldest_needed().is_none(), "#{number}");
@@ -60,7 +64,7 @@ impl Engine {
                 assert!(!endpoint.receives && lag == Lag::None, "#{number} is write-closed");
             }
         }
-        if matches!(endpoint.delivery, Delivery::Ready | Delivery::Blocked | Delivery::Undecided)
+        if matches!(endpoint.delivery, Delivery::Ready | Delivery::Blocked | Delivery::Withheld)
             && endpoint.cursor.sequence < endpoint.until
         {
             let oldest = self.log.oldest().of(endpoint.rendition());

@@ -166,7 +166,7 @@ impl Engine {
         self.registry.get(id)
     }
 
-    /// All endpoints, those that are about to leave included.
+    /// All endpoints, including those that are about to leave.
     pub fn endpoints(&self) -> impl Iterator<Item = (EndpointId, &Endpoint)> {
         self.registry.iter()
     }
@@ -191,7 +191,7 @@ impl Engine {
         self.sessions.detached_count()
     }
 
-    /// How many endpoints there are, those that are about to leave included.
+    /// How many endpoints there are, including those that are about to leave.
     pub fn len(&self) -> usize {
         self.registry.len()
     }

@@ -180,7 +180,7 @@ impl Engine {
         }
         self.registry.set_protocol(id, DetectedProtocol::Text, None);
         if let Some(endpoint) = self.registry.get_mut(id)
-            && endpoint.delivery == Delivery::Undecided
+            && endpoint.delivery == Delivery::Withheld
         {
             endpoint.delivery = Delivery::Ready;
             let place = endpoint.cursor;
@@ -250,7 +250,7 @@ impl Engine {
         if endpoint.protocol == (DetectedProtocol::AwaitingHello { sent_frames: false }) {
             return self.registry.set_protocol(id, DetectedProtocol::Text, None);
         }
-        if endpoint.delivery == Delivery::Undecided {
+        if endpoint.delivery == Delivery::Withheld {
             if !endpoint.receives {
                 endpoint.cursor = Cursor::at(next);
             }

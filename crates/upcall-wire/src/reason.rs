@@ -73,7 +73,7 @@ impl Reason {
             Reason::Http => "the first line looks like an HTTP request, and those are refused",
             Reason::Protocol => "the first byte was NUL, and this listener accepts text only",
             Reason::OutputOnly => "this listener takes no input; send to another one",
-            Reason::Silent => "no HELLO with credentials came in time, and this listener requires one",
+            Reason::Silent => "no HELLO with credentials arrived in time, and this listener requires one",
             Reason::CredentialsRequired => "this listener requires a token, which text cannot carry",
             Reason::Superseded => "the session was resumed over another connection",
             Reason::ListenerRemoved => "its configuration no longer has this listener",

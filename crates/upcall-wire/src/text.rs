@@ -136,7 +136,7 @@ impl TextDecoder {
     }
 
     /// Whether the first message could be the beginning of an HTTP request line. It is then kept until its newline
-    /// comes, so that a web page cannot get its request line delivered in chunks.
+    /// arrives, so that a web page cannot get its request line delivered in chunks.
     fn may_be_http(&self, taken: &[u8]) -> bool {
         let first = if self.carried().is_empty() { taken } else { self.carried() };
         !self.begun && strip_method(first).is_some_and(|target| target.starts_with(b"/"))

@@ -34,7 +34,7 @@ impl Simulation {
             }
             27 if self.rng.u8(..4) == 0 => self.native.clients[index].machine.leave(),
             28 => {
-                // Its address changes without its knowledge, as behind a NAT gateway.
+                // Its address changes without its knowledge, as when it is behind a NAT gateway.
                 self.native.clients[index].address = self.native.next_address;
                 self.native.next_address += 1;
             }
@@ -150,7 +150,7 @@ impl Simulation {
             SendOutcome::Pending => SentInput { outcome: SendOutcome::Unknown, ..sent },
             _ => sent,
         }));
-        // The new program may have none of this record: check it now.
+        // The new program may start without this record, so check it now.
         before.record.check(&self.native.reference, &self.inputs);
     }
 }

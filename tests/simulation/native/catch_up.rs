@@ -1,4 +1,4 @@
-//! Endpoints that start far behind (they resume a session, or ask for history): no input is held for them until they
+//! Endpoints that start far behind (they resume a session, or request history): no input is held for them until they
 //! have caught up, and they are disconnected only where the log overruns what they still need.
 
 use upcall_engine::{EndpointId, Patience};
@@ -8,7 +8,7 @@ use super::state::CatchingUp;
 use crate::simulation::{MAX_BEHIND, Simulation};
 
 impl Simulation {
-    /// Records where an endpoint starts that was just welcomed.
+    /// Records where an endpoint that was just welcomed starts.
     pub(crate) fn note_start_position(&mut self, id: EndpointId, number: u64) {
         self.native.catching_up.remove(&number);
         let (next, behind) = self.engine.missing(id).unwrap();
@@ -19,7 +19,7 @@ impl Simulation {
         }
     }
 
-    /// Records how far the endpoints that started behind have come, and checks how they were disconnected.
+    /// Records the progress of the endpoints that started behind, and checks why they were disconnected.
     pub(crate) fn check_catching_up(&mut self) {
         let (engine, counts) = (&self.engine, &mut self.native.counts);
         self.native.catching_up.retain(|_, CatchingUp { endpoint, next, head }| {
@@ -32,7 +32,8 @@ impl Simulation {
                 counts.overrun += 1;
                 return false;
             }
-            // It has received, or passed over, everything that the log had at the last look, however much came since.
+            // It has received or skipped everything that the log held at the last check, however much was appended
+            // since then.
             let caught_up = next_now >= *head;
             (*next, *head) = (next_now, engine.next_sequence());
             !caught_up && behind > MAX_BEHIND / 4

@@ -13,7 +13,7 @@ pub(crate) enum SendOutcome {
     Pending,
     Accepted,
     Refused,
-    /// The daemon that it was sent to is gone.
+    /// The daemon that it was sent to has ended.
     Unknown,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct NativeClient {
     /// The address of a datagram client, and what its socket holds.
     pub(crate) address: u64,
     pub(crate) inbox: VecDeque<Vec<u8>>,
-    /// It reads everything at once.
+    /// It reads everything immediately.
     pub(crate) prompt: bool,
     pub(crate) stalled: bool,
     pub(crate) retry_at: Option<Time>,

@@ -3,16 +3,16 @@
 use upcall_engine::EndpointId;
 use upcall_wire::frame::FrameDecoder;
 
-/// How a connection ends, seen from the daemon.
+/// How a connection ends, from the daemon's view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConnectionEnd {
     Eof,
     Reset,
-    /// The far end is gone without a FIN or a reset.
+    /// The far end vanished without a FIN or a reset.
     Silent,
 }
 
-/// A connection, seen from both sides.
+/// A connection, with the state of both sides.
 #[derive(Debug)]
 pub(crate) struct NativeConnection {
     /// `None` once the endpoint has left.

@@ -64,7 +64,7 @@ impl Simulation {
         DatagramSource { listener: 2, address, source: address, trusted, registered: false }
     }
 
-    /// Whether the client has proved that a datagram from a new address is its own: then it moves there.
+    /// Whether the client has proved that a datagram from a new address is its own. If so, its endpoint moves there.
     fn verify_move(&mut self, address: u64, tag: u64, frames: &[u8]) -> bool {
         let Ok(Frame::Ping { nonce, cookie }) = Frame::take(&mut &frames[..]) else { return false };
         let source = Simulation::source(&address, false);
@@ -149,7 +149,8 @@ impl Simulation {
         self.handle_events();
     }
 
-    /// Sends one BYE to a client whose endpoint left before everything was acknowledged, unless it seems to be gone.
+    /// Sends one BYE to a client whose endpoint left before everything was acknowledged, unless it seems to have
+    /// vanished.
     pub(crate) fn send_farewell(&mut self, address: u64, endpoint: &Endpoint, reason: Reason) {
         if let Some(welcome) = endpoint.welcome().filter(|_| reason.is_announced() || reason == Reason::Closed) {
             let mut bye = Vec::new();
@@ -186,7 +187,7 @@ impl Simulation {
                 (peer.burst_start, peer.burst_datagrams) = (now.time, 0);
             }
             peer.burst_datagrams += u32::from(number > 0);
-            assert!(peer.burst_datagrams <= WINDOW, "too many datagrams are under way");
+            assert!(peer.burst_datagrams <= WINDOW, "too many datagrams are in flight");
             native.down.send(&mut self.rng, now.time, peer.address, &bytes);
         }
     }

@@ -17,7 +17,7 @@ enum Delivered {
 #[derive(Debug, Clone)]
 struct LogSection {
     log: usize,
-    /// The numbers of the sessions that received, each with the sequence from which on it did.
+    /// The numbers of the sessions that received, each with its first sequence.
     sessions: Vec<(u64, u64)>,
     /// First and last sequence, in order.
     delivered: Vec<(u64, u64, Delivered)>,

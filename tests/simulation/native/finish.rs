@@ -12,21 +12,21 @@ use crate::network::NetworkConditions;
 use crate::simulation::Simulation;
 
 /// How long it may take until everything has arrived: a retransmission timeout may have grown to a minute.
-const SETTLING_TIME: Duration = Duration::from_secs(180);
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(180);
 
 impl Simulation {
-    /// Nothing goes wrong from here on: runs until everything has arrived.
-    pub(crate) fn settle_native(&mut self) {
+    /// Runs without any faults until everything has arrived.
+    pub(crate) fn deliver_everything(&mut self) {
         let reliable = NetworkConditions { loss: 0, repeats: 0, delay: Duration::from_millis(2) };
         (self.native.up.conditions, self.native.down.conditions) = (reliable, reliable);
         self.native.connections.values_mut().for_each(|connection| connection.capacity = usize::MAX);
         for client in &mut self.native.clients {
             client.stalled = false;
         }
-        let (until, sent) = (self.now + SETTLING_TIME, self.native.down.sent);
+        let (until, sent) = (self.now + DELIVERY_TIMEOUT, self.native.down.sent);
         let (records, clients) = (self.inputs.len() as u64, self.native.clients.len() as u64);
-        while let Some(unsettled) = self.describe_unsettled() {
-            assert!(self.now < until, "{unsettled}");
+        while let Some(undelivered) = self.describe_undelivered() {
+            assert!(self.now < until, "{undelivered}");
             self.read_text();
             self.run(Duration::from_millis(500));
             self.end_turn();
@@ -35,8 +35,8 @@ impl Simulation {
         assert!(sent <= clients * (2 * records + 500), "{sent} datagrams to {clients} clients, {records} records");
     }
 
-    /// Describes a client that is not yet as it must be at the end.
-    fn describe_unsettled(&self) -> Option<String> {
+    /// Describes a client whose state is not yet what it must be at the end.
+    fn describe_undelivered(&self) -> Option<String> {
         let describe = |client: &NativeClient| {
             let machine = &client.machine;
             let what = match () {
@@ -68,8 +68,8 @@ impl Simulation {
         }
     }
 
-    /// Checks that upcalls and gaps cover what was due, and that each input was appended as often as its sender was
-    /// told. Returns a trace.
+    /// Checks that upcalls and gaps cover what was due, and that each input was appended as often as was reported to
+    /// its sender. Returns a trace.
     pub(crate) fn check_native(&self) -> u64 {
         let mut trace = DefaultHasher::new();
         let mut appended: HashMap<&[u8], u32> = HashMap::new();

@@ -1,4 +1,4 @@
-//! How the daemon handles the frames of native clients, and what the reference must record of it.
+//! How the daemon handles the frames of native clients, and what the reference must record.
 
 use upcall_engine::EndpointId;
 use upcall_wire::frame::{Frame, Hello, Role, Welcome};
@@ -7,7 +7,7 @@ use crate::input::{LoggedInput, rendered};
 use crate::simulation::Simulation;
 
 impl Simulation {
-    /// Hands a frame to the engine and records what it did.
+    /// Passes a frame to the engine and records the outcome.
     pub(crate) fn native_frame(&mut self, id: EndpointId, frame: &Frame<'_>) {
         let Some(endpoint) = self.engine.endpoint(id) else { return };
         let (source, leaving) = (endpoint.number, endpoint.leaving().is_some());
@@ -60,7 +60,7 @@ impl Simulation {
         }
     }
 
-    /// A new daemon has started: of the one before, only what is under way is left.
+    /// A new daemon has started. Of the previous one, only what is in flight is left.
     pub(crate) fn restart_native(&mut self, inputs: Vec<LoggedInput>) {
         let native = &mut self.native;
         native.reference.next_log(inputs);

@@ -1,4 +1,4 @@
-//! Native clients: the client library's state machine against the engine, with everything that can happen in between.
+//! Native clients: the client library's state machine against the engine, with all faults that can happen in between.
 
 mod actions;
 mod catch_up;

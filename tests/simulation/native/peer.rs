@@ -11,6 +11,6 @@ pub(crate) struct NativePeer {
     pub(crate) blocked: bool,
     /// When the last datagram came from it, or the last retransmission timeout began.
     pub(super) burst_start: Time,
-    /// Datagrams since then that it has to acknowledge.
+    /// The number of datagrams since then that it must acknowledge.
     pub(super) burst_datagrams: u32,
 }

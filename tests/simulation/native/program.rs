@@ -13,7 +13,7 @@ use crate::simulation::Simulation;
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Simulation {
-    /// Lets a client do what is due, unless it is stalled.
+    /// Does the work of a client that is due, unless it is stalled.
     pub(crate) fn run_client(&mut self, index: usize) {
         let client = &mut self.native.clients[index];
         if client.is_stalled(self.all_read) {
@@ -92,7 +92,7 @@ impl Simulation {
         connection.up.extend(client.unwritten.drain(..count));
     }
 
-    /// Ends the connection of a client and tells its state machine.
+    /// Ends the connection of a client and reports that to its state machine.
     pub(crate) fn close_connection(&mut self, index: usize, how: ConnectionEnd) {
         let client = &mut self.native.clients[index];
         client.machine.disconnected();
@@ -179,7 +179,7 @@ impl Simulation {
     }
 
     fn connection_down(&mut self, index: usize, cause: DisconnectReason) {
-        // It was refused; or its HELLO took more than a second, and the daemon took it for a text client.
+        // It was refused; or its HELLO took more than a second, and the daemon treated it as a text client.
         let refused =
             matches!(&cause, DisconnectReason::NotNative(text) if text.starts_with(b"upcalld: ") || text[0] == b'<');
         assert!(

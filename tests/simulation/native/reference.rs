@@ -10,13 +10,13 @@ use crate::input::LoggedInput;
 /// The filters of a session; `None` lets everything pass.
 pub(crate) type ReferenceFilters = Option<BTreeSet<String>>;
 
-/// A session as the daemon must know it.
+/// A session as the daemon must have it.
 #[derive(Debug)]
 struct ReferenceSession {
     /// The first sequence that is due to it.
     start: u64,
     receives: bool,
-    /// Filters, each with the sequence from which on they are in force.
+    /// Filters, each with the first sequence for which they are in force.
     filters: Vec<(u64, ReferenceFilters)>,
 }
 
@@ -31,7 +31,7 @@ struct ReferenceLog {
     sessions: BTreeMap<u64, ReferenceSession>,
 }
 
-/// The logs of all daemons, the present one last.
+/// The logs of all daemons, with the current one at the end.
 pub(crate) struct Reference {
     logs: Vec<ReferenceLog>,
 }
@@ -47,7 +47,7 @@ impl Reference {
         self.logs.last_mut().unwrap()
     }
 
-    /// A WELCOME has named the log of the present daemon.
+    /// A WELCOME has named the log of the current daemon.
     pub(crate) fn set_log_id(&mut self, id: u64) {
         assert_eq!(*self.log().id.get_or_insert(id), id, "a daemon has one log");
     }
@@ -61,7 +61,7 @@ impl Reference {
         log + 1 == self.logs.len()
     }
 
-    /// A new daemon starts; `inputs` are those of the one before.
+    /// A new daemon starts; `inputs` are those of the previous one.
     pub(crate) fn next_log(&mut self, inputs: Vec<LoggedInput>) {
         self.log().inputs = inputs;
         self.logs.push(ReferenceLog::default());
@@ -83,7 +83,7 @@ impl Reference {
         }
     }
 
-    /// The inputs of a log; those of the last one are `present`.
+    /// The inputs of a log; those of the last log are `present`.
     pub(crate) fn inputs<'a>(&'a self, log: usize, present: &'a [LoggedInput]) -> &'a [LoggedInput] {
         if self.is_last(log) { present } else { &self.logs[log].inputs }
     }
@@ -103,7 +103,7 @@ impl Reference {
     pub(crate) fn has_filters(&self, log: usize, number: u64, from: u64, filters: &ReferenceFilters) -> bool {
         let mut known = self.logs[log].sessions[&number].filters.iter().map(|(from, filters)| (from, filters.clone()));
         known.any(|(since, mut known)| {
-            // The client library begins a session with this filter where nothing is due to it.
+            // The client library begins a session with this filter if nothing is to be due to it.
             known.iter_mut().for_each(|filters| filters.retain(|filter| filter != "upcall-client/nothing"));
             (*since, &known) == (from, filters)
         })

@@ -39,7 +39,7 @@ pub(crate) struct CatchingUp {
     pub(crate) endpoint: EndpointId,
     /// The first sequence that it still needs.
     pub(crate) next: u64,
-    /// The next sequence of the log at the last look.
+    /// The next sequence of the log at the last check.
     pub(crate) head: u64,
 }
 

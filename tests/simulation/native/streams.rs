@@ -53,7 +53,7 @@ impl Simulation {
         let Some(connection) = self.native.connections.get_mut(&tag) else { return };
         let Some(id) = connection.endpoint else { return };
         if connection.parked {
-            // A parked connection is not read, but epoll reports a reset.
+            // A parked connection is not read, but epoll reports a reset of it.
             if connection.end == Some(ConnectionEnd::Reset) && self.rng.u8(..8) == 0 {
                 self.engine.connection_lost(now, id, Reason::Reset);
             }
@@ -188,7 +188,7 @@ impl Simulation {
         }
     }
 
-    /// Tells the engine which sockets have room again. A datagram socket gets room at random.
+    /// Reports to the engine which sockets have room again. A datagram socket gets room at random.
     pub(crate) fn report_writable_sockets(&mut self) {
         for connection in self.native.connections.values_mut() {
             if connection.blocked

@@ -22,7 +22,7 @@ pub(crate) struct TextClient {
     pub(crate) buffer: Vec<u8>,
     pub(crate) capacity: usize,
     pub(crate) blocked: bool,
-    /// It reads everything at once, always: it must never be disconnected as slow.
+    /// It always reads everything immediately, so it must never be disconnected as slow.
     pub(crate) prompt: bool,
     pub(crate) stalled: bool,
     pub(crate) ever_stalled: bool,

@@ -67,7 +67,7 @@ impl Simulation {
         }
     }
 
-    /// Hands an input to the engine. Returns whether it was accepted.
+    /// Passes an input to the engine. Returns whether it was accepted.
     fn text_input(&mut self, number: u64, data: &[u8]) -> bool {
         let expected = self.inputs.len() as u64 + 1;
         let Some(accepted) = self.engine.input(self.now(), self.clients[&number].id, data) else { return false };
@@ -76,7 +76,7 @@ impl Simulation {
         true
     }
 
-    /// Hands a run of inputs to the engine, which must accept as many as it would have accepted one by one.
+    /// Passes a run of inputs to the engine, which must accept as many as it would have accepted one at a time.
     fn text_inputs(&mut self, number: u64, messages: Vec<Vec<u8>>) {
         let (now, id) = (self.now(), self.clients[&number].id);
         let mut left = messages.iter().map(Vec::as_slice);
@@ -98,7 +98,7 @@ impl Simulation {
         self.inputs.push(LoggedInput { source: number, audience, topic, data, rendered });
     }
 
-    /// Hands datagrams that have arrived to the engine. Every datagram renews the lease; inputs are dropped unless the
+    /// Passes datagrams that have arrived to the engine. Every datagram renews the lease; inputs are dropped unless the
     /// intake is open.
     pub(crate) fn deliver_text(&mut self) {
         let now = self.now();

@@ -12,10 +12,10 @@ use crate::cases::Case;
 /// Its path from the root of the repository, for messages.
 pub(crate) const FILE: &str = "bench/micro.json";
 
-/// Counts, and the machine that they hold for.
+/// Counts, and the machine for which they are valid.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Baseline {
-    /// What counts depend on besides the code; see `callgrind::machine`.
+    /// What the counts depend on besides the code; see `callgrind::machine`.
     pub(crate) machine: String,
     /// Instructions for one unit of each case.
     pub(crate) instructions: BTreeMap<String, f64>,

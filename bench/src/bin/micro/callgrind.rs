@@ -9,7 +9,7 @@ use std::thread;
 
 use crate::cases::Case;
 
-/// Instructions for one unit of each case, by name of the case.
+/// The instructions for one unit of each case, by the name of the case.
 pub(crate) type Counts = BTreeMap<String, f64>;
 
 /// The version of valgrind; `None` if it is not installed.
@@ -17,7 +17,8 @@ pub(crate) fn version() -> Option<String> {
     output_of("valgrind", &["--version"])
 }
 
-/// What counts depend on besides the code: the compiler, the C library (malloc, memcpy), the processor and valgrind.
+/// What the counts depend on besides the code: the compiler, the C library (malloc, memcpy), the processor and
+/// valgrind.
 pub(crate) fn machine(valgrind: &str) -> String {
     let libc = output_of("getconf", &["GNU_LIBC_VERSION"]).unwrap_or_else(|| "another libc".to_owned());
     let vectors = if has_avx2() { ", avx2" } else { "" };

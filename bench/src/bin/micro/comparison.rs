@@ -7,12 +7,12 @@ use crate::baseline::Baseline;
 use crate::callgrind::Counts;
 use crate::cases::Case;
 
-/// A case fails if it costs more than the baseline by this factor. If it costs less by it, an update is suggested.
-/// Two runs of one build differ by at most a thousandth, because of the seeds of hash tables.
+/// A case fails if it costs more than the baseline by this factor. If it costs less by this factor, an update is
+/// suggested. Two runs of one build differ by at most a thousandth, because of the seeds of hash tables.
 const TOLERANCE: f64 = 1.03;
 
 /// The factor where the baseline was made with another compiler, C library or processor, which may change the counts.
-/// Work that is done twice is still found.
+/// Work that is done twice is still detected.
 const TOLERANCE_ELSEWHERE: f64 = 2.0;
 
 /// One unit may cost more by this factor with ten times as many endpoints: a tree of deadlines is a level or two
@@ -108,7 +108,7 @@ impl Comparison {
         self.findings.push(format!("FAILED {finding}"));
     }
 
-    /// Prints the result, the sums last. Returns whether no case has failed.
+    /// Prints the result, with the totals at the end. Returns whether no case has failed.
     pub(crate) fn print(&self) -> bool {
         self.lines.iter().chain(&self.findings).for_each(|line| println!("{line}"));
         if self.failed > 0 {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_little_more_passes_and_more_than_that_fails() {
+    fn a_small_increase_passes_and_a_larger_one_fails() {
         assert_eq!(sums(&compare([100.0, 100.0], [102.0, 98.0], "here")), [3, 0, 0]);
         let worse = compare([100.0, 100.0], [104.0, 100.0], "here");
         assert_eq!(sums(&worse), [2, 1, 0]);

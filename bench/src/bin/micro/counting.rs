@@ -1,13 +1,14 @@
-//! What every case uses: the function whose instructions are counted, and the check that it did what it should.
+//! What every case uses: the function whose instructions are counted, and the check that the case did its work.
 
 use std::hint::black_box;
 use std::io;
 
-/// Runs the part of a case that is counted. Valgrind finds this function by its name, which no other may contain.
+/// Runs the part of a case that is counted. Valgrind finds this function by its name, which no other function name may
+/// contain.
 #[inline(never)]
 pub(crate) fn upcall_micro_counted(work: &mut dyn FnMut()) {
     work();
-    // Without this the call could become a jump, and valgrind would not see the function return.
+    // Without this, the call could become a jump, and valgrind would not detect the return of the function.
     black_box(());
 }
 

@@ -1,4 +1,4 @@
-//! An engine without sockets, driven in turns as the daemon drives it. Its endpoints accept all that is written.
+//! An engine without sockets, driven in turns as the daemon drives it. Its endpoints accept everything that is written.
 
 use std::hint::black_box;
 use std::io;

@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Does what the command line says. Returns whether no case has failed.
+/// Runs the command line. Returns whether no case has failed.
 fn run(arguments: &MicroArguments) -> io::Result<bool> {
     let mut cases = cases::all();
     if let Some(MicroCommand::Run { name }) = &arguments.command {

@@ -160,7 +160,7 @@ impl SendQueue {
         self.queue.remove(at).map(|entry| entry.input)
     }
 
-    /// Removes the input with this message id, because a receipt or an error for it has come. Also returns the round
+    /// Removes the input with this message id, because a receipt or an error for it has arrived. Also returns the round
     /// trip, if it was sent only once.
     pub(super) fn answered(&mut self, id: u64, now: Instant) -> Option<(InputId, Option<Duration>)> {
         let at = self.queue.iter().position(|entry| entry.id == Some(id))?;

@@ -49,7 +49,7 @@ pub struct Settings {
     pub token: Option<Vec<u8>>,
     /// The initial filters; empty for everything.
     pub filters: Vec<String>,
-    /// The first sequence of the history that a new session asks for; 0 for the oldest that the log holds.
+    /// The first sequence of the history that a new session requests; 0 for the oldest that the log holds.
     pub since: Option<u64>,
     /// The session to resume.
     pub resume: Option<ResumeTicket>,

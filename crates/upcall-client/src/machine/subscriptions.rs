@@ -21,7 +21,7 @@ struct Request {
 /// The filters of this client.
 #[derive(Debug)]
 pub(super) struct Subscriptions {
-    /// The filters that the caller wants.
+    /// The filters that the caller has requested.
     filters: Vec<String>,
     /// Whether there ever was a filter. If so, no filter means nothing; otherwise it means everything.
     had_filter: bool,

@@ -75,7 +75,7 @@ impl Attempt {
         self.first
     }
 
-    /// The round trip, if the answer comes now and the frame was sent only once.
+    /// The round trip, if the answer arrives now and the frame was sent only once.
     pub(super) fn sample(&self, now: Instant) -> Option<Duration> {
         (self.tries == 1).then_some(self.last?).map(|sent| now.saturating_duration_since(sent))
     }

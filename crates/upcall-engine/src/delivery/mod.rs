@@ -46,7 +46,7 @@ impl Engine {
         self.mark_due(id, first);
     }
 
-    /// Adds every endpoint that has something to send, and whose socket may take it, to `ready`, once each.
+    /// Adds every endpoint that has something to send, and whose socket may have room, to `ready`, once each.
     pub fn take_ready(&mut self, ready: &mut Vec<EndpointId>) {
         ready.append(&mut self.ready);
         if let Some(first) = self.turn.broadcast.take() {

@@ -75,7 +75,7 @@ named_enum! {
     }
 }
 
-/// What the driver knows of the source of a datagram.
+/// What the driver knows about the source of a datagram.
 #[derive(Debug, Clone, Copy)]
 pub struct DatagramSource<'a, A> {
     /// The listener that received it.
@@ -169,9 +169,9 @@ impl<S: BuildHasher> Gate<S> {
         }
     }
 
-    /// Decides what to do about a native datagram of `bytes` bytes that requests the registration of its source, or
-    /// that its endpoint move there, with the cookie that it carries. Returns [`Verdict::Join`], [`Verdict::Challenge`]
-    /// or [`Verdict::Drop`].
+    /// Decides what to do about a native datagram of `bytes` bytes that requests the registration of its source, or the
+    /// move of its endpoint to that source, with the cookie that it carries. Returns [`Verdict::Join`],
+    /// [`Verdict::Challenge`] or [`Verdict::Drop`].
     pub fn prove<A: Hash>(
         &mut self,
         now: Time,
@@ -190,7 +190,7 @@ impl<S: BuildHasher> Gate<S> {
         }
     }
 
-    /// Whether one more answer to a mistake of this source is within the limits. Counts it.
+    /// Counts an answer to a mistake of this source, and returns whether it is within the limits.
     pub fn allows_answer<A: Hash>(&mut self, now: Time, from: &DatagramSource<'_, A>) -> bool {
         self.within_limits(now, from)
     }
@@ -200,7 +200,8 @@ impl<S: BuildHasher> Gate<S> {
         cookie::present(&self.key, now, from.listener, from.address)
     }
 
-    /// Whether one more input of this source is within the limits of sources that are not trusted. Counts it.
+    /// Counts an input of this source, and returns whether it is within the limits of sources that are not trusted.
+    /// Always true for a trusted source.
     pub fn allows_input<A: Hash>(&mut self, now: Time, from: &DatagramSource<'_, A>) -> bool {
         from.trusted || self.inputs.take(now, self.key.hash_one((from.listener, from.source)))
     }

@@ -24,7 +24,7 @@ fn unknown(address: &SocketAddr) -> DatagramSource<'_, SocketAddr> {
 }
 
 #[test]
-fn a_client_proves_its_address_with_the_line_it_gets() {
+fn a_client_proves_its_address_with_the_line_that_is_sent_to_it() {
     let mut gate = gate();
     let from = unknown(&PEER);
     assert_eq!(gate.judge(at(0), &from, b"hello"), Verdict::Challenge);

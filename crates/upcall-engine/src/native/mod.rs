@@ -31,7 +31,7 @@ impl Engine {
             return None;
         }
         if !endpoint.is_native() {
-            self.handle_unexpected(now, id, frame, "HELLO comes first");
+            self.handle_unexpected(now, id, frame, "the first frame must be HELLO");
             return None;
         }
         match frame {

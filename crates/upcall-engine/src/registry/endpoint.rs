@@ -52,8 +52,8 @@ pub struct Registration {
 /// Where an endpoint stands between the log and its socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Delivery {
-    /// Its protocol is not known yet. Its place in the log is kept until then.
-    Undecided,
+    /// Nothing is written until its protocol is known. Its place in the log is kept.
+    Withheld,
     /// Everything that was due to it is written, and acknowledged if the transport requires that.
     CaughtUp,
     /// Everything that was due to it is sent, but not all of it is acknowledged.
@@ -66,7 +66,8 @@ pub(crate) enum Delivery {
     WriteClosed,
 }
 
-/// The protocol of an endpoint, as far as it is known.
+/// The protocol of an endpoint, as far as it is known. The engine decides it; the driver's decoder follows, and holds
+/// only how bytes become messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DetectedProtocol {
     /// It has not sent anything yet.

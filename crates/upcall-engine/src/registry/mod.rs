@@ -64,7 +64,7 @@ impl Registry {
         let Registration { tag, listener, transport, peer, .. } = client;
         let (protocol, delivery) = match client.protocol {
             ExpectedProtocol::Text => (DetectedProtocol::Text, Delivery::CaughtUp),
-            ExpectedProtocol::Auto => (DetectedProtocol::Undecided, Delivery::Undecided),
+            ExpectedProtocol::Auto => (DetectedProtocol::Undecided, Delivery::Withheld),
             ExpectedProtocol::Native => (DetectedProtocol::AwaitingHello { sent_frames: false }, Delivery::CaughtUp),
         };
         let receives = client.receives && client.protocol != ExpectedProtocol::Native;
@@ -273,7 +273,7 @@ impl Registry {
         self.text > 0
     }
 
-    /// How many endpoints there are, those about to leave included.
+    /// How many endpoints there are, including those that are about to leave.
     pub(crate) fn len(&self) -> usize {
         self.endpoints.len()
     }

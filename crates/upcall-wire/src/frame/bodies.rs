@@ -11,7 +11,7 @@ use super::code::{Code, GapReason};
 pub struct Send<'a> {
     /// The message id: 1, 2, 3 … in a session. A repeat has the id of the first transmission.
     pub id: u64,
-    /// Whether the client wants a RECEIPT.
+    /// Whether the client requests a RECEIPT.
     pub receipt: bool,
     /// The topic; empty for none.
     pub topic: &'a str,

@@ -127,7 +127,7 @@ fn welcome(reader: &mut Reader<'_>) -> Result<Welcome, Violation> {
     Ok(welcome)
 }
 
-/// What an ERROR about a frame refers to: its message id, request id or nonce; 0 if it has none, or it is cut off.
+/// What an ERROR about a frame refers to: its message id, request id or nonce; 0 if it has none, or is incomplete.
 fn reference(kind: u8, body: &[u8]) -> u64 {
     let long = |body: &[u8]| body.first_chunk().map_or(0, |number| u64::from_be_bytes(*number));
     match kind {

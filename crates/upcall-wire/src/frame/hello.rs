@@ -58,7 +58,7 @@ pub struct Hello<'a> {
     pub filters: Vec<&'a str>,
     /// The session to resume.
     pub resume: Option<Resume>,
-    /// The first sequence of the history that a new session asks for; 0 for the oldest that the log holds.
+    /// The first sequence of the history that a new session requests; 0 for the oldest that the log holds.
     pub since: Option<u64>,
     /// Datagrams: the cookie of a RETRY, which proves the address.
     pub cookie: Option<u64>,

@@ -48,7 +48,7 @@ named_numbers! {
 named_numbers! {
     /// The flags in a frame's header.
     pub mod flag {
-        /// SEND: the client wants a receipt.
+        /// SEND: the client requests a receipt.
         RECEIPT = 0x01,
         /// RECEIPT: the SEND was a repeat.
         REPEAT = 0x10,

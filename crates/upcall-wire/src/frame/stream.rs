@@ -21,7 +21,7 @@ const PLAIN: u64 = (kind::SEND as u64) << 48;
 const ID: u64 = (SEND_OVERHEAD - HEADER) as u64;
 
 impl FrameDecoder {
-    /// Takes plain SENDs from the front of `input` and returns their payloads: SENDs that are complete, ask for no
+    /// Takes plain SENDs from the front of `input` and returns their payloads: SENDs that are complete, request no
     /// receipt, have no topic and at most `max` bytes of payload, and are numbered consecutively from `next`. They are
     /// the frames that [`FrameDecoder::next`] would return, only faster. Ends at the first frame that is anything else.
     pub fn sends<'a>(&mut self, input: &mut &'a [u8], mut next: u64, max: usize) -> impl Iterator<Item = &'a [u8]> {

@@ -85,8 +85,8 @@ fn sends_of(first: u64) -> Vec<u8> {
     (first..first + RUN).flat_map(send).collect()
 }
 
-/// Inputs that one endpoint sends in runs and receives itself. `bytes` encodes the run that begins with an id,
-/// `input` hands it to the engine.
+/// Inputs that one endpoint sends in runs and receives itself. `bytes` encodes the run that begins with an id; `input`
+/// passes it to the engine.
 fn in_runs(
     join: impl FnOnce(&mut EngineHarness) -> io::Result<EndpointId>,
     bytes: impl Fn(u64) -> Vec<u8>,

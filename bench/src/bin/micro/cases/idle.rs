@@ -98,7 +98,7 @@ pub(crate) fn leases(endpoints: usize) -> io::Result<u64> {
 }
 
 /// One endpoint is registered and leaves; others stay.
-pub(crate) fn come_and_go(endpoints: usize) -> io::Result<u64> {
+pub(crate) fn register_and_leave(endpoints: usize) -> io::Result<u64> {
     let mut harness = EngineHarness::new("{data}")?;
     for _ in 0..endpoints {
         harness.register_text(Transport::Tcp, true)?;

@@ -15,7 +15,7 @@ pub(crate) struct Case {
     pub(crate) what: &'static str,
     /// What the count is divided by.
     pub(crate) unit: &'static str,
-    /// How many endpoints take part, where that matters.
+    /// The number of endpoints, if the cost could depend on it.
     pub(crate) endpoints: Option<usize>,
     work: fn(usize) -> io::Result<u64>,
 }
@@ -42,7 +42,7 @@ impl Case {
 pub(crate) fn all() -> Vec<Case> {
     type Work = fn(usize) -> io::Result<u64>;
     let plain: [(_, _, Work); 11] = [
-        ("append, nobody reads text", "input", |_| delivery::append(None)),
+        ("append, no text reader", "input", |_| delivery::append(None)),
         ("append, text as it is", "input", |_| delivery::append(Some("{data}"))),
         ("append, text in the default format", "input", |_| delivery::append(Some(delivery::DEFAULT))),
         ("native sends by themselves", "input", |_| delivery::frames_by_themselves()),
@@ -65,7 +65,7 @@ pub(crate) fn all() -> Vec<Case> {
         ("a turn, nothing happens", "turn", [1_000, 10_000], idle::silence),
         ("a turn, unfinished messages", "turn", [1_000, 10_000], idle::unfinished),
         ("a turn and a renewal, leases", "turn", [1_000, 10_000], idle::leases),
-        ("come and go", "endpoint", [1_000, 10_000], idle::come_and_go),
+        ("register and leave", "endpoint", [1_000, 10_000], idle::register_and_leave),
     ];
     let sized = with_endpoints.into_iter().flat_map(|(what, unit, sizes, work)| {
         sizes.map(|endpoints| Case { what, unit, endpoints: Some(endpoints), work })

@@ -19,7 +19,7 @@ const MAX_EARLY_BYTES: usize = 16 << 20;
 pub(super) enum Accepted {
     /// It was delivered, is kept, or had arrived before.
     Yes,
-    /// It arrived too early, and there is no room to keep it. The daemon has to send it again.
+    /// It arrived too early, and there is no room to keep it. The daemon must send it again.
     NoRoom,
     /// It contradicts what arrived before.
     Violation,

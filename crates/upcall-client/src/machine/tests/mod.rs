@@ -280,7 +280,7 @@ fn a_silent_daemon_gets_pings_and_is_given_up() {
     machine.connect(begun);
     let mut out = Vec::new();
     machine.transmit(begun, &mut out);
-    let Ok(Frame::Hello(hello)) = Frame::take(&mut &out[..]) else { panic!("HELLO comes first") };
+    let Ok(Frame::Hello(hello)) = Frame::take(&mut &out[..]) else { panic!("the first frame is not HELLO") };
     let welcome = Welcome {
         version: 1,
         resumed: false,

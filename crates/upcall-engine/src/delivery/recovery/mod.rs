@@ -2,13 +2,14 @@
 //! sent again, how many may be in flight, and when to stop waiting. This module knows neither contents nor endpoints.
 //!
 //! This is RFC 9002 (loss detection and congestion control of QUIC), counted in datagrams instead of bytes, with
-//! acknowledgments that are never delayed on purpose, and with three more conservative rules (RFC 8085 section 3.1):
+//! acknowledgments that are never delayed on purpose, and with three deviations that make it more conservative (RFC
+//! 8085 section 3.1):
 //!
 //! - The reordering threshold counts acknowledged datagrams instead of numbers, because numbers that
 //!   [`Recovery::unsent`] withdrew say nothing about the network.
 //! - A timeout counts as a loss: what has been in flight longest is sent again, and the window is halved, as the
-//!   acknowledgment that confirms such a loss would do in QUIC. A second timeout in a row is persistent congestion,
-//!   even before the first measured round trip.
+//!   acknowledgment that confirms such a loss would do in QUIC. A second timeout in a row counts as persistent
+//!   congestion, even before the first round trip is measured.
 //! - A timeout is at least 200 ms, because the client's process may not be scheduled for a while.
 //!
 //! Every transmission has a number of its own, so an acknowledgment is never ambiguous. A content that is sent again

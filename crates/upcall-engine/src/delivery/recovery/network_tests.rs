@@ -162,8 +162,8 @@ proptest! {
     }
 }
 
-/// Over a network without faults, everything is sent once, as fast as the window allows: with a round trip of 20 ms, 10
-/// + 20 + 40 + 64 × 14 = 966 go in 17 round trips, the rest of 1000 in one more.
+/// Over a network without faults, everything is sent once, as fast as the window allows: with a round trip of 20 ms,
+/// 966 datagrams (10 + 20 + 40 + 64 × 14) take 17 round trips, and the rest of 1000 takes one more.
 #[test]
 fn nothing_is_sent_twice_over_a_network_without_faults() {
     let network = Network { loss: 0.0, ack_loss: 0.0, duplication: 0.0, refusals: 0.0, delay: 10_000, spread: 0 };

@@ -276,14 +276,15 @@ fn losses_of_one_round_trip_halve_the_window_once() {
     assert_eq!((window(&recovery), recovery.lost.len()), (5, 2));
     acked(&mut recovery, at(11), ack([3, 6, 7, 8]));
     assert_eq!((window(&recovery), recovery.lost.len()), (5, 4));
-    // 9 and 10 are outstanding: three more fill it. They left after the loss: theirs is another, 5 / 2 = 2.
+    // 9 and 10 are outstanding: three more fill it. They were sent after the loss, so their loss is another one: 5 / 2
+    // = 2.
     assert_eq!(fill(&mut recovery, at(12)), [11, 12, 13]);
     acked(&mut recovery, at(20), ack([9, 10, 12, 13]));
     assert_eq!(window(&recovery), 5);
     assert_eq!(fill(&mut recovery, at(20)), [14, 15, 16, 17]);
     acked(&mut recovery, at(30), ack([12, 13, 14]));
     assert_eq!(window(&recovery), 2);
-    // And never less.
+    // The window never becomes smaller.
     send(&mut recovery, at(40), 1..=4);
     acked(&mut recovery, at(50), ack([19, 20, 21]));
     assert_eq!(window(&recovery), 2);
@@ -390,7 +391,7 @@ fn a_suspend_is_one_timeout() {
     (0..100).for_each(|_| recovery.expire(now));
     assert_eq!((recovery.in_flight(), recovery.lost.len()), (7, 1));
     assert_wait(&recovery, now, 2000);
-    // 6 is overtaken by 7 and 8: that it is lost is one step, too, and no timeout on top.
+    // 6 is overtaken by 7 and 8. The detection of its loss is one step, too, without a timeout in addition.
     acked(&mut recovery, now, ack([1, 2, 3, 4, 5, 7, 8]));
     let later = at(48 * 3600 * 1000);
     (0..100).for_each(|_| recovery.expire(later));

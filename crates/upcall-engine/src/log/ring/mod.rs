@@ -292,7 +292,7 @@ impl Ring {
     }
 
     /// Appends the frames that a reader receives to `out`, until it has `max` bytes. Sets the `prev` field of each as
-    /// it must be for this reader, to which `prev` was due last. Returns whether that was all.
+    /// it must be for this reader, to which `prev` was due last. Returns whether these were all.
     pub(crate) fn copy(&self, reading: &Reading<'_>, mut prev: u64, max: usize, out: &mut Vec<u8>) -> bool {
         let mut sequence = reading.cursor.sequence;
         while sequence < reading.until

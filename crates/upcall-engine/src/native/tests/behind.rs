@@ -77,7 +77,7 @@ fn no_inputs_are_held_for_clients_that_request_history_again_and_again() {
 }
 
 #[test]
-fn an_endpoint_that_started_behind_is_acted_on_at_the_end_of_the_log() {
+fn the_policy_acts_on_an_endpoint_that_started_behind_at_the_end_of_the_log() {
     for policy in [Policy::Disconnect, Policy::Skip] {
         let mut world = after(60, Settings { policy, ..patient() });
         let (id, _) = world.join(Transport::Tcp, &since(1), HISTORY);
@@ -135,7 +135,7 @@ fn a_change_of_settings_decides_again_which_endpoints_catch_up() {
 
 /// Over datagrams every window takes a round trip, and the patience may be zero.
 #[test]
-fn a_session_that_is_resumed_from_far_behind_over_datagrams_gets_everything() {
+fn a_session_that_is_resumed_from_far_behind_over_datagrams_receives_everything() {
     let mut world = World::new(settings());
     let (first, welcome) = world.join(Transport::Udp, &Hello::new(1), BOTH);
     world.engine.connection_lost(world.now, first, Reason::Reset);

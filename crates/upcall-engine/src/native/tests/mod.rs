@@ -237,7 +237,7 @@ fn answers_do_not_wait_for_room_in_the_window() {
 }
 
 #[test]
-fn a_skip_over_datagrams_is_announced_at_once() {
+fn a_skip_over_datagrams_is_announced_immediately() {
     let (mut world, id, _) = with_full_window(Policy::Skip);
     world.engine.apply_policy(world.now, id);
     let [(number, frames)] = &world.receive(id, 65_507)[..] else { panic!("one datagram") };
@@ -249,7 +249,7 @@ fn a_skip_over_datagrams_is_announced_at_once() {
 }
 
 #[test]
-fn a_disconnect_over_datagrams_is_announced_at_once() {
+fn a_disconnect_over_datagrams_is_announced_immediately() {
     let (mut world, id, _) = with_full_window(Policy::Disconnect);
     world.engine.apply_policy(world.now, id);
     let [(0, frames)] = &world.receive(id, 65_507)[..] else { panic!("one datagram") };

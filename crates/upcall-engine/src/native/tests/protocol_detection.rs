@@ -29,7 +29,7 @@ fn an_endpoint_whose_hello_is_unread_is_not_silent() {
 }
 
 #[test]
-fn endpoints_that_come_and_go_behind_a_silent_one_leave_no_entries() {
+fn endpoints_that_register_and_leave_behind_a_silent_one_leave_no_entries() {
     let (mut world, slow) = held();
     let silent = world.connect(ExpectedProtocol::Auto, Transport::Tcp, true);
     for _ in 0..1_000 {
