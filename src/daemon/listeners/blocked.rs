@@ -21,7 +21,7 @@ impl Listeners {
         }
     }
 
-    /// The socket of a listener has room again.
+    /// Unblocks the endpoints that wait for the socket of a listener, because it has room again.
     pub(in crate::daemon) fn writable(&mut self, context: &mut Context, number: ListenerNumber) {
         let Some(listener) = self.get_mut(number) else { return };
         if listener.blocked.is_empty() {
