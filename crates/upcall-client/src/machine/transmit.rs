@@ -131,7 +131,7 @@ impl Machine {
                 send.payload.len() > max_message || SEND_OVERHEAD + send.topic.len() + send.payload.len() > largest;
             if is_too_large {
                 let size = send.payload.len();
-                let text = format!("{size} bytes are more than may be sent here, which is at most {max_message}");
+                let text = format!("{size} bytes are more than the limit of {max_message}");
                 match self.inputs.remove_unsent() {
                     Some(input) => self.events.push_back(Event::Rejected { input, code: Code::TooLarge, text }),
                     None => break,
