@@ -1,18 +1,21 @@
-//! What every room works with: the engine, the logger, the poller, the timers, the clock and the configuration.
+//! The state that all rooms share: the engine, the logger, the poller, the timers, the clock and the configuration.
 //!
 //! Knows no listener, connection or peer.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use upcall_engine::{Accepted, EndpointId, Engine, Entropy, Event, Now, Settings, Time};
+use upcall_wire::address::{Peer, Transport};
+use upcall_wire::escape::Escaped;
+use upcall_wire::frame::Frame;
+
 use super::log::{self, Count, Logger, info};
 use super::timers::{Clock, Timers};
 use crate::config::{Config, Level, When};
 use crate::net::poller::Poller;
-use upcall_engine::{Accepted, EndpointId, Engine, Entropy, Event, Settings, Time};
-use upcall_wire::escape::Escaped;
 
-/// How long an endpoint that is told to leave may take to read what is due to it.
+/// The time that a leaving endpoint has to read what is due to it.
 pub(super) const FAREWELL: Duration = Duration::from_secs(5);
 
 /// At most this many bytes of an input are logged.
@@ -22,11 +25,11 @@ const LOGGED: usize = 1024;
 #[derive(Debug)]
 pub(super) struct Drain {
     pub(super) deadline: Time,
-    /// A second signal came: what is still due is given up.
+    /// A second signal has arrived: the daemon ends without sending the rest.
     pub(super) at_once: bool,
 }
 
-/// What the rooms share. Each method of a room that needs it gets it as an argument.
+/// The state that the rooms share, passed to their methods as an argument.
 pub(super) struct Context {
     pub(super) engine: Engine,
     pub(super) logger: Logger,
@@ -35,9 +38,9 @@ pub(super) struct Context {
     pub(super) clock: Clock,
     pub(super) config: Config,
     pub(super) drain: Option<Drain>,
-    /// Whether inputs are logged, by the configuration and by what standard error is.
+    /// Whether inputs are logged; depends on the configuration and on whether standard error is a terminal.
     log_inputs: bool,
-    /// Events of the engine that were taken where they could not be handled, oldest first.
+    /// Engine events that were taken before they could be handled, oldest first.
     postponed: VecDeque<Event>,
 }
 
@@ -69,7 +72,7 @@ impl Context {
         self.postponed.pop_front().or_else(|| self.engine.next_event())
     }
 
-    /// Leaves an event to the end of the turn.
+    /// Keeps an event until the end of the turn.
     pub(super) fn postpone(&mut self, event: Event) {
         self.postponed.push_back(event);
     }
@@ -79,8 +82,29 @@ impl Context {
         self.log_inputs && self.logger.enabled(Level::Info)
     }
 
-    /// Logs an input, if inputs are logged. It has no `sender` where that is not registered.
-    pub(super) fn log_input(&mut self, sender: Option<EndpointId>, message: &[u8], accepted: Accepted) {
+    /// Gives the engine an input, and logs it if it is accepted.
+    pub(super) fn input(&mut self, now: Now, sender: EndpointId, message: &[u8]) {
+        if let Some(accepted) = self.engine.input(now, sender, message) {
+            self.log_input(Some(sender), message, accepted);
+        }
+    }
+
+    /// Gives the engine an input of a sender that is not registered, and logs it.
+    pub(super) fn input_from(&mut self, now: Now, transport: Transport, peer: Peer, message: &[u8]) {
+        let accepted = self.engine.input_from(now, transport, peer, message);
+        self.log_input(None, message, accepted);
+    }
+
+    /// Gives the engine a frame. If it is an input that is accepted, logs it.
+    pub(super) fn handle_frame(&mut self, now: Now, sender: EndpointId, frame: &Frame<'_>) {
+        if let Some(accepted) = self.engine.handle_frame(now, sender, frame)
+            && let Frame::Send(send) = frame
+        {
+            self.log_input(Some(sender), send.payload, accepted);
+        }
+    }
+
+    fn log_input(&mut self, sender: Option<EndpointId>, message: &[u8], accepted: Accepted) {
         if !self.logs_inputs() {
             return;
         }
@@ -88,17 +112,17 @@ impl Context {
         let data = message.strip_suffix(b"\n").unwrap_or(message);
         let shown = Escaped(&data[..data.len().min(LOGGED)]);
         let more = if data.len() > LOGGED { format!("… ({} bytes)", data.len()) } else { String::new() };
-        let id = sender.and_then(|sender| self.engine.endpoint(sender)).map_or(0, |endpoint| endpoint.number);
-        let sender = if id == 0 { "not registered".to_string() } else { format!("#{id}") };
+        let number = sender.and_then(|sender| self.engine.endpoint(sender)).map(|endpoint| endpoint.number);
+        let sender = number.map_or("not registered".to_string(), |number| format!("#{number}"));
         let due = Count(due, "endpoint");
         info!(
-            self.logger, endpoint = id, sequence = sequence;
+            self.logger, endpoint = number.unwrap_or(0), sequence = sequence;
             "Received from client: {shown}{more} -- {sender}, upcall {sequence} to {due}"
         );
     }
 }
 
-/// What the engine needs to know of a configuration.
+/// The part of a configuration that the engine needs.
 pub(super) fn engine_settings(config: &Config) -> Settings {
     Settings {
         format: config.upcall.format.clone(),
@@ -126,7 +150,7 @@ fn logs_inputs(config: &Config) -> bool {
 /// An unpredictable number.
 fn random() -> u64 {
     let mut bytes = [0; 8];
-    // The kernel has had randomness since it booted (getrandom(2)). Without it, a daemon could keep no secrets.
+    // getrandom(2) fails only on kernels without it. Cookies and keys must not be predictable, so there is no fallback.
     getrandom::fill(&mut bytes).expect("the system has random numbers");
     u64::from_ne_bytes(bytes)
 }

@@ -1,16 +1,16 @@
-//! The daemon: the only place that sees the engine, the sockets and the configuration. It builds them, runs them,
-//! reloads and drains them.
+//! The daemon: the only module that knows the engine, the sockets and the configuration. It builds, runs, reloads and
+//! drains them.
 //!
 //! Its modules form layers, and each uses only those below it:
 //!
 //! ```text
 //! server      the loop
-//! service     what the operator and the service manager ask for: drain, reload, summary, notifications
+//! service     requests of the operator and the service manager: drain, reload, summary, notifications
 //! rooms       the rooms together, and the steps that span them
 //! streams     connections           datagrams   datagram peers
 //! traffic     log lines about clients
 //! listeners   sockets, rules, access
-//! context     what all rooms work with
+//! context     the state that all rooms share
 //! timers      clocks, deadlines, alarms          log   log lines
 //! tokens      the poller's tokens
 //! ```
@@ -42,11 +42,11 @@ use server::Server;
 use service::files;
 use service::notify::Notifier;
 
-/// Runs `upcalld` as the options say, until it is told to end.
+/// Runs `upcalld` with these options, until a signal ends it.
 pub fn run(options: &cli::DaemonOptions) -> Status {
-    // This comes first, while no file of our own can have the number of a descriptor that was handed over.
+    // This must come first: a file that we open earlier could get the number of a descriptor that was handed over.
     let inherited = Inherited::take(take_variables(["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"]));
-    // From here on, a signal means what it means while the daemon runs.
+    // From here on, signals are caught. One that arrives now is handled once the daemon runs.
     let signals = match SignalPipes::new() {
         Ok(signals) => signals,
         Err(error) => {
@@ -62,14 +62,14 @@ pub fn run(options: &cli::DaemonOptions) -> Status {
         Err(mistakes) => {
             notifier.failed(&mistakes.to_string());
             let logging = origin.override_logging(Config::default()).daemon;
-            // A person reads the result of a check. What a service manager runs goes to the journal.
+            // The result of a check is for a person to read; only a daemon under a service manager logs to the journal.
             let as_objects = logging.log_format == LogFormat::Json && !options.check && !options.print_config;
             if log::is_journal() || as_objects {
                 let mut logger = Logger::new(&logging);
-                logger.last_words();
+                logger.before_exit();
                 mistakes.list().iter().for_each(|mistake| error!(logger, "{mistake}"));
             } else {
-                // Where standard error is gone, nothing can be done about it, here and below.
+                // Here and below: if standard error is closed, there is no other place to report this.
                 let _ = writeln!(io::stderr(), "{mistakes}");
             }
             return Status::Configuration;
@@ -112,14 +112,14 @@ fn serve(
         Ok(inherited) => inherited,
         Err(message) => {
             notifier.failed(&message);
-            error!(logger.last_words(), "{message}");
+            error!(logger.before_exit(), "{message}");
             return Status::Configuration;
         }
     };
     let mut server = match Server::new(origin, config, logger, signals, notifier, inherited) {
         Ok(server) => server,
         Err((mut logger, message, status)) => {
-            error!(logger.last_words(), "{message}");
+            error!(logger.before_exit(), "{message}");
             return status;
         }
     };

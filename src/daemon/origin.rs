@@ -1,4 +1,4 @@
-//! Where the configuration comes from, at the start and at every reload.
+//! The origin of the configuration, for the start and for every reload: a file, the environment, and the options.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,4 +1,7 @@
-//! All that serves clients: the rooms, and the steps that span them.
+//! The rooms together, and the steps that span several of them.
+
+use upcall_engine::{EndpointId, Event, Now};
+use upcall_wire::address::Transport;
 
 use super::context::Context;
 use super::datagrams::Datagrams;
@@ -7,16 +10,14 @@ use super::log::{debug, info};
 use super::streams::Streams;
 use super::tokens::ConnectionKey;
 use super::traffic;
-use upcall_engine::{EndpointId, Event, Now};
-use upcall_wire::address::Transport;
 
-/// The rooms, and what they share.
+/// The rooms, and the state that they share.
 pub(super) struct Rooms {
     pub(super) context: Context,
     pub(super) listeners: Listeners,
     pub(super) streams: Streams,
     pub(super) datagrams: Datagrams,
-    /// Memory for the endpoints that may be written to in a turn.
+    /// Reused for the endpoints that may be written to in a turn.
     ready: Vec<EndpointId>,
 }
 
@@ -26,11 +27,11 @@ impl Rooms {
         Rooms { context, listeners, streams: Streams::new(), datagrams, ready: Vec::new() }
     }
 
-    /// Writes what is due to every endpoint whose socket may take it.
+    /// Writes what is due to every endpoint whose socket may have room.
     pub(super) fn flush(&mut self, now: Now) {
         let Rooms { context, listeners, streams, datagrams, ready } = self;
         context.engine.take_ready(ready);
-        // Streams are written to at once. The datagram endpoints of one listener are sent to together.
+        // Streams are written here. Datagram endpoints remain, because those of one listener are sent to together.
         ready.retain(|id| match context.engine.endpoint(*id) {
             Some(endpoint) if !endpoint.transport.is_datagram() => {
                 let (key, is_tcp) = (ConnectionKey::from_tag(endpoint.tag), endpoint.transport == Transport::Tcp);
@@ -44,7 +45,7 @@ impl Rooms {
         }
     }
 
-    /// Does what the engine has decided.
+    /// Handles the engine's events.
     pub(super) fn handle_events(&mut self, now: Now) {
         let Rooms { context, listeners, streams, datagrams, .. } = self;
         while let Some(event) = context.next_event() {
@@ -59,13 +60,13 @@ impl Rooms {
                 }
                 Event::Unparked(tag) => streams.mark_readable(ConnectionKey::from_tag(tag), false),
                 Event::InputsHeld(number) => {
-                    debug!(context.logger, endpoint = number; "inputs wait for #{number}, which is slow");
+                    debug!(context.logger, endpoint = number; "holding inputs for #{number}, which is slow");
                 }
-                Event::InputsReleased => debug!(context.logger, "inputs no longer wait"),
+                Event::InputsReleased => debug!(context.logger, "no longer holding inputs"),
                 Event::PatienceExhausted(number) => {
                     info!(
                         context.logger, endpoint = number;
-                        "inputs go on without waiting for #{number}, whose patience is used up"
+                        "no longer holding inputs for #{number}: its patience is used up"
                     );
                 }
             }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use upcall_engine::Now;
+
 use super::context::Context;
 use super::listeners::{ListenerSocket, Listeners};
 use super::log::{Logger, error, info, warning};
@@ -17,9 +19,8 @@ use crate::exit::Status;
 use crate::net::inherited::Inherited;
 use crate::net::poller::{Interest, Poller, Readiness};
 use crate::net::signals::{SignalPipes, SignalRequest};
-use upcall_engine::Now;
 
-/// The daemon: the rooms, and where signals, the configuration and notifications come from or go to.
+/// The daemon: the rooms, the signals, the origin of the configuration, and the notifications to the service manager.
 pub(super) struct Server {
     rooms: Rooms,
     signals: SignalPipes,
@@ -28,7 +29,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// A server that listens where the configuration says. Where it cannot, the logger comes back with the message.
+    /// A server that listens on the configured addresses. On an error, returns the logger, so that the caller can log
+    /// the message and exit with the status.
     pub(super) fn new(
         origin: Origin,
         config: Config,
@@ -61,9 +63,9 @@ impl Server {
         }
         let added = context.timers.watch(&context.poller);
         added.map_err(|error| (format!("cannot watch the clock: {error}"), Status::CannotCreate))?;
-        let misfits = listeners.misfits(&context.config.listeners);
-        if !misfits.is_empty() {
-            return Err((misfits.join("; "), Status::Configuration));
+        let mismatches = listeners.mismatches(&context.config.listeners);
+        if !mismatches.is_empty() {
+            return Err((mismatches.join("; "), Status::Configuration));
         }
         for rules in context.config.listeners.clone() {
             let number = listeners.new_number();
@@ -77,7 +79,7 @@ impl Server {
         Ok(())
     }
 
-    /// Runs until the daemon is told to end.
+    /// Runs until a drain is over.
     pub(super) fn run(&mut self) -> Status {
         let mut events = Vec::new();
         let mut now = self.rooms.context.clock.now();
@@ -103,7 +105,7 @@ impl Server {
         }
     }
 
-    /// Marks what an event is about; the turn that follows does the work.
+    /// Records which sockets are ready. Reads and writes happen in the turn that follows.
     fn dispatch(&mut self, now: Now, readiness: Readiness) {
         let Readiness { token, readable, hangup, writable } = readiness;
         let Rooms { context, listeners, streams, datagrams, .. } = &mut self.rooms;
@@ -139,7 +141,7 @@ impl Server {
         }
     }
 
-    /// One turn: all reads come before any write.
+    /// Runs one turn: all reads come before any write.
     fn turn(&mut self, now: Now) {
         let Rooms { context, listeners, streams, datagrams, .. } = &mut self.rooms;
         streams.accept(context, listeners, now);
@@ -150,7 +152,7 @@ impl Server {
             context.engine.expire(now);
             self.expire(now);
         }
-        // The end of a turn may tell endpoints to leave, to which a farewell is then written.
+        // The end of a turn may make endpoints leave, whose farewells must then be written.
         loop {
             self.rooms.flush(now);
             self.rooms.context.engine.end_turn(now);
@@ -165,7 +167,7 @@ impl Server {
         }
     }
 
-    /// Does what is due, but for the engine's own deadlines.
+    /// Handles all deadlines that are due, except the engine's own.
     fn expire(&mut self, now: Now) {
         let Rooms { context, listeners, streams, datagrams, .. } = &mut self.rooms;
         while context.timers.no_descriptors.pop(now.time).is_some() {}
@@ -179,8 +181,8 @@ impl Server {
         streams.clear_waiting_room(context, listeners, now);
     }
 
-    /// How long the loop may sleep unless something happens, after a turn that began at `now`. A deadline is something
-    /// that happens: the alarm goes off.
+    /// The longest time to wait for events after a turn that began at `now`; `None` if there is no limit. A deadline
+    /// needs no limit, because it sets an alarm, which is an event.
     fn timeout(&mut self, now: Now) -> Option<Duration> {
         let Rooms { context, listeners, streams, datagrams, .. } = &mut self.rooms;
         let [liveness, waiting_room] = streams.deadlines();
@@ -198,7 +200,7 @@ impl Server {
         context.timers.arm(now.time)
     }
 
-    /// Tells the service manager what is due.
+    /// Sends the notifications that are due to the service manager.
     fn notify(&mut self, now: Now) {
         if self.notifier.is_connected() {
             let engine = &self.rooms.context.engine;

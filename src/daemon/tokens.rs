@@ -1,7 +1,6 @@
-//! The poller's tokens, and the keys of connections and datagram peers that they carry.
+//! The poller's tokens, and the keys of connections and datagram peers that they contain.
 
 use slotmap::{Key, KeyData};
-
 use upcall_engine::ListenerNumber;
 
 const SIGNALS: u64 = u64::MAX;
@@ -40,9 +39,9 @@ impl Token {
             Token::LeaseAlarm => LEASE_ALARM,
             Token::Alarm => ALARM,
             Token::Listener(number) => number.into(),
-            // No slot is used 2³¹ times, so the bit is free, and so are the highest values, which are not peers.
+            // No slot is reused 2³¹ times, so the highest bit of a key is never set, and the highest values are free.
             Token::Peer(key) => key.tag() | PEER,
-            // Never below 2³², where the listeners are: slotmap counts generations, from 1, in the upper half.
+            // Never below 2³², the range of the listeners: slotmap counts generations, from 1, in the upper half.
             Token::Connection(key) => key.tag(),
         }
     }

@@ -1,27 +1,28 @@
-//! Log lines about what clients do: connect, join, speak native, leave.
+//! Log lines about clients that connect, join, speak native, or leave.
 
-use super::context::Context;
-use super::listeners::Listeners;
-use super::log::{Count, debug, info, log_at};
-use crate::config::{Level, ListenerRole};
 use upcall_engine::{Endpoint, EndpointId, ListenerNumber, Now, Second};
 use upcall_wire::address::Peer;
 use upcall_wire::escape::Escaped;
 use upcall_wire::frame::Hello;
 use upcall_wire::reason::{Reason, Refusal};
 
-/// The level of a client's comings and goings. Where no upcalls are due to it, only its inputs matter: a health check
-/// comes every few seconds, and sends nothing.
+use super::context::Context;
+use super::listeners::Listeners;
+use super::log::{Count, info, log_at};
+use crate::config::{Level, ListenerRole};
+
+/// The level of lines about clients that connect and leave. On a listener that only receives inputs, they are details:
+/// a health check may connect every few seconds and send nothing.
 fn level(role: ListenerRole) -> Level {
     if role == ListenerRole::Input { Level::Debug } else { Level::Info }
 }
 
-/// The level for an endpoint's listener, by its present rules.
+/// The level for the listener with this number, according to its present rules.
 fn level_of(listeners: &Listeners, number: ListenerNumber) -> Level {
     level(listeners.get(number).map_or(ListenerRole::Both, |listener| listener.rules.role))
 }
 
-/// A connection was registered.
+/// Logs that a connection was registered.
 pub(super) fn log_connected(context: &mut Context, listeners: &Listeners, id: EndpointId) {
     let Some(endpoint) = context.engine.endpoint(id) else { return };
     let (id, peer, count) = (endpoint.number, endpoint.peer, context.engine.registered());
@@ -33,7 +34,7 @@ pub(super) fn log_connected(context: &mut Context, listeners: &Listeners, id: En
     );
 }
 
-/// A datagram peer was registered.
+/// Logs that a datagram peer was registered.
 pub(super) fn log_joined(context: &mut Context, listeners: &Listeners, id: EndpointId) {
     let Some(endpoint) = context.engine.endpoint(id) else { return };
     let (id, peer, count) = (endpoint.number, endpoint.peer, context.engine.registered());
@@ -44,7 +45,7 @@ pub(super) fn log_joined(context: &mut Context, listeners: &Listeners, id: Endpo
     );
 }
 
-/// An endpoint has got its WELCOME.
+/// Logs that an endpoint has got its WELCOME.
 pub(super) fn log_welcome(context: &mut Context, listeners: &Listeners, id: EndpointId, hello: &Hello<'_>) {
     let Some(endpoint) = context.engine.endpoint(id) else { return };
     let name = endpoint.name().map_or(String::new(), |name| format!(" ({})", Escaped(name.as_bytes())));
@@ -56,32 +57,23 @@ pub(super) fn log_welcome(context: &mut Context, listeners: &Listeners, id: Endp
     );
 }
 
-/// A connection is not let in.
+/// Logs that a client is refused.
 pub(super) fn log_refused(
     context: &mut Context,
     listeners: &Listeners,
+    level: Level,
     number: ListenerNumber,
     peer: Peer,
     reason: Refusal,
 ) {
     let name = listeners.name_of(number);
-    info!(context.logger, listener = name, peer = peer, reason = reason; "refused {peer} on {name}: {reason}");
+    log_at!(
+        level, context.logger, listener = name, peer = peer, reason = reason;
+        "refused {peer} on {name}: {reason}"
+    );
 }
 
-/// A datagram peer is not registered. That is logged as a detail: no connection was made, and one source can send many
-/// such datagrams a second.
-pub(super) fn log_not_joined(
-    context: &mut Context,
-    listeners: &Listeners,
-    number: ListenerNumber,
-    peer: Peer,
-    reason: Refusal,
-) {
-    let name = listeners.name_of(number);
-    debug!(context.logger, listener = name, peer = peer, reason = reason; "refused {peer} on {name}: {reason}");
-}
-
-/// An endpoint has left the registry.
+/// Logs that an endpoint has left the registry.
 pub(super) fn log_left(
     context: &mut Context,
     listeners: &Listeners,

@@ -1,14 +1,14 @@
 //! Delays between attempts to connect: exponential with full jitter, so that the clients of a restarted daemon do not
 //! all connect at once.
 //!
-//! [`Client`](crate::Client) reconnects with it by itself. It is public for programs that drive sockets of their own,
-//! and may change between minor versions. It has no clock, and the caller provides the random numbers.
+//! [`Client`](crate::Client) uses it to reconnect. It is public for programs that drive their own sockets, and may
+//! change between minor versions. It has no clock, and the caller provides the random numbers.
 
 use std::time::Duration;
 
 use fastrand::Rng;
 
-/// A sequence of delays.
+/// A sequence of delays between attempts.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     base: Duration,
@@ -17,12 +17,13 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Creates a sequence whose first delay is at most `base`. The maximum doubles with each delay, up to `cap`.
+    /// Creates a sequence whose first delay is at most `base`. The maximum doubles after each delay, up to `cap`.
     pub fn new(base: Duration, cap: Duration) -> Backoff {
         Backoff { base, cap, attempts: 0 }
     }
 
-    /// The next delay: a uniform random time from zero to the current maximum, in whole milliseconds.
+    /// Returns the next delay: a uniformly distributed random time from zero to the current maximum, in whole
+    /// milliseconds.
     pub fn next(&mut self, random: &mut Rng) -> Duration {
         let factor = 1u32.checked_shl(self.attempts).unwrap_or(u32::MAX);
         let ceiling = self.base.saturating_mul(factor).min(self.cap);
@@ -30,7 +31,7 @@ impl Backoff {
         Duration::from_millis(random.u64(0..=u64::try_from(ceiling.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// Begins again with `base`, after a connection that lasted.
+    /// Starts again with `base`. Call this after a connection that lasted.
     pub fn reset(&mut self) {
         self.attempts = 0;
     }

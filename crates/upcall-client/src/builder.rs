@@ -17,7 +17,7 @@ use crate::socket::stream::CONNECT_TIMEOUT;
 
 /// The options of a [`Client`].
 ///
-/// Invalid options are reported by [`Builder::connect`] and [`Builder::start`], the first one if there are several.
+/// [`Builder::connect`] and [`Builder::start`] report the first invalid option.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -40,30 +40,30 @@ pub struct Builder {
 }
 
 impl Client {
-    /// Connects to the daemon at a URL, and registers, with the default options.
+    /// Connects to the daemon at a URL with the default options, and registers.
     ///
     /// # Errors
     ///
-    /// As [`Builder::connect`].
+    /// The same as those of [`Builder::connect`].
     pub fn connect(url: &str) -> Result<Client, Error> {
         Client::builder(url).connect()
     }
 
-    /// The options of a client of the daemon at a URL. The same as [`Builder::new`].
+    /// Creates the options of a client of the daemon at a URL. The same as [`Builder::new`].
     pub fn builder(url: &str) -> Builder {
         Builder::new(url)
     }
 }
 
 impl Builder {
-    /// The options of a client of the daemon at a URL: `tcp://host:port`, `udp://host:port`, `unix:///path` or
-    /// `unix-datagram:///path`. `@name` instead of a path is an abstract socket. The default port is 4141.
+    /// Creates the options of a client of the daemon at a URL: `tcp://host:port`, `udp://host:port`, `unix:///path` or
+    /// `unix-datagram:///path`. `@name` in place of a path names an abstract socket. The default port is 4141.
     pub fn new(url: &str) -> Builder {
         let address = Address::parse_url(url, Some(DEFAULT_PORT)).map_err(|error| Error::Invalid(error.to_string()));
         Builder::at(address)
     }
 
-    /// The options of a client of the daemon at an address.
+    /// Creates the options of a client of the daemon at an address.
     pub fn to(address: &Address) -> Builder {
         Builder::at(Ok(address.clone()))
     }
@@ -79,13 +79,13 @@ impl Builder {
         Builder { address, settings, policy }
     }
 
-    /// Changes the settings, unless there was a mistake before: the first one is reported.
+    /// Changes the settings, unless an earlier option was invalid: only the first error is reported.
     fn set(mut self, change: impl FnOnce(&mut Settings) -> Result<(), Error>) -> Builder {
         self.settings = self.settings.and_then(|mut settings| change(&mut settings).map(|()| settings));
         self
     }
 
-    /// What the daemon calls the endpoint in its log: 1 to 64 bytes without control characters.
+    /// Sets the endpoint's name in the daemon's log: 1 to 64 bytes without control characters.
     pub fn name(self, name: &str) -> Builder {
         self.set(|settings| {
             if !(1..=MAX_NAME).contains(&name.len()) || name.chars().any(char::is_control) {
@@ -96,7 +96,7 @@ impl Builder {
         })
     }
 
-    /// What the endpoint does; [`Role::Both`] by default. A client that only sends should use [`Role::SendOnly`], so
+    /// Sets the endpoint's role; [`Role::Both`] by default. A client that only sends should use [`Role::SendOnly`], so
     /// that the daemon sends it no upcalls.
     pub fn role(self, role: Role) -> Builder {
         self.set(|settings| {
@@ -105,22 +105,23 @@ impl Builder {
         })
     }
 
-    /// Adds a filter: a topic, or a prefix of topics followed by an asterisk. Without any, the client receives
-    /// everything. At most 64 filters are possible, of 4096 bytes in all.
+    /// Adds a filter: a topic, or a prefix of topics followed by an asterisk. Without filters, the client receives
+    /// everything. At most 64 filters are allowed, with 4096 bytes in total.
     pub fn filter(self, filter: &str) -> Builder {
         self.set(|settings| {
             check_filters(&[filter])?;
             settings.filters.push(filter.to_owned());
             let bytes: usize = settings.filters.iter().map(String::len).sum();
             if settings.filters.len() > MAX_FILTERS || bytes > MAX_FILTER_BYTES {
-                let message = format!("at most {MAX_FILTERS} filters are possible, of {MAX_FILTER_BYTES} bytes in all");
+                let message =
+                    format!("at most {MAX_FILTERS} filters are allowed, with {MAX_FILTER_BYTES} bytes in total");
                 return Err(Error::Invalid(message));
             }
             Ok(())
         })
     }
 
-    /// The token that the listener requires: 1 to 1024 bytes.
+    /// Sets the token that the listener requires: 1 to 1024 bytes.
     pub fn token(self, token: &[u8]) -> Builder {
         self.set(|settings| {
             if !(1..=MAX_TOKEN).contains(&token.len()) {
@@ -131,7 +132,8 @@ impl Builder {
         })
     }
 
-    /// As [`Builder::token`], from a file. See [`read_token`] for its form and permissions.
+    /// Like [`Builder::token`], but reads the token from a file. See [`read_token`] for the file's format and
+    /// permissions.
     pub fn token_file(self, path: &Path) -> Builder {
         match read_token(path) {
             Ok(token) => self.token(&token),
@@ -139,8 +141,8 @@ impl Builder {
         }
     }
 
-    /// Asks for the history from this sequence on; 0 for all that the daemon's log holds. The listener must allow it
-    /// (`history = true`). It has no effect on a session that is resumed.
+    /// Requests the history from this sequence on; 0 requests everything that the daemon's log holds. The listener must
+    /// allow it (`history = true`). This has no effect if a session is resumed.
     pub fn since(self, sequence: u64) -> Builder {
         self.set(|settings| {
             settings.since = Some(sequence);
@@ -148,7 +150,7 @@ impl Builder {
         })
     }
 
-    /// Resumes a session. If the daemon no longer knows it, a new one begins.
+    /// Resumes a session. If the daemon no longer has it, a new session begins.
     pub fn resume(self, session: Session) -> Builder {
         self.set(|settings| {
             settings.resume = Some(session.0);
@@ -156,25 +158,25 @@ impl Builder {
         })
     }
 
-    /// The time limit for connecting and registering; 10 s by default.
+    /// Sets the time limit for connecting and registering; 10 s by default.
     pub fn connect_timeout(mut self, timeout: Duration) -> Builder {
         self.policy.connect_timeout = timeout;
         self
     }
 
-    /// The time limit of calls that wait for an answer and have no limit of their own, reconnecting included; 30 s by
-    /// default.
+    /// Sets the time limit of calls that wait for an answer and have no `timeout` parameter; 30 s by default. It
+    /// includes the time for reconnecting.
     pub fn timeout(mut self, timeout: Duration) -> Builder {
         self.policy.call_timeout = timeout;
         self
     }
 
-    /// The interval of PINGs while nothing else happens: at least 1 ms, and 30 s by default. Over datagrams they are
-    /// sent at least three times in a lease.
+    /// Sets the interval of PINGs while nothing else happens: at least 1 ms; 30 s by default. Over datagrams, at least
+    /// three PINGs are sent per lease.
     ///
-    /// It also decides when the daemon is considered gone: over datagrams, when an answer has been due for 20 s or
-    /// three intervals, whichever is shorter; on a stream, when a PING has had no answer for 60 s, because inputs may
-    /// be held back there although nothing is wrong.
+    /// The interval also affects when the client gives up the daemon as unresponsive: over datagrams, when an answer
+    /// has been due for 20 s or three intervals, whichever is shorter; on a stream, when a PING has had no answer for
+    /// 60 s. The limit is longer on a stream because the daemon may hold inputs there although nothing is wrong.
     pub fn ping_interval(self, interval: Duration) -> Builder {
         self.set(|settings| {
             settings.ping_interval = interval.max(Duration::from_millis(1));
@@ -182,30 +184,32 @@ impl Builder {
         })
     }
 
-    /// The delays before reconnecting, which are random: up to `base` before the first attempt, up to twice as much
-    /// before each further one, and at most `cap`. 500 ms and 30 s by default.
+    /// Sets the delays before attempts to reconnect. They are random: at most `base` before the first attempt, a
+    /// maximum that doubles with each further attempt, and never more than `cap`. 500 ms and 30 s by default.
     pub fn reconnect(mut self, base: Duration, cap: Duration) -> Builder {
         self.policy.reconnect = Some((base, cap));
         self
     }
 
-    /// Makes a lost connection the end of the client.
+    /// Disables reconnecting: a lost connection ends the client.
     pub fn no_reconnect(mut self) -> Builder {
         self.policy.reconnect = None;
         self
     }
 
-    /// Retries the first connection, too, within [`Builder::connect_timeout`]. For a daemon that may only be starting.
+    /// Retries the first connection, too, within [`Builder::connect_timeout`]. Use this if the daemon may still be
+    /// starting.
     pub fn retry_first_connect(mut self) -> Builder {
         self.policy.retry_first = true;
         self
     }
 
-    /// Connects and registers, and blocks until that is complete.
+    /// Connects and registers. Blocks until the registration is complete.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for an invalid option; otherwise why the daemon cannot be reached, or refuses.
+    /// [`Error::Invalid`] for an invalid option; otherwise the reason why the daemon cannot be reached or refuses the
+    /// client.
     pub fn connect(self) -> Result<Client, Error> {
         Client::new(self.driver()?).register_blocking()
     }
@@ -214,7 +218,7 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for an invalid option; [`Error::Broken`] if the process has no more descriptors.
+    /// [`Error::Invalid`] for an invalid option; [`Error::Broken`] if the process has no file descriptors left.
     pub fn start(self) -> Result<Client, Error> {
         Ok(Client::new(self.driver()?))
     }
@@ -240,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_reported_without_connecting() {
+    fn invalid_options_are_reported_without_connecting() {
         let builder = || Builder::new("tcp://lab");
         assert!(mistake(builder().name("a\n").name("b")).contains("name"));
         assert!(mistake(builder().filter("a\t")).contains("a\\t"));

@@ -1,4 +1,4 @@
-//! The calls of a [`Client`] that send, subscribe, and end it. Items that come while they wait are kept for the
+//! The calls of a [`Client`] that send, subscribe and close. Items that arrive while a call waits are kept for the
 //! iterator.
 
 use std::time::{Duration, Instant};
@@ -13,27 +13,29 @@ use super::item::{Item, Receipt, Subscription};
 use crate::machine::{Event, InputId};
 
 impl Client {
-    /// Sends an input without a topic, and waits for its receipt. Items that come meanwhile are kept for the iterator.
+    /// Sends an input without a topic, and waits for its receipt. Items that arrive in the meantime are kept for the
+    /// iterator.
     ///
     /// A lost connection does not fail the call: the input is sent again after reconnecting, and accepted at most once.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] if the daemon does not accept it; [`Error::Unknown`] if the daemon lost the session before
-    /// the receipt came, as when it restarts; [`Error::TimedOut`] after [`Builder::timeout`](crate::Builder::timeout),
-    /// when the input may still be accepted and an [`Item::SendResult`] follows; [`Error::Overflow`] if the buffer for
-    /// other items is full; otherwise why the client has ended.
+    /// [`Error::Refused`] if the daemon does not accept the input; [`Error::Unknown`] if the daemon lost the session
+    /// before the receipt arrived, for example because it restarted; [`Error::TimedOut`] after
+    /// [`Builder::timeout`](crate::Builder::timeout), in which case the input may still be accepted and an
+    /// [`Item::SendResult`] follows; [`Error::Overflow`] if the buffer for other items is full; otherwise the error
+    /// that ended the client.
     pub fn send(&mut self, payload: &[u8]) -> Result<Receipt, Error> {
         self.send_on("", payload)
     }
 
-    /// Sends an input with a topic, and waits for its receipt. An empty topic is none.
+    /// Sends an input with a topic, and waits for its receipt. An empty topic means no topic.
     ///
     /// # Errors
     ///
-    /// As [`Client::send`], and [`Error::Invalid`] for text that is not a topic.
+    /// Those of [`Client::send`], and [`Error::Invalid`] for text that is not a topic.
     pub fn send_on(&mut self, topic: &str, payload: &[u8]) -> Result<Receipt, Error> {
-        // The answer cannot be among the items that were there before.
+        // The answer cannot be among the items that arrived before.
         let kept = self.kept_items().len();
         let input = self.submit(topic, payload)?;
         self.await_item(kept, "a receipt", move |item| match item {
@@ -42,14 +44,14 @@ impl Client {
         })
     }
 
-    /// Sends an input without waiting for its receipt; the result is an [`Item::SendResult`]. An empty topic is none.
-    /// Waits only while 64 inputs have no receipt yet.
+    /// Sends an input without waiting for its receipt; the result is an [`Item::SendResult`]. An empty topic means no
+    /// topic. Blocks only while 64 inputs wait for their receipts.
     ///
     /// # Errors
     ///
     /// [`Error::Invalid`] for text that is not a topic; [`Error::TimedOut`] if there is no room within
     /// [`Builder::timeout`](crate::Builder::timeout); [`Error::Overflow`] if the buffer for items is full; otherwise
-    /// why the client has ended.
+    /// the error that ended the client.
     pub fn submit(&mut self, topic: &str, payload: &[u8]) -> Result<InputId, Error> {
         let until = self.call_deadline();
         loop {
@@ -58,17 +60,17 @@ impl Client {
                 self.process_events();
                 return Ok(input);
             }
-            self.turn(until, "room for an input")?;
+            self.turn(until, "receipts of earlier inputs")?;
         }
     }
 
-    /// As [`Client::submit`], but never waits, and does not send yet. What is queued leaves with the next other call
-    /// that sends or receives; small inputs then share a system call or a datagram. Returns `None` while 64 inputs have
-    /// no receipt yet.
+    /// Like [`Client::submit`], but never blocks, and does not send yet. Queued inputs are sent by the next other call
+    /// that sends or receives, so that small inputs share a system call or a datagram. Returns `None` while 64 inputs
+    /// wait for their receipts.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for text that is not a topic; otherwise why the client has ended.
+    /// [`Error::Invalid`] for text that is not a topic; otherwise the error that ended the client.
     pub fn queue(&mut self, topic: &str, payload: &[u8]) -> Result<Option<InputId>, Error> {
         if !topic.is_empty() && !is_topic(topic) {
             let message = "a topic is 1 to 128 bytes long, has no control characters and does not end in an asterisk";
@@ -83,12 +85,12 @@ impl Client {
         self.driver.machine.has_room()
     }
 
-    /// Waits until every input has its result. The results are [`Item::SendResult`]s.
+    /// Waits until every input has a result. The results arrive as [`Item::SendResult`]s.
     ///
     /// # Errors
     ///
     /// [`Error::TimedOut`] if that takes longer than `timeout`; [`Error::Overflow`] if the buffer for items is full;
-    /// otherwise why the client has ended.
+    /// otherwise the error that ended the client.
     pub fn flush(&mut self, timeout: Duration) -> Result<(), Error> {
         let until = Instant::now().checked_add(timeout);
         while !self.driver.machine.is_flushed() {
@@ -103,30 +105,32 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for text that is not a filter, and for none; [`Error::Refused`] if there are too many;
-    /// [`Error::TimedOut`] after [`Builder::timeout`](crate::Builder::timeout); otherwise why the client has ended.
+    /// [`Error::Invalid`] for text that is not a filter, and if no filter is given; [`Error::Refused`] if there are too
+    /// many; [`Error::TimedOut`] after [`Builder::timeout`](crate::Builder::timeout); otherwise the error that ended
+    /// the client.
     pub fn subscribe(&mut self, filters: &[&str]) -> Result<Subscription, Error> {
         check_filters(filters)?;
         let request = self.driver.machine.subscribe(filters);
         self.await_subscription(request)
     }
 
-    /// Removes filters, and waits until that is in force. After the last one is removed, nothing is due to the client.
+    /// Removes filters, and waits until the change is in force. Once the last filter is removed, nothing is due to the
+    /// client.
     ///
     /// # Errors
     ///
-    /// As [`Client::subscribe`].
+    /// The same as those of [`Client::subscribe`].
     pub fn unsubscribe(&mut self, filters: &[&str]) -> Result<Subscription, Error> {
         check_filters(filters)?;
         let request = self.driver.machine.unsubscribe(filters);
         self.await_subscription(request)
     }
 
-    /// Sends a PING, and waits for the answer. Returns the round trip.
+    /// Sends a PING, and waits for the answer. Returns the round-trip time.
     ///
     /// # Errors
     ///
-    /// [`Error::TimedOut`] if nothing comes within `timeout`; otherwise why the client has ended.
+    /// [`Error::TimedOut`] if no answer arrives within `timeout`; otherwise the error that ended the client.
     pub fn ping(&mut self, timeout: Duration) -> Result<Duration, Error> {
         let nonce = self.driver.machine.ping();
         let until = Instant::now().checked_add(timeout);
@@ -139,15 +143,15 @@ impl Client {
     }
 
     /// Ends the session: waits for outstanding receipts, sends BYE, and waits for the daemon's answer. Returns the
-    /// items that were not taken, with the upcalls that were due until then.
+    /// remaining items, among them the upcalls that were due until then.
     ///
-    /// A client that has ended before returns its items as well. Inputs without a receipt are [`Item::SendResult`]s
-    /// with an error.
+    /// A client that has already ended returns its remaining items as well. Inputs without a receipt are among them, as
+    /// [`Item::SendResult`]s with an error.
     ///
     /// # Errors
     ///
     /// [`Error::TimedOut`] if that takes longer than `timeout`; [`Error::Overflow`] if the buffer for items is full;
-    /// otherwise why the daemon did not answer.
+    /// otherwise the reason why the daemon did not answer.
     pub fn close(mut self, timeout: Duration) -> Result<Vec<Item>, Error> {
         let until = Instant::now().checked_add(timeout);
         while !self.has_ended() && !self.driver.machine.is_flushed() {
@@ -169,7 +173,7 @@ impl Client {
         Instant::now().checked_add(self.driver.policy.call_timeout)
     }
 
-    /// Waits and works once. `what` is what the call waits for.
+    /// Waits for work and does it, once. `what` names what the call waits for.
     fn turn(&mut self, until: Option<Instant>, what: &str) -> Result<(), Error> {
         self.check_deadline(until, what)?;
         if !self.has_room_for_items() {
@@ -183,12 +187,12 @@ impl Client {
     fn check_deadline(&self, until: Option<Instant>, what: &str) -> Result<(), Error> {
         if until.is_some_and(|until| until <= Instant::now()) {
             let place = self.driver.place();
-            return Err(Error::TimedOut(format!("{what} did not come from {place} within the time allowed")));
+            return Err(Error::TimedOut(format!("timed out while waiting for {what} from {place}")));
         }
         Ok(())
     }
 
-    /// Waits for the item that is the answer, and removes it. The first `seen` items are not.
+    /// Waits for the item that is the answer, and removes it. The first `seen` items are known not to be the answer.
     fn await_item<T>(
         &mut self,
         mut seen: usize,
@@ -222,7 +226,7 @@ impl Client {
         })
     }
 
-    /// Waits for the event that is the answer. Items that come meanwhile are kept, without a limit.
+    /// Waits for the event that is the answer. Items that arrive in the meantime are kept, without a limit.
     fn await_event<T>(
         &mut self,
         until: Option<Instant>,

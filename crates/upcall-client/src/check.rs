@@ -8,7 +8,7 @@ use super::Error;
 /// Checks that these are filters, at least one.
 pub(super) fn check_filters(filters: &[&str]) -> Result<(), Error> {
     if filters.is_empty() {
-        return Err(Error::Invalid("there is no filter".into()));
+        return Err(Error::Invalid("no filter is given".into()));
     }
     match filters.iter().find(|filter| !is_filter(filter)) {
         Some(wrong) => Err(Error::Invalid(format!(

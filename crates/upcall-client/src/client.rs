@@ -1,4 +1,4 @@
-//! The client: registration, items, and the end. The calls that send and subscribe are in [`super::calls`].
+//! The client: registration, items and detaching. The calls that send, subscribe and close are in [`super::calls`].
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -31,8 +31,8 @@ const MAX_BYTES: usize = 64 << 20;
 ///
 /// # Time
 ///
-/// A client works only during calls. Over datagrams, call it at least three times in the daemon's lease (`lease` of its
-/// configuration), or the registration may expire. [`Client::absorb`] is enough.
+/// A client works only during calls. Over datagrams, make at least three calls per lease (`lease` in the daemon's
+/// configuration); otherwise the registration may expire. A call of [`Client::absorb`] is enough.
 ///
 /// # Event loops
 ///
@@ -42,8 +42,8 @@ const MAX_BYTES: usize = 64 << 20;
 /// # Drop
 ///
 /// Over a stream, dropping a client keeps the session, which can be resumed. Over datagrams it ends the session,
-/// because the daemon would go on sending to a socket that no longer exists. In neither case are receipts awaited; use
-/// [`Client::close`] for that.
+/// because the daemon would otherwise continue to send to a socket that no longer exists. Dropping a client never waits
+/// for receipts; use [`Client::close`] for that.
 pub struct Client {
     pub(super) driver: Driver,
     items: VecDeque<Item>,
@@ -58,9 +58,9 @@ pub struct Client {
 #[derive(Debug)]
 enum ClientState {
     Running,
-    /// It has ended with this error, which the caller has not got yet.
+    /// It has ended with this error, which has not been returned to the caller yet.
     Failed(Error),
-    /// It has ended, and the caller knows the error.
+    /// It has ended, and the error has been returned to the caller.
     Ended,
 }
 
@@ -71,11 +71,11 @@ impl Client {
     }
 
     /// Continues the registration that [`Builder::start`](crate::Builder::start) began. Returns whether it is complete.
-    /// Blocks only while a connection is made; poll the descriptor for reading between two calls.
+    /// Blocks only while it connects; poll the descriptor for reading between calls.
     ///
     /// # Errors
     ///
-    /// As [`Builder::connect`](crate::Builder::connect).
+    /// The same as those of [`Builder::connect`](crate::Builder::connect).
     pub fn register(&mut self) -> Result<bool, Error> {
         self.driver.work();
         self.process_events();
@@ -90,7 +90,7 @@ impl Client {
         }
     }
 
-    /// Registers, and blocks until that is complete.
+    /// Registers. Blocks until the registration is complete.
     pub(super) fn register_blocking(mut self) -> Result<Client, Error> {
         while !self.register()? {
             self.driver.wait(None);
@@ -98,20 +98,20 @@ impl Client {
         Ok(self)
     }
 
-    /// The next item, or `None` if none comes within `timeout`, and after the end.
+    /// Returns the next item, or `None` if no item arrives within `timeout` or the client has ended.
     ///
     /// # Errors
     ///
-    /// Why the client has ended, once. No item follows.
+    /// The error that ended the client. It is returned once, and no item follows.
     pub fn next_timeout(&mut self, timeout: Duration) -> Result<Option<Item>, Error> {
         self.next_until(Instant::now().checked_add(timeout))
     }
 
-    /// The next item, or `None` if there is none now, and after the end. Does not block, except to reconnect.
+    /// Returns the next item, or `None` if there is none now or the client has ended. Blocks only while it reconnects.
     ///
     /// # Errors
     ///
-    /// Why the client has ended, once. No item follows.
+    /// The error that ended the client. It is returned once, and no item follows.
     pub fn try_next(&mut self) -> Result<Option<Item>, Error> {
         self.next_until(Some(Instant::now()))
     }
@@ -136,11 +136,11 @@ impl Client {
         }
     }
 
-    /// Receives what has come, and keeps it for [`Client::next_timeout`]. Call it while an item takes long to process,
-    /// so that the daemon does not consider the client gone.
+    /// Receives what has arrived, and keeps it for [`Client::next_timeout`]. Call this while the processing of an item
+    /// takes long, so that the daemon does not consider the client gone.
     ///
-    /// Returns whether there is room for more, which is never so after the end. Without room (1,048,576 items, or 64
-    /// MiB of topics and payloads) nothing is read, and the daemon treats the client as a slow consumer.
+    /// Returns whether there is room for more; always `false` once the client has ended. Without room (1,048,576 items,
+    /// or 64 MiB of topics and payloads) nothing is read, and the daemon treats the client as a slow consumer.
     pub fn absorb(&mut self) -> bool {
         let may_receive = self.has_room_for_items() && !self.has_ended();
         if may_receive {
@@ -151,8 +151,8 @@ impl Client {
         may_receive && !self.has_ended()
     }
 
-    /// Makes the descriptor readable although nothing has come, until the next call that receives. For a program that
-    /// leaves items in the client, and polls the descriptor.
+    /// Makes the descriptor readable until the next call that receives, even if nothing has arrived. Use this in a
+    /// program that polls the descriptor and leaves items in the client.
     pub fn wake(&mut self) {
         self.driver.wake();
     }
@@ -162,18 +162,19 @@ impl Client {
         self.driver.is_connected()
     }
 
-    /// What resumes the session, in this process or another: see [`Builder::resume`](crate::Builder::resume). `None`
+    /// The session, which this process or another can resume with [`Builder::resume`](crate::Builder::resume). `None`
     /// before the first registration.
     ///
-    /// Items that were taken from this client count as processed. Items that it holds, but were not taken, come again.
+    /// Items that were taken from this client count as processed. Items that it still holds are delivered again after
+    /// the session is resumed.
     pub fn session(&self) -> Option<Session> {
         let mut session = self.driver.machine.session()?;
         session.last = self.last_taken;
         Some(Session(session))
     }
 
-    /// Closes the connection and keeps the session. It can be resumed as long as the daemon keeps it, and gets the
-    /// upcalls in between. `None` before the first registration.
+    /// Closes the connection and keeps the session. It can be resumed as long as the daemon keeps it, and then receives
+    /// the upcalls in between. `None` before the first registration.
     pub fn detach(mut self) -> Option<Session> {
         self.driver.detach();
         self.session()
@@ -227,7 +228,7 @@ impl Client {
         &self.items
     }
 
-    /// Removes an item that is the answer to a call, at this place.
+    /// Removes the item at this index, which is the answer to a call.
     pub(super) fn remove_answer(&mut self, at: usize) {
         self.items.remove(at);
     }
@@ -254,7 +255,7 @@ impl Client {
         }
     }
 
-    /// The error that ended the client, unless the caller has got it already.
+    /// The error that ended the client, unless it has been returned to the caller already.
     pub(super) fn take_error(&mut self) -> Option<Error> {
         match &self.state {
             ClientState::Running | ClientState::Ended => None,
@@ -277,7 +278,7 @@ impl Iterator for Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the items, of which there may be many, and the keys and cookies of the machine, which are secrets.
+        // Omits the items, of which there may be many, and the keys and cookies of the machine, which are secrets.
         f.debug_struct("Client")
             .field("place", &self.driver.place())
             .field("state", &self.state)
@@ -289,7 +290,7 @@ impl fmt::Debug for Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        // The daemon notices the end of a stream. Over datagrams it would go on sending, and hold back inputs for this
+        // The daemon detects the end of a stream. Over datagrams it would continue to send, and hold inputs for this
         // client as for a slow consumer.
         self.driver.leave_unconfirmed();
     }

@@ -17,7 +17,7 @@ use crate::socket::owner::ForeignSender;
 /// A registration that lasts this long resets the delays between attempts.
 const LASTING: Duration = Duration::from_secs(5);
 
-/// How long to wait, and how often to try.
+/// Time limits, and when to reconnect.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConnectionPolicy {
     /// The limit for connecting and registering.
@@ -36,7 +36,7 @@ pub(super) enum DriverEvent {
     /// An event of the machine, but never [`Event::Disconnected`].
     Machine(Event),
     ForeignSender(ForeignSender),
-    /// The connection is lost, or an attempt failed. Another one follows.
+    /// The connection is lost, or an attempt failed. Another attempt follows.
     Disconnected {
         error: Error,
         retry_in: Duration,
@@ -49,11 +49,12 @@ pub(super) enum DriverEvent {
 enum Connection {
     /// There is no socket until the next attempt.
     Waiting { retry_at: Instant },
-    /// The socket is gone, which is not reported yet. The error is reported unless the machine knows a better one.
+    /// The socket is closed, which is not reported yet. This error is reported unless the machine has a more specific
+    /// one.
     Lost(Option<Error>),
-    /// There is a socket. While the registration is not complete, it has a deadline.
+    /// There is a socket. `register_by` is the deadline of the registration while it is not complete.
     Open { socket: DaemonSocket, register_by: Option<Instant> },
-    /// There is no socket, and will be none.
+    /// There is no socket, and there will never be one again.
     Ended,
 }
 
@@ -65,7 +66,7 @@ pub(super) struct Driver {
     pub(super) policy: ConnectionPolicy,
     connection: Connection,
     wakeup: Wakeup,
-    /// Whether there is work to do at once, because not everything was read, or the caller asked for it.
+    /// Whether there is work to do immediately, because not everything was read, or because the caller requested it.
     work_pending: bool,
     backoff: Backoff,
     random: Rng,
@@ -101,33 +102,33 @@ impl Driver {
         &self.place
     }
 
-    /// Waits until there may be work, or `until`, and does it.
+    /// Waits until there may be work, or until `until`, and does the work.
     pub(super) fn turn(&mut self, until: Option<Instant>) {
         self.wait(until);
         self.work();
     }
 
-    /// Waits until there may be work, or `until`.
+    /// Waits until there may be work, or until `until`.
     pub(super) fn wait(&mut self, until: Option<Instant>) {
         if let Err(error) = self.wakeup.set(self.due()).and_then(|()| self.wakeup.wait(until)) {
             self.lose(Some(cannot_wait(error)));
         }
     }
 
-    /// Makes the descriptor readable at the time of the next work.
+    /// Makes the descriptor readable when the next work is due.
     pub(super) fn arm(&mut self) {
         if let Err(error) = self.wakeup.set(self.due()) {
             self.lose(Some(cannot_wait(error)));
         }
     }
 
-    /// Makes the descriptor readable now, until the next work.
+    /// Makes the descriptor readable now, until work is done the next time.
     pub(super) fn wake(&mut self) {
         self.work_pending = true;
         self.arm();
     }
 
-    /// Does what there is to do. Blocks only while it connects.
+    /// Does all work that is due. Blocks only while it connects.
     pub(super) fn work(&mut self) {
         self.work_pending = false;
         if matches!(self.connection, Connection::Waiting { retry_at } if retry_at <= Instant::now()) {
@@ -145,8 +146,8 @@ impl Driver {
 
     fn exchange(&mut self) -> io::Result<()> {
         let Connection::Open { socket, .. } = &mut self.connection else { return Ok(()) };
-        // Receive first. If the connection has ended, nothing more must be sent over it: whether the daemon accepted
-        // that could not be found out.
+        // Receive first. If the connection has ended, nothing more must be sent over it: there would be no way to find
+        // out whether the daemon accepted it.
         self.work_pending = match socket.receive(&mut self.machine) {
             Ok(is_more) => is_more,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -180,7 +181,7 @@ impl Driver {
         }
     }
 
-    /// When there is work to do, if nothing comes before.
+    /// When the next work is due, if nothing arrives before.
     fn due(&self) -> Option<Instant> {
         if self.work_pending {
             return Some(Instant::now());
@@ -210,7 +211,7 @@ impl Driver {
         }
         match &mut self.connection {
             Connection::Open { socket, .. } => socket.take_foreign().map(DriverEvent::ForeignSender),
-            // The machine did not know of the attempt.
+            // The machine was not informed of the attempt.
             Connection::Lost(error) => error.take().map(|error| self.retry(error)),
             Connection::Waiting { .. } | Connection::Ended => None,
         }
@@ -258,7 +259,7 @@ impl Driver {
         DriverEvent::Disconnected { error, retry_in }
     }
 
-    /// Sends BYE without waiting for an answer, over datagrams, where the registration would outlive its socket.
+    /// Over datagrams, sends BYE without waiting for an answer, because the registration would outlive its socket.
     pub(super) fn leave_unconfirmed(&mut self) {
         let is_open = matches!(self.connection, Connection::Open { .. });
         if is_open && self.machine.is_ready() && self.address.transport().is_datagram() {

@@ -11,7 +11,7 @@ use crate::machine::DisconnectReason;
 
 /// Why a call failed, or a connection ended.
 ///
-/// The texts are for people, complete, and safe to print: what came from the daemon is escaped.
+/// The messages are human-readable, complete and safe to print: text from the daemon is escaped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
@@ -35,19 +35,19 @@ pub enum Error {
     Refused {
         /// What is wrong.
         code: Code,
-        /// The daemon's explanation for a person, escaped.
+        /// The daemon's human-readable explanation, escaped.
         text: String,
     },
     /// The daemon ended the session or the connection, with a reason.
     Bye {
         /// The name of the reason, escaped: usually one of [`Reason`] or [`Refusal`](upcall_wire::reason::Refusal).
         reason: String,
-        /// The reason and what it means, for a person.
+        /// The reason and its meaning, human-readable.
         explanation: String,
     },
-    /// The input was sent, and whether the daemon accepted it can no longer be found out. It is not sent again.
+    /// The input was sent, but there is no way left to find out whether the daemon accepted it. It is not sent again.
     Unknown,
-    /// The client's buffer is full: upcalls came faster than they were taken.
+    /// The client's buffer is full: upcalls arrived faster than they were taken.
     Overflow,
     /// The client was closed.
     Closed,
@@ -75,7 +75,7 @@ impl Error {
                 Error::Protocol(format!("{place} broke the protocol: {}", Escaped(what.as_bytes())))
             }
             DisconnectReason::NotNative(text) => not_native(text, place),
-            DisconnectReason::Unresponsive => Error::TimedOut(format!("{place} has not answered for too long")),
+            DisconnectReason::Unresponsive => Error::TimedOut(format!("{place} has stopped answering")),
         }
     }
 }
@@ -88,8 +88,8 @@ fn bye(reason: &str) -> Error {
     Error::Bye { reason: Escaped(reason.as_bytes()).to_string(), explanation }
 }
 
-/// The error for text where frames should be: a refusal, from before the daemon knew the client's protocol, or a server
-/// that does not use frames.
+/// The error for text in place of frames: a refusal that the daemon sent before it knew the client's protocol, or a
+/// server that does not use frames.
 fn not_native(text: &[u8], place: &str) -> Error {
     let line = text.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
     match Farewell::parse(line) {
@@ -112,7 +112,7 @@ impl fmt::Display for Error {
             Error::Refused { code, text } => write!(f, "the daemon refused: {code} ({text})"),
             Error::Bye { explanation, .. } => f.write_str(explanation),
             Error::Unknown => f.write_str("the daemon may or may not have accepted the input; it is not sent again"),
-            Error::Overflow => f.write_str("upcalls come faster than they are taken, and the client's buffer is full"),
+            Error::Overflow => f.write_str("the client's buffer is full: upcalls arrive faster than they are taken"),
             Error::Closed => f.write_str("the client is closed"),
         }
     }

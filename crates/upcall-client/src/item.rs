@@ -12,22 +12,22 @@ use crate::socket::owner::ForeignSender;
 pub enum Item {
     /// An upcall.
     Upcall(Upcall),
-    /// A range of sequences that the client does not get.
+    /// A range of sequences that the client does not receive.
     Gap(Gap),
-    /// The connection is lost. The client reconnects by itself, and this is not the end.
+    /// The connection is lost. The client reconnects by itself, and further items follow.
     Disconnected {
-        /// Why.
+        /// The reason.
         error: Error,
         /// The time until the next attempt.
         retry_in: Duration,
     },
     /// The client is registered again.
     Reconnected {
-        /// Whether the session goes on. If so, a [`Gap`] names everything that is missing. If not, a new session began;
-        /// upcalls in between are a [`Gap`] if the log is still the same.
+        /// Whether the session was resumed. If so, a [`Gap`] reports everything that is missing. Otherwise a new
+        /// session began; a [`Gap`] reports the upcalls in between if the log is still the same.
         resumed: bool,
-        /// Whether the daemon's log is another one than before, as after a restart. Sequences then begin anew, and
-        /// upcalls in between are not known.
+        /// Whether the daemon has a new log, as after a restart. Sequences then start again, and it is unknown which
+        /// upcalls were sent in between.
         new_log: bool,
         /// The first sequence that may be due to the client.
         start: u64,
@@ -37,25 +37,25 @@ pub enum Item {
     SendResult {
         /// What that call returned.
         input: InputId,
-        /// The receipt; [`Error::Refused`] if the daemon did not accept the input; [`Error::Unknown`] if that can no
-        /// longer be found out.
+        /// The receipt; [`Error::Refused`] if the daemon did not accept the input; [`Error::Unknown`] if there is no
+        /// way left to find out.
         result: Result<Receipt, Error>,
     },
-    /// Datagrams of another user were dropped, over a Unix socket: a process that is not the daemon sends to this
-    /// client. Reported once for each connection.
+    /// Over a Unix socket, datagrams of another user were dropped: a process that is not the daemon sends to this
+    /// client. Reported once per connection.
     ForeignSender(ForeignSender),
     /// The daemon sent an error that belongs to no call of this client. Always [`Error::Refused`].
     DaemonError(Error),
 }
 
-/// A range of sequences that a client does not get. Not all of them need to have been due to it.
+/// A range of sequences that a client does not receive. Some of them may not have been due to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
     /// The first sequence.
     pub first: u64,
     /// The last sequence.
     pub last: u64,
-    /// Why.
+    /// The reason.
     pub loss: Loss,
 }
 
@@ -66,7 +66,7 @@ pub struct Receipt {
     pub sequence: u64,
     /// How many endpoints the input was due to, not counting the sender.
     pub receivers: u32,
-    /// Whether the daemon had accepted the input before, so that its first receipt was lost.
+    /// Whether the daemon had already accepted the input when it was sent earlier, and that receipt was lost.
     pub repeat: bool,
 }
 

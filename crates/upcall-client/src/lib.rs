@@ -6,7 +6,7 @@
 //!
 //! - Inputs are confirmed by receipts. A lost connection or datagram does not lose or duplicate an input.
 //! - Upcalls come in one order for all endpoints, without duplicates. Missing ones are reported as a [`Gap`].
-//! - A lost connection is made again, and the session goes on where it was.
+//! - After a lost connection, the client reconnects and the session continues where it was.
 //!
 //! # Sending and receiving
 //!
@@ -23,7 +23,7 @@
 //! use std::time::Duration;
 //! use upcall_client::{Client, Item};
 //!
-//! // The url is, for example, "tcp://127.0.0.1:4141". The daemon may only be starting, so retry.
+//! // `url` is, for example, "tcp://127.0.0.1:4141". The daemon may still be starting, so retry.
 //! let mut display = Client::builder(url).name("display").filter("door/*").retry_first_connect().connect()?;
 //! let mut sensor = Client::connect(url)?;
 //!
@@ -72,8 +72,8 @@
 //!
 //! # Sending without waiting
 //!
-//! [`Client::submit`] sends up to 64 inputs without a receipt. Their results come as items, and [`Client::flush`] waits
-//! for all of them.
+//! [`Client::submit`] does not wait for the receipt. Up to 64 inputs can be without a receipt at a time. Their results
+//! arrive as items, and [`Client::flush`] waits for all of them.
 //!
 //! ```
 //! # use clap::Parser;
@@ -103,8 +103,8 @@
 //!
 //! # Sessions
 //!
-//! The daemon keeps the session of a lost connection for a while. Another process can resume it, and gets what was sent
-//! in between.
+//! The daemon keeps the session of a lost connection for a while. Another process can resume it, and receives what was
+//! sent in between.
 //!
 //! ```
 //! # use clap::Parser;
@@ -135,10 +135,11 @@
 //!
 //! # Stability
 //!
-//! The interface is [`Client`], [`Builder`], and the types that they use. The modules below are lower-level: they are
-//! public for programs with an event loop or a protocol of their own, and may change between minor versions.
+//! The stable interface is [`Client`], [`Builder`], and the types that they use. The modules below are lower-level:
+//! they are public for programs that have their own event loop or implement another protocol, and may change between
+//! minor versions.
 //!
-//! The library never prints, and never ends the process. All errors are an [`Error`].
+//! The library never prints, and never exits the process. Every error is an [`Error`].
 
 #![forbid(unsafe_code)]
 

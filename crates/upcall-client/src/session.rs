@@ -1,4 +1,4 @@
-//! A session as text, which a program keeps so that it, or a later one, can resume.
+//! A session as text, which a program can save so that it, or a later program, can resume the session.
 
 use std::fmt;
 use std::str::FromStr;

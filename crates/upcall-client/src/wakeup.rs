@@ -56,7 +56,7 @@ impl Wakeup {
         }
     }
 
-    /// Waits until the descriptor is readable, or `until`.
+    /// Waits until the descriptor is readable, or until `until`.
     pub(super) fn wait(&self, until: Option<Instant>) -> Result<(), Errno> {
         let timeout = until.map_or(EpollTimeout::NONE, |until| {
             let left = until.saturating_duration_since(Instant::now());

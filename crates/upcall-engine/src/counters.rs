@@ -1,4 +1,4 @@
-//! What has happened since the start, in numbers.
+//! Counts of what has happened since the start.
 
 use upcall_wire::reason::{Reason, Refusal};
 
@@ -13,10 +13,10 @@ pub struct Counters {
     pub upcalls: u64,
     /// Endpoints registered.
     pub registered: u64,
-    /// How many times inputs began to be held.
+    /// How many times a hold of inputs began.
     pub waits: u64,
-    /// Upcalls that text datagram endpoints did not get, because they took nothing for too long or could not be
-    /// reached.
+    /// Upcalls that text datagram endpoints did not receive, because their sockets were full for too long or could not
+    /// be reached.
     pub skipped: u64,
     /// Gaps announced to native endpoints.
     pub gaps: u64,

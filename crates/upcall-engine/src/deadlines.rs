@@ -1,6 +1,7 @@
-//! The deadlines of endpoints, in the order in which they are due. Does not know what is done then.
+//! The deadlines of endpoints, in the order in which they are due. This module does not know what happens when they are
+//! due.
 //!
-//! Leases and detached sessions have tables of their own, on another clock and of another key.
+//! Leases and detached sessions have tables of their own, because they use another clock and another key.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -11,23 +12,24 @@ use crate::time::Time;
 /// What a deadline is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Deadline {
-    /// A message that was begun has to be complete.
+    /// An unfinished message must be complete.
     Message,
-    /// The patience of a slow endpoint is used up, if it has read nothing meanwhile.
+    /// The patience of a slow endpoint is used up, unless it has read something in the meantime.
     Patience,
-    /// An endpoint that is about to leave has to have read everything.
+    /// An endpoint that is about to leave must have read everything.
     Farewell,
-    /// An endpoint whose inputs are parked has to have read something.
+    /// An endpoint whose inputs are parked must have read something.
     Parked,
     /// The recovery of acknowledged delivery is due.
     Recovery,
 }
 
-/// A message that was begun.
+/// A message whose end has not arrived yet.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct UnfinishedMessage {
     pub(crate) deadline: Time,
-    /// How long inputs had been held in all when it was begun. While they are held, the rest of it is not read.
+    /// How long inputs had been held in total when the message began. While inputs are held, the rest of it is not
+    /// read.
     pub(crate) held: Duration,
 }
 
@@ -35,7 +37,7 @@ pub(crate) struct UnfinishedMessage {
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     entries: BTreeSet<(Time, EndpointId, Deadline)>,
-    /// Each has an entry.
+    /// Each has an entry in `entries`.
     messages: HashMap<EndpointId, UnfinishedMessage>,
 }
 
@@ -60,12 +62,12 @@ impl Deadlines {
         Some((id, deadline))
     }
 
-    /// When the first is due.
+    /// When the first deadline is due.
     pub(crate) fn next(&self) -> Option<Time> {
         self.entries.first().map(|(at, ..)| *at)
     }
 
-    /// An endpoint has an unfinished message. A deadline that was set for it before must be over.
+    /// An endpoint has an unfinished message. An earlier deadline for it must already be over.
     pub(crate) fn set_message(&mut self, id: EndpointId, message: UnfinishedMessage) {
         self.messages.insert(id, message);
         self.set(message.deadline, id, Deadline::Message);
@@ -76,7 +78,7 @@ impl Deadlines {
         self.messages.get(&id).copied()
     }
 
-    /// An endpoint has no unfinished message any more, if it had one.
+    /// Forgets the unfinished message of an endpoint, if it has one.
     pub(crate) fn cancel_message(&mut self, id: EndpointId) {
         if !self.messages.is_empty()
             && let Some(UnfinishedMessage { deadline, .. }) = self.messages.remove(&id)

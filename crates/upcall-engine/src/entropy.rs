@@ -1,4 +1,4 @@
-//! The source of secrets and keys: the system in a daemon, a seed in a simulation.
+//! The source of secrets and keys: the operating system in a daemon, a seed in a simulation.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ impl Entropy {
         Entropy(Box::new(next))
     }
 
-    /// The same numbers for the same seed, as a simulation needs them. They are no secrets.
+    /// Gives the same numbers for the same seed, as a simulation needs. The numbers are not secret.
     pub fn seeded(seed: u64) -> Entropy {
         let mut random = fastrand::Rng::with_seed(seed);
         Entropy::new(move || random.u64(..))

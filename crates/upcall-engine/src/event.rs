@@ -4,7 +4,7 @@ use upcall_wire::reason::Reason;
 
 use crate::registry::endpoint::Endpoint;
 
-/// What the driver has to know or to do.
+/// What the driver must know or do.
 #[derive(Debug)]
 pub enum Event {
     /// An endpoint has left the registry. The driver ends its connection.

@@ -1,4 +1,4 @@
-//! The names by which rooms refer to endpoints without knowing what an endpoint is.
+//! The names with which the modules refer to endpoints without knowing what an endpoint is.
 
 use std::hash::Hasher;
 use std::net::IpAddr;
@@ -33,7 +33,7 @@ impl PeerSource {
     }
 }
 
-/// Hashes values that this daemon chose itself: an endpoint's place in the registry, or the key of a datagram endpoint.
+/// Hashes values that the daemon itself chose: an endpoint's place in the registry, or the key of a datagram endpoint.
 /// No client can choose them, so the hash needs no secret. The multiplier is the golden ratio (Fibonacci hashing).
 #[derive(Debug, Default)]
 pub(crate) struct OwnIdHasher(u64);

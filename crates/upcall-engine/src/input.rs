@@ -1,4 +1,4 @@
-//! Inputs on their way to the log: one by one, or in runs that one endpoint has sent.
+//! Inputs on their way to the log: single ones, or runs that one endpoint has sent.
 
 use std::fmt;
 
@@ -10,17 +10,17 @@ use crate::id::EndpointId;
 use crate::registry::endpoint::Endpoint;
 use crate::{Audience, Engine, InputTurn, Now};
 
-/// The source of an input that no registered endpoint has sent, as frames carry it. Endpoints count from 1.
+/// The source number in frames of an input that no registered endpoint has sent. Endpoints are numbered from 1.
 const NOT_REGISTERED: u64 = 0;
 
-/// What became of an input.
+/// The outcome of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accepted {
     /// Its sequence.
     pub sequence: u64,
     /// How many endpoints it is due to.
     pub due: usize,
-    /// The same without its sender.
+    /// The same number without its sender.
     pub others: usize,
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct Input<'a> {
     /// Empty for none.
     pub(crate) topic: &'a str,
     pub(crate) data: &'a [u8],
-    /// It came in a frame.
+    /// It arrived in a frame.
     pub(crate) native: bool,
 }
 
@@ -80,14 +80,14 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Whether text endpoints get a message unchanged if the format is `{data}` and nothing else.
+/// Whether text endpoints receive a message unchanged if the format is `{data}` and nothing else.
 fn is_text(data: &[u8], native: bool) -> bool {
     !native || data.ends_with(b"\n")
 }
 
 impl Engine {
-    /// Takes one input from an endpoint and appends it to the log, due to the audience of the settings. `None` if
-    /// nothing more is taken from the endpoint, because it is about to leave or not registered.
+    /// Appends one input of an endpoint to the log, due to the audience of the settings. Returns `None` if the endpoint
+    /// is about to leave or not registered, because nothing more is accepted from it.
     pub fn input(&mut self, now: Now, id: EndpointId, data: &[u8]) -> Option<Accepted> {
         let endpoint = self.registry.staying_mut(id)?;
         endpoint.inputs += 1;
@@ -97,7 +97,7 @@ impl Engine {
         Some(self.append(now, &input))
     }
 
-    /// Takes one input from a client that is not registered, as listeners allow whose role is `input`.
+    /// Appends one input of a client that is not registered, as listeners with the role `input` allow.
     pub fn input_from(&mut self, now: Now, transport: Transport, peer: Peer, data: &[u8]) -> Accepted {
         self.append(now, &Input { sender: None, origin: Origin(transport, peer), topic: "", data, native: false })
     }
@@ -112,15 +112,15 @@ impl Engine {
         self.counters.inputs - before
     }
 
-    /// The id of the message that a native endpoint has to send next. `None` if it may not send any.
+    /// The id of the message that a native endpoint must send next. `None` if it may not send any.
     pub fn next_message(&self, id: EndpointId) -> Option<u64> {
         let endpoint = self.registry.staying(id)?;
         endpoint.native().filter(|native| native.sends).map(|native| native.session.messages.last() + 1)
     }
 
     /// Like [`Engine::input_lines`], for the payloads of a native endpoint's messages: their ids count up from
-    /// [`Engine::next_message`], they ask for no receipt, have no topic, and are not larger than allowed. Takes nothing
-    /// if `next_message` is `None`.
+    /// [`Engine::next_message`], they request no receipt, have no topic, and are not larger than allowed. Appends
+    /// nothing if `next_message` is `None`.
     pub fn input_sends<'a>(&mut self, now: Now, id: EndpointId, mut messages: impl Iterator<Item = &'a [u8]>) -> u64 {
         let before = self.counters.inputs;
         while self.next_message(id).is_some()
@@ -132,9 +132,9 @@ impl Engine {
         self.counters.inputs - before
     }
 
-    /// Takes inputs while they differ in nothing but their messages, and no record has to make room for them: then
-    /// there is little to do for each. Returns a message that has to be taken by itself; `None` if there is none left,
-    /// or the turn of the endpoint is over.
+    /// Appends inputs while they differ only in their messages and displace no record: there is little work for each
+    /// then. Returns a message that must be appended by itself; `None` if no message is left, or if the turn of the
+    /// endpoint is over.
     fn take_run<'a>(
         &mut self,
         now: Now,
@@ -209,13 +209,13 @@ impl Engine {
         }
     }
 
-    /// Appends an input, and makes the endpoints ready that it is due to by their filters.
+    /// Appends an input, and makes the endpoints ready to which it is due by their filters.
     pub(crate) fn append(&mut self, now: Now, input: &Input<'_>) -> Accepted {
         let (source, receives) =
             input.sender.map_or((NOT_REGISTERED, false), |sender| (sender.number, sender.receives));
         let &Input { topic, data, .. } = input;
         let sequence = self.log.next();
-        // Right for endpoints that get everything. For the others, `prev` is patched when the frame is copied.
+        // Correct for endpoints that receive everything. For the others, `prev` is patched when the frame is copied.
         let prev = (sequence - 1) as u32;
         let upcall = Upcall { sequence, source, time: self.turn.milliseconds(now), prev, topic, payload: data };
         let frame = upcall.size();
@@ -248,7 +248,7 @@ impl Engine {
         self.registry.find(topic, &mut matching);
         let sender = input.sender.map(|sender| sender.id);
         let everyone = self.registry.everyone();
-        let gets_all = sender.and_then(|id| self.registry.get(id)).is_some_and(Endpoint::gets_everything);
+        let gets_all = sender.and_then(|id| self.registry.get(id)).is_some_and(Endpoint::receives_everything);
         let own = gets_all || sender.is_some_and(|id| matching.contains(&id));
         let others = everyone + matching.len() - usize::from(own);
         for id in matching {

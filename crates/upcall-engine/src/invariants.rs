@@ -1,4 +1,5 @@
-//! What must hold between any two calls, and what only tests ask for. Tests and simulations check it after every step.
+//! The invariants between any two calls, and queries that only tests need. Tests and simulations check the invariants
+//! after every step.
 
 use std::collections::BTreeSet;
 

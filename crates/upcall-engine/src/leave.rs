@@ -1,5 +1,5 @@
-//! How endpoints leave: with everything that was due to them and a farewell, or at once because their connection is
-//! lost.
+//! How endpoints leave: after everything that was due to them and a farewell, or immediately because their connection
+//! is lost.
 
 use upcall_wire::farewell::Farewell;
 use upcall_wire::frame::Frame;
@@ -14,9 +14,9 @@ use crate::session::DetachedLimits;
 use crate::{Engine, Event, Now};
 
 impl Engine {
-    /// Lets an endpoint leave: it gets what is due to it until now, a farewell if the reason is the daemon's own
-    /// decision, and is then removed. Nothing more is taken from it. An endpoint that does not read it all in time is
-    /// removed anyway, unless the client itself has ended its side: then there is no deadline.
+    /// Lets an endpoint leave: it receives what is due to it until now, and a farewell if the reason is the daemon's
+    /// own decision. Then it is removed. Nothing more is accepted from it. An endpoint that does not read everything in
+    /// time is removed anyway, unless the client itself closed its side: then there is no deadline.
     pub fn leave(&mut self, now: Now, id: EndpointId, reason: Reason) {
         self.finish_message(id);
         self.end_detection(id);
@@ -28,7 +28,7 @@ impl Engine {
         if endpoint.leaving.is_some_and(|earlier| earlier != Reason::Closed || !reason.is_announced()) {
             return;
         }
-        if endpoint.is_waiting() {
+        if endpoint.is_idle() {
             // The inputs of this turn are due to it, if it receives any.
             let first = broadcast.filter(|_| endpoint.receives).unwrap_or(next);
             endpoint.cursor = endpoint.cursor.max(Cursor::at(first));
@@ -70,14 +70,15 @@ impl Engine {
         }
     }
 
-    /// The time in which an endpoint could read its farewell is over.
+    /// The time that an endpoint had to read its farewell is over.
     pub(crate) fn end_farewell(&mut self, now: Now, id: EndpointId) {
         if let Some(reason) = self.registry.get(id).and_then(|endpoint| endpoint.leaving) {
             self.connection_lost(now, id, reason);
         }
     }
 
-    /// Removes an endpoint, and detaches its session if that can be resumed. `complete`: it got everything.
+    /// Removes an endpoint, and detaches its session if that can be resumed. `complete` is set if everything was sent
+    /// to it.
     pub(crate) fn remove(&mut self, now: Now, id: EndpointId, reason: Reason, complete: bool) {
         self.finish_message(id);
         self.disarm_recovery(id);
@@ -101,8 +102,8 @@ impl Engine {
     }
 }
 
-/// The farewell to an endpoint that got, or is getting, what comes before sequence `until`. In text it is a line of its
-/// own, also after an upcall that did not end in a newline.
+/// The farewell to an endpoint that receives everything before sequence `until`. In text it is a line of its own, also
+/// after an upcall that did not end in a newline.
 pub(crate) fn farewell_after(log: &Log, endpoint: &Endpoint, until: u64, reason: Reason) -> Vec<u8> {
     if endpoint.rendition() == Rendition::Frames {
         return Frame::Bye(reason.name()).to_vec();

@@ -1,16 +1,16 @@
 //! Log, registry and delivery of upcalld, without sockets and without a clock: pure and deterministic. The driver
-//! passes the time in and gets bytes out as slices. There is no configuration and no logging in here.
+//! passes in the time and takes out bytes as slices. This crate has no configuration and does no logging.
 //!
-//! A driver works in turns. It handles every input of the turn, with [`Engine::input`] and its kin, for as long as
-//! [`Engine::intake`] allows it. Then it writes to the endpoints that [`Engine::take_ready`] names what
+//! A driver works in turns. It handles every input of the turn, with [`Engine::input`] and the similar functions, as
+//! long as [`Engine::intake`] allows it. Then, for each endpoint that [`Engine::take_ready`] adds, it writes what
 //! [`Engine::slices`] (streams), [`Engine::datagram_run`] (text datagrams) or [`Engine::next_datagram`] (native
 //! datagrams) returns. It ends the turn with [`Engine::end_turn`].
 //!
-//! # Rooms
+//! # Modules
 //!
-//! | room | owns |
+//! | module | owns |
 //! |---|---|
-//! | `log` | the records, in pages and in two renditions, and what a reader gets of them |
+//! | `log` | the records, in pages and in two renditions, and what a reader receives of them |
 //! | `session` | what outlives a connection: filters, receipts, the right to resume |
 //! | `delivery` | outboxes, acknowledged delivery, and what is written to which endpoint |
 //! | `slow` | which endpoints are behind, for which of them inputs are held, and the policy |
@@ -20,11 +20,11 @@
 //! | `turn` | the driver's turn |
 //! | `gate` | which datagrams may register their source; stands beside the engine |
 //!
-//! The types of a room know only rooms above theirs in this table. The `impl Engine` blocks of the rooms are where
-//! rooms meet: each belongs to the room whose part of the engine it changes, and may call those of any other room,
-//! because one event of an endpoint (such as its leave) ends what several rooms keep for it. `Endpoint` holds what
-//! `session`, `delivery` and `slow` keep for one endpoint, which is why `registry` comes after them; `id` has the names
-//! that all rooms use.
+//! The types of a module know only modules above theirs in this table. The modules meet in their `impl Engine` blocks:
+//! each block belongs to the module whose part of the engine it changes, and may call those of any other module,
+//! because one event of an endpoint (for example its leave) ends what several modules keep for it. `Endpoint` holds
+//! what `session`, `delivery` and `slow` keep for one endpoint, which is why `registry` comes after them; `id` has the
+//! names that all modules use.
 
 #![forbid(unsafe_code)]
 
@@ -89,10 +89,10 @@ pub struct Engine {
     detection: ProtocolDetection,
     laggards: Laggards,
     deadlines: Deadlines,
-    /// Records that the log no longer holds, and that some endpoints are inside of.
+    /// Records that the log no longer holds, and that are partly written to some endpoints.
     displaced: DisplacedRecords,
-    /// Endpoints that have something to send, and whose sockets may take it. `take_ready` adds those that get every
-    /// input.
+    /// Endpoints that have something to send, and whose sockets may have room. `take_ready` adds those that receive
+    /// every input.
     ready: Vec<EndpointId>,
     turn: Turn,
     events: VecDeque<Event>,
@@ -101,7 +101,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine with a log of `log_size` bytes, which must be at least twice `settings.max_behind`.
+    /// Creates an engine with a log of `log_size` bytes, which must be at least twice `settings.max_behind`.
     pub fn new(settings: Settings, log_size: usize, mut entropy: Entropy) -> Engine {
         Engine {
             settings,
@@ -130,7 +130,7 @@ impl Engine {
     /// Registers an endpoint. Inputs that are accepted from now on are due to it.
     ///
     /// # Errors
-    /// The limit that refuses it. The driver counts it, once it has told the client.
+    /// The limit that refuses it. The driver counts the refusal, once it has sent it to the client.
     pub fn register(&mut self, now: Now, client: Registration) -> Result<EndpointId, Refusal> {
         self.register_superseding(now, client, None)
     }
@@ -156,7 +156,7 @@ impl Engine {
         Ok(id)
     }
 
-    /// The next thing that the driver has to know or to do.
+    /// The next event for the driver.
     pub fn next_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
@@ -221,7 +221,7 @@ impl Engine {
         &self.counters
     }
 
-    /// The same, for the driver to count what it refused or dropped by itself.
+    /// The same, so that the driver can count what it refused or dropped by itself.
     pub fn counters_mut(&mut self) -> &mut Counters {
         &mut self.counters
     }

@@ -1,5 +1,5 @@
 //! Detects which protocol an endpoint speaks: by its first byte, or by its silence. Its place in the log is kept until
-//! then.
+//! the protocol is known.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::registry::Registry;
 use crate::registry::endpoint::{Delivery, DetectedProtocol, Endpoint, ExpectedProtocol};
 use crate::{Engine, Now, Time};
 
-/// An endpoint that may speak text, and has sent nothing for this long, is a text endpoint.
+/// An endpoint that may speak text and sends nothing for this long is a text endpoint.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// How long a HELLO may take to come where nothing else will do.
+/// How long an endpoint may take to send the HELLO that its listener requires.
 const HELLO: Duration = Duration::from_secs(10);
 
 /// What the endpoints of a queue have not sent yet.
@@ -41,15 +41,15 @@ impl Awaited {
     }
 }
 
-/// Endpoints that have not sent something yet, in the order in which they came. That is also the order of their places
-/// in the log, and of their deadlines: each has the same time, and it stands still for all of them while inputs are
-/// held.
+/// Endpoints that have not sent the awaited bytes yet, in the order in which they were entered. That is also the order
+/// of their places in the log and of their deadlines: all have the same time limit, and its clock stops for all of them
+/// while inputs are held.
 #[derive(Debug)]
 struct SilenceQueue {
     awaited: Awaited,
     time: Duration,
-    /// The deadlines, on a clock that stands still while inputs are held. An endpoint that has sent something, or left,
-    /// stays in the queue until it reaches the front.
+    /// The deadlines, on a clock that stops while inputs are held. An endpoint that has sent something, or left, stays
+    /// in the queue until it reaches the front.
     queue: VecDeque<(Time, EndpointId)>,
 }
 
@@ -60,15 +60,15 @@ impl SilenceQueue {
 
     fn enter(&mut self, now: Time, id: EndpointId, registry: &Registry) {
         if self.queue.len() > 2 * registry.len() + 64 {
-            // Many have come and gone behind an endpoint that has not sent anything yet.
+            // Many endpoints have registered and left behind an endpoint that has not sent anything yet.
             let SilenceQueue { awaited, queue, .. } = self;
             queue.retain(|(_, id)| awaited.is_awaited(registry, *id));
         }
         self.queue.push_back((now + self.time, id));
     }
 
-    /// Keeps the invariant that the front entry is an endpoint that has not sent anything yet. Many endpoints that come
-    /// at once are soon decided, so the memory of their entries is released.
+    /// Keeps the invariant that the front entry is an endpoint that has not sent anything yet. Releases memory, because
+    /// many endpoints that connect at the same time are soon decided.
     fn tidy(&mut self, registry: &Registry) {
         while self.queue.front().is_some_and(|(_, id)| !self.awaited.is_awaited(registry, *id)) {
             self.queue.pop_front();
@@ -97,10 +97,10 @@ impl SilenceQueue {
     }
 }
 
-/// All endpoints that have not sent what decides on them.
+/// All endpoints that have not sent what decides their protocol, or their HELLO.
 #[derive(Debug)]
 pub(crate) struct ProtocolDetection {
-    /// Those of unknown protocol. Their places in the log are kept.
+    /// Endpoints of unknown protocol. Their places in the log are kept.
     undecided: SilenceQueue,
     awaiting_hello: SilenceQueue,
 }
@@ -131,7 +131,7 @@ impl ProtocolDetection {
 }
 
 impl Engine {
-    /// Begins to await the first byte, or the HELLO, of an endpoint.
+    /// Starts to wait for the first byte, or the HELLO, of an endpoint.
     pub(crate) fn begin_detection(&mut self, now: Now, id: EndpointId, protocol: ExpectedProtocol) {
         if protocol == ExpectedProtocol::Text {
             return;
@@ -144,18 +144,18 @@ impl Engine {
         queue.enter(now, id, &self.registry);
     }
 
-    /// The time on a clock that stands still while inputs are held: what an endpoint has sent may be unread then.
+    /// The time on a clock that stops while inputs are held, because what an endpoint has sent may be unread then.
     fn unheld(&self, now: Time) -> Time {
         Time(now.since(Time(0)).saturating_sub(self.laggards.held_until(now)).as_nanos() as u64)
     }
 
-    /// Some endpoints may have sent what was awaited, or have left.
+    /// Updates the queues after some endpoints may have sent what was awaited, or have left.
     pub(crate) fn tidy_detection(&mut self) {
         self.detection.undecided.tidy(&self.registry);
         self.detection.awaiting_hello.tidy(&self.registry);
     }
 
-    /// When an endpoint will have been silent for too long, unless inputs are held meanwhile.
+    /// When an endpoint will have been silent for too long, unless inputs are held in the meantime.
     pub(crate) fn silence_deadline(&self) -> Option<Time> {
         let fronts = [self.detection.undecided.front(), self.detection.awaiting_hello.front()].into_iter().flatten();
         let first = fronts.map(|(until, _)| until).min().filter(|_| !self.laggards.is_held());
@@ -173,7 +173,7 @@ impl Engine {
         }
     }
 
-    /// An endpoint has begun to speak text. Inputs that came while its protocol was unknown do not count as lag.
+    /// An endpoint has begun to speak text. Inputs that arrived while its protocol was unknown do not count as lag.
     pub fn detected_text(&mut self, now: Now, id: EndpointId) {
         if self.registry.get(id).map(|endpoint| endpoint.protocol) != Some(DetectedProtocol::Undecided) {
             return;
@@ -192,14 +192,14 @@ impl Engine {
         self.tidy_detection();
     }
 
-    /// An endpoint has begun to speak native, so it has to send its HELLO. Returns `false` if it was silent for too
-    /// long before: then it speaks text for good.
+    /// An endpoint has begun to speak native, so it must send its HELLO. Returns `false` if it was silent for too long
+    /// before: then it remains a text endpoint.
     pub fn detected_native(&mut self, now: Now, id: EndpointId) -> bool {
         if self.registry.get(id).map(|endpoint| endpoint.protocol) == Some(DetectedProtocol::Undecided) {
             self.registry.stop_receiving(id);
             self.registry.set_protocol(id, DetectedProtocol::AwaitingHello { sent_frames: true }, None);
             if let Some(endpoint) = self.registry.get_mut(id) {
-                // Nothing is due to it before its HELLO is accepted. Its place is kept as the end of what it gets.
+                // Nothing is due to it before its HELLO is accepted. Its place is kept as the end of what it receives.
                 (endpoint.delivery, endpoint.until) = (Delivery::CaughtUp, endpoint.cursor.sequence);
             }
             self.begin_detection(now, id, ExpectedProtocol::Native);
@@ -209,7 +209,7 @@ impl Engine {
         self.registry.get(id).is_some_and(Endpoint::awaits_hello)
     }
 
-    /// An endpoint has sent something in frames, so it gets its answers and its farewell in frames.
+    /// An endpoint has sent something in frames, so its answers and its farewell are frames.
     pub(crate) fn note_frame(&mut self, id: EndpointId) {
         if let Some(endpoint) = self.registry.get_mut(id)
             && let DetectedProtocol::AwaitingHello { sent_frames } = &mut endpoint.protocol
@@ -218,7 +218,8 @@ impl Engine {
         }
     }
 
-    /// An endpoint has begun to speak text where it must not. It gets the reason in text, and leaves.
+    /// An endpoint has begun to speak text, which its listener does not allow. It receives the reason in text, and
+    /// leaves.
     pub fn reject(&mut self, now: Now, id: EndpointId, reason: Reason) {
         if self.registry.get(id).is_some_and(Endpoint::awaits_hello) {
             self.registry.set_protocol(id, DetectedProtocol::Text, None);
@@ -226,8 +227,8 @@ impl Engine {
         self.leave(now, id, reason);
     }
 
-    /// Makes undecided endpoints text endpoints whose place in the log is about to be displaced. Nothing is held
-    /// against them for that: what they have sent may be unread.
+    /// Turns undecided endpoints into text endpoints if their place in the log is about to be displaced. This has no
+    /// disadvantage for them later, because what they have sent may be unread.
     pub(crate) fn decide_endangered(&mut self, now: Now) {
         while let Some((_, id)) = self.first_undecided()
             && self.is_in_danger(id)
@@ -242,7 +243,7 @@ impl Engine {
         self.registry.get(id).map(|endpoint| (endpoint.cursor.sequence, id))
     }
 
-    /// Ends the detection of an endpoint that leaves. If its protocol is not known yet, it gets its farewell in text.
+    /// Ends the detection of an endpoint that leaves. If its protocol is not known yet, its farewell is text.
     pub(crate) fn end_detection(&mut self, id: EndpointId) {
         let next = self.log.next();
         let Some(endpoint) = self.registry.get_mut(id) else { return };

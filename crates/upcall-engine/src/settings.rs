@@ -22,7 +22,7 @@ pub enum Policy {
     /// It is disconnected.
     #[default]
     Disconnect,
-    /// A native endpoint skips what it missed, and a GAP announces that. Text streams are disconnected.
+    /// A native endpoint skips what it has not received, and a GAP announces that. Text streams are disconnected.
     Skip,
 }
 
@@ -31,7 +31,7 @@ pub enum Policy {
 pub enum Patience {
     /// At most this long. The budget refills over a minute.
     Limited(Duration),
-    /// For ever: no endpoint is disconnected because of another's inputs.
+    /// Forever: no endpoint is disconnected because of another endpoint's inputs.
     Forever,
 }
 
@@ -56,7 +56,7 @@ pub struct Settings {
     pub max_behind: u64,
     /// How long inputs are held for it.
     pub patience: Patience,
-    /// What then happens to it. Text streams, which no GAP can be announced to, are disconnected in any case.
+    /// What happens to it then. Text streams, which no GAP can be announced to, are disconnected in any case.
     pub policy: Policy,
     /// How long an endpoint that is about to leave may take to read what is still due to it.
     pub farewell: Duration,
@@ -64,7 +64,7 @@ pub struct Settings {
 
 impl Settings {
     /// What one turn may append, in bytes: half of how far behind an endpoint may be before inputs are held for it. So
-    /// the first full socket is noticed long before the policy would have to act.
+    /// the first full socket is detected long before the policy would have to act.
     pub(crate) fn intake(&self) -> u64 {
         self.max_behind / 4
     }

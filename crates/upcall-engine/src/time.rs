@@ -1,4 +1,4 @@
-//! Time, which comes in with every call, so that a simulation can make it.
+//! Time, which every call passes in, so that a simulation can control it.
 
 use std::ops::Add;
 use std::time::{Duration, SystemTime};

@@ -9,13 +9,13 @@ use crate::{Engine, Now, Time};
 /// Which endpoints' inputs may be handled now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Intake {
-    /// Those of every endpoint.
+    /// The inputs of every endpoint.
     Open,
-    /// None until the next turn: this one has appended enough.
+    /// No input until the next turn: this turn has appended enough.
     Full,
-    /// Only those of this endpoint, for which inputs are held.
+    /// Only the inputs of this endpoint, for which inputs are held.
     Only(EndpointId),
-    /// None: inputs are held for several endpoints.
+    /// No input: inputs are held for several endpoints.
     Held,
 }
 
@@ -83,7 +83,7 @@ impl Engine {
         }
     }
 
-    /// Whether the inputs of this endpoint may be handled now. Has to be called before each.
+    /// Whether the inputs of this endpoint may be handled now. Must be called before each input.
     pub fn request_input(&mut self, now: Now, id: EndpointId) -> InputTurn {
         match self.intake() {
             Intake::Open => {}
@@ -99,7 +99,7 @@ impl Engine {
         }
     }
 
-    /// When [`Engine::expire`] has to be called next, if nothing else happens.
+    /// When to call [`Engine::expire`] next, if nothing else happens.
     pub fn deadline(&self) -> Option<Time> {
         self.deadlines.next().into_iter().chain(self.sessions.deadline()).chain(self.silence_deadline()).min()
     }
@@ -125,7 +125,7 @@ impl Engine {
     pub fn end_turn(&mut self, now: Now) {
         self.turn.appended = 0;
         if !self.has_ready() && !self.detection.has_undecided() && self.laggards.furthest().is_none() {
-            // Every endpoint has everything, and none can ask for a text again.
+            // Every endpoint has received everything, and none can request a text again.
             self.log.forget_unread_texts();
         }
         self.decide_endangered(now);

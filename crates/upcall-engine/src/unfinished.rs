@@ -1,4 +1,4 @@
-//! Unfinished messages: how long the rest of a message may take that was begun.
+//! Unfinished messages: how long the rest of a message may take to arrive.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::id::EndpointId;
 use crate::{Engine, Now};
 
 impl Engine {
-    /// Notes that something was received from an endpoint, and whether it left a message unfinished.
+    /// Records that something was received from an endpoint, and whether a message is unfinished.
     pub fn note_received(&mut self, now: Now, id: EndpointId, unfinished: bool) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         endpoint.last_received = now.time.into();
@@ -23,12 +23,12 @@ impl Engine {
         }
     }
 
-    /// The message of an endpoint is complete, or not awaited any more.
+    /// The message of an endpoint is complete, or no longer expected.
     pub(crate) fn finish_message(&mut self, id: EndpointId) {
         self.deadlines.cancel_message(id);
     }
 
-    /// The message of an endpoint has taken too long, unless inputs were held meanwhile.
+    /// The message of an endpoint has taken too long, unless inputs were held in the meantime.
     pub(crate) fn check_message(&mut self, now: Now, id: EndpointId) {
         let Some(message) = self.deadlines.message(id) else { return };
         // While inputs are held nothing is read, so the rest may have arrived long ago.

@@ -1,4 +1,4 @@
-//! Untrusted bytes, made safe to print on a terminal or in a log line.
+//! Escapes untrusted bytes, so that they are safe to print on a terminal or in a log line.
 
 use std::fmt;
 
@@ -62,7 +62,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_raw_comes_through_and_nothing_collides(a: Vec<u8>, b: Vec<u8>) {
+        fn the_output_is_printable_and_unambiguous(a: Vec<u8>, b: Vec<u8>) {
             let shown = escape(&a);
             prop_assert!(!shown.chars().any(|c| c.is_control() || is_format_control(c)));
             prop_assert_eq!(a == b, shown == escape(&b));

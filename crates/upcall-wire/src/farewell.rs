@@ -1,8 +1,8 @@
 //! The farewell: the final line of a text stream, or the last datagram, in which the daemon gives the reason for
 //! closing.
 //!
-//! Writes and recognizes the line, and explains the reason to a client. Whether a line really is the final one of its
-//! stream is for the reader of the stream to decide.
+//! Writes and recognizes the line, and explains the reason to a client. The reader of the stream decides whether a line
+//! really is the final one.
 
 use std::fmt;
 
@@ -51,8 +51,8 @@ impl Farewell {
             || Refusal::from_name(&self.name) == Some(Refusal::NotAllowed)
     }
 
-    /// Whether the connection was refused, and never was an endpoint. `shutdown` can mean either and does not count as
-    /// a refusal: the daemon is expected back.
+    /// Whether the connection was refused before it became an endpoint. `shutdown` can mean either and does not count
+    /// as a refusal, because the daemon is expected to return.
     pub fn is_refusal(&self) -> bool {
         Refusal::from_name(&self.name).is_some() && Reason::from_name(&self.name).is_none()
     }
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn an_incomplete_line_may_become_one() {
+    fn an_incomplete_line_may_become_a_farewell() {
         for (line, may) in [(&b"upc"[..], true), (b"upcalld: shut", true), (b"haii", false), (b"upcalls", false)] {
             assert_eq!(Farewell::may_begin(line), may);
         }

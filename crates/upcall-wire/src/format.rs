@@ -16,7 +16,7 @@ pub const FIELDS: [&str; 5] = ["data", "seq", "topic", "from", "time"];
 /// |---|---|
 /// | `{data}` | the message, byte for byte, its newline included if it has one |
 /// | `{seq}` | its sequence |
-/// | `{topic}` | its topic; empty where it has none, as every text message |
+/// | `{topic}` | its topic; empty if it has none, as with every text message |
 /// | `{from}` | the endpoint that sent it |
 /// | `{time}` | when it was received (RFC 3339, UTC, milliseconds) |
 /// | `{{`, `}}` | a brace |
@@ -43,7 +43,7 @@ pub struct Fields<'a, F> {
     pub data: &'a [u8],
     /// Its sequence.
     pub sequence: u64,
-    /// Its topic; empty where it has none.
+    /// Its topic; empty if it has none.
     pub topic: &'a str,
     /// The endpoint that sent it.
     pub from: F,
@@ -51,14 +51,14 @@ pub struct Fields<'a, F> {
     pub time: SystemTime,
 }
 
-/// A mistake in a template, and its place.
+/// A mistake in a template, with its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FormatError {
     /// The offset of the mistake in the template, in bytes.
     pub offset: usize,
     /// What is wrong, and what to write instead.
     pub message: String,
-    /// The name in braces, if the mistake is that it is unknown.
+    /// The name in braces, if the mistake is an unknown name.
     pub unknown: Option<String>,
 }
 
@@ -75,7 +75,7 @@ impl Format {
     ///
     /// # Errors
     ///
-    /// The first brace without its counterpart, or the first unknown name in braces.
+    /// Fails at the first brace without its counterpart, or the first unknown name in braces.
     pub fn parse(source: &str) -> Result<Format, FormatError> {
         let mut pieces = Vec::new();
         let mut literal = Vec::new();
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_have_a_place() {
+    fn mistakes_have_a_position() {
         for (source, offset, words) in [
             ("a {dta}", 2, "unknown field {dta}"),
             ("ab}", 2, "write }}"),

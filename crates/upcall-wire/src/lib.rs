@@ -11,8 +11,8 @@
 //! | [`frame`] | the native protocol, upcall-protocol(7) |
 //! | [`topic`] | topics and filters |
 //! | [`reason`] | why an endpoint left, and why a connection was refused |
-//! | [`farewell`] | the line that tells a client such a reason |
-//! | [`escape`] | untrusted bytes, made safe to print |
+//! | [`farewell`] | the line in which the daemon sends a client such a reason |
+//! | [`escape`] | escaping of untrusted bytes, so that they are safe to print |
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
 //! Macros for closed sets of named values: reasons, codes, transports, kinds of frames.
 //!
 //! Each value is written once, with its name, its number and its documentation. Logs, counters, manual pages and tests
-//! use the same names, and a table sized by `ALL.len()` cannot miss a value.
+//! use the same names, and a table sized by `ALL.len()` cannot lack a value.
 
 /// Defines an enum in which every variant has a name: `Variant => "name"`.
 ///
@@ -40,7 +40,7 @@ macro_rules! named_enum {
         }
 
         impl $name {
-            /// The number that is sent for it.
+            /// The number that represents it in the protocol.
             pub const fn number(self) -> $number {
                 self as $number
             }

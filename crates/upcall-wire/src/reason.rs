@@ -10,7 +10,7 @@ named_enum! {
         Closed => "closed",
         /// The connection broke: reset, aborted, unreachable.
         Reset => "reset",
-        /// The peer acknowledged nothing for too long, or keepalive found it gone.
+        /// The peer acknowledged nothing for too long, or keepalive got no answer.
         Dead => "dead",
         /// Its lease was not renewed in time.
         LeaseExpired => "lease_expired",
@@ -34,7 +34,7 @@ named_enum! {
         Superseded => "superseded",
         /// Its listener is no longer configured.
         ListenerRemoved => "listener_removed",
-        /// The daemon ends.
+        /// The daemon is shutting down.
         Shutdown => "shutdown",
     }
 }
@@ -56,12 +56,13 @@ named_enum! {
 }
 
 impl Reason {
-    /// Whether the daemon sends the endpoint this reason before it closes: it does where the decision was its own.
+    /// Whether the daemon sends this reason to the endpoint before it closes the connection: it does if the decision
+    /// was its own.
     pub const fn is_announced(self) -> bool {
         !matches!(self, Reason::Closed | Reason::Reset | Reason::Dead | Reason::LeaseExpired)
     }
 
-    /// What it means to the client, for a person: "the daemon closed the connection: http (…)".
+    /// What the reason means to the client, in human-readable form: "the daemon closed the connection: http (…)".
     pub const fn explanation(self) -> &'static str {
         match self {
             Reason::Closed => "it considered this side closed",
@@ -69,7 +70,7 @@ impl Reason {
             Reason::LeaseExpired => "the lease was not renewed in time",
             Reason::SlowConsumer => "upcalls were not read fast enough; some are lost",
             Reason::MessageTooLarge => "a message is larger than its max_message; send smaller ones",
-            Reason::MessageTimeout => "a message was begun and not ended in time",
+            Reason::MessageTimeout => "a message was not completed in time",
             Reason::Http => "the first line looks like an HTTP request, and those are refused",
             Reason::Protocol => "the first byte was NUL, and this listener accepts text only",
             Reason::OutputOnly => "this listener takes no input; send to another one",
@@ -83,12 +84,12 @@ impl Reason {
 }
 
 impl Refusal {
-    /// What it means to the client, for a person.
+    /// What the refusal means to the client, in human-readable form.
     pub const fn explanation(self) -> &'static str {
         match self {
-            Refusal::MaxEndpoints => "as many clients as it allows are connected; try again later",
-            Refusal::ListenerMaxEndpoints => "as many clients as this listener allows are connected; try again later",
-            Refusal::MaxPerSource => "as many clients as it allows from this address or user are connected",
+            Refusal::MaxEndpoints => "it already has as many clients as it allows; try again later",
+            Refusal::ListenerMaxEndpoints => "this listener already has as many clients as it allows; try again later",
+            Refusal::MaxPerSource => "it already has as many clients from this address or user as it allows",
             Refusal::NotAllowed => "its rules do not admit this address or user",
             Refusal::Shutdown => Reason::Shutdown.explanation(),
         }

@@ -1,7 +1,7 @@
 //! The boundaries of messages in a text stream: lines, or chunks as they arrive.
 //!
-//! Knows neither sockets nor endpoints. The caller reads, and passes on what it knows of the bytes that follow
-//! ([`End`]).
+//! This module knows neither sockets nor endpoints. The caller reads, and passes what it knows about the bytes that
+//! follow as an [`End`].
 
 use memchr::memchr;
 
@@ -19,7 +19,7 @@ pub enum Framing {
     Chunk,
 }
 
-/// What is known of the stream after the bytes given to [`TextDecoder::next`].
+/// What the caller knows about the stream after the bytes that it gives to [`TextDecoder::next`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// More may be available at once: the read filled its buffer.
@@ -33,7 +33,7 @@ pub enum End {
 /// Divides one stream into messages. Keeps an incomplete message, at most one, and nothing else.
 #[derive(Debug, Default)]
 pub struct TextDecoder {
-    /// Boxed, because most of the thousands of connections have none at any time.
+    /// Boxed, because most connections have no incomplete message most of the time.
     carry: Option<Box<Carry>>,
     framing: Framing,
     /// Whether the first message is complete. Before that, the stream may turn out to be HTTP.
@@ -73,8 +73,8 @@ impl TextDecoder {
         })
     }
 
-    /// Takes the next message from the front of `input`, newline included. It is a slice of `input` where it begins
-    /// there. Returns `None` when all of `input` is consumed and no message ends in it.
+    /// Takes the next message from the front of `input`, newline included. It is a slice of `input` if it begins there.
+    /// Returns `None` when all of `input` is consumed and no message ends in it.
     ///
     /// # Errors
     ///
@@ -126,7 +126,7 @@ impl TextDecoder {
         Ok(Some(message))
     }
 
-    /// Whether a message has begun and not ended.
+    /// Whether an incomplete message is kept.
     pub fn is_unfinished(&self) -> bool {
         self.carry.as_ref().is_some_and(|carry| !carry.returned)
     }

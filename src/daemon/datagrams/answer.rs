@@ -1,7 +1,12 @@
-//! Single datagrams that are no upcalls: challenges, answers to a HELLO, farewells. The daemon does
-//! not repeat them: a client that misses one asks again.
+//! Single datagrams that are not upcalls: challenges, answers to a HELLO, farewells. They are sent once. If a challenge
+//! or an answer is lost, the client repeats its request.
 
 use std::io::IoSlice;
+
+use upcall_engine::{Endpoint, ListenerNumber};
+use upcall_wire::frame::Frame;
+use upcall_wire::frame::datagram::Envelope;
+use upcall_wire::reason::Reason;
 
 use super::Datagrams;
 use super::peers::Route;
@@ -10,20 +15,16 @@ use crate::daemon::listeners::Listeners;
 use crate::daemon::log::Logger;
 use crate::daemon::tokens::PeerKey;
 use crate::net::datagram::BatchBuffer;
-use upcall_engine::{Endpoint, ListenerNumber};
-use upcall_wire::frame::Frame;
-use upcall_wire::frame::datagram::Envelope;
-use upcall_wire::reason::Reason;
 
 impl Datagrams {
-    /// Answers a datagram whose source need not be registered.
+    /// Answers a datagram. Its source may be unregistered.
     pub(super) fn answer(&mut self, logger: &mut Logger, listeners: &Listeners, source: &PeerSource, bytes: &[u8]) {
         if let Ok(route) = source.route(logger) {
             send_once(&mut self.batches, listeners, source.listener, &route, bytes);
         }
     }
 
-    /// The same with a frame, which has no envelope.
+    /// Answers a datagram with a frame without an envelope.
     pub(super) fn answer_frame(
         &mut self,
         logger: &mut Logger,
@@ -34,8 +35,8 @@ impl Datagrams {
         self.answer(logger, listeners, source, &frame.to_vec());
     }
 
-    /// Sends BYE, once, to a native peer that has left without having acknowledged everything. Text peers get nothing
-    /// here: their farewell is due to them like an upcall.
+    /// Sends a BYE to a native peer that left before it acknowledged everything. Text peers get nothing here: the
+    /// engine sends their farewell as it sends an upcall.
     pub(super) fn send_farewell(&mut self, listeners: &Listeners, endpoint: &Endpoint, reason: Reason) {
         if let Some(welcome) = endpoint.welcome()
             && let Some(peer) = self.peers.get(PeerKey::from_tag(endpoint.tag))

@@ -1,16 +1,17 @@
-//! Text datagrams that were received while inputs wait: their socket has to be read for the acknowledgements among
-//! them.
+//! Text datagrams that are received while inputs are held. Their socket must still be read, because acknowledgements of
+//! native peers arrive on it as well.
 
 use std::collections::VecDeque;
 
-use crate::net::datagram::{Datagram, Sender};
 use upcall_engine::{Dropped, ListenerNumber};
 
-/// At most this many are kept, and this many bytes of them together: the kernel would keep about as much.
+use crate::net::datagram::{Datagram, Sender};
+
+/// At most this many datagrams, and this many bytes in total, are kept: about as much as the kernel would keep.
 const MAX: usize = 256;
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// A datagram that is handled when inputs are taken again.
+/// A datagram that is handled once inputs are accepted again.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) listener: ListenerNumber,
@@ -24,7 +25,7 @@ impl Held {
     }
 }
 
-/// Datagrams in the order in which they came.
+/// The held datagrams, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct HeldDatagrams {
     datagrams: VecDeque<Held>,
@@ -36,7 +37,7 @@ impl HeldDatagrams {
         self.datagrams.is_empty()
     }
 
-    /// Keeps a datagram, if there is room.
+    /// Keeps a datagram. Fails with [`Dropped::Busy`] if there is no room.
     pub(super) fn push(&mut self, listener: ListenerNumber, from: Sender, data: &[u8]) -> Result<(), Dropped> {
         if self.datagrams.len() >= MAX || self.bytes + data.len() > MAX_BYTES {
             return Err(Dropped::Busy);

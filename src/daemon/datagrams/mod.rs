@@ -1,7 +1,7 @@
-//! Datagrams: received, decided on by the gate, and made inputs; or dropped, and counted. And sent: in batches over the
-//! sockets that peers share, or over a socket of its own for a Unix peer that does not read.
+//! Datagrams: received, and either dropped and counted, or admitted by the gate and handled. Sent in batches over the
+//! socket that the peers of a listener share; a Unix peer that does not read gets a socket of its own.
 //!
-//! Knows the listeners whose sockets it uses, but nothing of connections.
+//! Knows the listeners, whose sockets it uses. Must not know connections.
 
 mod answer;
 mod held;
@@ -15,6 +15,11 @@ mod source;
 mod text_in;
 mod text_out;
 
+use upcall_engine::{Dropped, Endpoint, EndpointId, Event, Gate, Intake, ListenerNumber, Now};
+use upcall_wire::frame::{SEND_OVERHEAD, datagram};
+use upcall_wire::reason::Reason;
+use upcall_wire::topic::MAX_TOPIC;
+
 use super::context::Context;
 use super::listeners::{ListenerSocket, Listeners};
 use super::log::{debug, warning};
@@ -27,34 +32,30 @@ use native_out::Outgoing;
 use peers::DatagramPeers;
 use source::PeerSource;
 use text_out::PlannedRun;
-use upcall_engine::{Dropped, Endpoint, EndpointId, Event, Gate, Intake, ListenerNumber, Now};
-use upcall_wire::frame::{SEND_OVERHEAD, datagram};
-use upcall_wire::reason::Reason;
-use upcall_wire::topic::MAX_TOPIC;
 
-/// At most this many system calls are made for one listener in one turn, so that the clients of others are served, too.
+/// At most this many batches are received from one listener in a turn, so that the clients of others are served too.
 const CALLS: usize = 8;
 
-/// The largest datagram that is ever received, in bytes. Unix sockets carry what their send buffers hold.
+/// The largest datagram that is received, in bytes. A Unix datagram can be as large as the sender's send buffer allows.
 const LARGEST: usize = 1 << 20;
 
-/// All datagram peers, and what sending and receiving datagrams needs.
+/// All datagram peers, with the buffers for sending and receiving.
 pub(super) struct Datagrams {
     peers: DatagramPeers,
     gate: Gate,
-    /// `None` while its datagrams are handled: that borrows everything else here.
+    /// `None` while its datagrams are handled, because handling them borrows all other fields.
     inbox: Option<Box<Inbox>>,
-    /// Memory for the batches that are sent.
+    /// Reused for each batch that is sent.
     batches: BatchBuffer,
     held: HeldDatagrams,
-    /// Memory for native datagrams on their way out.
+    /// Reused for native datagrams that are about to be sent.
     outgoing: Outgoing,
-    /// Memory for what each endpoint of a group gets in one round.
+    /// Reused for the runs that each endpoint of a group gets in one round.
     runs: Vec<PlannedRun>,
 }
 
-/// An inbox for the messages of this configuration. One call takes no more than one turn may append to the log, however
-/// many datagrams are waiting, and however long they are when they are rendered.
+/// An inbox for the messages of this configuration. One call receives no more than one turn may append to the log, even
+/// if all datagrams have the maximum length when rendered.
 fn inbox(config: &Config) -> Box<Inbox> {
     let max_message = config.upcall.max_message;
     let rendered = config.upcall.format.max_rendered(max_message).max(1);
@@ -82,13 +83,13 @@ impl Datagrams {
         self.inbox = Some(inbox(config));
     }
 
-    /// Whether datagrams are kept that could be handled now.
+    /// Whether held datagrams can be handled now.
     pub(super) fn have_pending_inputs(&self, context: &Context) -> bool {
         !self.held.is_empty() && context.drain.is_none() && context.engine.intake() == Intake::Open
     }
 
-    /// Whether datagrams are received now. While inputs wait, and while the daemon ends, they stay in the socket's
-    /// buffer, unless acknowledgements may be among them.
+    /// Whether datagrams are received now. While inputs are held, and during a drain, they stay in the socket's buffer,
+    /// unless there may be acknowledgements among them.
     pub(super) fn may_receive(&self, context: &Context, number: ListenerNumber) -> bool {
         match context.engine.intake() {
             _ if context.drain.is_some() => self.peers.has_native(number),
@@ -98,7 +99,7 @@ impl Datagrams {
         }
     }
 
-    /// Handles the datagrams that were kept, for as long as inputs are taken.
+    /// Handles the held datagrams while the engine accepts inputs.
     pub(super) fn receive_held(&mut self, context: &mut Context, listeners: &mut Listeners, now: Now) {
         while context.engine.intake() == Intake::Open
             && let Some(held) = self.held.pop()
@@ -109,7 +110,7 @@ impl Datagrams {
         }
     }
 
-    /// Receives from every listener that may have datagrams, for as long as the engine takes inputs.
+    /// Receives from every listener that may have datagrams, while the engine accepts inputs.
     pub(super) fn receive(&mut self, context: &mut Context, listeners: &mut Listeners, now: Now) {
         let mut from = 0;
         while let Some(number) = listeners.next_pending(from, false) {
@@ -122,7 +123,7 @@ impl Datagrams {
         }
     }
 
-    /// Receives one batch. Returns whether there may be another.
+    /// Receives and handles one batch. Returns whether there may be another.
     pub(super) fn receive_batch(
         &mut self,
         context: &mut Context,
@@ -136,7 +137,7 @@ impl Datagrams {
         let capacity = inbox.capacity();
         let more = match socket.receive(&mut inbox) {
             Received::Datagrams(count) => {
-                // If the inbox had room for more, the socket is drained, and the poller reports when there is more.
+                // If the inbox is not full, the socket is drained, and the poller reports further datagrams.
                 listener.pending = count == capacity;
                 for datagram in inbox.iter() {
                     if let Err(dropped) = self.handle(context, listeners, now, number, datagram) {
@@ -190,27 +191,27 @@ impl Datagrams {
         let held_from = is_held.then(|| datagram.from.clone());
         let source = match PeerSource::new(number, listener, datagram.from) {
             Ok(source) => source,
-            // It cannot be answered, and need not be.
+            // The sender cannot be answered, but inputs of this listener are not answered anyway.
             Err((Dropped::NoAddress, Some(peer))) if listener.rules.role == ListenerRole::Input => {
                 let transport = listener.socket.address().transport();
                 return text_in::unregistered_input(context, now, transport, peer, datagram.bytes, true);
             }
             Err((dropped, _)) => return Err(dropped),
         };
-        // The key in a native datagram identifies its endpoint, so the name is not looked up here.
+        // A native datagram identifies its endpoint by a key, so the source address is not looked up here.
         if datagram.bytes.first() == Some(&0) && listener.rules.protocol != ListenerProtocol::Text {
             return self.native_datagram(context, listeners, now, &source, datagram.bytes);
         }
         self.text_datagram(context, listeners, now, &source, datagram.bytes, held_from)
     }
 
-    /// Removes an endpoint whose name now belongs to another user, or whose peer starts afresh.
+    /// Removes an endpoint whose name now belongs to another user, or whose peer starts a new session.
     fn replace(&mut self, context: &mut Context, listeners: &Listeners, now: Now, former: EndpointId) {
         self.remove(context, listeners, now, former, Reason::Reset);
     }
 
-    /// Removes an endpoint at once, and not at the end of the turn, so that its name is free. Other events are left to
-    /// the end of the turn, since they may be about connections.
+    /// Removes an endpoint now instead of at the end of the turn, so that its name is free. Other events are postponed
+    /// to the end of the turn, because they may concern connections.
     fn remove(&mut self, context: &mut Context, listeners: &Listeners, now: Now, id: EndpointId, reason: Reason) {
         context.engine.connection_lost(now, id, reason);
         while let Some(event) = context.engine.next_event() {
@@ -224,9 +225,9 @@ impl Datagrams {
         }
     }
 
-    /// An endpoint has left the registry; `complete`: everything that was due to it was sent.
+    /// Handles an endpoint that has left the registry. `complete`: everything that was due to it was sent.
     pub(super) fn left(&mut self, listeners: &Listeners, endpoint: &Endpoint, reason: Reason, complete: bool) {
-        // A peer gets a farewell even where it has closed by itself. One that seems to be gone gets none.
+        // A peer that closed the session itself gets a farewell too. A peer that seems to be gone gets none.
         if !complete && (reason.is_announced() || reason == Reason::Closed) {
             self.send_farewell(listeners, endpoint, reason);
         }

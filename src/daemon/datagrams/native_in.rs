@@ -1,4 +1,9 @@
-//! Native datagrams come in: HELLO, the proof of an address, and the frames of registered peers.
+//! Incoming native datagrams: HELLO, the proof of an address, and the frames of registered peers.
+
+use upcall_engine::{DatagramSource, Dropped, Endpoint, ExpectedProtocol, Now, Verdict};
+use upcall_wire::frame::datagram::{self, Envelope};
+use upcall_wire::frame::{Code, ErrorFrame, Frame, Hello, Violation, kind};
+use upcall_wire::reason::{Reason, Refusal};
 
 use super::Datagrams;
 use super::peers::{Route, key_of};
@@ -9,13 +14,9 @@ use crate::daemon::listeners::{Listeners, authenticate, terms};
 use crate::daemon::log::debug;
 use crate::daemon::tokens::PeerKey;
 use crate::daemon::traffic;
-use upcall_engine::{DatagramSource, Dropped, Endpoint, ExpectedProtocol, Now, Verdict};
-use upcall_wire::frame::datagram::{self, Envelope};
-use upcall_wire::frame::{Code, ErrorFrame, Frame, Hello, Violation, kind};
-use upcall_wire::reason::{Reason, Refusal};
 
 impl Datagrams {
-    /// Handles a datagram that begins like a native one.
+    /// Handles a datagram whose first byte is that of a native one.
     pub(super) fn native_datagram(
         &mut self,
         context: &mut Context,
@@ -27,7 +28,8 @@ impl Datagrams {
         if let Some((envelope, frames)) = Envelope::split(bytes) {
             return self.enveloped(context, listeners, now, source, &envelope, frames);
         }
-        // Only a HELLO comes without an envelope, and nothing else is answered: an answer never is.
+        // Only a HELLO has no envelope. Nothing else without an envelope is answered, so that an answer of the daemon
+        // that is reflected to it never causes another.
         match Frame::take(&mut &bytes[..]) {
             Ok(Frame::Hello(hello)) => self.hello(context, listeners, now, source, &hello, bytes.len()),
             Err(violation) if violation.about == kind::HELLO => {
@@ -38,7 +40,7 @@ impl Datagrams {
         }
     }
 
-    /// Answers a malformed HELLO from an address that has proved nothing: the answer is no longer than the question.
+    /// Answers a malformed HELLO. Its source address is not proved, so the answer is never longer than the HELLO.
     fn refuse_hello(
         &mut self,
         context: &mut Context,
@@ -57,7 +59,7 @@ impl Datagrams {
         }
     }
 
-    /// The frames of a registered endpoint.
+    /// Handles the frames of a registered endpoint.
     fn enveloped(
         &mut self,
         context: &mut Context,
@@ -94,22 +96,16 @@ impl Datagrams {
         while !rest.is_empty() && context.engine.endpoint(endpoint).is_some() {
             match Frame::take(&mut rest) {
                 Ok(frame @ Frame::Bye(_)) => {
-                    // The peer gets its answer at once, and nothing more is due to it.
+                    // The BYE is answered now. Nothing else is sent to the peer.
                     context.engine.handle_frame(now, endpoint, &frame);
                     context.engine.connection_lost(now, endpoint, Reason::Closed);
                     return Ok(());
                 }
-                // Nothing else slows a sender of datagrams down. The peer sends it again.
+                // No other mechanism limits the rate of a datagram sender. The peer retransmits the SEND.
                 Ok(Frame::Send(_)) if !self.gate.allows_input(now.time, &source.claim(true)) => {
                     return Err(Dropped::RateLimited);
                 }
-                Ok(frame) => {
-                    if let Some(accepted) = context.engine.handle_frame(now, endpoint, &frame)
-                        && let Frame::Send(send) = frame
-                    {
-                        context.log_input(Some(endpoint), send.payload, accepted);
-                    }
-                }
+                Ok(frame) => context.handle_frame(now, endpoint, &frame),
                 Err(violation) => {
                     context.engine.handle_violation(now, endpoint, &violation);
                     break;
@@ -119,7 +115,8 @@ impl Datagrams {
         Ok(())
     }
 
-    /// The right key comes from another address. A PING from there moves the session, once that address is proved.
+    /// Handles a datagram with a valid key from another address than the session's. A PING moves the session there once
+    /// the new address is proved.
     fn move_session(
         &mut self,
         context: &mut Context,
@@ -131,7 +128,7 @@ impl Datagrams {
     ) -> Result<(), Dropped> {
         let route @ Route::Inet { .. } = source.route(&mut context.logger)? else { return Err(Dropped::BadKey) };
         let Ok(Frame::Ping { nonce, cookie }) = Frame::take(&mut &frames[..]) else { return Err(Dropped::BadKey) };
-        // A trusted address has to be proved, too: the datagram could be an old one that arrives late.
+        // Trusted addresses must be proved too: the datagram could be an old one that arrives late.
         let claim = DatagramSource { trusted: false, ..source.claim(false) };
         match self.gate.prove(now.time, &claim, cookie, frames.len() + datagram::OVERHEAD) {
             Verdict::Join => {
@@ -175,12 +172,12 @@ impl Datagrams {
         if let Some((_, peer)) = self.peers.find(source.listener, &source.name) {
             let (endpoint, is_its_own) = (peer.endpoint, peer.is_of(source.peer));
             match context.engine.endpoint(endpoint).and_then(Endpoint::welcome).copied() {
-                // The answer to the same HELLO was lost.
+                // The WELCOME for the same HELLO was lost: send it again.
                 Some(welcome) if is_its_own && welcome.nonce == hello.nonce => {
                     self.answer_frame(&mut context.logger, listeners, source, &Frame::Welcome(welcome));
                     return Ok(());
                 }
-                // The peer starts afresh, or another one has its address.
+                // The peer starts a new session, or another peer has its address now.
                 _ => self.replace(context, listeners, now, endpoint),
             }
         }
@@ -192,7 +189,7 @@ impl Datagrams {
         Ok(())
     }
 
-    /// Registers a native peer, and sends its WELCOME. The error answers its HELLO.
+    /// Registers a native peer and sends its WELCOME. On an error, the caller answers the HELLO with the violation.
     fn welcome(
         &mut self,
         context: &mut Context,

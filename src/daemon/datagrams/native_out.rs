@@ -1,35 +1,36 @@
-//! Native datagrams go out over the socket that peers share: as many as each endpoint's window has room for.
+//! Outgoing native datagrams over the socket that peers share: as many as each endpoint's window allows.
 
 use std::io::IoSlice;
 use std::ops::Range;
+
+use upcall_engine::{EndpointId, ListenerNumber, Now};
 
 use super::Datagrams;
 use crate::daemon::context::Context;
 use crate::daemon::listeners::{ActiveListener, ListenerSocket, Listeners};
 use crate::daemon::tokens::PeerKey;
 use crate::net::datagram::{SendError, Stalled};
-use upcall_engine::{EndpointId, ListenerNumber, Now};
 
-/// What UDP carries over IPv4, in bytes (RFC 768, RFC 791).
+/// The largest UDP payload over IPv4, in bytes (RFC 768, RFC 791).
 const MAX_UDP: usize = 65_507;
 
-/// How many datagrams one endpoint gets in a round, so that the others have their turn.
+/// At most this many datagrams are sent to one endpoint in a round, so that the others get their share.
 const PER_ROUND: usize = 16;
 
-/// At most this many bytes are prepared at a time, so that our memory does not depend on the number of endpoints.
+/// No further datagram is prepared once this many bytes are, so that memory does not depend on the number of endpoints.
 const MAX_BYTES: usize = 256 * 1024;
 
-/// A datagram that is to be sent. Its endpoint may have left with it.
+/// A prepared datagram. Its endpoint may have left the registry since.
 struct OutgoingDatagram {
     id: EndpointId,
     peer: PeerKey,
-    /// Its number, or 0 if it need not arrive.
+    /// Its number, or 0 if it is not retransmitted.
     number: u64,
-    /// Where its bytes are.
+    /// The range of its bytes in [`Outgoing::bytes`].
     bytes: Range<usize>,
 }
 
-/// Datagrams on their way out, and their bytes.
+/// Prepared datagrams, and their bytes.
 #[derive(Default)]
 pub(super) struct Outgoing {
     bytes: Vec<u8>,
@@ -37,7 +38,7 @@ pub(super) struct Outgoing {
 }
 
 impl Datagrams {
-    /// Sends what may be sent now to these native endpoints of one listener.
+    /// Sends what these native endpoints of one listener may be sent now.
     pub(super) fn send_native(
         &mut self,
         context: &mut Context,
@@ -58,7 +59,7 @@ impl Datagrams {
         self.outgoing = outgoing;
     }
 
-    /// Adds the next datagrams for one endpoint. Returns whether there may be more.
+    /// Prepares the next datagrams for one endpoint. Returns whether there may be more.
     fn fill(
         &mut self,
         context: &mut Context,
@@ -96,7 +97,7 @@ impl Datagrams {
         true
     }
 
-    /// Charges a datagram to a Unix peer, unless the peer may not have more unread over the shared socket.
+    /// Charges a datagram to a Unix peer. Fails if the peer has used up its credit with the shared socket.
     fn grant(
         &mut self,
         listeners: &mut Listeners,
@@ -126,31 +127,31 @@ impl Datagrams {
     ) {
         let Some(socket) = listeners.datagram_socket(number) else { return group.clear() };
         let mut batch = socket.batch(&mut self.batches);
-        // A peer that was found to be gone in the meantime is sent nothing, and has no outcome.
+        // A peer that has been removed meanwhile is sent nothing, and has no outcome.
         datagrams.retain(|datagram| {
             let Some(peer) = self.peers.get(datagram.peer) else { return false };
             let (destination, local) = peer.route.destination();
             batch.push(destination, local, [IoSlice::new(&bytes[datagram.bytes.clone()])], None);
             true
         });
-        let mut troubled: Vec<(EndpointId, SendError)> = Vec::new();
+        let mut failed: Vec<(EndpointId, SendError)> = Vec::new();
         for (datagram, outcome) in datagrams.iter().zip(batch.send()) {
-            let Some(trouble) = outcome.error else { continue };
-            match trouble {
+            let Some(error) = outcome.error else { continue };
+            match error {
                 SendError::TooLarge => context.engine.datagram_oversize(datagram.id, datagram.number),
-                // As good as lost on the way: it is sent again until the lease ends.
+                // Treated like a datagram that the network lost: it is retransmitted until the lease ends.
                 SendError::Unreachable(_) => {}
                 SendError::Full | SendError::NoMemory | SendError::Gone => {
                     context.engine.datagram_unsent(datagram.id, datagram.number);
-                    if troubled.last().is_none_or(|(id, _)| *id != datagram.id) {
-                        troubled.push((datagram.id, trouble));
+                    if failed.last().is_none_or(|(id, _)| *id != datagram.id) {
+                        failed.push((datagram.id, error));
                     }
                 }
             }
         }
-        for (id, trouble) in troubled {
+        for (id, error) in failed {
             group.retain(|other| *other != id);
-            self.suspend(context, listeners, now, number, id, trouble);
+            self.suspend(context, listeners, now, number, id, error);
         }
     }
 }

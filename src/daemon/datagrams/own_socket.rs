@@ -1,6 +1,9 @@
-//! The sending socket that a Unix peer has for itself while it does not read: sending over it, and when it is given up.
+//! The separate sending socket of a Unix peer that does not read: sending over it, and closing it when it is not needed
+//! any more.
 
 use std::io::IoSlice;
+
+use upcall_engine::{EndpointId, Engine, Now, Progress};
 
 use super::Datagrams;
 use super::peers::{OwnSocket, key_of};
@@ -8,11 +11,10 @@ use super::text_out::MAX_DATAGRAMS;
 use crate::daemon::context::Context;
 use crate::daemon::tokens::PeerKey;
 use crate::net::datagram::{PeerSocket, SendError};
-use upcall_engine::{EndpointId, Engine, Now, Progress};
 
 impl Datagrams {
-    /// Sends what is due to a peer that has a sending socket of its own. Returns false where it
-    /// has none, or where that socket's peer is gone.
+    /// Sends what is due to a peer that has a sending socket of its own. Returns false if it has none, or if that
+    /// socket's peer is gone.
     pub(super) fn send_over_own_socket(
         &mut self,
         context: &mut Context,
@@ -33,13 +35,13 @@ impl Datagrams {
                 Ok(Progress::More) => continue,
                 Ok(Progress::Done) => {}
                 Err(SendError::Gone) => {
-                    // Another socket may have the name by now: the shared socket finds out.
+                    // Another socket may have taken the name. A send over the shared socket shows whether one has.
                     *own = None;
                     return false;
                 }
-                Err(trouble) => {
+                Err(error) => {
                     context.engine.blocked(now, id);
-                    if trouble == SendError::NoMemory {
+                    if error == SendError::NoMemory {
                         context.timers.no_memory.add(now.time, id);
                     } else {
                         // The poller reports when there is room.
@@ -53,7 +55,7 @@ impl Datagrams {
         true
     }
 
-    /// A peer that has a sending socket of its own can take something again.
+    /// The sending socket of a peer has room again.
     pub(in crate::daemon) fn peer_writable(&mut self, context: &mut Context, now: Now, key: PeerKey) {
         if let Some(peer) = self.peers.get(key) {
             context.engine.writable(peer.endpoint);
@@ -61,9 +63,9 @@ impl Datagrams {
         self.check_later(context, now, key);
     }
 
-    /// A peer may have read what its own socket has sent. If it has read everything, and its queue is not full again
-    /// soon, it shares a socket with the others again. Otherwise a socket for each burst would cost more than the
-    /// burst.
+    /// Schedules a check of whether a peer still needs its own socket. The check is delayed, because creating a socket
+    /// for each burst would cost more than the burst: the peer goes back to the shared socket only if it has read
+    /// everything and its queue has not been full again meanwhile.
     fn check_later(&mut self, context: &mut Context, now: Now, key: PeerKey) {
         if let Some(Some(own)) = self.peers.own_socket_mut(key)
             && !std::mem::replace(&mut own.check_is_due, true)
@@ -72,7 +74,7 @@ impl Datagrams {
         }
     }
 
-    /// Gives up the own sockets that are not needed any more.
+    /// Closes the own sockets that are not needed any more.
     pub(in crate::daemon) fn check_own_sockets(&mut self, context: &mut Context, now: Now) {
         while let Some(key) = context.timers.own_sockets.pop(now.time) {
             self.check_own_socket(context, now, key);
@@ -83,7 +85,7 @@ impl Datagrams {
         let Some(own) = self.peers.own_socket_mut(key) else { return };
         let Some(OwnSocket { socket, refused, check_is_due }) = own else { return };
         *check_is_due = false;
-        // While it has not read everything, the poller reports when it reads on.
+        // Until it has read everything, the poller reports each further read.
         if !socket.is_drained() {
             return;
         }
@@ -91,7 +93,7 @@ impl Datagrams {
         if !refused {
             *own = None;
         }
-        // What looked like a full queue may have been the end of the peer: then the next send finds that out.
+        // The peer may be gone rather than busy. Sending again shows which.
         if let Some(peer) = self.peers.get(key) {
             context.engine.writable(peer.endpoint);
         }
@@ -101,7 +103,7 @@ impl Datagrams {
     }
 }
 
-/// Sends the next run of text datagrams. The error is [`SendError::Full`], too, where only a part of the run had room.
+/// Sends the next run of text datagrams. Returns [`SendError::Full`] also if only a part of the run was sent.
 fn send_run(engine: &mut Engine, now: Now, id: EndpointId, socket: &PeerSocket) -> Result<Progress, SendError> {
     let Some(run) = engine.datagram_run(id, usize::MAX, MAX_DATAGRAMS) else {
         engine.advance_run(now, id, 0, true);
@@ -111,15 +113,15 @@ fn send_run(engine: &mut Engine, now: Now, id: EndpointId, socket: &PeerSocket) 
     match socket.send_run(run.bytes, size) {
         Ok(count) => {
             let progress = engine.advance_run(now, id, count, true);
-            // To ask for room once more would cost as much as sending the next.
+            // Most likely the queue is full. Making sure would cost as much as another send.
             if count < wanted { Err(SendError::Full) } else { Ok(progress) }
         }
         Err(SendError::TooLarge | SendError::Unreachable(_)) => Ok(engine.advance_run(now, id, 1, false)),
-        Err(trouble) => Err(trouble),
+        Err(error) => Err(error),
     }
 }
 
-/// Sends the next native datagram; `bytes` is memory for it.
+/// Sends the next native datagram. `bytes` is a buffer to build it in.
 fn send_datagram(
     engine: &mut Engine,
     now: Now,
@@ -132,9 +134,9 @@ fn send_datagram(
     match socket.send(&[IoSlice::new(bytes)]) {
         Ok(()) | Err(SendError::Unreachable(_)) => {}
         Err(SendError::TooLarge) => engine.datagram_oversize(id, number),
-        Err(trouble) => {
+        Err(error) => {
             engine.datagram_unsent(id, number);
-            return Err(trouble);
+            return Err(error);
         }
     }
     Ok(Progress::More)

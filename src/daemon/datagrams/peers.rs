@@ -1,15 +1,15 @@
-//! Registered datagram peers: which endpoint an address is, and by which route it is sent to.
+//! Registered datagram peers: which endpoint an address belongs to, and the route for sending to it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 
 use slotmap::SlotMap;
+use upcall_engine::{EndpointId, Engine, ListenerNumber};
+use upcall_wire::address::{Peer, UnixName};
 
 use crate::daemon::tokens::PeerKey;
 use crate::net::datagram::{Destination, InFlight, LocalAddress, PeerSocket, UnixPeer};
-use upcall_engine::{EndpointId, Engine, ListenerNumber};
-use upcall_wire::address::{Peer, UnixName};
 
 /// The address that a datagram carries as its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +18,8 @@ pub(super) enum PeerName {
     Unix(UnixName),
 }
 
-/// Hashes only the words that distinguish names (a cookie is such a hash, too). The derived implementation makes a
-/// dozen of an address.
+/// Hashes only the words that distinguish names (cookies are computed from this hash too). The derived implementation
+/// feeds a dozen values to the hasher for one address.
 impl Hash for PeerName {
     fn hash<H: Hasher>(&self, state: &mut H) {
         match self {
@@ -36,22 +36,23 @@ impl Hash for PeerName {
     }
 }
 
-/// How a peer is sent to.
+/// How datagrams reach a peer.
 #[derive(Debug)]
 pub(super) enum Route {
     Inet {
         address: SocketAddr,
-        /// The address that the peer sends to, if our socket is bound to a wildcard: what it gets leaves from there.
+        /// The address that the peer sends to, if our socket is bound to a wildcard. Datagrams to the peer have it as
+        /// their source.
         local: Option<LocalAddress>,
     },
     Unix {
         peer: UnixPeer,
-        /// The user who sends from there.
+        /// The user that sends from there.
         uid: u32,
-        /// A sending socket of its own, while the peer is stalled and for a while afterwards. What it does not read is
+        /// A sending socket of its own, while the peer is stalled and for a while afterwards. Its unread datagrams are
         /// charged to that socket.
         own: Option<OwnSocket>,
-        /// What the shared socket has sent it, and it may not have read yet.
+        /// Datagrams sent over the shared socket that the peer may not have read yet.
         in_flight: InFlight,
     },
 }
@@ -60,22 +61,22 @@ pub(super) enum Route {
 #[derive(Debug)]
 pub(super) struct OwnSocket {
     pub(super) socket: PeerSocket,
-    /// It has refused a datagram since it was last checked.
+    /// It has refused a datagram since the last check.
     pub(super) refused: bool,
-    /// A check of whether it is still needed is due.
+    /// A check of whether it is still needed is scheduled.
     pub(super) check_is_due: bool,
 }
 
 impl OwnSocket {
-    /// A socket for a peer that the shared socket has refused a datagram for.
+    /// The state of a new socket, for a peer to which the shared socket has refused a datagram.
     pub(super) fn new(socket: PeerSocket) -> OwnSocket {
         OwnSocket { socket, refused: true, check_is_due: false }
     }
 }
 
 impl Route {
-    /// Whether it still leads to a peer that sends to this local address: the peer may have sent to another of our
-    /// addresses, or have created its socket again.
+    /// Whether the route is still right for a peer that has sent to this local address. The peer may use another of our
+    /// addresses now, or may have created its socket again.
     pub(super) fn is_current(&self, addressed: Option<LocalAddress>) -> bool {
         match self {
             Route::Inet { local, .. } => *local == addressed,
@@ -83,7 +84,7 @@ impl Route {
         }
     }
 
-    /// Where a datagram goes, and which address it leaves from.
+    /// The destination of a datagram, and its source address.
     pub(super) fn destination(&self) -> (Destination<'_>, Option<LocalAddress>) {
         match self {
             Route::Inet { address, local } => (Destination::Inet(*address), *local),
@@ -104,7 +105,7 @@ pub(super) struct DatagramPeer {
 }
 
 impl DatagramPeer {
-    /// Whether a datagram from its name may be its own. A Unix name may belong to another user by now.
+    /// Whether a datagram from its name may come from this peer. A Unix name may belong to another user now.
     pub(super) fn is_of(&self, sender: Peer) -> bool {
         match (&self.route, sender) {
             (Route::Unix { uid, .. }, Peer::Unix(credentials)) => *uid == credentials.uid,
@@ -133,7 +134,7 @@ impl DatagramPeers {
         self.peers.get(key).map(|peer| (key, peer))
     }
 
-    /// Adds the peer that `register` makes for its key, unless that is an error.
+    /// Adds the peer that `register` creates for its key, or returns the error of `register`.
     pub(super) fn try_insert<E>(
         &mut self,
         register: impl FnOnce(PeerKey) -> Result<DatagramPeer, E>,
@@ -152,7 +153,7 @@ impl DatagramPeers {
         self.native.get(&listener).is_some_and(|count| *count > 0)
     }
 
-    /// A peer has another address from now on.
+    /// Changes the address of a peer.
     pub(super) fn rename(&mut self, key: PeerKey, name: PeerName, route: Route) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let before = std::mem::replace(&mut peer.name, name.clone());
@@ -170,7 +171,7 @@ impl DatagramPeers {
         self.peers.get_mut(key)
     }
 
-    /// The place for the own sending socket of a Unix peer.
+    /// The slot for a Unix peer's own sending socket; `None` for other peers.
     pub(super) fn own_socket_mut(&mut self, key: PeerKey) -> Option<&mut Option<OwnSocket>> {
         match &mut self.peers.get_mut(key)?.route {
             Route::Unix { own, .. } => Some(own),
@@ -183,7 +184,7 @@ impl DatagramPeers {
         self.get(key).is_some_and(|peer| matches!(peer.route, Route::Unix { own: Some(_), .. }))
     }
 
-    /// The address of a Unix peer, and what it may not have read yet.
+    /// The address of a Unix peer, and the datagrams that it may not have read yet.
     pub(super) fn in_flight_mut(&mut self, key: PeerKey) -> Option<(&UnixPeer, &mut InFlight)> {
         match &mut self.peers.get_mut(key)?.route {
             Route::Unix { peer, in_flight, .. } => Some((peer, in_flight)),
@@ -202,7 +203,7 @@ impl DatagramPeers {
         }
     }
 
-    /// A name does not stand for this peer any more. It may stand for another one that has joined since.
+    /// Removes the name of a peer, unless another peer that has joined since has it.
     fn forget_name(&mut self, listener: ListenerNumber, name: &PeerName, key: PeerKey) {
         let Some(names) = self.names.get_mut(&listener) else { return };
         if names.get(name) == Some(&key) {

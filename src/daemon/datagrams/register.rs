@@ -1,14 +1,16 @@
-//! How datagram peers are registered, and how their routes stay current.
+//! Registers datagram peers, and keeps their routes current.
+
+use upcall_engine::{Dropped, EndpointId, ExpectedProtocol, Now};
+use upcall_wire::reason::Refusal;
 
 use super::Datagrams;
 use super::peers::DatagramPeer;
 use super::source::PeerSource;
+use crate::config::Level;
 use crate::daemon::context::Context;
 use crate::daemon::listeners::Listeners;
 use crate::daemon::tokens::PeerKey;
 use crate::daemon::traffic;
-use upcall_engine::{Dropped, EndpointId, ExpectedProtocol, Now};
-use upcall_wire::reason::Refusal;
 
 /// Why a peer is not registered.
 pub(super) enum NotRegistered {
@@ -18,7 +20,7 @@ pub(super) enum NotRegistered {
 }
 
 impl Datagrams {
-    /// Registers a peer, in the place of `old` if there is one.
+    /// Registers a peer, which replaces `old` if there is one.
     pub(super) fn register(
         &mut self,
         context: &mut Context,
@@ -39,12 +41,13 @@ impl Datagrams {
         });
         registered.map_err(|refusal| {
             context.engine.counters_mut().count_refused(refusal);
-            traffic::log_not_joined(context, listeners, number, peer, refusal);
+            // One source can send many such datagrams a second without a connection, so this is a detail.
+            traffic::log_refused(context, listeners, Level::Debug, number, peer, refusal);
             NotRegistered::Refused(refusal)
         })
     }
 
-    /// Replaces the route of a peer if it is not where the peer's last datagram came from.
+    /// Replaces the route of a peer if its last datagram came by another one.
     pub(super) fn update_route(
         &mut self,
         context: &mut Context,

@@ -1,4 +1,9 @@
-//! Datagrams go out: groups of endpoints that share a socket, and what happens where one cannot be sent to.
+//! Outgoing datagrams: groups the endpoints that share a socket, and handles errors of sending.
+
+use upcall_engine::{EndpointId, Engine, ListenerNumber, Now};
+use upcall_wire::frame::{UPCALL_OVERHEAD, datagram};
+use upcall_wire::reason::Reason;
+use upcall_wire::topic::MAX_TOPIC;
 
 use super::Datagrams;
 use super::peers::{OwnSocket, Route, key_of};
@@ -8,13 +13,9 @@ use crate::daemon::log::warning;
 use crate::daemon::tokens::Token;
 use crate::net::datagram::{PeerSocket, SendError};
 use crate::net::poller::Interest;
-use upcall_engine::{EndpointId, Engine, ListenerNumber, Now};
-use upcall_wire::frame::{UPCALL_OVERHEAD, datagram};
-use upcall_wire::reason::Reason;
-use upcall_wire::topic::MAX_TOPIC;
 
 impl Datagrams {
-    /// Sends what is due to these endpoints, all of them datagram endpoints.
+    /// Sends what is due to these endpoints, which are all datagram endpoints.
     pub(in crate::daemon) fn send(
         &mut self,
         context: &mut Context,
@@ -22,7 +23,7 @@ impl Datagrams {
         now: Now,
         endpoints: &mut Vec<EndpointId>,
     ) {
-        // The endpoints of one listener share its socket, and with it the system calls.
+        // The endpoints of one listener share its socket, so one system call can send to many of them.
         endpoints.sort_by_key(|id| group_of(&context.engine, *id));
         loop {
             endpoints.retain(|id| context.engine.endpoint(*id).is_some());
@@ -30,7 +31,7 @@ impl Datagrams {
             let Some((number, is_text)) = group_of(&context.engine, first) else { return };
             let is_other = |id: &EndpointId| group_of(&context.engine, *id) != Some((number, is_text));
             let end = endpoints.iter().position(is_other).unwrap_or(endpoints.len());
-            // Mostly there are no others, and nothing is copied.
+            // Usually there are no others, and nothing is copied.
             let others = endpoints.split_off(end);
             if is_unix(&context.engine, first) {
                 endpoints.retain(|id| !self.send_over_own_socket(context, now, *id, is_text));
@@ -47,7 +48,7 @@ impl Datagrams {
         }
     }
 
-    /// Sending to an endpoint has failed: it waits until sending can succeed, or leaves if its peer is gone.
+    /// Handles a failed send: blocks the endpoint until a send can succeed, or removes it if its peer is gone.
     pub(super) fn suspend(
         &mut self,
         context: &mut Context,
@@ -55,9 +56,9 @@ impl Datagrams {
         now: Now,
         number: ListenerNumber,
         id: EndpointId,
-        trouble: SendError,
+        error: SendError,
     ) {
-        match trouble {
+        match error {
             SendError::Full if is_unix(&context.engine, id) => self.refused(context, listeners, now, number, id),
             SendError::Full => {
                 context.engine.blocked(now, id);
@@ -71,7 +72,8 @@ impl Datagrams {
         }
     }
 
-    /// The shared socket has refused a datagram for a Unix peer: the queue of that peer is full, or the socket is.
+    /// The shared socket has refused a datagram to a Unix peer, because the peer's queue or the socket's send buffer is
+    /// full.
     fn refused(
         &mut self,
         context: &mut Context,
@@ -95,10 +97,10 @@ impl Datagrams {
         self.stalled(context, now, id);
     }
 
-    /// A Unix peer does not read. It gets a sending socket of its own, so that what it leaves unread is charged to no
-    /// other peer. The others may also have filled the shared socket while this peer reads well, so it is sent to over
-    /// its own socket at once. A peer that has connected its socket to ours can have none, and is tried again after a
-    /// while.
+    /// Handles a Unix peer that does not read, or seems not to. It gets a sending socket of its own, so that its unread
+    /// datagrams are charged to that socket alone. It may be that other peers have filled the shared socket while this
+    /// one reads well, so the daemon sends over the new socket at once. A peer that has connected its socket to ours
+    /// cannot be sent to over another one; the daemon tries again later.
     pub(super) fn stalled(&mut self, context: &mut Context, now: Now, id: EndpointId) {
         let Some(key) = key_of(&context.engine, id) else { return };
         let max_message = context.config.upcall.max_message;
@@ -109,7 +111,7 @@ impl Datagrams {
         {
             let token = Token::Peer(key).encode();
             let socket = PeerSocket::connect(peer, largest).ok();
-            // A connected socket reports truly when there is room; an unconnected one does not (unix(7)).
+            // Only a connected socket reports correctly when the peer's queue has room (unix(7)).
             let watched = |socket: &PeerSocket| context.poller.add(socket, token, Interest::ReadWrite).is_ok();
             *own = socket.filter(watched).map(OwnSocket::new);
             if own.is_some() {
@@ -127,7 +129,7 @@ impl Datagrams {
     }
 }
 
-/// Endpoints that are sent to together have this in common: their listener, and whether they get text.
+/// The listener of an endpoint, and whether it gets text. Endpoints with the same values are sent to together.
 fn group_of(engine: &Engine, id: EndpointId) -> Option<(ListenerNumber, bool)> {
     engine.endpoint(id).map(|endpoint| (endpoint.listener, !endpoint.is_native()))
 }
@@ -136,36 +138,8 @@ pub(super) fn is_unix(engine: &Engine, id: EndpointId) -> bool {
     engine.endpoint(id).is_some_and(|endpoint| !endpoint.transport.is_inet())
 }
 
-/// No socket has the address of a peer any more.
+/// Removes the endpoint of a peer whose address no socket has any more.
 fn gone(engine: &mut Engine, now: Now, id: EndpointId) {
     let leaving = engine.endpoint(id).and_then(|endpoint| endpoint.leaving());
     engine.connection_lost(now, id, leaving.unwrap_or(Reason::Reset));
-}
-
-impl Listeners {
-    /// The socket of a listener is full: the poller reports when it has room.
-    fn await_room(&mut self, context: &mut Context, number: ListenerNumber, id: EndpointId) {
-        let Some(listener) = self.get_mut(number) else { return };
-        listener.blocked.push(id);
-        if listener.blocked.len() > 1 {
-            return;
-        }
-        let token = Token::Listener(number).encode();
-        if context.poller.modify(&listener.socket, token, Interest::ReadWrite).is_err() {
-            context.timers.no_memory.add(context.clock.now().time, id);
-        }
-    }
-
-    /// The socket of a listener has room again.
-    pub(in crate::daemon) fn writable(&mut self, context: &mut Context, number: ListenerNumber) {
-        let Some(listener) = self.get_mut(number) else { return };
-        if listener.blocked.is_empty() {
-            return;
-        }
-        for id in listener.blocked.drain(..) {
-            context.engine.writable(id);
-        }
-        // This fails only without memory, and then costs one needless event.
-        let _ = context.poller.modify(&listener.socket, Token::Listener(number).encode(), Interest::Read);
-    }
 }

@@ -1,23 +1,25 @@
-//! Where a datagram comes from: whether that can be a peer, whether it is admitted, and what the limits count it as.
+//! The source of a datagram: whether it can be a peer, whether it is admitted, and under which address the limits count
+//! it.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use upcall_engine::{DatagramSource, Dropped, ListenerNumber};
+use upcall_wire::address::{Address, Host, Peer};
 
 use super::peers::{PeerName, Route};
 use crate::daemon::listeners::{ActiveListener, ListenerSocket, admits};
 use crate::daemon::log::{Logger, debug};
 use crate::net::datagram::{InFlight, LocalAddress, Sender, UnixPeer};
-use upcall_engine::{DatagramSource, Dropped, ListenerNumber};
-use upcall_wire::address::{Address, Host, Peer};
 
-/// Ports of services that answer whatever they get. A forged source would make us exchange datagrams with them for ever
-/// (RFC 4732, section 2.3).
+/// Ports of services that answer every datagram. With a forged source address, the daemon and such a service would
+/// answer each other without end (RFC 4732, section 2.3).
 const REFLECTORS: [u16; 5] = [7, 13, 17, 19, 37];
 
 /// The source of a datagram that can be answered, and is admitted.
 pub(super) struct PeerSource {
     pub(super) listener: ListenerNumber,
     pub(super) name: PeerName,
-    /// What the limits count it as, where that is not its name.
+    /// The address under which the limits count it, if that is not its name.
     network: Option<PeerName>,
     pub(super) peer: Peer,
     pub(super) local: Option<LocalAddress>,
@@ -25,13 +27,13 @@ pub(super) struct PeerSource {
 }
 
 impl PeerSource {
-    /// Finds the source of a datagram. The error holds the peer where only an answer is impossible.
+    /// Finds the source of a datagram. The error includes the peer if it is admitted but cannot be answered.
     pub(super) fn new(
         number: ListenerNumber,
         listener: &ActiveListener,
         from: Sender,
     ) -> Result<PeerSource, (Dropped, Option<Peer>)> {
-        // Of the sender's groups, the kernel names only the primary one.
+        // The kernel reports only the sender's primary group.
         let admitted = |peer| match admits(&listener.rules, peer, Vec::new) {
             true => Ok(()),
             false => Err((Dropped::NotAllowed, None)),
@@ -51,14 +53,14 @@ impl PeerSource {
                 let peer = Peer::Unix(credentials);
                 admitted(peer)?;
                 let Some(name) = name else { return Err((Dropped::NoAddress, Some(peer))) };
-                // The kernel vouches for the address: the sender receives there.
+                // Unix addresses cannot be forged: the kernel guarantees that the sender is bound to this one.
                 let name = PeerName::Unix(name);
                 Ok(PeerSource { listener: number, name, network: None, peer, local: None, trusted: true })
             }
         }
     }
 
-    /// What the gate needs to know of it.
+    /// The source as the gate needs it.
     pub(super) fn claim(&self, registered: bool) -> DatagramSource<'_, PeerName> {
         DatagramSource {
             listener: self.listener,
@@ -86,7 +88,7 @@ impl PeerSource {
     }
 }
 
-/// Whether no single peer can have this address, or only one that must not be answered.
+/// Whether this is an address that no single peer can have, or that must not be answered.
 fn is_unanswerable(peer: SocketAddr) -> bool {
     let ip = peer.ip();
     let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
@@ -100,7 +102,7 @@ fn is_our_own(socket: &ListenerSocket, peer: SocketAddr, local: Option<LocalAddr
     *port == peer.port() && (own || (ip.is_unspecified() && peer.ip().is_loopback()))
 }
 
-/// What the limits count an address as: its /64 network (IPv6), or itself without the port.
+/// The address under which the limits count a source: its /64 network (IPv6), or its IP address without the port.
 fn network_of(address: SocketAddr) -> SocketAddr {
     match address {
         SocketAddr::V6(v6) => {

@@ -1,4 +1,8 @@
-//! Text datagrams come in: commands of the gate, and inputs.
+//! Incoming text datagrams: the commands `join` and `bye`, and inputs.
+
+use upcall_engine::{Dropped, EndpointId, ExpectedProtocol, Now, Verdict, is_command};
+use upcall_wire::address::{Peer, Transport};
+use upcall_wire::reason::Reason;
 
 use super::Datagrams;
 use super::register::NotRegistered;
@@ -9,9 +13,6 @@ use crate::daemon::listeners::Listeners;
 use crate::daemon::tokens::PeerKey;
 use crate::daemon::traffic;
 use crate::net::datagram::Sender;
-use upcall_engine::{Dropped, EndpointId, ExpectedProtocol, Now, Verdict, is_command};
-use upcall_wire::address::{Peer, Transport};
-use upcall_wire::reason::Reason;
 
 /// A peer that is registered under the name that a datagram comes from.
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +23,7 @@ struct Registered {
 }
 
 impl Datagrams {
-    /// Handles a text datagram. While inputs wait, `held_from` is its sender, and the datagram is kept for later.
+    /// Handles a text datagram. While inputs are held, `held_from` is its sender, and the datagram is kept for later.
     pub(super) fn text_datagram(
         &mut self,
         context: &mut Context,
@@ -50,7 +51,7 @@ impl Datagrams {
         if let Some(from) = held_from {
             return self.held.push(source.listener, from, bytes);
         }
-        // A peer that has sent a BYE is not known any more, even while something is still due to it.
+        // After its `bye`, a peer counts as unknown, even while something is still due to it.
         let known = registered.filter(|registered| {
             context.engine.endpoint(registered.endpoint).is_some_and(|endpoint| endpoint.leaving().is_none())
         });
@@ -81,16 +82,14 @@ impl Datagrams {
                 if rules.role == ListenerRole::Output {
                     return Err(Dropped::OutputOnly);
                 }
-                if let Some(accepted) = context.engine.input(now, endpoint, bytes) {
-                    context.log_input(Some(endpoint), bytes, accepted);
-                }
+                context.input(now, endpoint, bytes);
             }
         }
         Ok(())
     }
 
-    /// The peer that is registered under the name of a source. A peer whose name now belongs to another user is
-    /// replaced.
+    /// The peer that is registered under the name of a source. If the name belongs to another user now, removes the old
+    /// peer and returns `None`.
     fn registered_as(
         &mut self,
         context: &mut Context,
@@ -107,7 +106,7 @@ impl Datagrams {
         None
     }
 
-    /// Registers a peer, or renews its lease if it is known.
+    /// Registers a peer, or renews the lease of a `known` one.
     fn join(
         &mut self,
         context: &mut Context,
@@ -132,7 +131,7 @@ impl Datagrams {
     }
 }
 
-/// An input to a listener whose clients are not registered.
+/// Handles a datagram to a listener whose clients are not registered.
 pub(super) fn unregistered_input(
     context: &mut Context,
     now: Now,
@@ -145,10 +144,9 @@ pub(super) fn unregistered_input(
         return Err(Dropped::Empty);
     }
     if is_command(data, trusted) {
-        // A client that does not know the listener's role joins first, and leaves in the end.
+        // A client that does not know the listener's role sends `join` first and `bye` at the end.
         return Err(Dropped::NotRegistered);
     }
-    let accepted = context.engine.input_from(now, transport, peer, data);
-    context.log_input(None, data, accepted);
+    context.input_from(now, transport, peer, data);
     Ok(())
 }

@@ -1,7 +1,9 @@
-//! Text datagrams go out over the socket that peers share: in rounds, a run of datagrams for each endpoint.
+//! Outgoing text datagrams over the socket that peers share: in rounds, with one run of datagrams for each endpoint.
 
 use std::io::IoSlice;
 use std::num::NonZeroU16;
+
+use upcall_engine::{EndpointId, ListenerNumber, Now, Progress};
 
 use super::Datagrams;
 use super::peers::key_of;
@@ -10,29 +12,28 @@ use crate::daemon::context::Context;
 use crate::daemon::listeners::{ActiveListener, ListenerSocket, Listeners};
 use crate::daemon::log::warning;
 use crate::net::datagram::{SendError, SendOutcome, Stalled};
-use upcall_engine::{EndpointId, ListenerNumber, Now, Progress};
 
-/// The most bytes of a run, which is sent as one packet at first.
+/// The most bytes of a run: the kernel builds it as one UDP packet before it splits it into datagrams.
 const MAX_RUN: usize = 65_507;
 
 /// The most datagrams of a run.
 pub(super) const MAX_DATAGRAMS: usize = 64;
 
-/// After this many refusals a connected Unix peer is tried again less often. That takes longer than a reader that waits
-/// for the processor.
+/// After this many refusals in a row, the daemon retries a connected Unix peer less often. By then, a reader that only
+/// waited for the processor has read something.
 const SOON: u32 = 20;
 
-/// What one endpoint gets in a round.
+/// The run that one endpoint gets in a round.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PlannedRun {
-    /// How many datagrams; none is sent to an endpoint where this is 0.
+    /// The number of datagrams; 0 if the endpoint gets none.
     count: usize,
-    /// Bytes of each.
+    /// The size of each datagram, in bytes.
     size: usize,
 }
 
 impl Datagrams {
-    /// Sends one run to each of the group. Endpoints that are done leave the group.
+    /// Sends one run to each endpoint of the group, and removes those from it that need no further round.
     pub(super) fn send_round(
         &mut self,
         context: &mut Context,
@@ -102,19 +103,19 @@ impl Datagrams {
         let progress = context.engine.advance_run(now, id, outcome.sent, true);
         match outcome.error {
             None => progress == Progress::More,
-            // This peer does not get the rest. What comes later may reach it, until its lease ends.
+            // The rest of the run is lost for this peer. Later datagrams may reach it, until its lease ends.
             Some(SendError::TooLarge | SendError::Unreachable(_)) => {
                 context.engine.advance_run(now, id, run.count - outcome.sent, false) == Progress::More
             }
-            Some(trouble) => {
-                self.suspend(context, listeners, now, number, id, trouble);
+            Some(error) => {
+                self.suspend(context, listeners, now, number, id, error);
                 false
             }
         }
     }
 
-    /// Plans how many datagrams each of a group gets in a round, and how large they are. Unix peers that have used up
-    /// their credit with the shared socket, and have not read everything, leave the group: they are stalled.
+    /// Plans how many datagrams each endpoint of a group gets in a round, and how large they are. Unix peers that have
+    /// used up their credit with the shared socket and have not read everything are stalled, and leave the group.
     fn plan(
         &mut self,
         context: &mut Context,

@@ -1,20 +1,22 @@
-//! Sockets that the service manager hands over: which listener gets which, and what becomes of them when it goes.
+//! Sockets that the service manager hands over: which listener uses which.
 //!
-//! Such a socket replaces the bind of the listener that has its name, and must be what that bind would have made. So
-//! the configuration file decides who may connect to what, with and without a service manager. All of these sockets
-//! stay open until the daemon ends: a listener that one reload removes and another adds again finds its own.
+//! The listener with the name of such a socket uses it instead of binding its own, and the socket must be what that
+//! bind would have made. So the configuration file decides which clients may connect to what, with and without a
+//! service manager. All of these sockets stay open until the daemon ends: a listener that one reload removes and
+//! another adds again uses its old socket.
 
 use std::io;
+
+use upcall_engine::ListenerNumber;
+use upcall_wire::address::Address;
 
 use super::{ListenerSocket, Listeners, binding};
 use crate::config;
 use crate::daemon::log::{Logger, warning};
 use crate::net::inherited::Inherited;
-use upcall_engine::ListenerNumber;
-use upcall_wire::address::Address;
 
-/// Why the sockets that were handed over do not fit the listeners, one reason per socket.
-fn misfits(inherited: &[Inherited], listeners: &[config::ListenerConfig]) -> Vec<String> {
+/// The reasons why sockets that were handed over do not match the listeners, one for each such socket.
+fn mismatches(inherited: &[Inherited], listeners: &[config::ListenerConfig]) -> Vec<String> {
     let reason = |(index, socket): (usize, &Inherited)| {
         let name = socket.name();
         let wrong = if inherited[..index].iter().any(|other| other.name() == name) {
@@ -31,12 +33,12 @@ fn misfits(inherited: &[Inherited], listeners: &[config::ListenerConfig]) -> Vec
 }
 
 impl Listeners {
-    /// Why the sockets that were handed over do not fit these listeners.
-    pub(in crate::daemon) fn misfits(&self, listeners: &[config::ListenerConfig]) -> Vec<String> {
-        misfits(&self.inherited, listeners)
+    /// The reasons why sockets that were handed over do not match these listeners.
+    pub(in crate::daemon) fn mismatches(&self, listeners: &[config::ListenerConfig]) -> Vec<String> {
+        mismatches(&self.inherited, listeners)
     }
 
-    /// The socket that was handed over for this listener, if there is one that no listener uses.
+    /// The socket that was handed over for this listener, unless there is none or a listener uses it already.
     pub(super) fn inherit(&self, rules: &config::ListenerConfig) -> Option<io::Result<ListenerSocket>> {
         let is_used =
             |socket: &Inherited| self.active.values().any(|listener| listener.socket.address() == socket.address());
@@ -46,35 +48,35 @@ impl Listeners {
         Some(ListenerSocket::inherit(socket, binding(rules)))
     }
 
-    /// Whether the socket of a listener was handed over, so that the service manager has it, too.
+    /// Whether the socket of a listener was handed over, so that the service manager holds it too.
     pub(in crate::daemon) fn is_inherited(&self, number: ListenerNumber) -> bool {
         let address = self.get(number).map(|listener| listener.socket.address());
         address.is_some_and(|address| self.holder(|inherited| inherited == address).is_some())
     }
 
-    /// The name of the first socket that was handed over and whose address fulfils a condition.
+    /// The name of the first handed-over socket whose address satisfies a condition.
     pub(in crate::daemon) fn holder(&self, condition: impl Fn(&Address) -> bool) -> Option<&str> {
         self.inherited.iter().find(|socket| condition(socket.address())).map(Inherited::name)
     }
 
-    /// Warns of sockets whose earlier datagrams come without the sender's credentials.
+    /// Warns about sockets with queued datagrams that carry no credentials of their senders.
     pub(in crate::daemon) fn warn_of_credentials(&self, logger: &mut Logger) {
         for socket in self.inherited.iter().filter(|socket| socket.lacked_credentials()) {
             let name = socket.name();
             warning!(
                 logger, listener = name;
-                "the senders of datagrams that waited in socket \"{name}\" are not known; \
+                "datagrams that were queued in socket \"{name}\" carry no credentials of their senders; \
                  write PassCredentials=yes in its unit"
             );
         }
     }
 
-    /// Warns of what the next start will refuse though this daemon goes on.
-    pub(in crate::daemon) fn warn_of_misfits(&self, logger: &mut Logger, listeners: &[config::ListenerConfig]) {
-        for reason in self.misfits(listeners) {
+    /// Warns about mismatches that this daemon tolerates, but at which the next start will fail.
+    pub(in crate::daemon) fn warn_of_mismatches(&self, logger: &mut Logger, listeners: &[config::ListenerConfig]) {
+        for reason in self.mismatches(listeners) {
             warning!(
                 logger,
-                "the next start will fail: {reason}; the service manager still holds it: change its unit, too"
+                "the next start will fail: {reason}; the service manager still holds the socket: change its unit too"
             );
         }
     }

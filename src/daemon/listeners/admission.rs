@@ -1,19 +1,21 @@
-//! Access: who may connect to a listener, which credentials a HELLO needs, and what a registration may do and have.
+//! Access: which clients may connect to a listener, which credentials a HELLO needs, and the rights and limits of a
+//! registration.
 
 use std::net::IpAddr;
 
-use super::ActiveListener;
-use crate::config::{ListenerConfig, ListenerRole};
 use upcall_engine::{ExpectedProtocol, ListenerNumber, Registration, Terms};
 use upcall_wire::address::Peer;
 use upcall_wire::frame::{Code, Hello, Violation, kind};
 
-/// The most endpoints from one address, or /64, where the configuration sets no limit. Loopback addresses and users of
-/// this machine have no limit by default: all who work on a machine are one source.
+use super::ActiveListener;
+use crate::config::{ListenerConfig, ListenerRole};
+
+/// The most endpoints from one address, or /64, if the configuration sets no limit. Loopback addresses and users of
+/// this machine have no limit by default, because all programs on a machine count as one source.
 const DEFAULT_PER_SOURCE: usize = 256;
 
 /// Whether the rules of a listener admit a peer. `groups` returns the peer's supplementary groups, and is called only
-/// where they count.
+/// if the rules name groups.
 pub(in crate::daemon) fn admits(rules: &ListenerConfig, peer: Peer, groups: impl FnOnce() -> Vec<u32>) -> bool {
     match peer {
         Peer::Inet(address) => admits_address(rules, address.ip()),
@@ -42,7 +44,7 @@ fn max_per_source(rules: &ListenerConfig, peer: Peer) -> Option<usize> {
     rules.max_per_source.or(default)
 }
 
-/// What a listener's role allows native endpoints.
+/// What a listener's role allows native endpoints to do.
 pub(in crate::daemon) fn terms(rules: &ListenerConfig, peer: Peer) -> Terms {
     Terms {
         sends: rules.role != ListenerRole::Output,
@@ -52,7 +54,7 @@ pub(in crate::daemon) fn terms(rules: &ListenerConfig, peer: Peer) -> Terms {
     }
 }
 
-/// Whether a HELLO carries the token that its listener requires. The error answers it.
+/// Checks that a HELLO carries the token that its listener requires. The error is the answer to the HELLO.
 pub(in crate::daemon) fn authenticate(rules: &ListenerConfig, hello: &Hello<'_>) -> Result<(), Violation> {
     let text = match (&rules.token, hello.token) {
         (None, _) => return Ok(()),

@@ -1,6 +1,9 @@
-//! How listeners begin to listen, and stop.
+//! Starts and stops listening.
 
 use std::io;
+
+use upcall_engine::ListenerNumber;
+use upcall_wire::address::{Address, Host};
 
 use super::{ActiveListener, ListenerSocket, Listeners};
 use crate::config;
@@ -9,14 +12,12 @@ use crate::daemon::log::{Logger, info, warning};
 use crate::daemon::tokens::Token;
 use crate::net::binding::Binding;
 use crate::net::poller::{Interest, Poller};
-use upcall_engine::ListenerNumber;
-use upcall_wire::address::{Address, Host};
 
 pub(in crate::daemon) fn binding(rules: &config::ListenerConfig) -> Binding {
     Binding { dual_stack: rules.dual_stack, mode: rules.mode, group: rules.group }
 }
 
-/// Why a listener cannot be bound, and what to do about it.
+/// The message for a listener that cannot be bound: the reason, and a remedy.
 pub(in crate::daemon) fn explain(rules: &config::ListenerConfig, error: &io::Error) -> String {
     let advice = match (error.kind(), error.raw_os_error()) {
         (io::ErrorKind::AddrInUse, Some(_)) => "; another program listens there: stop it, or choose another address",
@@ -30,7 +31,7 @@ pub(in crate::daemon) fn explain(rules: &config::ListenerConfig, error: &io::Err
 }
 
 impl Listeners {
-    /// A number that no listener has had.
+    /// A number that no listener has or had.
     pub(in crate::daemon) fn new_number(&mut self) -> ListenerNumber {
         self.last_number += 1;
         self.last_number
@@ -41,8 +42,8 @@ impl Listeners {
         self.inherit(rules).unwrap_or_else(|| ListenerSocket::bind(&rules.address, binding(rules)))
     }
 
-    /// The same, and watches the socket. The error names the address, the reason and a remedy. The caller
-    /// [adopts](Listeners::adopt) or closes the socket in the same turn.
+    /// Like [`bind_socket`](Listeners::bind_socket), but also watches the socket. The error names the address, the
+    /// reason and a remedy. The caller must [adopt](Listeners::adopt) or close the socket in the same turn.
     pub(in crate::daemon) fn open(
         &self,
         poller: &Poller,
@@ -54,7 +55,7 @@ impl Listeners {
         Ok(socket)
     }
 
-    /// Serves a listener whose socket is watched under this number.
+    /// Adds a listener whose socket is already watched under this number.
     pub(in crate::daemon) fn adopt(
         &mut self,
         logger: &mut Logger,
@@ -83,18 +84,18 @@ impl Listeners {
         self.active.insert(number, ActiveListener::new(socket, rules));
     }
 
-    /// Forgets a listener, and leaves its socket to the caller.
+    /// Removes a listener and returns it, with its socket still open and watched.
     pub(in crate::daemon) fn take(&mut self, number: ListenerNumber) -> Option<ActiveListener> {
         self.active.remove(&number)
     }
 
-    /// The opposite of [`Listeners::take`].
+    /// Undoes [`Listeners::take`].
     pub(in crate::daemon) fn put_back(&mut self, number: ListenerNumber, listener: ActiveListener) {
         self.active.insert(number, listener);
     }
 
-    /// Closes a listener. It is no longer watched: a socket that was handed over stays open elsewhere, and would be
-    /// watched for ever.
+    /// Closes a listener. Its socket is removed from the poller explicitly, because closing does not do that for a
+    /// socket that was handed over: other descriptors keep it open.
     pub(in crate::daemon) fn remove(&mut self, context: &mut Context, number: ListenerNumber) {
         let Some(ActiveListener { socket, rules, .. }) = self.take(number) else { return };
         if let Err(error) = context.poller.remove(&socket) {

@@ -1,10 +1,11 @@
-//! Listeners: their sockets, their rules, and which of them may have something to accept or to receive.
+//! Listeners: their sockets, their rules, and which of them may have connections to accept or datagrams to receive.
 //!
 //! Knows neither connections nor datagram peers.
 
 mod activation;
 mod admission;
 mod bind;
+mod blocked;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -84,9 +85,9 @@ pub(in crate::daemon) struct ActiveListener {
     pub(in crate::daemon) rules: config::ListenerConfig,
     /// There may be a connection to accept, or a datagram to receive.
     pub(in crate::daemon) pending: bool,
-    /// Datagram endpoints that its socket had no room for.
+    /// Datagram endpoints that wait until its socket has room.
     pub(in crate::daemon) blocked: Vec<EndpointId>,
-    /// Of a Unix datagram socket.
+    /// Used only for a Unix datagram socket.
     pub(in crate::daemon) flow: FlowControl,
 }
 
@@ -100,7 +101,7 @@ impl ActiveListener {
 #[derive(Debug)]
 pub(in crate::daemon) struct Listeners {
     active: BTreeMap<ListenerNumber, ActiveListener>,
-    /// The last number that was given to a listener. None is used twice.
+    /// The last number that was given to a listener. No other listener ever gets the same number.
     last_number: ListenerNumber,
     /// Every socket that was handed over, whether a listener uses it or not.
     inherited: Vec<Inherited>,
@@ -123,7 +124,7 @@ impl Listeners {
         self.active.iter().map(|(number, listener)| (*number, listener))
     }
 
-    /// The first listener, by number, at or after `from` that may have something pending and is of this kind.
+    /// The first listener of this kind, by number from `from` on, that may have something pending.
     pub(in crate::daemon) fn next_pending(&self, from: ListenerNumber, is_stream: bool) -> Option<ListenerNumber> {
         let is_pending = |listener: &ActiveListener| listener.pending && listener.socket.is_stream() == is_stream;
         self.active.range(from..).find(|(_, listener)| is_pending(listener)).map(|(number, _)| *number)
@@ -142,7 +143,7 @@ impl Listeners {
         }
     }
 
-    /// There may be something to accept or to receive.
+    /// Records that there may be something to accept or to receive.
     pub(in crate::daemon) fn mark_pending(&mut self, number: ListenerNumber) {
         if let Some(listener) = self.get_mut(number) {
             listener.pending = true;

@@ -26,7 +26,7 @@ pub(super) enum Style {
     Journal,
 }
 
-/// A line that waits to be written.
+/// A line to be written.
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) style: Style,
@@ -92,8 +92,8 @@ fn quote(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// A message without control characters. What clients send is escaped before it comes here. This is for what is not,
-/// such as a newline in the path of a socket.
+/// A message without control characters. Text from clients is escaped before it gets here; this handles the rest, such
+/// as a newline in the path of a socket.
 struct OneLine<'a>(fmt::Arguments<'a>);
 
 impl fmt::Display for OneLine<'_> {

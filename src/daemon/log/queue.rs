@@ -1,6 +1,6 @@
-//! The lines that wait to be written, and the thread that writes them. The thread exists only while there is something
-//! to write: beside a second thread each system call of the loop costs more, because the kernel must expect that the
-//! other thread closes the file descriptor in the meantime.
+//! The queued lines, and the thread that writes them. The thread exists only while there is something to write: in a
+//! process with a second thread, each system call of the loop costs more, because the other thread could close the file
+//! descriptor during the call.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,34 +11,35 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::line::Line;
-use super::{JOURNAL, Writer};
+use super::writer::{JOURNAL, Writer};
 use crate::net::give_memory_back;
 
-/// How long the thread waits for another line before it ends.
+/// The time that the thread waits for another line before it ends.
 const IDLE: Duration = Duration::from_millis(20);
 
-/// After this many lines their memory, which lies between memory that stays, is given back to the kernel.
+/// After this many lines, their memory is returned to the kernel. It lies between memory that stays in use, so the
+/// allocator does not return it by itself.
 const MANY: usize = 1_000;
 
-/// Lines in their order.
+/// The queue, which writes its lines in order.
 #[derive(Debug)]
 pub(super) struct Queue {
     shared: Arc<Shared>,
-    /// At most this many lines wait.
+    /// The most lines that may be queued.
     bound: usize,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<QueueState>,
-    /// There is another line, or the program ends, or the thread has ended.
+    /// Signalled when there is another line, when the program ends, and when the thread has ended.
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct QueueState {
     lines: VecDeque<Line>,
-    /// A thread writes them.
+    /// The thread is running.
     writing: bool,
     ending: bool,
 }
@@ -48,7 +49,7 @@ impl Queue {
         Queue { shared: Arc::default(), bound }
     }
 
-    /// Adds a line, if there is room. Returns whether there was.
+    /// Adds a line. Returns false if there is no room.
     pub(super) fn push(&self, line: Line) -> bool {
         let mut state = self.shared.lock();
         if state.lines.len() >= self.bound {
@@ -65,19 +66,19 @@ impl Queue {
         thread.is_ok() || self.shared.write_at_once()
     }
 
-    /// Waits until everything is written, but not for longer than `patience`.
-    pub(super) fn end(&self, patience: Duration) {
+    /// Waits until everything is written, for `timeout` at most.
+    pub(super) fn end(&self, timeout: Duration) {
         let mut state = self.shared.lock();
         if std::mem::replace(&mut state.ending, true) {
             return;
         }
         self.shared.changed.notify_one();
-        drop(self.shared.changed.wait_timeout_while(state, patience, |state| state.writing));
+        drop(self.shared.changed.wait_timeout_while(state, timeout, |state| state.writing));
     }
 }
 
 impl Shared {
-    /// Writes lines, until there has been none for a while.
+    /// Writes lines until no line has been added for `idle`.
     fn write(&self, idle: Duration) {
         let mut writer = Writer::new(JOURNAL.into());
         let mut written = 0;
@@ -107,8 +108,7 @@ impl Shared {
         }
     }
 
-    /// Writes the only line from the loop, as no thread could be started, unless that would block. Returns whether it
-    /// did.
+    /// Writes the only line from the loop, because no thread could be started. Returns false if the write would block.
     fn write_at_once(&self) -> bool {
         let stderr = io::stderr();
         let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
@@ -121,7 +121,7 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, QueueState> {
-        // Nothing that can panic is done while the lock is held.
+        // No code that holds the lock can panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,14 +1,15 @@
-//! The end: no client is let in, every endpoint gets what is due to it and a farewell, and what is not read in time is
-//! given up.
+//! The drain at the end: no more clients are admitted, and every endpoint is sent what is due to it and a farewell.
+//! After the grace period, the rest is dropped.
+
+use upcall_engine::{Now, Settings};
+use upcall_wire::reason::Reason;
 
 use super::notify::Notifier;
 use crate::daemon::context::{Context, Drain, engine_settings};
 use crate::daemon::log::{Count, info, warning};
 use crate::daemon::rooms::Rooms;
-use upcall_engine::{Now, Settings};
-use upcall_wire::reason::Reason;
 
-/// A signal to end has come.
+/// Begins the drain, or, on a second signal, ends it at once.
 pub(in crate::daemon) fn begin(rooms: &mut Rooms, notifier: &mut Notifier) {
     let Rooms { context, listeners, streams, .. } = rooms;
     if let Some(drain) = &mut context.drain {
@@ -28,8 +29,8 @@ pub(in crate::daemon) fn begin(rooms: &mut Rooms, notifier: &mut Notifier) {
     context.drain = Some(Drain { deadline: now.time + grace, at_once: false });
     let numbers: Vec<_> = listeners.iter().map(|(number, listener)| (number, listener.socket.is_stream())).collect();
     for (number, is_stream) in numbers {
-        // Pending clients get the reason, instead of a reset when the socket is closed. If the socket was handed over
-        // it stays, and the next daemon accepts them.
+        // Clients that are pending get the reason, instead of a reset when the socket is closed. If the socket was
+        // handed over, it stays open, and the next daemon accepts them.
         if !listeners.is_inherited(number) {
             streams.accept_all(context, listeners, now, number);
         }
@@ -46,7 +47,7 @@ pub(in crate::daemon) fn begin(rooms: &mut Rooms, notifier: &mut Notifier) {
     }
 }
 
-/// Returns whether a drain is over, and the daemon can end. Gives up what was not read in time.
+/// Returns whether a drain is over, so that the daemon can end. At the deadline, drops what was not read in time.
 pub(in crate::daemon) fn finish(rooms: &mut Rooms, now: Now) -> bool {
     let Context { drain, engine, logger, .. } = &mut rooms.context;
     let Some(drain) = drain else { return false };
@@ -56,7 +57,7 @@ pub(in crate::daemon) fn finish(rooms: &mut Rooms, now: Now) -> bool {
     let over = drain.at_once || now.time >= drain.deadline;
     if over && !engine.is_empty() {
         warning!(logger, "{} did not read everything that was due", Count(engine.len(), "endpoint"));
-        // Over datagrams, only this informs a peer that it is over.
+        // A stream is closed by the kernel. A datagram peer learns that it is over only from a farewell.
         let left = engine.endpoints().filter(|(_, endpoint)| endpoint.transport.is_datagram());
         for endpoint in left.map(|(id, _)| id).collect::<Vec<_>>() {
             engine.connection_lost(now, endpoint, Reason::Shutdown);

@@ -1,4 +1,4 @@
-//! The limit of open files: each endpoint needs one.
+//! The limit of open files. Each endpoint over a stream needs one.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::config::Config;
 use crate::daemon::log::{Logger, warning};
 
-/// Files that are not endpoints: standard streams, epoll, signals, listeners, connections that are being refused.
+/// Descriptors for other uses: standard streams, epoll, signals, listeners, connections that are being refused.
 const RESERVED: u64 = 64;
 
 /// Raises the limit, and warns if it is too low for the endpoints that the configuration allows.
@@ -27,8 +27,8 @@ pub(in crate::daemon) fn warn_of_limit(logger: &mut Logger, config: &Config) {
     }
 }
 
-/// Raises the soft limit to the hard limit, and returns it. That is safe: no child process is started that could
-/// inherit it, and select(2) is not used.
+/// Raises the soft limit to the hard limit, and returns it. This is safe because no child process inherits the limit,
+/// and select(2) is not used.
 fn raise_limit() -> io::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < hard {

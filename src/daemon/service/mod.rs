@@ -1,4 +1,4 @@
-//! What the operator and the service manager ask for: to end, to reload, to report how it goes.
+//! Requests of the operator and the service manager: drain, reload, summary, notifications.
 
 pub(super) mod drain;
 pub(super) mod files;

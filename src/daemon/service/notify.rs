@@ -1,7 +1,7 @@
-//! Notifications to the service manager (sd_notify(3)): that the daemon is ready, reloads, stops, is alive, and how it
-//! goes.
+//! Notifications to the service manager (sd_notify(3)): ready, reloading, stopping, the watchdog, and a status line.
 //!
-//! No crate is used for it: those that exist block when the manager does not read, and read the environment each time.
+//! No crate is used for this: the existing ones block while the manager does not read, and read the environment each
+//! time.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -16,10 +16,10 @@ use upcall_engine::Time;
 /// The shortest time between two status lines.
 const FIGURES_EVERY: Duration = Duration::from_secs(1);
 
-/// How long until a message is sent again after the manager had no room for it.
+/// The delay before a message is sent again for which the manager's queue had no room.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// How much longer than its grace period a drain may take before the manager should act.
+/// The manager should end the daemon if a drain takes this much longer than its grace period.
 const MARGIN: Duration = Duration::from_secs(10);
 
 const READY: &str = "READY=1";
@@ -29,20 +29,20 @@ const RELOADING: &str = "RELOADING=1";
 #[derive(Debug, Default)]
 pub(in crate::daemon) struct Notifier {
     socket: Option<(UnixDatagram, SocketAddr)>,
-    /// Messages that must arrive, and that the manager has not taken yet.
+    /// Messages that must arrive and that have not been sent yet, because the manager's queue was full.
     unsent: VecDeque<String>,
     retry: Option<Time>,
-    /// How often the watchdog is told that the loop turns, and when next.
+    /// The interval at which the watchdog is notified that the loop runs.
     watchdog_period: Option<Duration>,
     next_watchdog: Option<Time>,
     figures: Option<Figures>,
-    /// When figures may be sent again.
+    /// The earliest time to send figures again.
     next_figures: Time,
-    /// The figures have changed since they were sent, or the slow consumers may have, which no other figure shows.
+    /// The figures may have changed since they were sent. The number of slow consumers can change without the others.
     stale: bool,
-    /// The status line that the manager shows.
+    /// The status line that was sent last.
     status: String,
-    /// Ends the status line.
+    /// A remark at the end of the status line.
     remark: &'static str,
 }
 
@@ -55,7 +55,7 @@ pub(in crate::daemon) struct Figures {
 }
 
 impl Notifier {
-    /// Takes the values of `$NOTIFY_SOCKET`, `$WATCHDOG_USEC` and `$WATCHDOG_PID`.
+    /// A notifier from the values of `$NOTIFY_SOCKET`, `$WATCHDOG_USEC` and `$WATCHDOG_PID`.
     pub(in crate::daemon) fn new([address, period, pid]: [Option<OsString>; 3]) -> Notifier {
         let socket = address.and_then(|address| open(&address.into_vec()).ok());
         let ours = pid.is_none_or(|pid| pid.to_str().and_then(|pid| pid.parse().ok()) == Some(std::process::id()));
@@ -66,40 +66,40 @@ impl Notifier {
         Notifier { socket, watchdog_period, ..Notifier::default() }
     }
 
-    /// Every listener is bound.
+    /// Reports that every listener is bound.
     pub(in crate::daemon) fn ready(&mut self, now: Time) {
         self.next_watchdog = self.watchdog_period.map(|_| now);
-        self.send_until_taken(now, READY.into());
+        self.send_reliably(now, READY.into());
     }
 
-    /// A reload begins. The manager compares the time with that of its request.
+    /// Reports that a reload begins. The manager compares the time with that of its request.
     pub(in crate::daemon) fn reloading(&mut self, now: Time) {
-        // Of the reloads that the manager has not been told of yet, only the last is kept.
+        // Of several unsent reloads, only the last is kept.
         if let [.., reloading, ready] = self.unsent.make_contiguous()
             && reloading.starts_with(RELOADING)
             && ready == READY
         {
             self.unsent.truncate(self.unsent.len() - 2);
         }
-        self.send_until_taken(now, format!("{RELOADING}\nMONOTONIC_USEC={}", now.since(Time(0)).as_micros()));
+        self.send_reliably(now, format!("{RELOADING}\nMONOTONIC_USEC={}", now.since(Time(0)).as_micros()));
     }
 
-    /// A reload is over.
+    /// Reports that a reload is over.
     pub(in crate::daemon) fn reloaded(&mut self, now: Time, refused: bool) {
         self.remark = if refused { "; the last reload was refused, see the log" } else { "" };
-        self.send_until_taken(now, READY.into());
+        self.send_reliably(now, READY.into());
         (self.stale, self.next_figures) = (true, now);
     }
 
-    /// A drain begins, which takes no longer than `grace`.
+    /// Reports that a drain begins, which takes no longer than `grace`.
     pub(in crate::daemon) fn stopping(&mut self, now: Time, grace: Duration) {
         self.remark = "; draining";
-        let patience = grace.saturating_add(MARGIN).as_micros();
-        self.send_until_taken(now, format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={patience}"));
+        let timeout = grace.saturating_add(MARGIN).as_micros();
+        self.send_reliably(now, format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={timeout}"));
         (self.stale, self.next_figures) = (true, now);
     }
 
-    /// The start fails.
+    /// Reports why the start fails.
     pub(in crate::daemon) fn failed(&mut self, why: &str) {
         let _ = self.send(&format!("STATUS={}", why.lines().next().unwrap_or_default()));
     }
@@ -109,14 +109,14 @@ impl Notifier {
         self.socket.is_some()
     }
 
-    /// When something has to be sent though nothing happens.
+    /// The next time at which something must be sent.
     pub(in crate::daemon) fn deadline(&self) -> Option<Time> {
         self.socket.as_ref()?;
         let figures = self.stale.then_some(self.next_figures);
         [self.next_watchdog, self.retry, figures].into_iter().flatten().min()
     }
 
-    /// Sends what is due. `slow` counts the slow consumers, and is called only where a status line is sent.
+    /// Sends what is due. `slow` counts the slow consumers; it is called only if a status line is sent.
     pub(in crate::daemon) fn turn(&mut self, now: Time, figures: Figures, slow: impl FnOnce() -> usize) {
         if self.retry.is_some_and(|retry| retry <= now) {
             self.send_unsent(now);
@@ -124,7 +124,7 @@ impl Notifier {
         if let (Some(next), Some(watchdog_period)) = (self.next_watchdog, self.watchdog_period)
             && next <= now
         {
-            // If one gets lost, the next comes in time.
+            // If this one is lost, the next one is still in time.
             let _ = self.send("WATCHDOG=1");
             self.next_watchdog = Some(now + watchdog_period);
         }
@@ -135,7 +135,7 @@ impl Notifier {
             let text = format!(
                 "STATUS=endpoints: {endpoints}, inputs: {inputs}, upcalls: {upcalls}, slow consumers: {slow}{remark}"
             );
-            // A status line that the manager has no room for is replaced by the next one.
+            // A status line that cannot be sent now is replaced by the next one.
             if text != self.status && self.send(&text).is_ok() {
                 self.status = text;
             }
@@ -144,14 +144,14 @@ impl Notifier {
         }
     }
 
-    fn send_until_taken(&mut self, now: Time, message: String) {
+    fn send_reliably(&mut self, now: Time, message: String) {
         if self.socket.is_some() {
             self.unsent.push_back(message);
             self.send_unsent(now);
         }
     }
 
-    /// Sends the messages that have to arrive, in their order. One that the manager cannot take at all is given up.
+    /// Sends the messages that must arrive, in order. A message that cannot be sent at all is dropped.
     fn send_unsent(&mut self, now: Time) {
         self.retry = None;
         while let Some(message) = self.unsent.front() {
@@ -166,7 +166,7 @@ impl Notifier {
     }
 
     fn send(&self, message: &str) -> io::Result<()> {
-        // By its address each time, as the manager may have been restarted.
+        // By address each time, because the manager may have been restarted.
         let Some((socket, manager)) = &self.socket else { return Ok(()) };
         socket.send_to_addr(message.as_bytes(), manager).map(drop)
     }
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn the_watchdog_is_told_twice_a_period() {
+    fn the_watchdog_is_notified_twice_a_period() {
         let (mut notifier, manager) = pair("watchdog");
         notifier.watchdog_period = Some(Duration::from_millis(500));
         notifier.turn(at(0), figures(0), || 0);

@@ -1,5 +1,5 @@
-//! SIGHUP: the configuration is read again. Listeners come and go, and everything else changes in place. A wrong file,
-//! or a listener that cannot be bound, changes nothing.
+//! Reload on SIGHUP: reads the configuration again, adds and removes listeners, and changes everything else in place.
+//! If the file is wrong or a listener cannot be bound, nothing changes.
 
 use super::files;
 use super::notify::Notifier;
@@ -27,7 +27,7 @@ pub(in crate::daemon) fn reload(rooms: &mut Rooms, notifier: &mut Notifier, orig
     let Context { logger, config, clock, .. } = &mut rooms.context;
     match &changed {
         Ok(()) => {
-            rooms.listeners.warn_of_misfits(logger, &config.listeners);
+            rooms.listeners.warn_of_mismatches(logger, &config.listeners);
             info!(logger, "reloaded: configuration: {source}");
         }
         Err(message) => error!(logger, "reload refused: {message}"),
@@ -35,7 +35,7 @@ pub(in crate::daemon) fn reload(rooms: &mut Rooms, notifier: &mut Notifier, orig
     notifier.reloaded(clock.now().time, changed.is_err());
 }
 
-/// Changes to another configuration. The error is the reason why nothing has changed.
+/// Applies another configuration. On an error, nothing has changed.
 fn change(rooms: &mut Rooms, config: Config) -> Result<(), String> {
     let config = fit_to_log(&mut rooms.context, config).map_err(|message| message + KEPT)?;
     change_listeners(rooms, &config)?;
@@ -49,7 +49,8 @@ fn change(rooms: &mut Rooms, config: Config) -> Result<(), String> {
     Ok(())
 }
 
-/// The log keeps its size until a restart. Everything else that is configured has to fit into it.
+/// Replaces the size of the log by the present one, which cannot change until a restart. Fails if the other values do
+/// not fit into a log of that size.
 fn fit_to_log(context: &mut Context, mut config: Config) -> Result<Config, String> {
     let size = context.config.log.size;
     if config.log.size == size {

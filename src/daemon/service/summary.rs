@@ -1,14 +1,15 @@
-//! What SIGUSR1 logs: the listeners and endpoints, and what has happened so far.
+//! The summary that SIGUSR1 logs: counters, listeners and endpoints.
+
+use upcall_engine::{Dropped, Second};
+use upcall_wire::reason::{Reason, Refusal};
 
 use crate::daemon::context::Context;
 use crate::daemon::listeners::ListenerSocket;
 use crate::daemon::log::{Count, info};
 use crate::daemon::rooms::Rooms;
 use crate::net::datagram::BufferUsage;
-use upcall_engine::{Dropped, Second};
-use upcall_wire::reason::{Reason, Refusal};
 
-/// At most this many endpoints are listed one by one. A registry may hold very many.
+/// At most this many endpoints are listed one by one, because a registry may hold many thousands.
 const LISTED: usize = 100;
 
 pub(in crate::daemon) fn log(rooms: &mut Rooms) {
@@ -44,7 +45,7 @@ pub(in crate::daemon) fn log(rooms: &mut Rooms) {
                 more += &format!(", {} of {} KiB unread", sending.div_ceil(1024), send_buffer / 1024);
             }
             if dropped > 0 {
-                more += &format!(", {} dropped for lack of room", Count(dropped, "datagram"));
+                more += &format!(", {} dropped because the receive buffer was full", Count(dropped, "datagram"));
             }
         }
         let count = Count(count, "endpoint");
@@ -83,7 +84,7 @@ pub(in crate::daemon) fn log(rooms: &mut Rooms) {
     }
 }
 
-/// Those that are not zero: `closed 3, reset 1`.
+/// Lists the counts that are not zero: `closed 3, reset 1`.
 fn list(counts: impl Iterator<Item = (&'static str, u64)>) -> String {
     let counts: Vec<String> =
         counts.filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name} {count}")).collect();

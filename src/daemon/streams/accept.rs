@@ -1,4 +1,8 @@
-//! Connections come in: they are registered, or refused with a reason that reaches them.
+//! Accepts connections, and registers them or refuses them with a reason.
+
+use upcall_engine::{EndpointId, ExpectedProtocol, ListenerNumber, Now};
+use upcall_wire::address::Peer;
+use upcall_wire::reason::Refusal;
 
 use super::Streams;
 use super::connection::Connection;
@@ -13,15 +17,12 @@ use crate::net::listener::{AcceptOutcome, BACKLOG};
 use crate::net::peer_groups;
 use crate::net::poller::Interest;
 use crate::net::stream::Stream;
-use upcall_engine::{EndpointId, ExpectedProtocol, ListenerNumber, Now};
-use upcall_wire::address::Peer;
-use upcall_wire::reason::Refusal;
 
-/// At most this many connections are accepted from one listener in one turn, so that those that are registered are
-/// served.
+/// At most this many connections are accepted from one listener in a turn, so that registered endpoints are served in
+/// between.
 const PER_TURN: usize = 64;
 
-/// What a client of this listener is expected to speak. Only native clients can carry a token.
+/// The protocol that clients of this listener are expected to speak. Only native clients can send a token.
 fn expected_protocol(rules: &ListenerConfig) -> ExpectedProtocol {
     match rules.protocol {
         _ if rules.token.is_some() => ExpectedProtocol::Native,
@@ -44,7 +45,7 @@ impl Streams {
         }
     }
 
-    /// Accepts all that is pending at a listener, as far as file descriptors go.
+    /// Accepts all connections that are pending at a listener, as long as there are file descriptors.
     pub(in crate::daemon) fn accept_all(
         &mut self,
         context: &mut Context,
@@ -79,7 +80,7 @@ impl Streams {
                     let name = &listener.rules.name;
                     debug!(
                         context.logger, listener = name;
-                        "a connection to {name} was gone before it was accepted: {error}"
+                        "a connection to {name} ended before it was accepted: {error}"
                     );
                 }
                 AcceptOutcome::OutOfResources(error) => {
@@ -116,8 +117,7 @@ impl Streams {
         let stream = &self.connections[key].stream;
         if let Err(error) = context.poller.add(stream, Token::Connection(key).encode(), Interest::Read) {
             warning!(context.logger, "cannot watch a connection from {peer}: {error}");
-            self.connections.remove(key);
-            return;
+            return self.close(context, key);
         }
         if let Some(refusal) = refusal {
             return self.refuse(context, listeners, now, key, peer, refusal);
@@ -132,7 +132,7 @@ impl Streams {
         }
     }
 
-    /// A connection was registered.
+    /// Records that a connection was registered.
     pub(super) fn enter(
         &mut self,
         context: &mut Context,

@@ -1,29 +1,31 @@
-//! The end of a connection: told to leave, refused, broken, or gone from the registry; and what it still sends until
-//! its own end comes.
+//! The end of a connection: dismissed, refused, broken, or removed from the registry. Bytes that arrive afterwards are
+//! discarded until the far end closes its side.
 
 use std::io;
 
+use upcall_engine::{EndpointId, Engine, Now};
+use upcall_wire::address::Peer;
+use upcall_wire::farewell::Farewell;
+use upcall_wire::reason::{Reason, Refusal};
+
 use super::connection::{Connection, Decoder, FarEnd};
-use super::{NextRead, Streams};
+use super::{NextRead, Streams, key_of};
+use crate::config::Level;
 use crate::daemon::context::{Context, FAREWELL};
 use crate::daemon::listeners::Listeners;
 use crate::daemon::timers::Lingering;
 use crate::daemon::tokens::ConnectionKey;
 use crate::daemon::traffic;
 use crate::net::stream::ReadOutcome;
-use upcall_engine::Now;
-use upcall_wire::address::Peer;
-use upcall_wire::farewell::Farewell;
-use upcall_wire::reason::{Reason, Refusal};
 
-/// How many reads of one connection are thrown away in one turn.
+/// At most this many reads of one connection are discarded in a turn.
 const DISCARDS: usize = 2;
 
-/// At most this many connections linger after they were refused or have left. Others are closed at once.
+/// At most this many connections linger after they were refused or have left. Further ones are closed at once.
 const MAX_LINGERING: usize = 256;
 
 impl Connection {
-    /// Tells the connection to leave. What it sends from now on is thrown away.
+    /// Makes the connection leave. The rest of its input is discarded.
     pub(super) fn dismiss(&mut self, context: &mut Context, now: Now, reason: Reason) -> NextRead {
         self.discards = true;
         match self.endpoint {
@@ -34,7 +36,13 @@ impl Connection {
         NextRead::Later
     }
 
-    /// The connection is broken: its endpoint, if it has one, is lost.
+    /// Discards the rest of the connection's input.
+    pub(super) fn discard(&mut self) -> NextRead {
+        self.discards = true;
+        NextRead::Later
+    }
+
+    /// Handles a broken connection: removes its endpoint, if it has one.
     pub(super) fn broken(&mut self, context: &mut Context, now: Now, reason: Reason) -> NextRead {
         self.far_end = FarEnd::Ended;
         if let Some(endpoint) = self.endpoint {
@@ -45,8 +53,18 @@ impl Connection {
 }
 
 impl Streams {
-    /// Tells a connection why it is not let in. It is closed when it has ended its side, or after a while: if it were
-    /// closed at once, the kernel would reset it for what it may have sent already, and the reason would be lost.
+    /// Discards what the connection of an endpoint sends from now on.
+    pub(in crate::daemon) fn discard_inputs(&mut self, engine: &Engine, endpoint: EndpointId) {
+        let Some(key) = key_of(engine, endpoint) else { return };
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.discards = true;
+            self.mark_readable(key, false);
+        }
+    }
+
+    /// Sends the reason to a connection that is not admitted. The connection is closed when the far end has closed its
+    /// side, or after a while. If it were closed at once, the kernel would reset it for unread input, and the reason
+    /// would be lost.
     pub(super) fn refuse(
         &mut self,
         context: &mut Context,
@@ -58,13 +76,13 @@ impl Streams {
     ) {
         context.engine.counters_mut().count_refused(reason);
         let Some(connection) = self.connections.get(key) else { return };
-        traffic::log_refused(context, listeners, connection.listener, peer, reason);
-        // A new socket has room for a line, and a broken one needs none.
+        traffic::log_refused(context, listeners, Level::Info, connection.listener, peer, reason);
+        // A new socket has room for a line. If it is broken, there is no peer to read it.
         let _ = connection.stream.send(Farewell::line(reason.name()).as_bytes());
         self.linger(context, now, key);
     }
 
-    /// The endpoint of a connection has left the registry; `complete`: everything that was due to it was written.
+    /// Handles a connection whose endpoint has left the registry. `complete`: everything due to it was written.
     pub(in crate::daemon) fn left(
         &mut self,
         context: &mut Context,
@@ -84,7 +102,7 @@ impl Streams {
         self.close(context, key);
     }
 
-    /// Ends our side of a connection, and waits for the far end to end its own.
+    /// Closes our side of a connection, and waits until the far end closes its own.
     fn linger(&mut self, context: &mut Context, now: Now, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.stream.end();
@@ -97,7 +115,8 @@ impl Streams {
         self.mark_readable(key, false);
     }
 
-    /// Closes the connections that have lingered for long enough, unless they are still reading.
+    /// Closes the connections that have lingered for a period. One that has not received everything yet lingers for
+    /// another period, until its deadline.
     pub(in crate::daemon) fn end_lingering(&mut self, context: &mut Context, now: Now) {
         while let Some(lingering) = context.timers.lingering.pop(now.time) {
             let Some(connection) = self.connections.get(lingering.key) else { continue };
@@ -109,8 +128,8 @@ impl Streams {
         }
     }
 
-    /// Reads and discards what a connection still sends, until its end.
-    pub(super) fn throw_away(&mut self, context: &mut Context, now: Now, key: ConnectionKey) {
+    /// Reads from a connection whose input is discarded.
+    pub(super) fn read_and_discard(&mut self, context: &mut Context, now: Now, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.in_discarding = false;
         connection.unread = None;
@@ -136,16 +155,16 @@ impl Streams {
     }
 
     /// Closes a connection that is not registered.
-    fn close(&mut self, context: &mut Context, key: ConnectionKey) {
-        // Its file descriptor may be the one that accepting needs.
+    pub(super) fn close(&mut self, context: &mut Context, key: ConnectionKey) {
+        // If accepting is paused because there were no file descriptors, there is one now.
         if self.connections.remove(key).is_some() {
             context.timers.no_descriptors.clear();
         }
     }
 }
 
-/// The reason that an error of a connection stands for: keepalive or retransmission has given up the peer (tcp(7)), or
-/// the connection is broken.
+/// The reason for the end of a connection after an error: the peer is dead if keepalive or retransmission has given up
+/// (tcp(7)), otherwise the connection was reset.
 pub(super) fn reason_of(error: &io::Error) -> Reason {
     match error.raw_os_error() {
         Some(libc::ETIMEDOUT | libc::EHOSTUNREACH | libc::ENETUNREACH) => Reason::Dead,

@@ -1,61 +1,63 @@
-//! What the daemon knows of a connection besides its endpoint.
+//! The state of a connection besides its endpoint.
 
-use super::written::Written;
-use crate::net::stream::Stream;
 use upcall_engine::{EndpointId, ExpectedProtocol, ListenerNumber};
 use upcall_wire::frame::FrameDecoder;
 use upcall_wire::text::{End, Framing, TextDecoder};
 
-/// Bytes that were read before inputs had to wait.
+use super::written::Written;
+use crate::net::stream::Stream;
+
+/// Bytes that were read but may not be handled yet, because inputs are held.
 #[derive(Debug)]
 pub(super) struct Unread {
     pub(super) bytes: Vec<u8>,
     pub(super) end: End,
 }
 
-/// Makes messages of the bytes of a connection. The daemon knows only from this which protocol a connection speaks.
+/// Decodes the bytes of a connection into messages. The only record of which protocol the connection speaks.
 #[derive(Debug)]
 pub(super) enum Decoder {
-    /// The first byte, which decides the protocol, has not come yet.
+    /// The first byte, which decides the protocol, has not arrived yet.
     Undecided(ExpectedProtocol, Framing),
     Text(TextDecoder),
-    /// Boxed, since most connections speak text.
+    /// Boxed, because most connections speak text.
     Native(Box<FrameDecoder>),
 }
 
-/// What is known of the far end.
+/// The state of the far end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FarEnd {
     Open,
-    /// A write has failed. What the far end sent before may still be read, but an end that follows is not a clean one.
+    /// A write has failed. Bytes that the far end sent before can still be read, but an end of stream after them is not
+    /// a clean end.
     Broken,
-    /// Its end was read.
+    /// Its end of stream was read.
     Ended,
 }
 
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) stream: Stream,
-    /// `None` while it is in the waiting room, and once it has left the registry or was refused: then only its end is
-    /// awaited.
+    /// `None` while it is in the waiting room, and after it has left the registry or was refused. It is then kept only
+    /// until the far end closes its side.
     pub(super) endpoint: Option<EndpointId>,
     pub(super) decoder: Decoder,
     pub(super) unread: Option<Box<Unread>>,
     pub(super) listener: ListenerNumber,
     /// There is, or may be, something to read.
     pub(super) readable: bool,
-    /// It is in the queue of those that are readable.
+    /// It is in the queue of readable connections.
     pub(super) in_readable: bool,
-    /// It is in the queue of those whose bytes are thrown away.
+    /// It is in the queue of connections whose input is discarded.
     pub(super) in_discarding: bool,
-    /// The poller has reported the end of the far side, which is read after the bytes before it.
+    /// The poller has reported that the far end closed its side. The end of stream follows after the unread bytes.
     pub(super) hangup: bool,
     pub(super) far_end: FarEnd,
-    /// What it sends is thrown away.
+    /// Its input is discarded.
     pub(super) discards: bool,
-    /// The poller watches it for room to write.
+    /// The poller also watches for room to write.
     pub(super) awaits_room: bool,
-    /// When something was written to it that may not be acknowledged yet.
+    /// When bytes were written that may not be acknowledged yet.
     pub(super) written: Written,
 }
 

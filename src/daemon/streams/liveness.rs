@@ -1,26 +1,27 @@
 //! Looks for dead peers: those that have acknowledged nothing for half a minute although something is outstanding. The
-//! kernel finds idle ones (keepalive), Unix peers cannot vanish, and a peer that merely does not read acknowledges all
-//! the same.
+//! kernel detects dead idle peers (keepalive), and the end of Unix peers. A peer that merely does not read still
+//! acknowledges.
 //!
-//! The kernel is asked about a connection only when something is old enough for its peer to be dead. A question costs a
-//! microsecond, most of it for what has left the caches, and there are thousands of connections.
+//! The daemon asks the kernel about a connection only if a write is old enough for the peer to be dead. A request takes
+//! a microsecond, most of it for cache misses, and there may be thousands of connections.
 
 use std::time::Duration;
+
+use upcall_engine::{Endpoint, EndpointId, Engine, Now};
+use upcall_wire::reason::Reason;
 
 use super::Streams;
 use super::connection::Connection;
 use super::written::{DEAD, LATE, PERIOD};
 use crate::daemon::context::Context;
 use crate::daemon::log::debug;
-use upcall_engine::{Endpoint, EndpointId, Engine, Now};
-use upcall_wire::reason::Reason;
 
 impl Streams {
     /// Looks for dead peers, at the end of a period.
     pub(in crate::daemon) fn check_liveness(&mut self, context: &mut Context, now: Now) {
         let Some(end) = self.next_check.filter(|end| *end <= now.time) else { return };
         let dead = self.silent_peers(&context.engine);
-        // Read the clock again, after the kernel was asked: the loop may also have stood still since the turn began.
+        // Read the clock again after the requests: the process may also have been stopped since the turn began.
         let now = context.clock.now();
         let in_time = now.time.since(end) < LATE;
         let mut any = false;
@@ -33,7 +34,7 @@ impl Streams {
             }
             any |= connection.written.is_any();
         }
-        // A period begins where the last one was to end, so that delays do not add up.
+        // A period begins when the last one should have ended, so that delays do not add up.
         self.next_check = any.then_some(if in_time { end } else { now.time } + PERIOD);
         for (id, silence) in dead.into_iter().filter(|_| in_time) {
             debug!(context.logger, "a peer has acknowledged nothing for {} s", silence.as_secs());
@@ -41,8 +42,8 @@ impl Streams {
         }
     }
 
-    /// Asks the kernel about the peers that may be dead. Returns those that have acknowledged nothing, and for how
-    /// long.
+    /// Asks the kernel about the peers that may be dead. Returns the dead ones, and for how long each has acknowledged
+    /// nothing.
     fn silent_peers(&mut self, engine: &Engine) -> Vec<(EndpointId, Duration)> {
         let mut dead = Vec::new();
         for connection in self.connections.values_mut().filter(|connection| connection.written.is_due()) {
@@ -52,7 +53,8 @@ impl Streams {
                 }
                 Some(_) => {}
                 None => {
-                    // A peer whose window is closed has nothing outstanding, and may vanish like that.
+                    // A peer with a closed window has nothing outstanding, but may die in that state. So it is checked
+                    // again while it is behind.
                     let is_behind = is_behind(engine, connection);
                     connection.written.set(is_behind);
                 }

@@ -1,7 +1,7 @@
-//! Stream connections: accepted, read, written, ended.
+//! Stream connections: accepting, reading, writing, closing.
 //!
-//! Each turn reads once from every connection that may have something, for as long as the engine takes inputs; writes
-//! come afterwards. Knows the listeners that connections come from, but nothing of datagrams.
+//! Each turn reads once from every connection that may be readable, while the engine accepts inputs; writes come
+//! afterwards. Knows the listeners that connections belong to. Must not know datagrams.
 
 mod accept;
 mod close;
@@ -17,26 +17,26 @@ mod written;
 use std::collections::VecDeque;
 
 use slotmap::SlotMap;
+use upcall_engine::{EndpointId, Engine, Intake, Now, Time};
 
 use super::context::Context;
 use super::listeners::Listeners;
 use super::tokens::ConnectionKey;
 use connection::Connection;
-use upcall_engine::{EndpointId, Engine, Intake, Now, Time};
 use waiting_room::WaitingRoom;
 
-/// Bytes read from a socket at a time.
+/// The most bytes that are read from a socket at a time.
 const READ: usize = 64 * 1024;
 
-/// Whether, and when, a connection has to be read from again.
+/// When to read from a connection again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NextRead {
-    /// When something happens to it.
+    /// After the next event of its socket.
     OnEvent,
-    /// After the others.
+    /// After all others.
     Later,
-    /// Before all others: some of its bytes were read already and are kept. At most a few connections may be in that
-    /// state.
+    /// Before all others, because bytes that were read already are kept in memory. Only a few connections may be in
+    /// this state.
     First,
     /// When the engine [reports](upcall_engine::Event::Unparked) that the endpoint's own lag no longer puts off its
     /// inputs.
@@ -46,14 +46,14 @@ enum NextRead {
 /// All connections.
 pub(super) struct Streams {
     connections: SlotMap<ConnectionKey, Connection>,
-    /// Connections that may have inputs.
+    /// Connections that may be readable.
     readable: VecDeque<ConnectionKey>,
-    /// Connections whose bytes are thrown away until their end.
+    /// Readable connections whose input is discarded.
     discarding: VecDeque<ConnectionKey>,
     waiting_room: WaitingRoom,
-    /// Accepting has found no file descriptor, and that was logged. It has not succeeded since.
+    /// That accepting has failed for lack of resources was logged, and the sockets have not been drained since.
     is_pause_logged: bool,
-    /// When the connections that were written to are checked next.
+    /// The next liveness check.
     next_check: Option<Time>,
     buffer: Box<[u8]>,
 }
@@ -76,12 +76,12 @@ impl Streams {
         self.connections.is_empty()
     }
 
-    /// The next deadlines: of the liveness check, and of the waiting room.
+    /// The next deadlines of the liveness check and of the waiting room.
     pub(super) fn deadlines(&self) -> [Option<Time>; 2] {
         [self.next_check, self.waiting_room.deadline()]
     }
 
-    /// Whether the next turn has something to read, so that it must not wait for events.
+    /// Whether something can be read now, so that the loop must not wait for events.
     pub(super) fn have_pending_reads(&self, engine: &Engine) -> bool {
         let inputs = match engine.intake() {
             Intake::Open | Intake::Full => !self.readable.is_empty(),
@@ -95,19 +95,19 @@ impl Streams {
         inputs || !self.discarding.is_empty()
     }
 
-    /// A connection has room to write.
+    /// Records that a connection has room to write.
     pub(super) fn writable(&self, engine: &mut Engine, key: ConnectionKey) {
         if let Some(endpoint) = self.connections.get(key).and_then(|connection| connection.endpoint) {
             engine.writable(endpoint);
         }
     }
 
-    /// There is, or may be, something to read from a connection.
+    /// Records that a connection may be readable.
     pub(super) fn mark_readable(&mut self, key: ConnectionKey, hangup: bool) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.readable = true;
         connection.hangup |= hangup;
-        // It enters the queue that it belongs to, unless it is there already.
+        // Add it to its queue, unless it is there already.
         if connection.discards {
             if !std::mem::replace(&mut connection.in_discarding, true) {
                 self.discarding.push_back(key);
@@ -117,11 +117,11 @@ impl Streams {
         }
     }
 
-    /// Reads once from every connection that has something, for as long as the engine takes inputs.
+    /// Reads once from every connection that may be readable, while the engine accepts inputs.
     pub(super) fn receive(&mut self, context: &mut Context, listeners: &Listeners, now: Now) {
         for _ in 0..self.discarding.len() {
             if let Some(key) = self.discarding.pop_front() {
-                self.throw_away(context, now, key);
+                self.read_and_discard(context, now, key);
             }
         }
         for _ in 0..self.readable.len() {
@@ -141,7 +141,8 @@ impl Streams {
         }
     }
 
-    /// Inputs wait for this endpoint. Its own need not, and it keeps its place in the queue.
+    /// Reads from the only endpoint whose inputs are not held: the one for which all others are held. It keeps its
+    /// place in the queue.
     fn receive_only(&mut self, context: &mut Context, listeners: &Listeners, now: Now, endpoint: EndpointId) {
         let Some(key) = key_of(&context.engine, endpoint) else { return };
         if self.connections.get(key).is_some_and(|connection| connection.readable && !connection.discards) {
@@ -150,32 +151,23 @@ impl Streams {
         }
     }
 
-    /// Puts a connection into the queue from which it is read next.
+    /// Puts a connection into the queue for its next read.
     fn requeue(&mut self, key: ConnectionKey, next: NextRead) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.readable = next != NextRead::OnEvent;
         match next {
             NextRead::OnEvent | NextRead::Parked => {}
             NextRead::First if !connection.discards => {
-                // It may be in the queue already; what matters is that it comes first.
+                // It may be in the queue already. A second entry does no harm.
                 connection.in_readable = true;
                 self.readable.push_front(key);
             }
             NextRead::First | NextRead::Later => self.mark_readable(key, false),
         }
     }
-
-    /// Throws away what the connection of an endpoint still sends.
-    pub(super) fn discard_inputs(&mut self, engine: &Engine, endpoint: EndpointId) {
-        let Some(key) = key_of(engine, endpoint) else { return };
-        if let Some(connection) = self.connections.get_mut(key) {
-            connection.discards = true;
-            self.mark_readable(key, false);
-        }
-    }
 }
 
-/// The key of the connection of an endpoint. A datagram endpoint has none: its tag is a key of another kind.
+/// The key of an endpoint's connection; `None` for a datagram endpoint, whose tag is a key of another kind.
 fn key_of(engine: &Engine, endpoint: EndpointId) -> Option<ConnectionKey> {
     let endpoint = engine.endpoint(endpoint).filter(|endpoint| !endpoint.transport.is_datagram())?;
     Some(ConnectionKey::from_tag(endpoint.tag))

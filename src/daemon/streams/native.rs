@@ -1,4 +1,8 @@
-//! Native connections: what becomes of each frame.
+//! Native connections: handles frames.
+
+use upcall_engine::{EndpointId, Engine, InputTurn};
+use upcall_wire::frame::{Frame, Hello};
+use upcall_wire::text::End;
 
 use super::NextRead;
 use super::connection::{Connection, Decoder};
@@ -6,9 +10,6 @@ use super::read::{Handled, Reading};
 use crate::daemon::context::Context;
 use crate::daemon::listeners::{authenticate, terms};
 use crate::daemon::traffic;
-use upcall_engine::{EndpointId, Engine, InputTurn};
-use upcall_wire::frame::{Frame, Hello};
-use upcall_wire::text::End;
 
 impl Connection {
     pub(super) fn handle_native(
@@ -24,7 +25,7 @@ impl Connection {
         let (now, endpoint) = (reading.now, reading.endpoint);
         let mut any = false;
         loop {
-            // Plain SENDs are taken in runs, unless each of them is logged.
+            // Plain SENDs are handled in runs, unless each of them is logged.
             if !logs
                 && let Some(message) = context.engine.next_message(endpoint)
                 && context.engine.input_sends(now, endpoint, decoder.sends(&mut bytes, message, max)) > 0
@@ -35,7 +36,7 @@ impl Connection {
                     return self.discard();
                 }
             }
-            // Where no bytes are left, the beginning of a frame may be in the decoder, but no whole one.
+            // If no bytes are left, the decoder may hold the beginning of a frame, but not a whole one.
             let is_last = bytes.is_empty() || {
                 let turn = reading.request_input(context);
                 if turn != InputTurn::Granted {
@@ -64,15 +65,9 @@ impl Connection {
         let handled = Handled { any, unfinished: decoder.is_unfinished() };
         self.end_of_bytes(context, &reading, handled, end)
     }
-
-    /// Throws away whatever else the connection sends.
-    fn discard(&mut self) -> NextRead {
-        self.discards = true;
-        NextRead::Later
-    }
 }
 
-/// Whether the frames of an endpoint still count.
+/// Whether frames of an endpoint are still handled: they are not once it leaves.
 fn takes_frames(engine: &Engine, endpoint: EndpointId) -> bool {
     engine.endpoint(endpoint).is_some_and(|endpoint| endpoint.leaving().is_none())
 }
@@ -81,12 +76,7 @@ fn handle_frame(context: &mut Context, reading: &Reading<'_>, frame: &Frame<'_>)
     if let Frame::Hello(hello) = frame {
         return handle_hello(context, reading, hello);
     }
-    let endpoint = reading.endpoint;
-    if let Some(accepted) = context.engine.handle_frame(reading.now, endpoint, frame)
-        && let Frame::Send(send) = frame
-    {
-        context.log_input(Some(endpoint), send.payload, accepted);
-    }
+    context.handle_frame(reading.now, reading.endpoint, frame);
 }
 
 fn handle_hello(context: &mut Context, reading: &Reading<'_>, hello: &Hello<'_>) {

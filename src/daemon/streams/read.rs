@@ -1,4 +1,8 @@
-//! From the socket of a connection to its decoder: one read, and which protocol the first byte selects.
+//! Reads from the socket of a connection, and selects the decoder by the first byte.
+
+use upcall_engine::{EndpointId, ExpectedProtocol, InputTurn, Now};
+use upcall_wire::reason::Reason;
+use upcall_wire::text::{End, TextDecoder};
 
 use super::connection::{Connection, Decoder, FarEnd, Unread};
 use super::{NextRead, Streams};
@@ -7,21 +11,18 @@ use crate::daemon::listeners::Listeners;
 use crate::daemon::log::debug;
 use crate::daemon::tokens::ConnectionKey;
 use crate::net::stream::ReadOutcome;
-use upcall_engine::{EndpointId, ExpectedProtocol, InputTurn, Now};
-use upcall_wire::reason::Reason;
-use upcall_wire::text::{End, TextDecoder};
 
-/// What the handling of bytes needs besides the connection and the context.
+/// The data for handling the bytes of one read, besides the connection and the context.
 pub(super) struct Reading<'r> {
     pub(super) listeners: &'r Listeners,
     pub(super) now: Now,
     pub(super) endpoint: EndpointId,
-    /// The endpoint's next input may be handled: the engine has granted that, and no input was handled since.
+    /// The engine has granted the endpoint one input, which has not been handled yet.
     pub(super) is_granted: bool,
 }
 
 impl Reading<'_> {
-    /// Whether the endpoint's next input may be handled. The answer is used for one input.
+    /// Whether the endpoint's next input may be handled. Each answer is valid for one input.
     pub(super) fn request_input(&mut self, context: &mut Context) -> InputTurn {
         if std::mem::take(&mut self.is_granted) {
             return InputTurn::Granted;
@@ -31,7 +32,7 @@ impl Reading<'_> {
 }
 
 impl Streams {
-    /// Reads once from a connection, or handles the bytes that were kept of it.
+    /// Reads once from a connection, or handles its bytes that were put aside.
     pub(super) fn receive_from(
         &mut self,
         context: &mut Context,
@@ -49,12 +50,12 @@ impl Streams {
         let reading = Reading { listeners, now, endpoint, is_granted };
         if let Some(unread) = connection.unread.take() {
             let next = connection.handle(context, reading, &unread.bytes, unread.end);
-            // There was more to read when these bytes were kept, or that is not known.
+            // There may be more to read: the state of the socket when these bytes were put aside is not recorded.
             return if next == NextRead::OnEvent { NextRead::Later } else { next };
         }
         match connection.stream.receive(buffer) {
             ReadOutcome::Bytes(count) => {
-                // A short read has drained the socket (epoll(7)), unless its end comes after the bytes.
+                // A short read has drained the socket (epoll(7)), unless the end of stream follows the bytes.
                 let full = count == buffer.len();
                 let again = full || connection.hangup;
                 let end = if full { End::More } else { End::Drained };
@@ -66,7 +67,7 @@ impl Streams {
                 connection.far_end = FarEnd::Ended;
                 connection.handle(context, reading, &[], End::Eof)
             }
-            // A write has reported the error already. What looks like an end is none, and ends no message.
+            // A write has failed before, so this is not a clean end, and must not complete a message.
             ReadOutcome::End => connection.broken(context, now, Reason::Reset),
             ReadOutcome::Broken(error) => {
                 debug!(context.logger, "a connection broke: {error}");
@@ -77,7 +78,7 @@ impl Streams {
 }
 
 impl Connection {
-    /// Makes messages of bytes, and inputs of messages.
+    /// Decodes bytes into messages, and handles these as inputs.
     fn handle(&mut self, context: &mut Context, mut reading: Reading<'_>, bytes: &[u8], end: End) -> NextRead {
         if let (Decoder::Undecided(expected, framing), Some(first)) = (&self.decoder, bytes.first()) {
             let (is_native, expected, framing) = (*first == 0, *expected, *framing);
@@ -85,8 +86,8 @@ impl Connection {
             if is_native {
                 self.decoder = Decoder::Native(Box::default());
                 if !context.engine.detected_native(now, endpoint) {
-                    // It was silent for so long that it was given text. Its frames are not taken for text, since every
-                    // endpoint would get the secrets in them.
+                    // It was silent for so long that it was given text. Its frames must not be treated as text, because
+                    // their secrets would be sent to every endpoint.
                     return self.dismiss(context, now, Reason::Protocol);
                 }
             } else if expected == ExpectedProtocol::Native {
@@ -98,14 +99,14 @@ impl Connection {
                 self.decoder = Decoder::Text(TextDecoder::new(framing));
                 context.engine.detected_text(now, endpoint);
             }
-            // As a text endpoint it may be far behind, so that its own inputs are put off.
+            // Ask the engine again: as a text endpoint it may be far behind, which puts off its own inputs.
             reading.is_granted = false;
         }
         match &self.decoder {
             Decoder::Native(_) => self.handle_native(context, reading, bytes, end),
             Decoder::Text(_) => self.handle_text(context, reading, bytes, end),
             Decoder::Undecided(..) => match reading.request_input(context) {
-                // Without a first byte there is nothing but the end.
+                // Without a first byte there is no message, only the end of the read or of the stream.
                 InputTurn::Granted => self.end_of_bytes(context, &reading, Handled::NOTHING, end),
                 turn => self.put_aside(bytes, end, turn),
             },
@@ -118,7 +119,7 @@ impl Connection {
         if turn == InputTurn::Parked { NextRead::Parked } else { NextRead::First }
     }
 
-    /// All bytes are handled.
+    /// Called when all bytes of a read are handled.
     pub(super) fn end_of_bytes(
         &self,
         context: &mut Context,
@@ -129,7 +130,7 @@ impl Connection {
         let Reading { now, endpoint, .. } = *reading;
         let unfinished = handled.unfinished && end != End::More;
         if handled.any && unfinished {
-            // What was unfinished before is complete.
+            // The message that was unfinished before this read is complete.
             context.engine.note_received(now, endpoint, false);
         }
         context.engine.note_received(now, endpoint, unfinished);
@@ -140,12 +141,12 @@ impl Connection {
     }
 }
 
-/// What was made of the bytes of a read.
+/// The result of decoding the bytes of a read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Handled {
-    /// A message was complete.
+    /// At least one message was complete.
     pub(super) any: bool,
-    /// A message has begun that is not complete.
+    /// The last message is not complete.
     pub(super) unfinished: bool,
 }
 

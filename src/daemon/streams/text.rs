@@ -1,13 +1,14 @@
 //! Text connections: messages become inputs.
 
+use upcall_engine::InputTurn;
+use upcall_wire::reason::Reason;
+use upcall_wire::text::End;
+
 use super::NextRead;
 use super::connection::{Connection, Decoder};
 use super::read::{Handled, Reading};
 use crate::config::ListenerRole;
 use crate::daemon::context::Context;
-use upcall_engine::InputTurn;
-use upcall_wire::reason::Reason;
-use upcall_wire::text::End;
 
 impl Connection {
     pub(super) fn handle_text(
@@ -27,7 +28,7 @@ impl Connection {
         let (now, endpoint) = (reading.now, reading.endpoint);
         let mut any = false;
         loop {
-            // Whole lines are taken in runs, unless each of them is logged.
+            // Whole lines are handled in runs, unless each of them is logged.
             if !logs && context.engine.input_lines(now, endpoint, decoder.lines(&mut bytes, max)) > 0 {
                 any = true;
                 reading.is_granted = false;
@@ -42,9 +43,7 @@ impl Connection {
             match decoder.next(&mut bytes, end, max) {
                 Ok(Some(message)) => {
                     any = true;
-                    if let Some(accepted) = context.engine.input(now, endpoint, message) {
-                        context.log_input(Some(endpoint), message, accepted);
-                    }
+                    context.input(now, endpoint, message);
                 }
                 Ok(None) => {
                     let handled = Handled { any, unfinished: decoder.is_unfinished() };

@@ -1,37 +1,40 @@
-//! Connections for which there is no place. One that resumes a session whose connection is still registered may take
-//! that place. Its HELLO comes with the connection, so it waits for a short time only; without such a HELLO it is
-//! refused.
+//! Connections for which the registry has no place. A connection that resumes a session may take the place of the
+//! session's old connection, if that is still registered. So each connection waits a short time for its HELLO, and is
+//! refused unless it resumes such a session.
 
 use std::time::Duration;
+
+use upcall_engine::{Now, Registration, Time};
+use upcall_wire::frame::{Frame, FrameDecoder, Resume};
+use upcall_wire::reason::Refusal;
 
 use super::{NextRead, Streams};
 use crate::daemon::context::Context;
 use crate::daemon::listeners::Listeners;
 use crate::daemon::timers::Deadlines;
 use crate::daemon::tokens::ConnectionKey;
-use upcall_engine::{Now, Registration, Time};
-use upcall_wire::frame::{Frame, FrameDecoder, Resume};
-use upcall_wire::reason::Refusal;
 
-/// How long a connection may take to send a HELLO that resumes a session.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// The time that a connection has to send a HELLO that resumes a session.
+const MAX_WAIT: Duration = Duration::from_millis(50);
 
-/// At most this many connections wait. Others are refused at once.
-const ROOM: usize = 64;
+/// At most this many connections wait. Further ones are refused at once.
+const MAX_WAITING: usize = 64;
 
-/// The first bytes that are looked at: a HELLO with the longest token fits, and one that resumes needs no filters.
-const HELLO: usize = 2048;
+/// The largest HELLO that is recognized, in bytes. A HELLO that resumes a session needs no filters, and one with the
+/// longest token fits.
+const MAX_HELLO: usize = 2048;
 
 /// A connection that waits for a place.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Waiting {
     pub(super) key: ConnectionKey,
     pub(super) registration: Registration,
-    /// Why there is no place.
+    /// The reason why there is no place.
     pub(super) refusal: Refusal,
 }
 
-/// The connections that wait, the oldest first. One that was decided on stays until its time is over.
+/// The waiting connections, oldest first. A connection that was decided on early stays in the queue until its time is
+/// over.
 #[derive(Debug)]
 pub(super) struct WaitingRoom {
     waiting: Deadlines<Waiting>,
@@ -39,7 +42,7 @@ pub(super) struct WaitingRoom {
 
 impl WaitingRoom {
     pub(super) fn new() -> WaitingRoom {
-        WaitingRoom { waiting: Deadlines::new(PATIENCE) }
+        WaitingRoom { waiting: Deadlines::new(MAX_WAIT) }
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
@@ -52,16 +55,16 @@ impl WaitingRoom {
 }
 
 impl Streams {
-    /// There is no place for a connection that may speak native.
+    /// Lets a connection that may speak native wait for a place.
     pub(super) fn wait_for_place(&mut self, context: &mut Context, listeners: &Listeners, now: Now, waiting: Waiting) {
-        if self.waiting_room.waiting.len() >= ROOM {
+        if self.waiting_room.waiting.len() >= MAX_WAITING {
             let Waiting { key, registration, refusal } = waiting;
             return self.refuse(context, listeners, now, key, registration.peer, refusal);
         }
         self.waiting_room.waiting.add(now.time, waiting);
     }
 
-    /// A connection without an endpoint has sent something.
+    /// Handles a readable connection that has no endpoint.
     pub(super) fn read_waiting(
         &mut self,
         context: &mut Context,
@@ -75,11 +78,11 @@ impl Streams {
         }
     }
 
-    /// Decides on the connections that have waited for long enough. Some may have sent their HELLO while nothing was
-    /// read, because inputs waited.
+    /// Decides on the connections whose time is over. Some may have sent their HELLO, but were not read because inputs
+    /// were held.
     pub(in crate::daemon) fn clear_waiting_room(&mut self, context: &mut Context, listeners: &Listeners, now: Now) {
         while let Some(waiting) = self.waiting_room.waiting.pop(now.time) {
-            // One that was let in has an endpoint, and the input of one that was refused is discarded.
+            // Skip those that were decided on: one that was admitted has an endpoint, and a refused one discards input.
             let connection = self.connections.get(waiting.key);
             if connection.is_some_and(|connection| connection.endpoint.is_none() && !connection.discards)
                 && self.decide(context, listeners, now, waiting) == NextRead::Later
@@ -94,7 +97,7 @@ impl Streams {
         // A reload may have removed its listener.
         let connection = self.connections.get(key).filter(|_| listeners.get(registration.listener).is_some());
         let resume = connection.and_then(|connection| {
-            let mut bytes = [0; HELLO];
+            let mut bytes = [0; MAX_HELLO];
             let count = connection.stream.peek(&mut bytes)?;
             resumed_session(&bytes[..count])
         });
@@ -102,7 +105,7 @@ impl Streams {
         match old.map(|old| context.engine.register_superseding(now, registration, Some(old))) {
             Some(Ok(endpoint)) => {
                 self.enter(context, listeners, key, endpoint);
-                // Its HELLO was only looked at, and is still to be read.
+                // Its HELLO was only peeked at, and must still be read.
                 NextRead::Later
             }
             _ => {
@@ -113,9 +116,9 @@ impl Streams {
     }
 }
 
-/// The session that a connection resumes, by its first bytes.
+/// The session that a connection resumes, according to its first bytes.
 fn resumed_session(mut bytes: &[u8]) -> Option<Resume> {
-    match FrameDecoder::default().next(&mut bytes, HELLO) {
+    match FrameDecoder::default().next(&mut bytes, MAX_HELLO) {
         Ok(Some(Frame::Hello(hello))) => hello.resume,
         _ => None,
     }

@@ -1,4 +1,6 @@
-//! From the engine to the socket of a connection.
+//! Writes from the engine to the socket of a connection.
+
+use upcall_engine::{EndpointId, Now, Progress};
 
 use super::Streams;
 use super::connection::{Connection, FarEnd};
@@ -8,11 +10,10 @@ use crate::daemon::log::warning;
 use crate::daemon::tokens::{ConnectionKey, Token};
 use crate::net::poller::Interest;
 use crate::net::stream::WriteOutcome;
-use upcall_engine::{EndpointId, Now, Progress};
 
 impl Streams {
-    /// Writes what is due to an endpoint, as far as its socket takes it. The liveness of a peer that `can_vanish` is
-    /// checked from then on; one on the same machine cannot.
+    /// Writes what is due to an endpoint, until its socket is full. `can_vanish`: the peer may be on another machine,
+    /// so its liveness is checked after a write.
     pub(in crate::daemon) fn write(
         &mut self,
         context: &mut Context,
@@ -37,8 +38,7 @@ impl Streams {
             };
             match sent {
                 WriteOutcome::Bytes(count) => {
-                    // An endpoint that was only found to speak text may have nothing to write, and nothing to
-                    // acknowledge.
+                    // With a count of 0, nothing was written: an endpoint is also ready once it is known to speak text.
                     if can_vanish && count > 0 && connection.written.note() {
                         self.next_check.get_or_insert(now.time + PERIOD);
                     }
@@ -52,7 +52,7 @@ impl Streams {
                         return connection.stop_awaiting_room(context, key);
                     }
                     if count < pending {
-                        // A short write has filled the socket (epoll(7)): another would only report that.
+                        // A short write has filled the socket (epoll(7)). Another one would only confirm that.
                         return connection.await_room(context, now, id, key);
                     }
                 }
@@ -62,8 +62,8 @@ impl Streams {
                     return context.timers.no_memory.add(now.time, id);
                 }
                 WriteOutcome::Broken(error) => {
-                    // What the far end sent before is still there to be read. EPIPE only means that it reads no more
-                    // (shutdown(2)): what it sends may still come to a clean end.
+                    // Bytes that the far end sent before can still be read. EPIPE only means that it reads no more
+                    // (shutdown(2)): it may still send, and end the stream cleanly.
                     if error.raw_os_error() != Some(libc::EPIPE) && connection.far_end == FarEnd::Open {
                         connection.far_end = FarEnd::Broken;
                     }
@@ -76,7 +76,7 @@ impl Streams {
 }
 
 impl Connection {
-    /// The socket is full: the poller reports when it has room.
+    /// Waits until the full socket has room, which the poller reports.
     fn await_room(&mut self, context: &mut Context, now: Now, id: EndpointId, key: ConnectionKey) {
         context.engine.blocked(now, id);
         if self.awaits_room {
@@ -93,7 +93,7 @@ impl Connection {
 
     fn stop_awaiting_room(&mut self, context: &mut Context, key: ConnectionKey) {
         if std::mem::take(&mut self.awaits_room) {
-            // This fails only without memory, and then costs one needless event.
+            // This fails only if memory runs out. The only cost is one superfluous event.
             let _ = context.poller.modify(&self.stream, Token::Connection(key).encode(), Interest::Read);
         }
     }

@@ -1,25 +1,25 @@
-//! When something was written to a peer, as far as that matters for its liveness.
+//! When something was written to a peer, as precisely as the liveness check needs it.
 
 use std::time::Duration;
 
-/// How exactly it is known when something was written to a peer.
+/// The precision with which the time of a write is recorded.
 pub(super) const PERIOD: Duration = Duration::from_secs(5);
 
 /// A peer is dead after this many periods in which something was outstanding and nothing was acknowledged: half a
 /// minute.
 pub(super) const DEAD: u32 = 6;
 
-/// By how much a period may end late. If one ended later, the loop stood still, and it is not known any more when the
-/// earlier writes were made: what is outstanding then counts from there.
+/// A period may end this much late. If it ends later, the process was stopped, and the times of earlier writes are not
+/// known any more: outstanding bytes then count as written at that time.
 pub(super) const LATE: Duration = Duration::from_secs(2);
 
-/// In which of the last periods something was written to a peer. The lowest bit is the present period. A peer without
-/// any bit is not checked.
+/// The periods in which something was written to a peer, one bit for each; the lowest is the present period. A peer
+/// without any bit is not checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Written(u8);
 
 impl Written {
-    /// Notes that something was written. Returns whether that is the first write for which the peer is checked.
+    /// Records a write. Returns whether it is the first one for which the peer is checked.
     pub(super) fn note(&mut self) -> bool {
         let first = self.0 == 0;
         self.0 |= 1;
@@ -36,24 +36,24 @@ impl Written {
         self.0 != 0
     }
 
-    /// A period is over.
+    /// Begins the next period.
     pub(super) fn age(&mut self) {
         self.0 <<= 1;
     }
 
-    /// Whether a write is so old that the kernel has to be asked, at the end of a period.
+    /// Whether a write is so old that the kernel must be asked at the end of the period.
     pub(super) fn is_due(self) -> bool {
         self.0 >> DEAD > 0
     }
 
-    /// Something is outstanding, and nothing was acknowledged for `silence`. Keeps the periods for which that is
-    /// certain, and returns how many have passed since the first of them.
+    /// Called if something is outstanding and nothing was acknowledged for `silence`. Keeps only the periods whose
+    /// writes are certainly unacknowledged, and returns how many periods have passed since the first of them.
     pub(super) fn outstanding_for(&mut self, silence: Duration) -> u32 {
-        // What was written at the beginning of a period, and acknowledged at once, is older than the periods show: by
-        // as much as the present one ended late.
+        // A write at the beginning of a period that was acknowledged at once is older than the bits show, by as much as
+        // the present period ended late.
         let silent = (silence.saturating_sub(LATE).as_secs() / PERIOD.as_secs()).min(7) as u32;
-        // The last acknowledgement came in the period before these. If nothing was written in them, the outstanding
-        // write was made before.
+        // The last acknowledgement came in the period before these. If nothing was written in these, the outstanding
+        // write was made in that period or before.
         let since = self.0 & ((1 << silent) - 1);
         self.0 = if since > 0 { since } else { 1 << silent };
         self.0.ilog2()
@@ -64,21 +64,21 @@ impl Written {
 mod tests {
     use super::*;
 
-    /// Writes in the periods for which `writes` is true, the earliest first, to a peer that acknowledges what came
-    /// before `cut` seconds. Returns after how many seconds it is dead, and how often the kernel was asked.
-    fn dies(writes: &[bool], cut: u64) -> (Option<u64>, usize) {
+    /// Writes in the periods for which `writes` is true, the earliest first, to a peer that acknowledges every write
+    /// before `dies_at` seconds. Returns after how many seconds it counts as dead, and how often the kernel was asked.
+    fn dies(writes: &[bool], dies_at: u64) -> (Option<u64>, usize) {
         let (mut written, mut asked) = (Written::default(), 0);
         for (period, wrote) in writes.iter().enumerate() {
             if *wrote {
                 written.note();
             }
-            // Each write is in the middle of its period, and acknowledged at once.
+            // Each write is made in the middle of its period, and acknowledged at once.
             let (end, middle) = ((period as u64 + 1) * 5, |period: usize| period as u64 * 5 + 2);
             let earlier = || (0..=period).filter(|period| writes[*period]).map(middle);
-            let last = earlier().rfind(|time| *time < cut).unwrap_or(0);
+            let last = earlier().rfind(|time| *time < dies_at).unwrap_or(0);
             if written.is_due() {
                 asked += 1;
-                if earlier().all(|time| time < cut) {
+                if earlier().all(|time| time < dies_at) {
                     written = Written::default();
                 } else if written.outstanding_for(Duration::from_secs(end - last)) >= DEAD {
                     return (Some(end), asked);
@@ -97,7 +97,7 @@ mod tests {
             for _ in 0..6 {
                 written.age();
             }
-            // Not acknowledged yet. The first write was acknowledged right at the beginning.
+            // This write is not acknowledged yet. The first one was acknowledged right at the beginning.
             written.note();
             let silence = 7 * PERIOD + late;
             assert!(written.is_due() && written.outstanding_for(silence) < DEAD, "{late:?} late");
@@ -113,10 +113,10 @@ mod tests {
 
     #[test]
     fn a_peer_that_acknowledges_nothing_for_half_a_minute_is_dead() {
-        for cut in 0..200 {
-            let (dead, _) = dies(&[true; 100], cut);
-            let silent = dead.unwrap() - cut;
-            assert!((30..=40).contains(&silent), "cut after {cut} s, dead after {silent} more");
+        for dies_at in 0..200 {
+            let (dead, _) = dies(&[true; 100], dies_at);
+            let silent = dead.unwrap() - dies_at;
+            assert!((30..=40).contains(&silent), "silent after {dies_at} s, dead after {silent} more");
         }
     }
 

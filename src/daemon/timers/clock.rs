@@ -1,11 +1,10 @@
-//! The clocks. Three of them are needed each turn, and reading all three takes longer than much else in a turn that
-//! carries one message. So one is read, and the distance to the others is kept for as long as it does not change.
+//! The clocks. Each turn needs three of them, and reading all three would take a large part of a turn with a single
+//! message. So a turn reads one clock, and adds its known distance to the others, as long as that has not changed.
 
 use std::cell::Cell;
 use std::time::{Duration, SystemTime};
 
 use nix::time::{ClockId, clock_gettime};
-
 use upcall_engine::{Now, Time};
 
 /// The kernel's clocks.
@@ -21,9 +20,9 @@ impl Clock {
     pub(in crate::daemon) fn now(&self) -> Now {
         if wall_ahead() != self.wall.get() {
             // The wall clock was set, or a tick came between the two readings, or the machine was suspended, which
-            // moves the wall clock by exactly the time of the suspension. A suspension after this point is seen by the
-            // next call. Time passes between the readings below, so `boot` may be too large; that never makes an alarm
-            // too early.
+            // moves the wall clock by exactly the time of the suspension. The next call detects a suspension after this
+            // point. Time passes between the readings below, so `boot` may be too large; that never makes an alarm too
+            // early.
             self.wall.set(wall_ahead());
             let before = read(ClockId::CLOCK_MONOTONIC);
             self.boot.set(read(ClockId::CLOCK_BOOTTIME).since(before));
@@ -33,14 +32,14 @@ impl Clock {
         Now { time, boot: time + self.boot.get(), wall }
     }
 
-    /// The time now, which is after `earlier`. It may be too early, but by no more than a tick of the kernel's.
+    /// The time now, at least `earlier`. It may be too early, by at most one tick of the kernel.
     pub(in crate::daemon) fn about(earlier: Time) -> Time {
         read(ClockId::CLOCK_MONOTONIC_COARSE).max(earlier)
     }
 }
 
-/// By how much the wall clock is ahead now. The coarse clocks show the last tick, and cost a fraction of the others;
-/// their difference equals that of the others to the nanosecond.
+/// By how much the wall clock is ahead now. The coarse clocks return the time of the last tick, and take a fraction of
+/// the time to read. Their difference equals that of the exact clocks to the nanosecond.
 fn wall_ahead() -> u64 {
     read(ClockId::CLOCK_REALTIME_COARSE).0.wrapping_sub(read(ClockId::CLOCK_MONOTONIC_COARSE).0)
 }
@@ -60,7 +59,7 @@ mod tests {
         for _ in 0..1_000 {
             let (boot, wall) = (read(ClockId::CLOCK_BOOTTIME), SystemTime::now());
             let now = clock.now();
-            // Two readings may be this far apart on a busy machine.
+            // On a busy machine, much time may pass between two readings.
             let limit = Duration::from_secs(1);
             assert!(now.boot >= boot && now.boot.since(boot) < limit, "{now:?}, {boot:?}");
             let apart = now.wall.duration_since(wall).unwrap_or_else(|early| early.duration());

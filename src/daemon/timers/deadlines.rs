@@ -1,12 +1,12 @@
-//! Deadlines that are all equally far away when they are set, so that a queue keeps them in order.
+//! Deadlines that are all one period away when they are set, so that a plain queue keeps them in order.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use upcall_engine::Time;
 
-/// Entries that are due one period after they were added. They cannot be cancelled: the caller checks whether one that
-/// it pops still matters.
+/// Entries that are due one period after they were added. They cannot be cancelled: the caller must check whether an
+/// entry that it pops still matters.
 #[derive(Debug)]
 pub(in crate::daemon) struct Deadlines<T> {
     period: Duration,
@@ -32,7 +32,7 @@ impl<T> Deadlines<T> {
         self.next().filter(|deadline| *deadline <= now)?;
         let (_, entry) = self.queue.pop_front()?;
         if self.queue.capacity() > 4 * self.queue.len().max(16) {
-            // The queue was long, and most of it has gone: give the memory back.
+            // The queue was long and is nearly empty now: free its memory.
             self.queue.shrink_to(2 * self.queue.len());
         }
         Some(entry)

@@ -1,7 +1,6 @@
-//! Time: the clocks, the deadlines that the daemon keeps besides the engine's, and the alarms that wake the loop for
-//! them.
+//! Time: the clocks, the deadlines of the daemon besides those of the engine, and the alarms that wake the loop.
 //!
-//! Knows which endpoint, peer, connection or listener a deadline is for, but not what is done when it comes.
+//! Knows which endpoint, peer, connection or listener a deadline is for, but not what happens when it is due.
 
 mod clock;
 mod deadlines;
@@ -17,53 +16,51 @@ use upcall_engine::{EndpointId, Engine, ListenerNumber, Now, Time};
 pub(in crate::daemon) use clock::Clock;
 pub(in crate::daemon) use deadlines::Deadlines;
 
-/// How long until a read or write is retried after the kernel had no memory for it.
+/// The delay before a read or write is retried for which the kernel had no memory.
 const NO_MEMORY: Duration = Duration::from_millis(50);
 
-/// How long until a Unix datagram is sent again after the peer's queue was full, where no socket reports when the queue
-/// has room.
+/// The delay before a Unix datagram is sent again if the peer's queue was full and no socket reports room in it.
 const PEER_QUEUE_FULL: Duration = Duration::from_millis(5);
 
-/// The same for a peer that has not read for a while.
+/// The same delay for a peer that has not read for a while.
 const PEER_NOT_READING: Duration = Duration::from_millis(100);
 
-/// How long until accepting is retried after there was no free file descriptor, unless we close one of our own before.
+/// The delay before accepting is retried if there was no free file descriptor, unless the daemon closes one earlier.
 const NO_DESCRIPTORS: Duration = Duration::from_millis(500);
 
-/// How long a Unix peer whose queue was full must have had room before it shares a socket with the others again.
+/// The delay before a Unix peer with a sending socket of its own may go back to the shared socket.
 const OWN_SOCKET: Duration = Duration::from_secs(1);
 
-/// How long a connection that we have ended may take to end its own side after it has acknowledged everything. If it
-/// were closed earlier, a reset would answer what it still sends, and could cost it what it has not read yet.
+/// The time that the far end has to close its side after it has received everything. If the connection were closed
+/// earlier, bytes that the far end still sends would cause a reset, and a reset could make it lose unread bytes.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// A connection that has left the registry, and may still be reading.
+/// A connection that has left the registry and may not have received everything yet.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::daemon) struct Lingering {
     pub(in crate::daemon) key: ConnectionKey,
-    /// It is closed then at the latest.
+    /// It is closed at this time at the latest.
     pub(in crate::daemon) until: Time,
 }
 
-/// Retry queues, named by their cause, and other deadlines. Each queue has a period of its own.
+/// Retry queues, each named by the cause of the retry, and other deadlines. Each queue has its own period.
 #[derive(Debug)]
 pub(in crate::daemon) struct Timers {
-    /// Goes off when the next lease may end, or earlier. Its clock goes on while the machine is suspended.
+    /// Expires when the next lease may end, or earlier. Its clock keeps running while the machine is suspended.
     lease_alarm: Alarm,
-    /// Goes off at the earliest of all other deadlines, or earlier.
+    /// Expires at the earliest of all other deadlines, or earlier.
     alarm: Alarm,
-    /// The earliest of the other deadlines as of the end of the last turn. A deadline that was set since is not due
-    /// yet.
+    /// The earliest of the other deadlines at the end of the last turn. Deadlines that were set later are not due yet.
     next: Time,
-    /// Not empty while accepting pauses: there were no file descriptors.
+    /// Not empty while accepting is paused because there were no file descriptors.
     pub(in crate::daemon) no_descriptors: Deadlines<()>,
-    /// The kernel had no memory for what is due to these endpoints.
+    /// Endpoints for whose output the kernel had no memory.
     pub(in crate::daemon) no_memory: Deadlines<EndpointId>,
-    /// The queues of these Unix peers were full, and no socket reports when they have room.
+    /// Unix peers whose queues were full, and for which no socket reports room.
     pub(in crate::daemon) peer_queue_full: Deadlines<EndpointId>,
-    /// The same for peers that have not read for a while.
+    /// Such peers that have not read for a while.
     pub(in crate::daemon) peer_not_reading: Deadlines<EndpointId>,
-    /// The kernel had no memory for what these listeners receive.
+    /// Listeners for whose datagrams the kernel had no memory.
     pub(in crate::daemon) listener_no_memory: Deadlines<ListenerNumber>,
     /// Peers that may no longer need a sending socket of their own.
     pub(in crate::daemon) own_sockets: Deadlines<PeerKey>,
@@ -71,7 +68,7 @@ pub(in crate::daemon) struct Timers {
 }
 
 impl Timers {
-    /// Makes the alarms. Errors are those of timerfd_create(2).
+    /// Creates the alarms. Errors are those of timerfd_create(2).
     pub(in crate::daemon) fn new() -> io::Result<Timers> {
         Ok(Timers {
             lease_alarm: Alarm::new(ClockId::CLOCK_BOOTTIME)?,
@@ -105,7 +102,7 @@ impl Timers {
         self.next <= now.time || engine.lease_deadline().is_some_and(|deadline| deadline <= now.boot)
     }
 
-    /// Lets the endpoints whose retry is due write again.
+    /// Unblocks the endpoints whose retry is due.
     pub(in crate::daemon) fn retry_writes(&mut self, now: Time, engine: &mut Engine) {
         for queue in [&mut self.no_memory, &mut self.peer_queue_full, &mut self.peer_not_reading] {
             while let Some(endpoint) = queue.pop(now) {
@@ -118,7 +115,7 @@ impl Timers {
         engine.lease_deadline().map_or(Ok(()), |deadline| self.lease_alarm.set(deadline.0))
     }
 
-    /// Finds the earliest deadline: of the queues here and of `others`. Leases have an alarm of their own.
+    /// Finds the earliest deadline of the queues here and of `others`. Leases have a separate alarm.
     pub(in crate::daemon) fn update<const N: usize>(&mut self, others: [Option<Time>; N]) {
         let own = [
             self.no_descriptors.next(),
@@ -132,16 +129,16 @@ impl Timers {
         self.next = earliest(own).min(earliest(others));
     }
 
-    /// Sets the alarm to the earliest deadline. Where that fails, returns how long to wait for it, after a turn that
-    /// began at `now`.
+    /// Sets the alarm to the earliest deadline. If that fails, returns how long to wait for the deadline, after a turn
+    /// that began at `now`.
     pub(in crate::daemon) fn arm(&mut self, now: Time) -> Option<Duration> {
-        // The end of time sets no alarm.
+        // `Time(u64::MAX)` stands for no deadline, and sets no alarm.
         let is_armed = self.alarm.set(self.next.0).is_ok();
         (!is_armed).then(|| self.next.since(Clock::about(now)))
     }
 }
 
-/// The earliest of these, or the end of time. Without branches: most are never set.
+/// The earliest of these, or the largest time if none is set. Without branches, because most are never set.
 fn earliest<const N: usize>(deadlines: [Option<Time>; N]) -> Time {
     let never = Time(u64::MAX);
     deadlines.into_iter().fold(never, |next, deadline| next.min(deadline.unwrap_or(never)))

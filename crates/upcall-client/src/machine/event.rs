@@ -39,7 +39,7 @@ pub enum Loss {
     Evicted,
     /// The upcall does not fit into a datagram.
     TooLarge,
-    /// The daemon did not know the session any more, and a new one began.
+    /// The daemon no longer had the session, and a new one began.
     Session,
 }
 
@@ -70,9 +70,9 @@ impl From<GapReason> for Loss {
 pub enum Event {
     /// The daemon has registered this client.
     Welcomed {
-        /// Whether the previous session goes on.
+        /// Whether the previous session was resumed.
         resumed: bool,
-        /// Whether the daemon's log is another one than in the previous session, so that sequences begin anew.
+        /// Whether the daemon's log differs from that of the previous session, so that sequences start again.
         new_log: bool,
         /// The first sequence that may be due to this client.
         start: u64,
@@ -81,13 +81,13 @@ pub enum Event {
     },
     /// An upcall. Each is reported once, in order.
     Upcall(Upcall),
-    /// A range of sequences that this client does not get.
+    /// A range of sequences that this client does not receive.
     Gap {
-        /// The first.
+        /// The first sequence.
         first: u64,
-        /// The last.
+        /// The last sequence.
         last: u64,
-        /// Why.
+        /// The reason.
         loss: Loss,
     },
     /// The daemon has accepted an input.
@@ -98,10 +98,10 @@ pub enum Event {
         sequence: u64,
         /// How many endpoints it was due to, not counting this one.
         due: u32,
-        /// Whether the daemon had accepted it before, so that its first receipt was lost.
+        /// Whether the daemon had already accepted it when it was sent earlier, and that receipt was lost.
         repeat: bool,
     },
-    /// An input was sent, and whether the daemon accepted it can no longer be found out. It is not sent again.
+    /// An input was sent, but there is no way left to find out whether the daemon accepted it. It is not sent again.
     Unknown {
         /// What [`Machine::send`](super::Machine::send) returned.
         input: InputId,
@@ -110,9 +110,9 @@ pub enum Event {
     Rejected {
         /// What [`Machine::send`](super::Machine::send) returned.
         input: InputId,
-        /// Why.
+        /// The reason.
         code: Code,
-        /// An explanation for a person.
+        /// A human-readable explanation.
         text: String,
     },
     /// A change of the filters is in force.
@@ -130,9 +130,9 @@ pub enum Event {
     NotSubscribed {
         /// What [`Machine::subscribe`](super::Machine::subscribe) or its counterpart returned.
         request: u64,
-        /// Why.
+        /// The reason.
         code: Code,
-        /// An explanation for a person.
+        /// A human-readable explanation.
         text: String,
     },
     /// The answer to [`Machine::ping`](super::Machine::ping).
@@ -146,7 +146,7 @@ pub enum Event {
     DaemonError {
         /// What is wrong.
         code: Code,
-        /// An explanation for a person.
+        /// A human-readable explanation.
         text: String,
     },
     /// The registration has ended, or could not be made.
@@ -167,16 +167,16 @@ pub enum DisconnectReason {
     Refused {
         /// What is wrong.
         code: Code,
-        /// The kind of the frame that it is about; 0 for none.
+        /// The kind of the frame that caused it; 0 for none.
         about: u8,
-        /// An explanation for a person.
+        /// A human-readable explanation.
         text: String,
     },
-    /// The daemon sent bytes that violate upcall-protocol(7). The text tells what is wrong with them.
+    /// The daemon sent bytes that violate upcall-protocol(7). The text describes what is wrong with them.
     Protocol(String),
-    /// The daemon sent text. Holds its beginning.
+    /// The daemon sent text instead of frames. Holds the beginning of the text.
     NotNative(Vec<u8>),
-    /// An answer was due, and nothing came for too long.
+    /// An answer was due, and nothing arrived for too long.
     Unresponsive,
 }
 

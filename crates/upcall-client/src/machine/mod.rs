@@ -11,14 +11,14 @@
 //! timing:   when to send something again
 //! ```
 //!
-//! A machine is deterministic: it has no clock, and its random numbers follow from the seed. A driver
+//! A machine is deterministic: it has no clock, and its random numbers are derived from the seed. A driver
 //!
 //! 1. calls [`Machine::connect`] when it has a connection, or a datagram socket;
 //! 2. passes received bytes to [`Machine::receive`];
 //! 3. calls [`Machine::transmit`] and sends what that appends, until there is nothing more;
-//! 4. calls [`Machine::expire`] at the time that [`Machine::due`] returns, and goes on with 3;
+//! 4. calls [`Machine::expire`] at the time that [`Machine::due`] returns, and continues with step 3;
 //! 5. takes events from [`Machine::event`] after each of these;
-//! 6. calls [`Machine::disconnected`] when the connection is lost, and later begins again with 1.
+//! 6. calls [`Machine::disconnected`] when the connection is lost, and later starts again with step 1.
 //!
 //! Inputs without a receipt, filters and the position in the log survive a lost connection.
 //!
@@ -121,18 +121,18 @@ pub struct Machine {
     /// Whether datagrams have arrived since the last ACK.
     ack_due: bool,
     round_trip: RoundTrip,
-    /// When the last authentic bytes came.
+    /// When the last authentic bytes arrived.
     last_received: Option<Instant>,
     /// The interval of PINGs: that of the settings, or a third of the lease if that is shorter.
     ping_interval: Duration,
-    /// When to send the next PING of the machine's own.
+    /// When the machine sends its own next PING.
     ping_at: Option<Instant>,
     events: VecDeque<Event>,
 }
 
 impl Machine {
-    /// Creates a machine without a connection. The seed decides its random numbers: it should be unpredictable to
-    /// others, and makes a test reproducible.
+    /// Creates a machine without a connection. The seed determines its random numbers. It should be unpredictable to
+    /// others; in a test, a fixed seed makes the run reproducible.
     pub fn new(settings: Settings, seed: u64) -> Machine {
         let session = settings.resume;
         let is_stream = settings.carrier == Carrier::Stream;
@@ -159,7 +159,7 @@ impl Machine {
         }
     }
 
-    /// Begins a registration over a new connection, or a datagram socket. No effect once [`Machine::is_over`].
+    /// Begins a registration over a new connection, or a datagram socket. Has no effect once [`Machine::is_over`].
     pub fn connect(&mut self, now: Instant) {
         if self.is_over() {
             return;
@@ -231,7 +231,8 @@ impl Machine {
         matches!(self.lifecycle, Lifecycle::Leaving(_))
     }
 
-    /// What resumes the session, once there is one. Everything that was returned as an event counts as processed.
+    /// The ticket that resumes the session, once there is one. Everything that was returned as an event counts as
+    /// processed.
     pub fn session(&self) -> Option<ResumeTicket> {
         let (last, request) = (self.order.last(), self.subscriptions.next_id());
         self.session.map(|session| ResumeTicket { last, request, ..session })
@@ -289,7 +290,7 @@ impl Machine {
     }
 
     /// Leaves: sends BYE as soon as every input has been answered. Upcalls that are due until the daemon answers still
-    /// come.
+    /// arrive.
     pub fn leave(&mut self) {
         if matches!(self.lifecycle, Lifecycle::Active) {
             self.lifecycle = Lifecycle::Leaving(Attempt::default());
@@ -299,7 +300,7 @@ impl Machine {
         }
     }
 
-    /// Leaves at once, and gives up the inputs without a receipt.
+    /// Leaves immediately, and gives up the inputs without a receipt.
     pub fn leave_now(&mut self) {
         self.abandon_inputs();
         self.leave();

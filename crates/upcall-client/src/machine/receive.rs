@@ -1,4 +1,4 @@
-//! The receiving half: what the daemon sent, and what follows from it.
+//! The receiving half: handles what the daemon sends.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use super::timing::Attempt;
 /// The largest payload of an upcall that is accepted, in bytes: far more than any daemon can be configured to send.
 const MAX_UPCALL: usize = 256 << 20;
 
-/// How much is kept of bytes that are not frames, in bytes, to find out what they are.
+/// How many bytes of received text are kept when frames were expected, to find out what the text is.
 const EXCERPT: usize = 80;
 
 impl Machine {
@@ -41,7 +41,7 @@ impl Machine {
             match decoder.next(&mut bytes, MAX_UPCALL) {
                 Ok(Some(frame)) => {
                     if self.handle(now, frame) == Accepted::Violation {
-                        self.end(DisconnectReason::Protocol("an upcall does not follow on the one before".into()));
+                        self.end(DisconnectReason::Protocol("an upcall does not follow the previous one".into()));
                     }
                 }
                 Ok(None) => break,
@@ -66,7 +66,8 @@ impl Machine {
                 Ok(Accepted::Yes) => {}
                 Ok(Accepted::NoRoom) => is_complete = false,
                 Ok(Accepted::Violation) => {
-                    return self.end(DisconnectReason::Protocol("an upcall contradicts itself".into()));
+                    return self
+                        .end(DisconnectReason::Protocol("an upcall or a gap contradicts an earlier one".into()));
                 }
                 Err(violation) => return self.end(DisconnectReason::Protocol(violation.to_string())),
             }
@@ -125,7 +126,7 @@ impl Machine {
                 self.welcomed(now, welcome);
             }
             (Registration::AwaitingWelcome { .. }, Frame::Error(error)) => self.hello_refused(error),
-            // Also before the WELCOME: the daemon may end then.
+            // Also before WELCOME, because the daemon may shut down then.
             (_, Frame::Bye(reason)) => self.end(match self.is_leaving() {
                 true => DisconnectReason::Left,
                 false => DisconnectReason::Bye(reason.to_owned()),
@@ -194,7 +195,7 @@ impl Machine {
     fn welcomed(&mut self, now: Instant, welcome: Welcome) {
         let Registration::AwaitingWelcome { resume, attempt, .. } = &self.registration else { return };
         if welcome.version != VERSION || (welcome.resumed && resume.is_none()) {
-            return self.end(DisconnectReason::Protocol("the welcome is not for what was asked".into()));
+            return self.end(DisconnectReason::Protocol("the WELCOME does not match the HELLO".into()));
         }
         if let Some(sample) = attempt.sample(now) {
             self.round_trip.add_sample(sample);
@@ -233,7 +234,7 @@ impl Machine {
             Registration::AwaitingWelcome { resume: Some(_), .. } if error.code == Code::UnknownSession => {
                 self.begin_hello(None);
             }
-            // The log of a restarted daemon may not have reached yet the sequence that the HELLO resumes from.
+            // The log of a restarted daemon may not have reached the sequence yet that the HELLO resumes from.
             Registration::AwaitingWelcome { resume: Some(_), .. } if error.code == Code::Malformed => {
                 self.session_refused = true;
                 match self.settings.carrier {
@@ -271,7 +272,7 @@ impl Machine {
             }
             (kind::SUBSCRIBE | kind::UNSUBSCRIBE, _) if self.subscriptions.refused(reference, code, text, &mut out) => {
             }
-            // Over datagrams every repetition of a request may be answered.
+            // Over datagrams, the daemon may answer every repetition of a request.
             (kind::SUBSCRIBE | kind::UNSUBSCRIBE, _) if self.subscriptions.is_answered(reference) => {}
             _ => out(Event::DaemonError { code, text: text.to_owned() }),
         }
@@ -280,7 +281,7 @@ impl Machine {
     fn unexpected(&mut self, frame: &Frame<'_>) {
         let name = format!("{frame:?}");
         let name = name.split([' ', '(', '{']).next().unwrap_or_default().to_uppercase();
-        self.end(DisconnectReason::Protocol(format!("{name} cannot come here")));
+        self.end(DisconnectReason::Protocol(format!("{name} is not expected here")));
     }
 }
 

@@ -1,7 +1,7 @@
 //! The queue of inputs without a receipt. They are sent in order, a window of them at a time, and repeated with the
 //! same message id until they are answered.
 //!
-//! Knows message ids and the time, but no bytes: [`super::transmit`] writes the frames.
+//! This module knows message ids and the time, but no bytes: [`super::transmit`] writes the frames.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ const FIRST_WINDOW: usize = 16;
 /// How many may be in flight after any number of timeouts.
 const SMALLEST_WINDOW: usize = 2;
 
-/// How long to wait after the first error that the daemon is busy. It doubles with each further one.
+/// How long to wait after the first error `busy`. The wait doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 
 /// The longest such wait.
@@ -100,7 +100,8 @@ impl SendQueue {
         self.tries = 0;
     }
 
-    /// A new session begins. Returns what was sent in the old one: whether it was accepted can no longer be found out.
+    /// A new session begins. Returns what was sent in the old one, since there is no way left to find out whether it
+    /// was accepted.
     pub(super) fn begin(&mut self) -> Vec<InputId> {
         self.next_id = 1;
         self.tries = 0;
@@ -138,7 +139,7 @@ impl SendQueue {
         Some(Send { id, receipt: true, topic: &entry.topic, payload: &entry.payload })
     }
 
-    /// The next input has been sent. `timeout` tells how long to wait for its receipt.
+    /// The next input has been sent. `timeout` computes how long to wait for its receipt.
     pub(super) fn sent(&mut self, now: Instant, timeout: impl FnOnce(u32) -> Option<Duration>) {
         let Some(entry) = self.queue.iter_mut().find(|entry| !entry.in_flight) else { return };
         entry.in_flight = true;
@@ -182,7 +183,7 @@ impl SendQueue {
         }
     }
 
-    /// The daemon accepts no inputs for now: repeats everything a little later.
+    /// The daemon accepts no inputs at the moment: schedules everything to be repeated a little later.
     pub(super) fn busy(&mut self, now: Instant, random: &mut Rng) {
         if self.busy_until.is_some() {
             // The daemon answers each of the inputs that arrived together. The first answer counts.
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_session_sends_what_was_never_sent() {
+    fn a_new_session_sends_only_what_was_never_sent() {
         let (mut inputs, now) = (SendQueue::new(), Instant::now());
         for _ in 0..20 {
             inputs.push("", b"x");

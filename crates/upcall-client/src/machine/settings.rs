@@ -1,4 +1,4 @@
-//! What a [`Machine`](super::Machine) registers as, and what resumes its session.
+//! How a [`Machine`](super::Machine) registers, and what it needs to resume its session.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,7 +14,7 @@ pub enum Carrier {
     Datagrams(usize),
 }
 
-/// What resumes a session, after a broken connection or in another process.
+/// What a client needs to resume a session, after a broken connection or in another process.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ResumeTicket {
     /// The endpoint's number.
@@ -31,38 +31,38 @@ pub struct ResumeTicket {
 
 impl fmt::Debug for ResumeTicket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the secret, which must not get into logs.
+        // Omits the secret, which must not reach a log.
         write!(f, "ResumeTicket {{ id: {}, log: {:x}, last: {} }}", self.id, self.log, self.last)
     }
 }
 
-/// What to register as.
+/// How to register.
 #[derive(Clone)]
 pub struct Settings {
     /// What carries the frames.
     pub carrier: Carrier,
-    /// What the endpoint does.
+    /// The role of the endpoint.
     pub role: Role,
-    /// What the daemon's log calls the endpoint; empty for nothing.
+    /// The endpoint's name in the daemon's log; empty for none.
     pub name: String,
     /// The secret that the listener requires.
     pub token: Option<Vec<u8>>,
-    /// The filters to begin with; empty for everything.
+    /// The initial filters; empty for everything.
     pub filters: Vec<String>,
     /// The first sequence of the history that a new session asks for; 0 for the oldest that the log holds.
     pub since: Option<u64>,
     /// The session to resume.
     pub resume: Option<ResumeTicket>,
-    /// The interval of PINGs while nothing else happens. Over datagrams they are sent at least three times in a lease.
+    /// The interval of PINGs while nothing else happens. Over datagrams, at least three PINGs are sent per lease.
     pub ping_interval: Duration,
-    /// How long to wait while an answer is due and nothing comes. On a stream it is three times as long, because the
-    /// daemon may hold back inputs although nothing is wrong; over datagrams, at most three ping intervals.
+    /// How long to wait while an answer is due and nothing arrives. On a stream it is three times as long, because the
+    /// daemon may hold inputs although nothing is wrong; over datagrams, at most three ping intervals.
     pub response_timeout: Duration,
 }
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the token, which must not get into logs.
+        // Omits the token, which must not reach a log.
         f.debug_struct("Settings")
             .field("carrier", &self.carrier)
             .field("role", &self.role)

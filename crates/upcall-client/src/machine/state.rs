@@ -6,7 +6,7 @@ use upcall_wire::frame::Resume;
 
 use super::timing::Attempt;
 
-/// How far the registration is.
+/// The progress of the registration.
 pub(super) enum Registration {
     /// There is no connection.
     Disconnected,
@@ -18,7 +18,7 @@ pub(super) enum Registration {
 
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the key and the cookie, which are secrets.
+        // Omits the key and the cookie, which are secrets.
         match self {
             Registration::Disconnected => f.write_str("Disconnected"),
             Registration::AwaitingWelcome { resume, attempt, .. } => {
@@ -35,11 +35,11 @@ impl fmt::Debug for Registration {
 /// Whether the machine is still in use.
 #[derive(Debug)]
 pub(super) enum Lifecycle {
-    /// It is, and registers again after a lost connection.
+    /// In use: it registers again after a lost connection.
     Active,
-    /// The BYE, which follows when every input is answered.
+    /// Leaving: the BYE is sent once every input is answered.
     Leaving(Attempt),
-    /// It is not: `connect` has no effect.
+    /// Not in use any more: `connect` has no effect.
     Over,
 }
 
@@ -48,7 +48,7 @@ pub(super) enum Lifecycle {
 pub(super) struct Ping {
     pub(super) nonce: u64,
     pub(super) cookie: Option<u64>,
-    /// Whether the caller asked for it, and gets an event.
+    /// Whether the caller requested it and receives an event.
     pub(super) by_caller: bool,
     pub(super) attempt: Attempt,
 }

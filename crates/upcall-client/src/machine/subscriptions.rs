@@ -9,7 +9,7 @@ use super::timing::Attempt;
 
 #[derive(Debug)]
 struct Request {
-    /// The number that the caller got; `None` for a request of our own.
+    /// The number that was returned to the caller; `None` for a request of our own.
     number: Option<u64>,
     /// Its request id in the session, once it has been sent there.
     id: Option<u32>,

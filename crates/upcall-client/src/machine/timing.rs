@@ -10,7 +10,7 @@ const INITIAL: Duration = Duration::from_secs(1);
 /// The shortest timeout, which leaves the daemon time to answer.
 const SHORTEST: Duration = Duration::from_millis(200);
 
-/// The longest timeout, so that a daemon that is reachable again is soon noticed.
+/// The longest timeout. It is short enough to detect soon that a daemon is reachable again.
 const LONGEST: Duration = Duration::from_secs(4);
 
 /// The estimate of the round trip (RFC 6298).
@@ -52,7 +52,7 @@ impl Attempt {
         self.last.is_none() || self.due.is_some_and(|due| due <= now)
     }
 
-    /// The frame has been sent. `timeout` tells, from the number of tries, how long to wait before sending again.
+    /// The frame has been sent. `timeout` computes, from the number of tries, how long to wait before sending again.
     pub(super) fn sent(&mut self, now: Instant, timeout: impl FnOnce(u32) -> Option<Duration>) {
         self.tries = self.tries.saturating_add(1);
         self.first.get_or_insert(now);

@@ -18,8 +18,8 @@ const SHARED_DATAGRAM: usize = 1_200;
 /// Frames are appended to a stream's output up to this size, in bytes, per call.
 const STREAM_CHUNK: usize = 256 << 10;
 
-/// The least size of a HELLO over datagrams, in bytes. Until our address is proved, the answer may not be larger than
-/// that.
+/// The minimum size of a HELLO over datagrams, in bytes. Until the client's address is proved, the answer must not be
+/// larger than the HELLO.
 const PADDED_HELLO: usize = 256;
 
 /// How many times a BYE is sent over datagrams.
@@ -30,13 +30,13 @@ const MAX_BYES: u32 = 3;
 struct Output {
     /// Where it begins.
     begin: usize,
-    /// The length of the buffer as long as there is no frame in it: behind the envelope, over datagrams.
+    /// The length of the buffer while it has no frame: over datagrams, after the envelope.
     empty: usize,
 }
 
 impl Machine {
-    /// Appends to `out` what to send now: bytes of the stream, or one datagram. Returns whether that was anything; if
-    /// so, call it again. What was appended counts as sent.
+    /// Appends to `out` what to send now: bytes of the stream, or one datagram. Returns whether anything was appended;
+    /// if so, call it again. What was appended counts as sent.
     pub fn transmit(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
         let begin = out.len();
         match self.registration {
@@ -131,7 +131,7 @@ impl Machine {
                 send.payload.len() > max_message || SEND_OVERHEAD + send.topic.len() + send.payload.len() > largest;
             if is_too_large {
                 let size = send.payload.len();
-                let text = format!("{size} bytes are more than the limit of {max_message}");
+                let text = format!("{size} bytes are too many to send here; at most {max_message} are allowed");
                 match self.inputs.remove_unsent() {
                     Some(input) => self.events.push_back(Event::Rejected { input, code: Code::TooLarge, text }),
                     None => break,
@@ -146,7 +146,7 @@ impl Machine {
         }
     }
 
-    /// When to call [`Machine::expire`] at the latest, if nothing happens before.
+    /// When to call [`Machine::expire`] at the latest, if nothing else happens.
     pub fn due(&self) -> Option<Instant> {
         let request = match &self.registration {
             Registration::Disconnected => return None,
@@ -182,11 +182,12 @@ impl Machine {
         }
     }
 
-    /// When to give up the daemon as unresponsive: a while after something was asked, and after the last bytes came.
+    /// When the daemon counts as unresponsive: some time after the oldest request without an answer, and after the last
+    /// received bytes.
     fn unresponsive_at(&self) -> Option<Instant> {
         let pings = self.pings.iter().filter_map(|ping| ping.attempt.since());
         let others = [self.inputs.since(), self.subscriptions.attempt().and_then(Attempt::since)];
-        // On a stream the daemon may hold back inputs for long although nothing is wrong. Only a PING counts.
+        // On a stream the daemon may hold inputs for long although nothing is wrong. Only a PING counts.
         let others = others.into_iter().flatten().filter(|_| !self.is_stream());
         let asked = pings.chain(others).min()?;
         let timeout = match self.is_stream() {

@@ -1,6 +1,6 @@
-//! A datagram socket for one daemon, which is checked to be there, and nonblocking from then on.
+//! A nonblocking datagram socket for one daemon. Opening it checks that the daemon can be reached.
 //!
-//! It returns datagrams of the daemon only. This module knows nothing of the protocol.
+//! It returns only datagrams of the daemon. This module knows nothing about the protocol.
 
 use std::io::{self, ErrorKind, IoSliceMut, Read};
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use super::owner::{ForeignSender, SocketOwner};
 use super::stream::{cannot_connect, no_address, resolve, unix_address};
 use crate::Error;
 
-/// The size of the receive buffer that is requested from the kernel, in bytes. It grants less where less is allowed.
+/// The size of the receive buffer that is requested from the kernel, in bytes. The kernel may grant less.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// How far away the daemon is, which decides how long to wait for its answers.
@@ -59,18 +59,18 @@ pub struct DatagramSocket {
 enum DaemonPeer {
     /// The socket is connected, so the kernel drops other senders' datagrams, and reports when nothing listens.
     Inet { is_loopback: bool },
-    /// The socket is not connected. When this client is slow, the daemon goes on sending from a socket without a name,
-    /// and a connected socket would not receive from that one.
+    /// The socket is not connected. When this client is slow, the daemon continues to send from a socket without a
+    /// name, and a connected socket would not receive from that one.
     Unix { daemon: SockAddr, owner: SocketOwner },
 }
 
 impl DatagramSocket {
-    /// Opens a socket, sends `hello`, and waits until something comes or [`Reach::quiet`] has passed. Blocks for at
+    /// Opens a socket, sends `hello`, and waits until something arrives or [`Reach::quiet`] has passed. Blocks for at
     /// most `timeout` on each of the host's addresses, apart from the resolution of its name.
     ///
     /// # Errors
     ///
-    /// Why the daemon cannot be reached, as far as the kernel reports it.
+    /// The reason why the daemon cannot be reached, if the kernel reports one.
     pub fn open(address: &Address, timeout: Duration, hello: &[u8]) -> Result<DatagramSocket, Error> {
         let opened = match address {
             Address::Inet { host, port, .. } => open_inet(host, *port, timeout, hello)?,
@@ -92,7 +92,7 @@ impl DatagramSocket {
         }
     }
 
-    /// Waits until something comes. Fails if that is an error, such as an ICMP message that refuses the datagram.
+    /// Waits until something arrives. Fails if that is an error, such as an ICMP message that refuses the datagram.
     fn check_refusal(&self, time: Duration) -> io::Result<()> {
         let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
         // It does not matter if the wait is interrupted: a later refusal is still reported.
@@ -187,7 +187,7 @@ fn try_inet(address: SocketAddr, hello: &[u8]) -> io::Result<Socket> {
 fn open_unix(name: &UnixName, timeout: Duration, hello: &[u8]) -> io::Result<DatagramSocket> {
     let daemon = unix_address(name)?;
     let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
-    // Before the socket has a name: a datagram that came earlier would carry no credentials.
+    // This must happen before the socket has a name: a datagram that arrived earlier would carry no credentials.
     socket.set_passcred(true)?;
     // The daemon sends to abstract names, and to paths only if the sender owns them. This name identifies the client in
     // its log and in ss(8). It is no secret: all names are in /proc/net/unix.
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_daemon_is_noticed_at_once() {
+    fn a_missing_daemon_is_detected_immediately() {
         let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let (directory, stream) = (tempfile::tempdir().unwrap(), "stream");
         let stream = directory.path().join(stream);

@@ -1,8 +1,8 @@
 //! Nonblocking sockets to the daemon.
 //!
 //! This is a lower-level interface. [`Client`](crate::Client) opens its sockets by itself; [`stream`] and [`datagram`]
-//! are public for programs that use the text protocol, or drive a [`Machine`] of their own. They may change between
-//! minor versions.
+//! are public for programs that use the text protocol, or drive their own [`Machine`]. They may change between minor
+//! versions.
 
 pub mod datagram;
 pub(crate) mod owner;
@@ -109,8 +109,8 @@ impl DaemonSocket {
         self.paused_until
     }
 
-    /// Reads what has come, and passes it to the machine. Returns whether there may be more. After an error, and at the
-    /// end of a stream (`UnexpectedEof`), the socket is of no more use.
+    /// Reads what has arrived, and passes it to the machine. Returns whether there may be more. After an error, and at
+    /// the end of a stream (`UnexpectedEof`), the socket cannot be used any more.
     pub(super) fn receive(&mut self, machine: &mut Machine) -> io::Result<bool> {
         for _ in 0..BATCH {
             let read = match &mut self.socket {

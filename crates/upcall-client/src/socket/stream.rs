@@ -1,7 +1,7 @@
-//! A stream socket that is connected to the daemon within a time limit, and nonblocking from then on.
+//! A nonblocking stream socket, connected to the daemon within a time limit.
 //!
-//! Every failure to connect has a variant of [`Error`] and advice for a person. This module knows nothing of the
-//! protocol.
+//! Every failure to connect maps to a variant of [`Error`] and contains advice for the user. This module knows nothing
+//! about the protocol.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -29,12 +29,12 @@ impl StreamSocket {
     /// Connects to a TCP or Unix stream address. Blocks for at most `timeout`, apart from the resolution of a host
     /// name.
     ///
-    /// A host with several addresses is tried at each of them in turn. TCP connections have Nagle's algorithm switched
-    /// off and keepalive switched on.
+    /// If a host has several addresses, each is tried in turn. On TCP connections, Nagle's algorithm is disabled and
+    /// keepalive is enabled.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a datagram address; otherwise why the daemon cannot be reached.
+    /// [`Error::Invalid`] for a datagram address; otherwise the reason why the daemon cannot be reached.
     pub fn open(address: &Address, timeout: Duration) -> Result<StreamSocket, Error> {
         let socket = match address {
             Address::Inet { transport: Transport::Tcp, host, port } => open_tcp(host, *port, timeout),
@@ -49,7 +49,7 @@ impl StreamSocket {
         Ok(StreamSocket { socket })
     }
 
-    /// Reads what is there. Returns 0 at the end of the stream.
+    /// Reads the bytes that are available. Returns 0 at the end of the stream.
     ///
     /// # Errors
     ///
@@ -99,7 +99,7 @@ pub(super) fn no_address() -> Error {
     Error::UnknownHost("the host has no address".into())
 }
 
-/// The address of a Unix socket in the form of the kernel.
+/// The address of a Unix socket in the kernel's format.
 pub(super) fn unix_address(name: &UnixName) -> io::Result<SockAddr> {
     match name {
         UnixName::Path(path) => SockAddr::unix(path),
@@ -112,7 +112,8 @@ fn open_tcp(host: &Host, port: u16, timeout: Duration) -> Result<Socket, Error> 
     let candidates = resolve(host, port)?;
     let mut last = None;
     for (i, &candidate) in candidates.iter().enumerate() {
-        // Each gets its share of the time left, so that one that drops packets does not use up the time of the others.
+        // Each address gets its share of the time left, so that one that drops packets does not use up the time of the
+        // others.
         let left = deadline.saturating_duration_since(Instant::now());
         let share = left / u32::try_from(candidates.len() - i).unwrap_or(u32::MAX);
         match try_tcp(candidate, share.max(Duration::from_millis(1))) {
@@ -162,7 +163,7 @@ pub(super) fn cannot_connect(place: &impl fmt::Display, error: &io::Error) -> Er
             (Error::Denied, "the socket's mode or group, or a firewall, does not admit this user")
         }
         // The connection was made, and broke before it could be used.
-        (ErrorKind::ConnectionReset, _) => (Error::Broken, "it closed the connection at once"),
+        (ErrorKind::ConnectionReset, _) => (Error::Broken, "it closed the connection immediately"),
         (_, Some(Errno::EPROTOTYPE)) => (Error::Unreachable, "the socket has another type; is it the right transport?"),
         _ => (Error::Unreachable, "is the address right?"),
     };

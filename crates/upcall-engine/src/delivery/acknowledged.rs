@@ -1,4 +1,4 @@
-//! Acknowledged delivery over datagrams: what is in flight to one endpoint, and what has to be sent again.
+//! Acknowledged delivery over datagrams: what is in flight to one endpoint, and what must be sent again.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -11,10 +11,10 @@ use super::recovery::Recovery;
 use crate::log::filters::Filters;
 use crate::time::Time;
 
-/// How many mistakes of one endpoint are answered in how much time.
+/// How many mistakes of one endpoint are answered, and in which time.
 const ANSWERED_MISTAKES: (u32, Duration) = (20, Duration::from_secs(1));
 
-/// The part of a datagram that has to arrive.
+/// The part of a datagram that must arrive.
 #[derive(Debug, Clone)]
 pub(super) enum Content {
     /// The records from `first` to `last` that are due by `filters`. `prev` was due before them.
@@ -22,10 +22,10 @@ pub(super) enum Content {
         first: u64,
         last: u64,
         prev: u64,
-        /// Those that were in force for these records.
+        /// The filters that were in force for these records.
         filters: Option<Rc<Filters>>,
         count: u64,
-        /// Of their frames, in bytes.
+        /// The size of their frames, in bytes.
         size: usize,
     },
     Gap(Gap),
@@ -46,11 +46,11 @@ impl Content {
 pub(crate) struct Acknowledged {
     welcome: Welcome,
     recovery: Recovery<Content>,
-    /// Gaps that have to be announced before anything else.
+    /// Gaps that must be announced before anything else.
     gaps: VecDeque<Gap>,
-    /// The deadline that is set for its recovery. May be earlier than the true one.
+    /// The deadline that is set for its recovery, which may be earlier than the actual one.
     pub(super) entered: Option<Time>,
-    /// Since when mistakes are counted, and how many were answered since.
+    /// When the count of mistakes began, and how many mistakes there were since then.
     mistakes: (Time, u32),
 }
 
@@ -64,7 +64,7 @@ impl Acknowledged {
         &self.welcome
     }
 
-    /// The first sequence of the log that may have to be sent again.
+    /// The first sequence of the log that may need to be sent again.
     pub(crate) fn oldest(&self) -> Option<u64> {
         let first = |content: &Content| match content {
             Content::Records { first, .. } => Some(*first),
@@ -73,7 +73,7 @@ impl Acknowledged {
         self.recovery.unacknowledged().filter_map(first).min()
     }
 
-    /// Gives up everything that is in flight. Returns where a gap in its place begins.
+    /// Gives up everything that is in flight. Returns the first sequence of the gap that replaces it.
     pub(crate) fn give_up(&mut self) -> Option<u64> {
         let first = |content: &Content| match content {
             Content::Records { prev, .. } => prev + 1,
@@ -93,7 +93,7 @@ impl Acknowledged {
         }
     }
 
-    /// Whether one more mistake of the endpoint is answered. Counts it.
+    /// Counts a mistake of the endpoint, and returns whether it may be answered.
     pub(crate) fn allow_answer_to_mistake(&mut self, now: Time) -> bool {
         let (since, count) = &mut self.mistakes;
         if now.since(*since) >= ANSWERED_MISTAKES.1 {
@@ -113,7 +113,7 @@ impl Acknowledged {
         self.recovery.has_room()
     }
 
-    /// A lost content that has to be sent again, with its new number.
+    /// A lost content that must be sent again, with its new number.
     pub(super) fn resend(&mut self, now: Time) -> Option<(u64, Content)> {
         self.recovery.resend(now).map(|(number, content)| (number, content.clone()))
     }
@@ -123,12 +123,12 @@ impl Acknowledged {
         self.gaps.pop_front()
     }
 
-    /// New content is sent: returns its number.
+    /// Records that new content is sent, and returns its number.
     pub(super) fn sent(&mut self, now: Time, content: Content) -> u64 {
         self.recovery.sent(now, content)
     }
 
-    /// Takes an ACK. Returns how many upcalls it acknowledges; `None` if nothing in it is new.
+    /// Handles an ACK. Returns how many upcalls it acknowledges; `None` if nothing in it is new.
     pub(super) fn acked(&mut self, now: Time, ack: &Ack) -> Option<u64> {
         let mut upcalls = 0;
         let is_new = self.recovery.acked(now, ack, |content| {
@@ -149,12 +149,12 @@ impl Acknowledged {
         is_due
     }
 
-    /// When [`Acknowledged::expire`] has to be called.
+    /// When to call [`Acknowledged::expire`].
     pub(super) fn deadline(&self) -> Option<Time> {
         self.recovery.deadline()
     }
 
-    /// The socket did not take datagram `number`.
+    /// The socket did not accept datagram `number`.
     pub(super) fn unsent(&mut self, number: u64) {
         self.recovery.unsent(number);
     }

@@ -1,5 +1,5 @@
-//! What is sent to a datagram endpoint: one datagram an upcall to text endpoints, and numbered datagrams that share
-//! upcalls and are acknowledged to native ones.
+//! What is sent to a datagram endpoint. Text endpoints receive one datagram for each upcall. Native endpoints receive
+//! numbered datagrams, which several upcalls share and which they acknowledge.
 
 use upcall_wire::frame::datagram::{self, Envelope};
 use upcall_wire::frame::{Ack, Frame, Gap, GapReason};
@@ -13,23 +13,23 @@ use crate::log::reading::{Cursor, Reading};
 use crate::registry::endpoint::{Delivery, Endpoint};
 use crate::{Engine, Now, Time};
 
-/// Upcalls share a datagram up to this size, in bytes, which passes nearly everywhere in one piece (RFC 8085 section
+/// Upcalls share a datagram up to this size, in bytes, which nearly every path carries in one piece (RFC 8085 section
 /// 3.2).
 const SHARED: usize = 1_200;
 
 /// Datagrams for one endpoint whose payloads are adjacent in the log: `bytes` is `count` payloads of one size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run<'a> {
-    /// The payloads.
+    /// The payloads, one after the other.
     pub bytes: &'a [u8],
-    /// How many they are, at least 1.
+    /// How many payloads there are, at least 1.
     pub count: usize,
 }
 
 /// Text datagrams.
 impl Engine {
     /// The next datagrams for a text endpoint: at most `max_count`, and at most `max_bytes` unless it is a single one.
-    /// If nothing is left, the driver still has to call [`Engine::advance_run`] with 0.
+    /// If nothing is left, the driver must still call [`Engine::advance_run`] with 0.
     pub fn datagram_run(&self, id: EndpointId, max_bytes: usize, max_count: usize) -> Option<Run<'_>> {
         let endpoint = self.registry.ready(id)?;
         let ring = self.log.ring(endpoint.rendition());
@@ -65,7 +65,7 @@ impl Engine {
 /// Native datagrams.
 impl Engine {
     /// Appends the next datagram for a native endpoint to `out`, at most `max` bytes long. Returns its number, which is
-    /// 0 if nothing in it has to be acknowledged; `None` if there is nothing more to send now.
+    /// 0 if nothing in it needs an acknowledgment; `None` if there is nothing more to send now.
     pub fn next_datagram(&mut self, now: Now, id: EndpointId, max: usize, out: &mut Vec<u8>) -> Option<u64> {
         let number = self.fill_datagram(now, id, max, out);
         match number {
@@ -144,7 +144,7 @@ impl Engine {
         self.arm_recovery(id);
     }
 
-    /// Takes an ACK of an endpoint.
+    /// Handles an ACK of an endpoint.
     pub(crate) fn acked(&mut self, now: Now, id: EndpointId, ack: &Ack) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let Some(acknowledged) = endpoint.acknowledged_mut() else { return };
@@ -157,7 +157,7 @@ impl Engine {
         self.arm_recovery(id);
     }
 
-    /// The recovery deadline that was set for an endpoint is over. The true one may be later.
+    /// The recovery deadline that was set for an endpoint is over. The actual deadline may be later.
     pub(crate) fn recovery_due(&mut self, now: Now, id: EndpointId) {
         let Some(acknowledged) = self.registry.get_mut(id).and_then(|endpoint| endpoint.acknowledged_mut()) else {
             return;
@@ -170,8 +170,8 @@ impl Engine {
 
     /// There may be something to send again, or room for more, or nothing left to be acknowledged.
     pub(crate) fn resume_sending(&mut self, id: EndpointId) {
-        // First as for an endpoint that was sent everything: nothing was due to it since then, and the log may no
-        // longer hold that.
+        // First treats it like an endpoint that was sent everything, which moves its cursor: nothing was due to it
+        // since then, and the log may no longer hold those records.
         self.make_ready(id);
         self.writable(id);
     }
@@ -231,7 +231,7 @@ fn next_content(endpoint: &mut Endpoint, log: &Log, now: Time, max: usize, gaps:
     Some((endpoint.acknowledged_mut()?.sent(now, content.clone()), content))
 }
 
-/// What is due and was never sent, as much as shares a datagram.
+/// What is due and was never sent, as much as fits into one shared datagram.
 fn new_content(endpoint: &mut Endpoint, log: &Log, max: usize, gaps: &mut u64) -> Option<Content> {
     let next = log.next();
     if endpoint.cursor.sequence >= endpoint.until.min(next) {

@@ -1,6 +1,6 @@
-//! From the log to the sockets: which endpoints have something to send, what that is, and how far it got.
+//! From the log to the sockets: which endpoints have something to send, what is sent, and how much of it was written.
 //!
-//! `streams` and `datagrams` say what is written; this file keeps the list of endpoints that are ready.
+//! `streams` and `datagrams` decide what is written; this file keeps the list of endpoints that are ready.
 
 pub(crate) mod acknowledged;
 mod datagrams;
@@ -18,7 +18,7 @@ use outbox::MAX_CONTROL;
 
 pub use datagrams::Run;
 
-/// How far an endpoint is after a write.
+/// The progress of an endpoint after a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// Everything that was due to it is written, or it has left.
@@ -32,7 +32,7 @@ impl Engine {
     pub(crate) fn mark_due(&mut self, id: EndpointId, sequence: u64) {
         let first = self.turn.broadcast.unwrap_or(sequence);
         if let Some(endpoint) = self.registry.get_mut(id)
-            && endpoint.is_waiting()
+            && endpoint.is_idle()
         {
             endpoint.cursor = endpoint.cursor.max(Cursor::at(first));
             endpoint.delivery = Delivery::Ready;
@@ -51,8 +51,8 @@ impl Engine {
         ready.append(&mut self.ready);
         if let Some(first) = self.turn.broadcast.take() {
             self.registry.for_everyone(|id, endpoint| {
-                if endpoint.is_waiting() {
-                    // Its cursor is where it was last, but nothing was due to it between that and this turn.
+                if endpoint.is_idle() {
+                    // Its cursor was not kept up to date, but nothing was due to it between that place and this turn.
                     endpoint.cursor = endpoint.cursor.max(Cursor::at(first));
                     endpoint.delivery = Delivery::Ready;
                     ready.push(id);
@@ -66,14 +66,14 @@ impl Engine {
         !self.ready.is_empty() || self.turn.broadcast.is_some()
     }
 
-    /// The endpoint's socket takes no more for now. [`Engine::writable`] reports when it does again.
+    /// The endpoint's socket is full. The driver calls [`Engine::writable`] when it has room again.
     pub fn blocked(&mut self, now: Now, id: EndpointId) {
         let Some(endpoint) = self.registry.ready_mut(id) else { return };
         endpoint.delivery = Delivery::Blocked;
         self.record_position(now, id);
     }
 
-    /// The endpoint's socket may take something again.
+    /// The endpoint's socket may have room again.
     pub fn writable(&mut self, id: EndpointId) {
         if let Some(endpoint) = self.registry.get_mut(id)
             && endpoint.delivery == Delivery::Blocked
@@ -103,12 +103,12 @@ impl Engine {
         }
         let is_datagram = endpoint.transport.is_datagram();
         let outbox = endpoint.outbox.get_or_insert_default();
-        // Over datagrams a client repeats what was not answered.
+        // Over datagrams the client repeats requests that were not answered.
         if !is_datagram || outbox.pending_control() < MAX_CONTROL {
             outbox.push_control(frame);
         }
         if is_datagram && endpoint.delivery == Delivery::Blocked {
-            // Answers need no room in the window and must not wait for it: they show that the daemon is there.
+            // Answers need no room in the window and must not wait for it: they show that the daemon is running.
             self.resume_sending(id);
         }
         self.make_ready(id);

@@ -1,6 +1,6 @@
-//! What an endpoint gets besides upcalls: before them, the rest of a record that was displaced while it was inside, and
-//! control frames; after them, a farewell. A displaced record that several endpoints are inside of is kept once, and a
-//! cap bounds all of them together.
+//! What an endpoint receives besides upcalls: before them, the rest of a record that was displaced while it was partly
+//! written, and control frames; after them, a farewell. A displaced record that is partly written to several endpoints
+//! is kept once, and a cap bounds all of them together.
 
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
@@ -9,7 +9,7 @@ use upcall_wire::frame::{Frame, Gap, HEADER};
 
 use crate::log::slices::Slices;
 
-/// How many bytes of control a stream may leave unread before nothing more is read from it.
+/// How many bytes of control frames a stream endpoint may leave unread before nothing more is read from it.
 pub(crate) const MAX_CONTROL: usize = 16 * 1024;
 
 /// Enough for most single answers, in bytes.
@@ -18,12 +18,12 @@ const ANSWER: usize = 64;
 /// The size of a GAP, in bytes.
 pub(crate) const GAP: usize = HEADER + 20;
 
-/// What one endpoint gets besides upcalls.
+/// What one endpoint receives besides upcalls.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     /// Replaces the beginning of `record`.
     head: Vec<u8>,
-    /// A record that was displaced while the endpoint was inside it, and how much of it is written.
+    /// A record that was displaced while it was partly written to the endpoint, and how much of it is written.
     record: Option<(Rc<[u8]>, usize)>,
     control: Vec<u8>,
     farewell: Vec<u8>,
@@ -32,7 +32,8 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// The rest of a record goes first: `head`, then `record` after its first `from` bytes. There must be no other.
+    /// Puts the rest of a record first: `head`, then `record` after its first `from` bytes. There must be no such rest
+    /// already.
     pub(crate) fn finish_record(&mut self, head: Vec<u8>, record: Rc<[u8]>, from: usize) {
         (self.head, self.record, self.written[0]) = (head, Some((record, from)), 0);
     }
@@ -41,7 +42,7 @@ impl Outbox {
         self.farewell = farewell;
     }
 
-    /// All of the farewell, for an endpoint that gets it in one datagram.
+    /// The whole farewell, for an endpoint that receives it in one datagram.
     pub(crate) fn farewell(&self) -> &[u8] {
         &self.farewell
     }
@@ -54,7 +55,7 @@ impl Outbox {
             self.control.reserve(ANSWER);
             self.written[1] = 0;
         } else if self.written[1] >= MAX_CONTROL {
-            // Some endpoints always have something unread: what they have read must not pile up.
+            // Some endpoints always have something unread. What they have read must not accumulate.
             self.control.drain(..self.written[1]);
             self.written[1] = 0;
         }
@@ -66,7 +67,8 @@ impl Outbox {
         frame.write(&mut self.control);
     }
 
-    /// Extends the last unwritten gap if `gap` continues it, so that gaps take no more room, however many they are.
+    /// Extends the last unwritten gap if `gap` continues it, so that any number of such gaps needs only the memory of
+    /// one.
     fn extend_gap(&mut self, gap: &Gap) -> bool {
         let Some(at) = self.control.len().checked_sub(GAP).filter(|at| *at >= self.written[1]) else { return false };
         let Ok(Frame::Gap(earlier)) = Frame::take(&mut &self.control[at..]) else { return false };
@@ -83,13 +85,13 @@ impl Outbox {
         self.control.len() - self.written[1]
     }
 
-    /// Whether there is neither unwritten control nor a farewell.
+    /// Whether there are neither unwritten control frames nor a farewell.
     pub(crate) fn is_empty(&self) -> bool {
         self.pending_control() == 0 && self.farewell.is_empty()
     }
 
-    /// Moves whole control frames into a datagram, at most `max` bytes of them; one may be larger if it is the only
-    /// thing in the datagram (`lone`).
+    /// Moves whole control frames into a datagram, at most `max` bytes of them. A frame may be larger if it is alone in
+    /// the datagram (`lone`).
     pub(crate) fn take_control(&mut self, max: usize, lone: bool, out: &mut Vec<u8>) {
         let mut rest = &self.control[self.written[1]..];
         let mut taken = 0;
@@ -105,13 +107,13 @@ impl Outbox {
         self.written[1] += taken;
     }
 
-    /// Whether nothing goes before the upcalls.
+    /// Whether there is nothing to write before the upcalls.
     pub(crate) fn is_front_empty(&self) -> bool {
         let [head, control, _] = self.written;
         head == self.head.len() && self.record.is_none() && control == self.control.len()
     }
 
-    /// Adds what goes before the upcalls. Returns whether there was room for all of it.
+    /// Adds what is written before the upcalls. Returns whether there was room for all of it.
     pub(crate) fn front<'a>(&'a self, slices: &mut Slices<'a>) -> bool {
         let record = self.record.as_ref().map_or(&[][..], |(record, from)| &record[*from..]);
         slices.push(&self.head[self.written[0]..])
@@ -137,7 +139,7 @@ impl Outbox {
         written
     }
 
-    /// Adds what goes after the upcalls.
+    /// Adds what is written after the upcalls.
     pub(crate) fn back<'a>(&'a self, slices: &mut Slices<'a>) {
         slices.push(&self.farewell[self.written[2]..]);
     }
@@ -149,7 +151,7 @@ impl Outbox {
     }
 }
 
-/// Records that were displaced while endpoints were inside them, by sequence and by whether they are frames.
+/// Records that were displaced while they were partly written, by sequence and by whether they are frames.
 #[derive(Debug, Default)]
 pub(crate) struct DisplacedRecords {
     records: HashMap<(u64, bool), Weak<[u8]>>,
@@ -157,7 +159,7 @@ pub(crate) struct DisplacedRecords {
 
 impl DisplacedRecords {
     /// A shared copy of record `sequence`, which is a frame or a text. `None` if all copies together would exceed `cap`
-    /// bytes; a first one may.
+    /// bytes; a first copy may.
     pub(crate) fn keep(&mut self, sequence: u64, frame: bool, payload: &[u8], cap: usize) -> Option<Rc<[u8]>> {
         if let Some(record) = self.records.get(&(sequence, frame)).and_then(Weak::upgrade) {
             return Some(record);
@@ -225,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn control_that_is_never_quite_read_does_not_pile_up() {
+    fn control_that_is_never_fully_read_does_not_accumulate() {
         let mut outbox = Outbox::default();
         outbox.push_control(&Frame::Pong { nonce: 0 });
         for nonce in 1..100_000 {

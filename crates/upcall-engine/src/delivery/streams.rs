@@ -1,4 +1,4 @@
-//! What is written to a stream, and how far a write got.
+//! What is written to a stream, and how much of it a write completed.
 
 use super::Progress;
 use crate::id::EndpointId;
@@ -23,8 +23,8 @@ impl Engine {
         self.log.ring(endpoint.rendition()).whole(&reading)
     }
 
-    /// What has to be written to a stream now. If that is nothing, the driver still has to call [`Engine::advance`]
-    /// with 0.
+    /// What must be written to a stream now. If there is nothing, the driver must still call [`Engine::advance`] with
+    /// 0.
     pub fn slices(&mut self, id: EndpointId) -> Slices<'_> {
         let Engine { registry, log, turn, .. } = self;
         let mut slices = Slices::new();
@@ -35,7 +35,7 @@ impl Engine {
         let front = outbox.filter(|outbox| !outbox.is_front_empty());
         if let Some(outbox) = front {
             if reading.cursor.offset > 0 {
-                // A record was begun: the front follows it.
+                // A record is partly written: the front follows it.
                 reading.until = reading.cursor.sequence + 1;
             } else if !outbox.front(&mut slices) {
                 return slices;

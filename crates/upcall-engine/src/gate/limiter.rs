@@ -5,8 +5,8 @@ use crate::time::Time;
 /// The number of buckets. Sources with the same bucket share its limit, so sharing only ever limits more.
 const BUCKETS: usize = 4096;
 
-/// Tokens used, and as of when, in nanoseconds. A tuple of numbers, because zeroed memory of it comes from the system
-/// untouched: a page takes memory only once one of its buckets is used.
+/// The tokens used, and the time of that count, in nanoseconds. A tuple of numbers, because zeroed memory of it comes
+/// from the system untouched: a page takes memory only once one of its buckets is used.
 type Bucket = (f32, u64);
 
 /// Allows each source a number of events per second.

@@ -1,8 +1,9 @@
 //! The gate in front of datagram endpoints: an address is registered only once it has proved that it receives what is
-//! sent to it, and before that it gets little. Knows no socket and no endpoint, and its memory has a fixed size.
+//! sent to it, and before that little is sent to it. This module knows no socket and no endpoint, and its memory has a
+//! fixed size.
 //!
 //! A registry that sends to whatever source address a datagram claims would be an amplifier (RFC 8085 section 6). So an
-//! unknown source gets one short line, `join <cookie>`, and is registered when it sends that line back.
+//! unknown source is sent one short line, `join <cookie>`, and is registered when it sends that line back.
 
 mod cookie;
 mod limiter;
@@ -18,7 +19,8 @@ use limiter::Limiter;
 /// Headers of IPv4 and UDP, in bytes: what a datagram costs beyond its payload.
 const HEADERS: usize = 28;
 
-/// Before an address is proved, at most this many times the bytes that came in go out, counted as IP packets.
+/// Before an address is proved, at most this many times the bytes received from it are sent to it, counted as IP
+/// packets.
 const AMPLIFICATION: usize = 3;
 
 /// The size of a RETRY datagram, in bytes.
@@ -54,7 +56,7 @@ named_enum! {
         NotAllowed => "not_allowed",
         /// It answers a challenge wrongly, or too late.
         BadCookie => "bad_cookie",
-        /// Its source sends or asks too often.
+        /// Its source sends inputs or requests challenges too often.
         RateLimited => "rate_limited",
         /// It is a command of a source that is not registered.
         NotRegistered => "not_registered",
@@ -62,13 +64,13 @@ named_enum! {
         OutputOnly => "output_only",
         /// Its source would be one endpoint too many.
         Refused => "refused",
-        /// It does not speak the listener's protocol, or not as it should.
+        /// It does not follow the listener's protocol.
         Protocol => "protocol",
         /// It carries the key of no endpoint, or not of this source.
         BadKey => "bad_key",
-        /// Inputs were held, and there was no room to keep it meanwhile.
+        /// Inputs were held, and there was no room to keep it until then.
         Busy => "busy",
-        /// It is an upcall of another upcalld: two daemons must not talk to each other for ever.
+        /// It is an upcall of another upcalld: two daemons must not send to each other forever.
         Looped => "looped",
     }
 }
@@ -76,11 +78,11 @@ named_enum! {
 /// What the driver knows of the source of a datagram.
 #[derive(Debug, Clone, Copy)]
 pub struct DatagramSource<'a, A> {
-    /// The listener that it came in through.
+    /// The listener that received it.
     pub listener: ListenerNumber,
     /// The address that the datagram claims to come from, the port included.
     pub address: &'a A,
-    /// What the limits count it for: the address, or its network.
+    /// What the limits count together: the address, or its network.
     pub source: &'a A,
     /// The address needs no proof.
     pub trusted: bool,
@@ -99,7 +101,7 @@ pub fn is_command(payload: &[u8], trusted: bool) -> bool {
 /// Decides which datagrams may register or renew their source.
 #[derive(Debug)]
 pub struct Gate<S = RandomState> {
-    /// Keyed by the system's randomness, anew at each start (SipHash-1-3, from the standard library).
+    /// Keyed with random numbers of the system, which are new at each start (SipHash-1-3, from the standard library).
     key: S,
     challenges: Limiter,
     joins: Limiter,
@@ -129,7 +131,7 @@ impl<S: BuildHasher> Gate<S> {
             // Counted apart from challenges, so that a forged address cannot keep its owner out. A network of many
             // clients is one source.
             joins: Limiter::new(100.0, 1_000.0),
-            // Nothing else limits a sender of datagrams.
+            // No other limit applies to a sender of datagrams.
             inputs: Limiter::new(1_000.0, 1_000.0),
         }
     }
@@ -144,7 +146,7 @@ impl<S: BuildHasher> Gate<S> {
         if line.starts_with(b"join ") {
             return match (proved(line.strip_prefix(b"join ")), from.registered) {
                 (true, true) => Verdict::Join,
-                // A cookie is valid for a minute or two: it must not allow joining and leaving without end.
+                // A cookie is valid for a minute or two: it must not allow endless joining and leaving.
                 (true, false) if self.joins.take(now, self.key.hash_one((from.listener, from.source))) => Verdict::Join,
                 (true, false) => Verdict::Drop(Dropped::RateLimited),
                 (false, _) => self.bad_cookie(now, from),
@@ -167,8 +169,8 @@ impl<S: BuildHasher> Gate<S> {
         }
     }
 
-    /// Decides what to do about a native datagram of `bytes` bytes that asks for its source to be registered, or for
-    /// its endpoint to move there, with the cookie that it carries. Returns [`Verdict::Join`], [`Verdict::Challenge`]
+    /// Decides what to do about a native datagram of `bytes` bytes that requests the registration of its source, or
+    /// that its endpoint move there, with the cookie that it carries. Returns [`Verdict::Join`], [`Verdict::Challenge`]
     /// or [`Verdict::Drop`].
     pub fn prove<A: Hash>(
         &mut self,
@@ -231,6 +233,7 @@ impl<S: BuildHasher> Gate<S> {
         cookie::parse(text).is_some_and(|given| self.matches(now, from, given))
     }
 
+    /// Whether a cookie is that of the present window or of the one before.
     fn matches<A: Hash>(&self, now: Time, from: &DatagramSource<'_, A>, given: u64) -> bool {
         cookie::is_valid(&self.key, now, from.listener, from.address, given)
     }

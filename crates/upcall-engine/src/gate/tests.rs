@@ -115,9 +115,10 @@ proptest! {
         prop_assert!(verdict != Verdict::Join && verdict != Verdict::Input, "{verdict:?}");
     }
 
-    /// Whatever an unknown source sends, it gets at most three times its bytes, and never joins without a cookie.
+    /// Whatever an unknown source sends, at most three times its bytes are sent to it, and it never joins without a
+    /// cookie.
     #[test]
-    fn unknown_sources_get_little(payload: Vec<u8>) {
+    fn little_is_sent_to_unknown_sources(payload: Vec<u8>) {
         let mut gate = gate();
         let from = unknown(&PEER);
         let out = match gate.judge(at(0), &from, &payload) {

@@ -1,4 +1,4 @@
-//! Topic filters: which inputs an endpoint wants.
+//! Topic filters: which inputs an endpoint subscribes to.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;

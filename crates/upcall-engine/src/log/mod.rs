@@ -1,7 +1,7 @@
 //! The log: every accepted input once, as a frame, with the sequence that gives the one total order; and, while there
 //! are text endpoints, as text. The size of the log bounds the memory of both together, whatever the messages are.
 //!
-//! This room knows filters and readers, and nothing of endpoints.
+//! This module knows filters and readers, but not endpoints.
 
 pub(crate) mod filters;
 mod page;
@@ -39,7 +39,7 @@ impl Oldest {
         }
     }
 
-    /// A reader at this sequence, or after it, misses nothing of either rendition.
+    /// A reader at this sequence, or after it, lacks nothing of either rendition.
     pub(crate) fn latest(self) -> u64 {
         self.frames.max(self.text)
     }
@@ -50,7 +50,7 @@ const UNREAD_TEXT: usize = 32 * 1024;
 
 #[derive(Debug)]
 pub(crate) struct Log {
-    /// Tells this log from that of another run of the daemon: sequences mean nothing without it.
+    /// Distinguishes this log from that of another run of the daemon: a sequence has a meaning only in one log.
     id: u64,
     frames: Ring,
     text: Ring,
@@ -66,7 +66,7 @@ pub(crate) struct Log {
 #[derive(Debug, Default)]
 pub(crate) struct Pens<'a> {
     pub(crate) frames: Pen<'a>,
-    /// Not used where no text is kept.
+    /// Not used while no text is kept.
     pub(crate) text: Pen<'a>,
 }
 
@@ -104,7 +104,7 @@ impl Log {
         }
     }
 
-    /// The oldest sequences that are still here; the next sequence where there is none.
+    /// The oldest sequences that the log still holds; the next sequence for an empty rendition.
     pub(crate) fn oldest(&self) -> Oldest {
         Oldest { frames: self.frames.oldest(), text: self.text.oldest() }
     }
@@ -119,7 +119,7 @@ impl Log {
         self.size
     }
 
-    /// The position after the last record. Positions count what frames cost: the frame and a header, in bytes.
+    /// The position after the last record. Positions count the memory of frames: the frame and a header, in bytes.
     pub(crate) fn head(&self) -> u64 {
         self.frames.head()
     }
@@ -131,7 +131,7 @@ impl Log {
 
     /// Appends a record and returns its sequence. Evicts the oldest pages if it needs their room, see
     /// [`Log::oldest_after`]. The frame is `frame` bytes long, and `fill` writes it. A record without text evicts all
-    /// texts, because a rendition must not have holes.
+    /// texts, because a rendition must be contiguous.
     pub(crate) fn append(
         &mut self,
         frame: usize,
@@ -161,7 +161,7 @@ impl Log {
     /// displace nothing. [`Log::note`] records what they wrote.
     pub(crate) fn pens(&mut self, has_text: bool, audience: Audience, source: u64) -> Pens<'_> {
         if has_text == self.text.is_empty() {
-            // The text needs its first page, or its pages have to go: append() does either.
+            // The text needs its first page, or its pages must be removed: append() does either.
             return Pens::default();
         }
         Pens { frames: self.frames.pen(audience, source), text: self.text.pen(audience, source) }
@@ -184,7 +184,7 @@ impl Log {
         self.frames.needs_page(frame) || text.is_some_and(|text| self.text.needs_page(text))
     }
 
-    /// The oldest sequences that will be here once a record of these sizes is appended.
+    /// The oldest sequences that the log will hold once a record of these sizes is appended.
     pub(crate) fn oldest_after(&self, frame: usize, text: Option<usize>) -> Oldest {
         let needs = |ring: &Ring, evicted: usize, payload: usize| {
             let needs_page = ring.needs_page(payload) || evicted == ring.pages().len();
@@ -245,8 +245,8 @@ impl Log {
         true
     }
 
-    /// Evicts the texts, which no endpoint reads any more, once they are many. The next ones then reuse the same
-    /// memory, which stays in the processor's caches, and the room is free for frames.
+    /// Evicts the texts, which no endpoint reads any more, once there are many. The next texts then reuse the same
+    /// memory, which stays in the processor's caches, and frames can use the rest of the room.
     pub(crate) fn forget_unread_texts(&mut self) {
         if self.text.pages().next_back().is_none_or(|page| page.used() < UNREAD_TEXT) {
             return;

@@ -1,5 +1,5 @@
 //! A page of the log. Payloads grow from the front, record headers from the back, and the page is full when they meet.
-//! So its memory is exact whatever the size of the messages, and pending payloads are one slice of bytes.
+//! So its memory does not depend on the sizes of the messages, and pending payloads are one slice of bytes.
 
 use crate::settings::Audience;
 

@@ -1,4 +1,4 @@
-//! What a reader gets of the log: where it is, how far it may read, and which records are due to it.
+//! What a reader receives of the log: where it is, how far it may read, and which records are due to it.
 
 use super::filters::{EarlierFilters, Filters};
 
@@ -16,15 +16,16 @@ impl Cursor {
     }
 }
 
-/// The records that a reader gets: those from its cursor up to `until` that are due to `reader` and match its filters.
+/// The records that a reader receives: those from its cursor up to `until` that are due to `reader` and match its
+/// filters.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reading<'f> {
     pub(crate) cursor: Cursor,
-    /// The first sequence that it does not get.
+    /// The first sequence that it does not receive.
     pub(crate) until: u64,
     /// The number of the endpoint.
     pub(crate) reader: u64,
-    /// `None`: it gets everything.
+    /// `None`: it receives everything.
     pub(crate) filters: Option<&'f Filters>,
     /// The filters that were in force before, in the order of their sequences.
     pub(crate) earlier: &'f [EarlierFilters],
@@ -43,7 +44,7 @@ impl Reading<'_> {
     }
 }
 
-/// Where a reader is after a write.
+/// The place of a reader after a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Advanced {
     pub(crate) cursor: Cursor,

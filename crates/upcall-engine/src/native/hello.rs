@@ -1,4 +1,4 @@
-//! HELLO: whether it is accepted, which session it opens or resumes, and what the endpoint is from then on.
+//! HELLO: whether it is accepted, which session it opens or resumes, and what the endpoint may do afterwards.
 
 use std::rc::Rc;
 
@@ -24,7 +24,7 @@ pub struct Terms {
     pub sends: bool,
     /// Upcalls are due to them.
     pub receives: bool,
-    /// They may ask for inputs from before they came.
+    /// They may request inputs from before their registration.
     pub history: bool,
     /// The most detached sessions that are kept for one address (IPv4), /64 network (IPv6) or user (Unix).
     pub max_sessions: Option<usize>,
@@ -32,7 +32,7 @@ pub struct Terms {
 
 /// The endpoint of a HELLO that may be accepted.
 struct Candidate {
-    /// The next sequence when it was registered. Nothing has been due to it since.
+    /// The next sequence when it was registered. Nothing has been due to it since then.
     place: u64,
     /// The number that it has if it does not resume a session.
     number: u64,
@@ -42,11 +42,11 @@ struct Candidate {
 }
 
 impl Engine {
-    /// Takes the HELLO of an endpoint. On a stream, answers it with WELCOME or ERROR; over datagrams, the driver sends
-    /// the answer. The driver has checked the credentials before.
+    /// Handles the HELLO of an endpoint. On a stream, answers it with WELCOME or ERROR; over datagrams, the driver
+    /// sends the answer. The driver has checked the credentials before.
     ///
     /// # Errors
-    /// What the ERROR says.
+    /// The content of the ERROR.
     pub fn handle_hello(
         &mut self,
         now: Now,
@@ -62,7 +62,7 @@ impl Engine {
             self.handle_violation(now, id, violation);
             let outbox = self.registry.get(id).and_then(|endpoint| endpoint.outbox.as_deref());
             if outbox.is_some_and(|outbox| outbox.pending_control() >= MAX_CONTROL) {
-                // It asks again and again, and does not read the answers.
+                // It sends requests again and again, and does not read the answers.
                 self.leave(now, id, Reason::Protocol);
             }
         }
@@ -81,12 +81,12 @@ impl Engine {
         Ok(self.install(now, id, hello, terms, &candidate, session))
     }
 
-    /// Decides whether a HELLO may be accepted, but for the session that it resumes. Changes nothing.
+    /// Decides whether a HELLO may be accepted, apart from the session that it resumes. Changes nothing.
     fn judge_hello(&self, id: EndpointId, hello: &Hello<'_>, terms: Terms) -> Result<Candidate, Violation> {
         let refuse = |code, text| Err(violation(code, kind::HELLO, text));
         let Some(endpoint) = self.registry.get(id) else { return refuse(Code::Unexpected, "it has left") };
         if !endpoint.awaits_hello() || endpoint.leaving.is_some() {
-            return refuse(Code::Unexpected, "its HELLO was accepted already");
+            return refuse(Code::Unexpected, "its HELLO has already been accepted");
         }
         let is_new = hello.resume.is_none();
         if is_new && hello.since.is_some() && !terms.history {
@@ -105,7 +105,7 @@ impl Engine {
         })
     }
 
-    /// The session that a HELLO resumes, taken from where it is, or a new one.
+    /// The session that a HELLO resumes, taken from its endpoint or from the detached ones, or a new session.
     fn claim_session(&mut self, now: Now, hello: &Hello<'_>, candidate: &Candidate) -> Result<Session, Violation> {
         let refuse = |code, text| Err(violation(code, kind::HELLO, text));
         let user = user_of(candidate.peer);
@@ -126,11 +126,11 @@ impl Engine {
         // Ownership is checked first: after a restart of the daemon, `resume.last` is a sequence of another log.
         let start = self.resumable_session(resume, user).map(|session| session.start);
         if start.is_some_and(|start| !(start - 1..self.log.next()).contains(&resume.last)) {
-            return refuse(Code::Malformed, "the last sequence that it names was never due to it");
+            return refuse(Code::Malformed, "the last sequence that it names was never due to its session");
         }
         match self.take_session(now, resume, user) {
             Some(session) => Ok(session),
-            None => refuse(Code::UnknownSession, "there is no such session, or no longer"),
+            None => refuse(Code::UnknownSession, "the session does not exist, or no longer exists"),
         }
     }
 
@@ -149,7 +149,7 @@ impl Engine {
         let continues = hello.resume.is_some() && (session.receives || !receives);
         let wanted = match (&hello.resume, hello.since) {
             (Some(resume), _) if continues => resume.last + 1,
-            // Nothing was due to its session meanwhile, so it starts like a new one, without what came before.
+            // Nothing was due to its session in the meantime, so it starts like a new one, without earlier inputs.
             (Some(_), _) => candidate.place,
             (None, Some(0)) => oldest,
             (None, Some(since)) => since.min(next),
@@ -160,7 +160,7 @@ impl Engine {
         if !continues {
             session = Session { start: wanted, filters_since: wanted, earlier: Vec::new(), ..session };
         }
-        // No key is 0, which stands for none.
+        // A key is never 0, which means no key.
         let key = candidate.is_datagram.then(|| self.entropy.next().max(1));
         let lease = self.settings.lease.as_millis().try_into().unwrap_or(u32::MAX);
         let welcome = Welcome {
@@ -197,7 +197,7 @@ impl Engine {
         self.tidy_detection();
         self.registry.set_receives(id, receives, filters);
         if let Some(endpoint) = self.registry.get_mut(id) {
-            // Also an endpoint that only sends becomes ready, for its answers.
+            // An endpoint that only sends becomes ready, too, for its answers.
             (endpoint.cursor, endpoint.until) = (Cursor::at(start), if receives { u64::MAX } else { start });
             if endpoint.delivery != Delivery::Ready {
                 self.ready.push(id);

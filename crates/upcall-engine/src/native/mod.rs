@@ -1,4 +1,4 @@
-//! What native endpoints send: HELLO and what follows from it, messages and their receipts, filters, signs of life.
+//! What native endpoints send: HELLO, messages, changes of filters, and frames that only show that the client is alive.
 
 mod hello;
 mod send;
@@ -18,13 +18,13 @@ const fn violation(code: Code, about: u8, text: &'static str) -> Violation {
 }
 
 impl Engine {
-    /// Takes a frame of a native endpoint, other than its HELLO. Returns what became of it if it was a new input.
+    /// Handles a frame of a native endpoint, other than its HELLO. Returns the outcome if it was a new input.
     pub fn handle_frame(&mut self, now: Now, id: EndpointId, frame: &Frame<'_>) -> Option<Accepted> {
         let endpoint = self.registry.get_mut(id)?;
         endpoint.last_received = now.time.into();
         let is_datagram = endpoint.transport.is_datagram();
         if endpoint.leaving.is_some() {
-            // What is still due to it has to arrive.
+            // What is still due to it must arrive.
             if let Frame::Ack(ack) = frame {
                 self.acked(now, id, ack);
             }
@@ -64,8 +64,8 @@ impl Engine {
         let Violation { code, about, reference, text } = *violation;
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let is_datagram = endpoint.transport.is_datagram();
-        // What could be an answer is not answered, so that two daemons cannot talk to each other for ever. A flood is
-        // not answered either.
+        // A frame that could be an answer is not answered, so that two daemons cannot answer each other forever. A
+        // flood is not answered either.
         let is_answer = matches!(about, kind::PONG | kind::BYE | kind::WELCOME..=kind::ERROR);
         let is_refusal = matches!(about, kind::SEND | kind::SUBSCRIBE | kind::UNSUBSCRIBE) && !code.is_mistake();
         if let Some(acknowledged) = endpoint.acknowledged_mut()

@@ -9,7 +9,7 @@ use crate::session::MessageStatus;
 use crate::{Accepted, Engine, Intake, Now};
 
 impl Engine {
-    /// Takes a SEND. Returns what became of it if the message was new and accepted.
+    /// Handles a SEND. Returns the outcome if the message was new and accepted.
     pub(super) fn handle_send(
         &mut self,
         now: Now,
@@ -49,7 +49,7 @@ impl Engine {
                 return None;
             }
             MessageStatus::Stale => refusal(Code::Stale, "the receipt of this message is no longer kept"),
-            // Those before it are in flight or will be repeated, and so will this one.
+            // The messages before it are in flight or will be repeated, and so will this one.
             MessageStatus::Ahead if is_datagram => return None,
             MessageStatus::Ahead => refusal(Code::OutOfOrder, "message ids rise by one"),
         };
@@ -67,7 +67,7 @@ impl Engine {
         held || self.park(now, id)
     }
 
-    /// Sets whether the listener of a native endpoint takes inputs from now on.
+    /// Sets whether the listener of a native endpoint accepts inputs from now on.
     pub fn set_may_send(&mut self, id: EndpointId, sends: bool) {
         if let Some(native) = self.registry.get_mut(id).and_then(|endpoint| endpoint.native_mut()) {
             native.sends = sends && native.session.role != Role::ReceiveOnly;

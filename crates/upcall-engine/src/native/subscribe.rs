@@ -11,7 +11,7 @@ use crate::log::filters::Filters;
 use crate::{Engine, Now};
 
 impl Engine {
-    /// Takes a SUBSCRIBE (`add`) or UNSUBSCRIBE, and answers it with SUBSCRIBED.
+    /// Handles a SUBSCRIBE (`add`) or UNSUBSCRIBE, and answers it with SUBSCRIBED.
     pub(super) fn handle_subscribe(&mut self, now: Now, id: EndpointId, change: &FilterFrame<'_>, add: bool) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let (receives, is_datagram) = (endpoint.receives, endpoint.transport.is_datagram());
@@ -24,13 +24,13 @@ impl Engine {
         }
         if u64::from(change.request) > u64::from(session.last_request) + 1 {
             if is_datagram {
-                // The one before is in flight or will be repeated, and so will this one.
+                // The request before it is in flight or will be repeated, and so will this one.
                 return;
             }
             return self.handle_violation(now, id, &refusal(Code::OutOfOrder, "request ids rise by one"));
         }
         if !receives {
-            return self.handle_violation(now, id, &refusal(Code::NotPermitted, "this endpoint gets no upcalls"));
+            return self.handle_violation(now, id, &refusal(Code::NotPermitted, "this endpoint receives no upcalls"));
         }
         if change.request > session.last_request {
             session.last_request = change.request;
@@ -43,7 +43,7 @@ impl Engine {
                     filters.remove(names);
                     true
                 }
-                // It gets everything, and continues to.
+                // It receives everything, and continues to do so.
                 (false, None) => true,
             };
             if !fits {
@@ -65,7 +65,7 @@ impl Engine {
         self.send_control(id, &Frame::Subscribed { request, from, everything, filters });
     }
 
-    /// Other filters are in force for an endpoint, from the first sequence on that it has not begun to get.
+    /// Changes the filters of an endpoint, from the first sequence on that it has not begun to receive.
     fn change_filters(&mut self, id: EndpointId, filters: Filters) {
         self.make_ready(id);
         let oldest = self.log.ring(Rendition::Frames).oldest();

@@ -1,7 +1,7 @@
 //! An endpoint: a registered client, and where it stands between the log and its socket.
 //!
-//! It holds what the session, the delivery and the slow policy keep for each endpoint; what these mean is for those
-//! rooms.
+//! It holds what `session`, `delivery` and `slow` keep for each endpoint. Only those modules know what these fields
+//! mean.
 
 use upcall_wire::address::{Peer, Transport};
 use upcall_wire::frame::Welcome;
@@ -24,18 +24,18 @@ pub enum ExpectedProtocol {
     Text,
     /// Either: the first byte decides, and a connection that sends nothing for one second speaks text.
     Auto,
-    /// Native: nothing is due before its HELLO, which has to come within ten seconds.
+    /// Native: nothing is due before its HELLO, which must arrive within ten seconds.
     Native,
 }
 
-/// What the registry needs to know of a client to register it.
+/// What the registry needs to know about a client to register it.
 #[derive(Debug, Clone, Copy)]
 pub struct Registration {
     /// The protocol that it is expected to speak.
     pub protocol: ExpectedProtocol,
     /// The driver's own handle, which every [`Event`](crate::Event) about the endpoint carries.
     pub tag: u64,
-    /// The listener that it came in through.
+    /// The listener that it uses.
     pub listener: ListenerNumber,
     /// The transport of that listener.
     pub transport: Transport,
@@ -54,13 +54,13 @@ pub struct Registration {
 pub(crate) enum Delivery {
     /// Its protocol is not known yet. Its place in the log is kept until then.
     Undecided,
-    /// Everything that was due to it is written, and acknowledged where the transport needs that.
+    /// Everything that was due to it is written, and acknowledged if the transport requires that.
     CaughtUp,
     /// Everything that was due to it is sent, but not all of it is acknowledged.
     Unacknowledged,
-    /// Something is due to it, and its socket has not refused it yet.
+    /// Something is due to it, and its socket may have room.
     Ready,
-    /// Its socket takes no more for now.
+    /// Its socket is full.
     Blocked,
     /// Nothing can be written to its socket any more. What it sent may still be read.
     WriteClosed,
@@ -74,7 +74,7 @@ pub(crate) enum DetectedProtocol {
     Text,
     /// Native, without an accepted HELLO so far.
     AwaitingHello {
-        /// It has sent something in frames, so it gets its answers and its farewell in frames.
+        /// It has sent something in frames, so its answers and its farewell are frames.
         sent_frames: bool,
     },
     Native,
@@ -101,11 +101,11 @@ pub(crate) struct Native {
 /// A registered client.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// Counts up from 1 and is never used again.
+    /// Counts up from 1. A number is never reused.
     pub number: u64,
     /// The driver's handle.
     pub tag: u64,
-    /// The listener that it came in through.
+    /// The listener that it uses.
     pub listener: ListenerNumber,
     /// The transport of that listener.
     pub transport: Transport,
@@ -115,15 +115,15 @@ pub struct Endpoint {
     pub registered: Second,
     /// When something was last received from it.
     pub last_received: Second,
-    /// Inputs that came from it.
+    /// The number of inputs that it sent.
     pub inputs: u64,
-    /// Upcalls that were written to it, or acknowledged by it where the transport needs that.
+    /// The number of upcalls that were written to it, or that it acknowledged if the transport requires that.
     pub upcalls: u64,
     pub(crate) receives: bool,
-    /// Its index in the registry's list of endpoints that get everything, while there is such a list.
+    /// Its index in the registry's list of endpoints that receive everything, while there is such a list.
     pub(crate) everyone: u32,
     pub(crate) protocol: DetectedProtocol,
-    /// Set while `protocol` is [`DetectedProtocol::Native`]. Not a field of that variant, which would take more room.
+    /// Set while `protocol` is [`DetectedProtocol::Native`]. Not a field of that variant, which would need more memory.
     pub(crate) native: Option<Box<Native>>,
     pub(crate) delivery: Delivery,
     /// Not kept up to date while it is caught up, but never before its place at registration.
@@ -151,12 +151,12 @@ impl Endpoint {
         self.native().is_some()
     }
 
-    /// The name that its HELLO gave, if any.
+    /// The name from its HELLO, if any.
     pub fn name(&self) -> Option<&str> {
         self.native().map(|native| &*native.session.name).filter(|name| !name.is_empty())
     }
 
-    /// The WELCOME that it got over datagrams. A repeated HELLO is answered with it again.
+    /// The WELCOME that was sent to it over datagrams. A repeated HELLO is answered with it again.
     pub fn welcome(&self) -> Option<&Welcome> {
         Some(self.native()?.acknowledged.as_ref()?.welcome())
     }
@@ -167,12 +167,12 @@ impl Endpoint {
     }
 
     /// Whether every input is due to it.
-    pub(crate) fn gets_everything(&self) -> bool {
+    pub(crate) fn receives_everything(&self) -> bool {
         self.receives && self.filters().is_none()
     }
 
     /// Whether there is nothing to send to it until something becomes due.
-    pub(crate) fn is_waiting(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         matches!(self.delivery, Delivery::CaughtUp | Delivery::Unacknowledged)
     }
 
@@ -205,7 +205,7 @@ impl Endpoint {
         }
     }
 
-    /// What it gets of a log whose next sequence is `next`.
+    /// What it receives of a log whose next sequence is `next`.
     pub(crate) fn reading(&self, next: u64) -> Reading<'_> {
         let filters = self.filters();
         let earlier = self.native().map_or(&[][..], |native| &native.session.earlier);
@@ -231,7 +231,7 @@ impl Endpoint {
         }
     }
 
-    /// The first sequence that it has not acknowledged, where it has to.
+    /// The first sequence that it has not acknowledged, if it must acknowledge.
     fn oldest_unacknowledged(&self) -> Option<u64> {
         self.native()?.acknowledged.as_ref()?.oldest()
     }
@@ -242,8 +242,8 @@ impl Endpoint {
         !self.transport.is_datagram() || self.is_native()
     }
 
-    /// Notes, and returns, whether it has left so many answers unread that nothing more may be read from it. Streams
-    /// only: over datagrams, answers beyond the limit are dropped instead.
+    /// Records, and returns, whether it has left so many answers unread that nothing more may be read from it. For
+    /// streams only: over datagrams, answers beyond the limit are dropped instead.
     pub(crate) fn note_unread_answers(&mut self) -> bool {
         let Some(native) = self.native.as_deref_mut().filter(|_| !self.transport.is_datagram()) else { return false };
         native.answers_unread = self.outbox.as_ref().is_some_and(|outbox| outbox.pending_control() >= MAX_CONTROL);
@@ -251,5 +251,5 @@ impl Endpoint {
     }
 }
 
-// There are thousands of them, each in a slot of four more bytes, rounded up to a multiple of eight.
+// There are thousands of endpoints, each in a slot that is four bytes larger, rounded up to a multiple of eight.
 const _: () = assert!(size_of::<Endpoint>() <= 136);

@@ -1,5 +1,5 @@
-//! Leases: how long datagram endpoints stay registered, on the clock that counts suspend. A table of their own, since
-//! streams have none.
+//! Leases: how long datagram endpoints stay registered, on the clock that counts suspend. They have their own table,
+//! because streams have no lease.
 
 use std::collections::BTreeSet;
 use std::hash::BuildHasherDefault;
@@ -16,7 +16,7 @@ struct Lease {
     until: Time,
     /// Its entry in `ends`: a renewal only moves `until`.
     entered: Time,
-    /// How long inputs had been held in all when it was renewed. While they are held, no renewal is read.
+    /// How long inputs had been held in total when it was renewed. While they are held, no renewal is read.
     held: Duration,
 }
 
@@ -24,7 +24,7 @@ struct Lease {
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
     leases: SparseSecondaryMap<EndpointId, Lease, BuildHasherDefault<OwnIdHasher>>,
-    /// When each may have ended, one entry for each. An entry that turns out to be early is entered again.
+    /// When each lease may end, one entry per lease. An entry that turns out to be early is entered again.
     ends: BTreeSet<(Time, EndpointId)>,
 }
 
@@ -79,8 +79,8 @@ impl Engine {
         self.leases.leases.get(id).map(|lease| lease.until)
     }
 
-    /// When [`Engine::expire`] has to be called for a lease, on the clock that counts suspend. Renewals may have made
-    /// it early.
+    /// When to call [`Engine::expire`] for a lease, on the clock that counts suspend. It may be too early, because of
+    /// renewals.
     pub fn lease_deadline(&self) -> Option<Time> {
         self.leases.ends.first().map(|(deadline, _)| *deadline)
     }
@@ -102,7 +102,7 @@ impl Engine {
         let extension = held.saturating_sub(lease.held);
         if lease.until <= now.boot && !is_native && (holding || !extension.is_zero()) {
             // Its renewals may be unread, as all inputs are. Those of native endpoints are read even then: one that has
-            // vanished must not hold inputs for ever.
+            // vanished must not hold inputs forever.
             (lease.until, lease.held) = (now.boot + extension.max(Duration::from_secs(1)), held);
         }
         if lease.until > now.boot {

@@ -1,4 +1,4 @@
-//! The limits on endpoints: in all, for each listener, and for each source at a listener.
+//! The limits on endpoints: in total, for each listener, and for each source at a listener.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -1,7 +1,7 @@
-//! The registry: which endpoints there are, what each wants, and how many of them there may be.
+//! The registry: which endpoints exist, what each subscribes to, and how many there may be.
 //!
-//! It finds endpoints and keeps its counts and lists in step with them. It does not deliver, and knows no deadline but
-//! the leases.
+//! It finds endpoints and keeps its counts and lists in step with them. It does not deliver, and the only deadlines
+//! that it knows are the leases.
 
 pub(crate) mod endpoint;
 pub(crate) mod lease;
@@ -35,7 +35,7 @@ pub(crate) struct Registry {
     everyone: Vec<EndpointId>,
     /// The receivers with filters.
     index: TopicIndex,
-    /// How many read text, or may turn out to.
+    /// How many endpoints read text, or may turn out to do so.
     text: usize,
     last_number: u64,
     counts: EndpointCounts,
@@ -124,7 +124,7 @@ impl Registry {
         self.index.add(id, filters);
         self.filtered += 1;
         if self.filtered == 1 {
-            let gets_all = |(id, endpoint): (EndpointId, &Endpoint)| endpoint.gets_everything().then_some(id);
+            let gets_all = |(id, endpoint): (EndpointId, &Endpoint)| endpoint.receives_everything().then_some(id);
             self.everyone = self.endpoints.iter().filter_map(gets_all).collect();
             for (place, id) in self.everyone.iter().enumerate() {
                 self.endpoints[*id].everyone = place as u32;
@@ -170,14 +170,14 @@ impl Registry {
         }
     }
 
-    /// An endpoint has another address from now on. The limits count it for that one.
+    /// An endpoint has another address from now on. The limits count it there.
     pub(crate) fn set_peer(&mut self, id: EndpointId, peer: Peer) {
         let Some(endpoint) = self.endpoints.get_mut(id) else { return };
         let before = std::mem::replace(&mut endpoint.peer, peer);
         self.counts.set_peer(endpoint.listener, before, peer);
     }
 
-    /// Sets whether upcalls are due to an endpoint, and the filters that they have to match.
+    /// Sets whether upcalls are due to an endpoint, and the filters that they must match.
     pub(crate) fn set_receives(&mut self, id: EndpointId, receives: bool, filters: Option<Rc<Filters>>) {
         self.unlist(id);
         let Some(endpoint) = self.endpoints.get_mut(id) else { return };
@@ -218,7 +218,7 @@ impl Registry {
         self.endpoints.get_mut(id).filter(|endpoint| endpoint.leaving.is_none())
     }
 
-    /// An endpoint that has something to send, and whose socket may take it.
+    /// An endpoint that has something to send, and whose socket may have room.
     pub(crate) fn ready(&self, id: EndpointId) -> Option<&Endpoint> {
         self.endpoints.get(id).filter(|endpoint| endpoint.delivery == Delivery::Ready)
     }
@@ -268,7 +268,7 @@ impl Registry {
         self.index.find(topic, due);
     }
 
-    /// Whether some endpoint reads text, or may turn out to.
+    /// Whether some endpoint reads text, or may turn out to do so.
     pub(crate) fn has_text(&self) -> bool {
         self.text > 0
     }
@@ -290,9 +290,9 @@ impl Registry {
         assert_eq!(self.text, self.endpoints.values().filter(reads_text).count());
         for (place, id) in self.everyone.iter().enumerate() {
             assert_eq!(self.endpoints[*id].everyone, place as u32);
-            assert!(self.endpoints[*id].gets_everything());
+            assert!(self.endpoints[*id].receives_everything());
         }
-        let everyone = self.endpoints.values().filter(|endpoint| endpoint.gets_everything()).count();
+        let everyone = self.endpoints.values().filter(|endpoint| endpoint.receives_everything()).count();
         assert_eq!(self.everyone(), everyone);
         assert_eq!(self.everyone.len(), if self.filtered > 0 { everyone } else { 0 });
         self.counts.check_invariants(self.endpoints.len());

@@ -51,7 +51,7 @@ fn users_and_networks_are_sources() {
 }
 
 proptest! {
-    /// Whichever endpoints come and go, the counts are right, and numbers only rise.
+    /// Whichever endpoints register and leave, the counts are right, and numbers only rise.
     #[test]
     fn counts_follow_the_endpoints(steps in prop::collection::vec((any::<bool>(), 0u8..4, 0usize..8), 1..200)) {
         let mut registry = Registry::default();

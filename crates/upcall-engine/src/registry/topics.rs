@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::id::EndpointId;
 use crate::log::filters::Filters;
 
-/// The endpoints that have filters, by filter: an input costs only the endpoints that it is due to.
+/// The endpoints that have filters, by filter. The cost of an input depends only on the endpoints that it is due to.
 #[derive(Debug, Default)]
 pub(crate) struct TopicIndex {
     exact: HashMap<Box<str>, BTreeSet<EndpointId>>,
     prefixes: HashMap<Box<str>, BTreeSet<EndpointId>>,
-    /// How many prefixes there are of each length: only these lengths are looked up.
+    /// How many prefixes there are of each length. Only lengths that occur are looked up.
     lengths: BTreeMap<usize, usize>,
 }
 
@@ -81,7 +81,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whichever endpoints come and go, the index finds exactly those with a filter that matches.
+        /// Whichever endpoints register and leave, the index finds exactly those with a filter that matches.
         #[test]
         fn the_index_agrees_with_the_filters(
             endpoints in prop::collection::vec((prop::collection::vec("[ab]{0,3}\\*|[ab]{1,3}", 1..4), any::<bool>()), 1..12),

@@ -11,7 +11,7 @@ const RECEIPTS: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Messages {
     last: u64,
-    /// The outcomes of the last ones, the last one at the back.
+    /// The outcomes of the last messages, the latest at the back.
     outcomes: VecDeque<MessageOutcome>,
 }
 
@@ -75,8 +75,8 @@ impl Messages {
         self.last += count;
     }
 
-    /// Records that a message was refused for good, if it is the next one. Its id is used up all the same, so that it
-    /// does not hold up those after it.
+    /// Records that a message was refused permanently, if it is the next one. Its id is used up anyway, so that it does
+    /// not block the messages after it.
     pub(crate) fn refuse(&mut self, id: u64, code: Code) {
         if self.status(id) == MessageStatus::New {
             self.record(MessageOutcome::Refused(code));

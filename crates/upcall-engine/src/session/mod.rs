@@ -1,6 +1,6 @@
 //! Sessions: what outlives a connection, so that a native client can resume where it was.
 //!
-//! This room knows endpoints by their ids only: it decides which client may resume. Only `resume` touches the
+//! This module knows endpoints only by their ids. It decides which client may resume. Only `resume` touches the
 //! connection that a session had before.
 
 mod messages;
@@ -28,35 +28,35 @@ pub(crate) struct Session {
     /// The number of its endpoint, whichever connection it has.
     pub(crate) number: u64,
     pub(crate) secret: [u8; 16],
-    /// The first sequence that could be due to it. It cannot ask for what came before.
+    /// The first sequence that could be due to it. It cannot request earlier ones.
     pub(crate) start: u64,
-    /// Upcalls were due to it where it was last.
+    /// Whether upcalls were due to it at its last listener.
     pub(crate) receives: bool,
     /// The user that it belongs to, if it began on a Unix socket.
     pub(crate) user: Option<u32>,
     pub(crate) name: Box<str>,
     pub(crate) role: Role,
-    /// `None`: it never gave any, and gets everything.
+    /// `None`: it never had any, and receives everything.
     pub(crate) filters: Option<Rc<Filters>>,
     /// The first sequence for which they are in force.
     pub(crate) filters_since: u64,
-    /// The filters that were in force before, each up to a sequence. A client that resumes further back gets what was
-    /// due then.
+    /// The filters that were in force before, each up to a sequence. A client that resumes further back receives what
+    /// was due then.
     pub(crate) earlier: Vec<EarlierFilters>,
-    /// The filters of sequences before this one are forgotten: what was due then cannot be decided any more.
+    /// The filters of sequences before this one are forgotten: there is no way left to decide what was due then.
     pub(crate) filters_known_from: u64,
-    /// What came before this sequence may have been sent over an earlier connection.
+    /// Everything before this sequence may have been sent over an earlier connection.
     pub(crate) sent: u64,
     /// The number of the last SUBSCRIBE or UNSUBSCRIBE.
     pub(crate) last_request: u32,
-    /// Its next request may skip numbers: it was resumed, and a program that does so does not know which of its last
-    /// requests arrived.
+    /// Its next request may skip numbers: the session was resumed, and a program that resumes does not know which of
+    /// its last requests arrived.
     pub(crate) may_skip_requests: bool,
     pub(crate) messages: Messages,
 }
 
 impl Session {
-    /// The filters that are in force for a sequence, and the first sequence for which they are not any more.
+    /// The filters that are in force for a sequence, and the first sequence for which they no longer are.
     pub(crate) fn filters_at(&self, sequence: u64) -> (Option<Rc<Filters>>, u64) {
         match self.earlier.iter().find(|earlier| sequence < earlier.until) {
             Some(earlier) => (earlier.filters.clone(), earlier.until),
@@ -65,7 +65,7 @@ impl Session {
     }
 
     /// The filters change from sequence `from` on, but not for what may have been sent over an earlier connection.
-    /// `oldest` is the first sequence that a client can still ask for.
+    /// `oldest` is the first sequence that a client can still request.
     pub(crate) fn change_filters(&mut self, from: u64, oldest: u64) {
         let from = from.max(self.sent);
         if from > self.filters_since {
@@ -81,7 +81,7 @@ impl Session {
 
     /// Whether the client that wants to resume it knows its secret, and is the user that it belongs to.
     fn belongs_to(&self, resume: &Resume, user: Option<u32>) -> bool {
-        // Compares every byte, so that the time does not tell where they differ.
+        // Compares every byte, so that the time does not reveal where they differ.
         let difference = self.secret.iter().zip(&resume.secret).fold(0, |all, (a, b)| all | (a ^ b));
         std::hint::black_box(difference) == 0 && self.user == user
     }
@@ -89,7 +89,7 @@ impl Session {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the secret, which must not reach a log.
+        // Omits the secret, which must not reach a log.
         f.debug_struct("Session").field("number", &self.number).field("name", &self.name).finish_non_exhaustive()
     }
 }
@@ -107,7 +107,7 @@ struct Detached {
 /// How many detached sessions may be kept.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DetachedLimits {
-    /// In all.
+    /// In total.
     pub(crate) all: usize,
     /// From the source of the one that is being detached.
     pub(crate) per_source: usize,
@@ -134,7 +134,7 @@ impl Sessions {
         self.live.get(&number).copied()
     }
 
-    /// An endpoint gives up a session. Returns whether it still had it.
+    /// An endpoint gives up a session. Returns whether it still had the session.
     pub(crate) fn unbind(&mut self, number: u64, id: EndpointId) -> bool {
         let is_its = self.live.get(&number) == Some(&id);
         if is_its {
@@ -161,7 +161,7 @@ impl Sessions {
         self.by_source.entry(from).or_default().insert((until, number));
     }
 
-    /// The session that has to be forgotten before one more from this source is detached.
+    /// The session that must be forgotten before one more from this source is detached.
     fn first_to_forget(&self, from: (ListenerNumber, PeerSource), limits: DetachedLimits) -> Option<u64> {
         let own = self.by_source.get(&from);
         let count = own.map_or(0, BTreeSet::len);

@@ -38,13 +38,13 @@ impl Engine {
         if let Some(old) = self.sessions.endpoint(resume.id) {
             self.leave(now, old, Reason::Superseded);
             self.sessions.unbind(resume.id, old);
-            // If nothing could be written to it any more, it is gone already, and its session is detached.
+            // If nothing could be written to it any more, it is already removed, and its session is detached.
             if let Some(endpoint) = self.registry.get_mut(old) {
                 let until = endpoint.until.max(endpoint.first_unsent());
                 let native = endpoint.native_mut()?;
                 native.session.sent = native.session.sent.max(until);
                 let session = std::mem::take(&mut native.session);
-                // The old connection still gets what was due to it.
+                // The old connection still receives what was due to it.
                 native.session.filters.clone_from(&session.filters);
                 native.session.earlier.clone_from(&session.earlier);
                 return Some(session);

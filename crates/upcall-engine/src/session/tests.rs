@@ -65,7 +65,7 @@ fn a_source_with_many_detached_sessions_loses_its_own() {
         detach(number, 2, limits(6, usize::MAX));
     }
     assert_eq!(detach(20, 2, limits(6, usize::MAX)), [1, 16, 17, 18, 19, 20]);
-    // A source with less gets room.
+    // A source with less than its share has room.
     assert_eq!(detach(21, 3, limits(6, usize::MAX)), [16, 17, 18, 19, 20, 21]);
     assert_eq!(detach(22, 3, limits(6, usize::MAX)), [17, 18, 19, 20, 21, 22]);
 }

@@ -1,5 +1,4 @@
-//! Holding inputs for slow endpoints: when it begins, how long it goes on, and when an endpoint's own inputs are
-//! parked.
+//! Holding inputs for slow endpoints: when it begins, how long it lasts, and when an endpoint's own inputs are parked.
 
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use crate::{Engine, Event, Now, Patience, Time};
 const IDLE: Duration = Duration::from_secs(1);
 
 impl Engine {
-    /// An endpoint starts where it left off, or where it asked to.
+    /// An endpoint starts where it left off, or at the sequence that it requested.
     pub(crate) fn catch_up(&mut self, now: Now, id: EndpointId) {
         self.record_position(now, id);
         if self.settings.patience != Patience::Forever && !self.has_nearly_caught_up(id) {
@@ -20,11 +19,11 @@ impl Engine {
         }
     }
 
-    /// Records the position of an endpoint whose socket is full, which may be behind from now on, or no longer.
+    /// Records the position of an endpoint whose socket is full, which may fall behind or stop being behind by this.
     pub(crate) fn record_position(&mut self, now: Now, id: EndpointId) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let Some(floor) = endpoint.oldest_needed().filter(|floor| floor.sequence < endpoint.until) else {
-            // It needs nothing of the log any more, only its outbox.
+            // It needs only its outbox, and nothing of the log.
             return self.clear_lag(now, id);
         };
         let position = self.log.position(floor);
@@ -44,14 +43,14 @@ impl Engine {
         }
     }
 
-    /// Whether an endpoint that is behind is close enough to the head to be treated like every other.
+    /// Whether an endpoint that is behind is close enough to the head to be treated like every other endpoint.
     fn has_nearly_caught_up(&self, id: EndpointId) -> bool {
         let slow = self.registry.get(id).and_then(|endpoint| endpoint.slow.as_ref());
         slow.is_none_or(|slow| self.log.head() - slow.position() <= self.settings.max_behind / 4)
             && !self.is_in_danger(id)
     }
 
-    /// An endpoint is caught up, or gone.
+    /// An endpoint has caught up, or is removed.
     pub(crate) fn clear_lag(&mut self, now: Now, id: EndpointId) {
         self.set_lag(now.time, id, Lag::None);
     }
@@ -73,7 +72,7 @@ impl Engine {
         self.report(id, Event::InputsHeld);
     }
 
-    /// The patience of an endpoint is used up by now if it has read nothing meanwhile.
+    /// The patience of an endpoint is used up by now, unless it has read something in the meantime.
     pub(crate) fn check_patience(&mut self, now: Time, id: EndpointId) {
         let Some(slow) = self.registry.get_mut(id).and_then(|endpoint| endpoint.slow.as_mut()) else { return };
         slow.deadline = None;
@@ -94,7 +93,7 @@ impl Engine {
         }
     }
 
-    /// Changes how an endpoint is treated, and ends what belonged to how it was treated before.
+    /// Changes how an endpoint is treated, and ends everything that belonged to the earlier treatment.
     pub(super) fn set_lag(&mut self, now: Time, id: EndpointId, lag: Lag) {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let unparked = (!endpoint.transport.is_datagram()).then_some(Event::Unparked(endpoint.tag));
@@ -124,17 +123,17 @@ impl Engine {
         }
     }
 
-    /// The settings have changed: decides anew for which endpoints inputs are held, and for how long.
+    /// The settings have changed: decides again for which endpoints inputs are held, and for how long.
     pub(crate) fn reconsider_lags(&mut self, now: Now) {
         let lagging: Vec<(Lag, EndpointId)> = self.laggards.iter().map(|(lag, _, id)| (lag, id)).collect();
         for (lag, id) in lagging {
             let may_hold = self.registry.get(id).is_some_and(|endpoint| endpoint.may_hold_inputs());
-            let anew = match lag {
+            let reset = match lag {
                 Lag::HoldsInputs | Lag::Unprotected => may_hold,
                 Lag::CatchingUp => self.settings.patience == Patience::Forever || self.has_nearly_caught_up(id),
                 Lag::None | Lag::Behind => false,
             };
-            if anew {
+            if reset {
                 self.set_lag(now.time, id, Lag::Behind);
             }
         }

@@ -8,7 +8,7 @@ use crate::id::EndpointId;
 use crate::settings::Patience;
 use crate::time::Time;
 
-/// The endpoints that are behind, by how they are treated. Each set has the one furthest behind first.
+/// The endpoints that are behind, by how they are treated. In each set, the endpoint furthest behind comes first.
 #[derive(Debug, Default)]
 pub(crate) struct Laggards {
     behind: BTreeSet<(u64, EndpointId)>,
@@ -17,7 +17,7 @@ pub(crate) struct Laggards {
     unprotected: BTreeSet<(u64, EndpointId)>,
     /// Since when inputs have been held.
     held_since: Option<Time>,
-    /// How long they had been held in all before.
+    /// How long they had been held in total before.
     held: Duration,
 }
 
@@ -50,7 +50,7 @@ impl Laggards {
         self.place(id, slow, Lag::HoldsInputs, position);
     }
 
-    /// Inputs are no longer held for an endpoint, which goes on as `lag`. It is charged for the hold.
+    /// Inputs are no longer held for an endpoint, which is treated as `lag` now. It is charged for the hold.
     pub(crate) fn release(
         &mut self,
         id: EndpointId,
@@ -74,7 +74,7 @@ impl Laggards {
         self.behind.first().copied()
     }
 
-    /// The unprotected endpoints with their positions, the one furthest behind first.
+    /// The unprotected endpoints with their positions. The endpoint furthest behind comes first.
     pub(crate) fn unprotected(&self) -> impl Iterator<Item = (u64, EndpointId)> {
         self.unprotected.iter().copied()
     }
@@ -90,12 +90,12 @@ impl Laggards {
         self.holding.len()
     }
 
-    /// The endpoint that inputs are held for, if it is only one.
+    /// The endpoint that inputs are held for, if there is exactly one.
     pub(crate) fn only_holding(&self) -> Option<EndpointId> {
         if self.holding.len() == 1 { self.holding.first().map(|(_, id)| *id) } else { None }
     }
 
-    /// Inputs are held from now on, for one endpoint more. Returns whether they were not held before.
+    /// Starts to hold inputs, or holds them for one more endpoint. Returns whether they were not held before.
     pub(crate) fn begin_hold(&mut self, now: Time) -> bool {
         let begins = self.held_since.is_none();
         if begins {
@@ -104,7 +104,7 @@ impl Laggards {
         begins
     }
 
-    /// Ends the holding of inputs if they are not held for any endpoint. Returns whether they were held until now.
+    /// Ends the hold if inputs are not held for any endpoint. Returns whether they were held until now.
     pub(crate) fn end_hold(&mut self, now: Time) -> bool {
         if self.holding() == 0
             && let Some(since) = self.held_since.take()
@@ -120,17 +120,17 @@ impl Laggards {
         self.held_since.is_some()
     }
 
-    /// How long inputs had been held in all before the present hold.
+    /// How long inputs had been held in total before the present hold.
     pub(crate) fn held_before(&self) -> Duration {
         self.held
     }
 
-    /// How long inputs have been held in all, up to `now`.
+    /// How long inputs have been held in total, up to `now`.
     pub(crate) fn held_until(&self, now: Time) -> Duration {
         self.held + self.held_since.map_or(Duration::ZERO, |since| now.since(since))
     }
 
-    /// All of them, with how they are treated and their positions.
+    /// All endpoints that are behind, with their treatment and their positions.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Lag, u64, EndpointId)> {
         let all = [
             (Lag::Behind, &self.behind),

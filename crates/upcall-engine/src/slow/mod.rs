@@ -1,22 +1,23 @@
 //! Slow consumers: which endpoints are behind, for which of them inputs are held, and what happens to the rest.
 //!
 //! An endpoint whose socket is full is *behind*. While it is more than half of `max_behind` behind, inputs are *held*
-//! for it, until it has caught up to a quarter or its patience is used up. From then on inputs go on without it, and
-//! the policy acts on it once it is further behind than `max_behind`.
+//! for it, until it has caught up to a quarter or its patience is used up. Once its patience is used up, inputs
+//! continue without regard to it, and the policy acts on it as soon as it is further behind than `max_behind`.
 //!
-//! The endpoint's own inputs are *parked* whatever its patience, as long as it reads: a program that sends faster than
-//! it reads is slowed down, not disconnected. Once it has read nothing for a second its inputs are taken again, so that
-//! the two sides cannot deadlock.
+//! The endpoint's own inputs are *parked*, regardless of its patience, as long as it reads: a program that sends faster
+//! than it reads is slowed down, not disconnected. Once it has read nothing for a second, its inputs are accepted
+//! again, so that the two sides cannot deadlock.
 //!
 //! Patience is a budget of the endpoint that refills over a minute, so that no client can stop the service. Holding
 //! costs nothing while the endpoint reads at least `max_behind` in the time of its patience: a healthy reader may stay
-//! slower than the fastest sender for as long as it likes.
+//! slower than the fastest sender without a time limit.
 //!
-//! An endpoint that *starts* behind, because it resumes its session or asks for history, has not fallen behind: it is
-//! not charged for that. Inputs are not held for it either, or a client could stop the service by asking again and
-//! again. It *catches up*: it may be as far behind as the log goes back, and the policy acts on it only when the log
-//! cannot hold any longer what it still needs. Once it is within a quarter of `max_behind`, it is treated like every
-//! other endpoint. Where patience is `forever`, inputs are held for it too, because then no endpoint may lose anything.
+//! An endpoint that *starts* behind, because it resumes its session or requests history, has not fallen behind: it is
+//! not charged for that. Inputs are not held for it either, because otherwise a client could stop the service by
+//! repeating the request. It *catches up*: it may be as far behind as the log goes back, and the policy acts on it only
+//! when the log can no longer hold what it still needs. Once it is within a quarter of `max_behind`, it is treated like
+//! every other endpoint. If the patience is `forever`, inputs are held for it too, because then no endpoint may lose
+//! anything.
 
 mod holding;
 pub(crate) mod laggards;
@@ -49,9 +50,9 @@ pub(crate) enum Lag {
 #[derive(Debug, Clone, Copy)]
 struct Hold {
     since: Time,
-    /// Its position in the log then.
+    /// Its position in the log when the hold began.
     position: u64,
-    /// How far it was behind then, in bytes.
+    /// How far behind it was when the hold began, in bytes.
     distance: u64,
 }
 
@@ -59,18 +60,18 @@ struct Hold {
 #[derive(Debug)]
 pub(crate) struct Slow {
     lag: Lag,
-    /// Its position in the log, as the sets of [`Laggards`](laggards::Laggards) have it.
+    /// Its position in the log, which is also its key in the sets of [`Laggards`](laggards::Laggards).
     position: u64,
     /// Patience used, as of `used_at`.
     used: Duration,
     used_at: Time,
-    /// The last hold, which goes on while it [holds inputs](Lag::HoldsInputs).
+    /// The last hold, which continues while it [holds inputs](Lag::HoldsInputs).
     hold: Hold,
     /// When it last read something.
     pub(crate) progress: Time,
     /// It does not read, so its own inputs are not parked.
     pub(crate) idle: bool,
-    /// When its patience has to be checked next.
+    /// When its patience must be checked next.
     pub(crate) deadline: Option<Time>,
     /// When to check whether it still reads, while its own inputs are parked.
     pub(crate) parked: Option<Time>,
@@ -110,8 +111,8 @@ impl Slow {
         limit.saturating_sub(self.used.saturating_sub(refilled))
     }
 
-    /// What the present hold has cost: its time, less the time that a reader of `max_behind` per `limit` needs for what
-    /// this one has read meanwhile.
+    /// What the present hold has cost: its time, less the time that a reader of `max_behind` per `limit` needs for the
+    /// bytes that this one has read in the meantime.
     fn cost(&self, limit: Duration, max_behind: u64, now: Time) -> Duration {
         let read = (self.position - self.hold.position) as f64 / max_behind as f64;
         now.since(self.hold.since).saturating_sub(limit.mul_f64(read.min(1e6)))

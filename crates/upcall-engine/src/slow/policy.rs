@@ -13,8 +13,8 @@ use crate::registry::endpoint::Delivery;
 use crate::{Engine, Now, Policy};
 
 impl Engine {
-    /// Holds inputs for endpoints that have fallen too far behind, and applies the policy to those that nothing is held
-    /// for.
+    /// Holds inputs for endpoints that have fallen too far behind, and applies the policy to those for which inputs are
+    /// not held.
     pub(crate) fn act_on_laggards(&mut self, now: Now) {
         while let Some((position, id)) = self.laggards.furthest_behind()
             && (self.log.head() - position > self.settings.max_behind / 2 || self.is_in_danger(id))
@@ -26,8 +26,8 @@ impl Engine {
         for id in too_far.map(|(_, id)| id).collect::<Vec<_>>() {
             self.apply_policy(now, id);
         }
-        // Only an endpoint's own inputs are taken while inputs are held for it alone. They may push it further behind,
-        // but it is not disconnected for what had come before the hold.
+        // While inputs are held for one endpoint only, its own inputs are still accepted. They may put it further
+        // behind, but it is not disconnected for what arrived before the hold.
         if let Some(id) = self.laggards.only_holding()
             && let Some(slow) = self.registry.get(id).and_then(|endpoint| endpoint.slow.as_ref())
             && slow.idle
@@ -37,8 +37,8 @@ impl Engine {
         }
     }
 
-    /// Acts on an endpoint that is too far behind: it gets no more of the log than the rest of the record that it is
-    /// in, and leaves, or goes on after a gap.
+    /// Acts on an endpoint that is too far behind: it receives no more of the log than the rest of the record that is
+    /// partly written, and leaves, or continues after a gap.
     pub(crate) fn apply_policy(&mut self, now: Now, id: EndpointId) {
         let Some(endpoint) = self.registry.get(id) else { return };
         match endpoint.native() {
@@ -48,7 +48,7 @@ impl Engine {
         }
     }
 
-    /// Ends a connection for slowness, with a farewell if the record that it is in can be finished.
+    /// Ends a connection for slowness, with a farewell if the record that is partly written can be finished.
     fn disconnect(&mut self, now: Now, id: EndpointId) {
         self.clear_lag(now, id);
         self.finish_message(id);
@@ -63,7 +63,7 @@ impl Engine {
         endpoint.outbox.get_or_insert_default().set_farewell(bytes);
         let earlier = endpoint.leaving.replace(Reason::SlowConsumer);
         if given_up {
-            // No acknowledgment will come any more that would make it ready.
+            // No acknowledgment that would make it ready will arrive any more.
             self.resume_sending(id);
         }
         if !earlier.is_some_and(Reason::is_announced) {
@@ -73,7 +73,7 @@ impl Engine {
         self.tidy_detection();
     }
 
-    /// A native endpoint passes over what it has not got, and a GAP announces exactly what that is.
+    /// A native endpoint skips what it has not received, and a GAP announces exactly which sequences these are.
     fn skip(&mut self, now: Now, id: EndpointId) {
         if !self.keep_rest_of_record(id) {
             return self.disconnect(now, id);
@@ -98,7 +98,7 @@ impl Engine {
             None => endpoint.outbox.get_or_insert_default().push_control(&Frame::Gap(gap)),
         }
         match endpoint.delivery {
-            // No acknowledgment will come any more that would make it ready.
+            // No acknowledgment that would make it ready will arrive any more.
             Delivery::Blocked if endpoint.transport.is_datagram() => self.resume_sending(id),
             Delivery::Blocked => self.record_position(now, id),
             Delivery::CaughtUp | Delivery::Unacknowledged => self.make_ready(id),
@@ -106,24 +106,24 @@ impl Engine {
         }
     }
 
-    /// A text datagram endpoint passes over what it has not got: it was promised best effort.
+    /// A text datagram endpoint skips what it has not received, because delivery to it is best effort.
     fn skip_datagrams(&mut self, now: Now, id: EndpointId) {
         self.clear_lag(now, id);
         let next = self.log.next();
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let reading = endpoint.reading(next);
-        let (cursor, missed) = self.log.ring(endpoint.rendition()).pass(&reading, usize::MAX);
-        self.counters.skipped += missed as u64;
+        let (cursor, skipped) = self.log.ring(endpoint.rendition()).pass(&reading, usize::MAX);
+        self.counters.skipped += skipped as u64;
         endpoint.cursor = cursor;
-        // An endpoint in the ready list has to stay ready, so that it is in the list once only. It will have nothing
-        // left.
+        // An endpoint in the ready list must stay ready, so that it is in the list once only. It will have nothing left
+        // to send.
         if endpoint.outbox.is_none() && endpoint.delivery != Delivery::Ready {
             self.caught_up(now, id);
         }
     }
 
-    /// Keeps the rest of the record that an endpoint is inside of, so that the log need not hold it any longer. Returns
-    /// whether that was possible.
+    /// Keeps the rest of the record that is partly written to an endpoint, so that the log need not hold it any longer.
+    /// Returns whether that was possible.
     pub(crate) fn keep_rest_of_record(&mut self, id: EndpointId) -> bool {
         let Some(endpoint) = self.registry.get_mut(id) else { return false };
         let Cursor { sequence, offset } = endpoint.cursor;
@@ -137,7 +137,8 @@ impl Engine {
         let Some(record) = record else { return false };
         let mut head = Vec::new();
         if let Some(native) = endpoint.native_mut() {
-            // All endpoints inside the record share what follows its header. The header differs from one to the next.
+            // All endpoints to which the record is partly written share what follows its header. The header differs
+            // between endpoints.
             head.extend_from_slice(&record[..UPCALL_OVERHEAD]);
             Upcall::patch_prev(&mut head, native.prev);
             head.drain(..offset.min(UPCALL_OVERHEAD));

@@ -40,7 +40,7 @@ fn inputs_are_held_for_a_stalled_endpoint_once() {
 }
 
 #[test]
-fn inputs_are_held_for_a_healthy_reader_without_end() {
+fn inputs_are_held_for_a_healthy_reader_without_a_time_limit() {
     let (mut laggards, mut slow, mut now) = fresh();
     for _ in 0..10_000 {
         assert!(!hold(&mut laggards, &mut slow, &mut now, LIMIT / 4, MAX_BEHIND / 4));
@@ -69,7 +69,7 @@ proptest! {
                 now = now + Duration::from_millis(pause);
                 continue;
             };
-            // The engine stops holding at the deadline, or later by what was read meanwhile.
+            // The engine stops holding at the deadline, or later by what was read in the meantime.
             let longest = deadline.since(now) + LIMIT.mul_f64(read as f64 / MAX_BEHIND as f64);
             let time = Duration::from_millis(milliseconds).min(longest);
             hold(&mut laggards, &mut slow, &mut now, time, read);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What is wrong with an address, in a sentence that also tells what to write instead.
+/// Describes what is wrong with an address, and what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressError(pub(super) String);
 

@@ -1,6 +1,6 @@
 //! Transports and addresses: `tcp://host:port`, `udp://host:port`, `unix:///path`, `unix-datagram:///path`.
 //!
-//! An [`Address`] is parsed and printed here, and nothing else: it uses the address types of `std::net` and no sockets.
+//! This module only parses and prints an [`Address`]. It uses the address types of `std::net`, but no sockets.
 
 mod error;
 mod parse;
@@ -15,7 +15,7 @@ pub use error::AddressError;
 pub use peer::{Credentials, Peer};
 pub use transport::Transport;
 
-/// The practicum's port, and the default where an address has none.
+/// The port of the practicum's server, and the default for an address without a port.
 pub const DEFAULT_PORT: u16 = 4141;
 
 /// Where the daemon listens, and the client connects, by default.
@@ -27,7 +27,7 @@ pub const DEFAULT_SOCKET: &str = "/run/upcalld/upcalld.sock";
 /// The longest path or abstract name of a Unix socket, in bytes: `sun_path` without its NUL (unix(7)).
 pub const MAX_UNIX_NAME: usize = 107;
 
-/// A host as it was written. A name is resolved by the code that binds or connects.
+/// A host, as written. The code that binds or connects resolves names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Host {
     /// A literal address.
@@ -54,7 +54,7 @@ pub enum Address {
         transport: Transport,
         /// The host.
         host: Host,
-        /// The port; a listener with 0 gets a free one from the kernel.
+        /// The port. For a listener, 0 lets the kernel choose a free one.
         port: u16,
     },
     /// A Unix stream or datagram socket.
@@ -74,7 +74,8 @@ impl Address {
         }
     }
 
-    /// Whether only this machine can reach it. Of the host names only `localhost` counts as loopback (RFC 6761).
+    /// Whether only this machine can reach the address. Among host names, only `localhost` counts as loopback (RFC
+    /// 6761).
     pub fn is_local(&self) -> bool {
         match self {
             Address::Inet { host: Host::Ip(ip), .. } => ip.to_canonical().is_loopback(),

@@ -1,4 +1,4 @@
-//! Parsing of addresses. Every mistake is answered with what to write instead.
+//! Parses addresses. Every error message says what to write instead.
 
 use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,7 +14,7 @@ impl Address {
     ///
     /// # Errors
     ///
-    /// Anything else, and a missing port if there is no `default_port`.
+    /// Fails if the text has another form, or if a port is missing and there is no `default_port`.
     pub fn parse(transport: Transport, text: &str, default_port: Option<u16>) -> Result<Address, AddressError> {
         if transport.is_inet() {
             let (host, port) = parse_host_port(text, default_port)?;
@@ -28,7 +28,7 @@ impl Address {
     ///
     /// # Errors
     ///
-    /// Anything else, and a missing port if there is no `default_port`.
+    /// Fails if the text has another form, or if a port is missing and there is no `default_port`.
     pub fn parse_url(text: &str, default_port: Option<u16>) -> Result<Address, AddressError> {
         let (scheme, rest) = text.split_once("://").ok_or_else(|| {
             AddressError(format!("\"{text}\" is not a URL; write tcp://host:port, unix:///path or unix://@name"))
@@ -104,7 +104,7 @@ fn parse_unix_name(text: &str) -> Result<UnixName, AddressError> {
     let bytes = text.strip_prefix('@').unwrap_or(text).as_bytes();
     if bytes.len() > MAX_UNIX_NAME {
         return Err(AddressError(format!(
-            "the name of the socket is {} bytes long; the kernel takes {MAX_UNIX_NAME} (unix(7))",
+            "the name of the socket is {} bytes long; the limit is {MAX_UNIX_NAME} (unix(7))",
             bytes.len()
         )));
     }
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_port_is_the_default_where_there_is_one() {
+    fn a_missing_port_becomes_the_default_if_there_is_one() {
         assert_eq!(Address::parse_url("tcp://[::1]", Some(7)).unwrap().to_string(), "tcp://[::1]:7");
         assert_eq!(Address::parse_url("tcp://lab/", Some(7)).unwrap().to_string(), "tcp://lab:7");
         let error = Address::parse(Transport::Tcp, "lab", None).unwrap_err();
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_tells_what_to_write() {
+    fn the_error_says_what_to_write() {
         for (url, words) in [
             ("127.0.0.1:4141", "is not a URL"),
             ("tpc://h:1", "unknown transport \"tpc\""),

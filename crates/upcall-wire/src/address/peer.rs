@@ -15,7 +15,7 @@ pub enum Peer {
 /// The process that connected a Unix socket, at the time of connect(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Credentials {
-    /// Process id; 0 for a process in a pid namespace that the daemon does not see.
+    /// Process id; 0 if the process is in a pid namespace that the daemon cannot see.
     pub pid: i32,
     /// User id.
     pub uid: u32,
@@ -34,7 +34,7 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Peer::Inet(address) => address.fmt(f),
-            // The process is in another container: its id means nothing here.
+            // The process is in another container, so its id has no meaning here.
             Peer::Unix(Credentials { pid: 0, uid, .. }) => write!(f, "uid={uid}"),
             Peer::Unix(Credentials { pid, uid, .. }) => write!(f, "uid={uid},pid={pid}"),
         }

@@ -21,7 +21,7 @@ named_enum! {
 }
 
 impl Transport {
-    /// Whether messages are datagrams, and registrations are leases.
+    /// Whether the transport carries datagrams, so that registrations are leases.
     pub const fn is_datagram(self) -> bool {
         matches!(self, Transport::Udp | Transport::UnixDatagram)
     }

@@ -1,6 +1,6 @@
-//! What the frames carry, one struct for each body with more than a few fields. HELLO has a file of its own.
+//! The bodies of frames: one struct for each body with more than a few fields. HELLO is in `hello`.
 //!
-//! The arrows tell the direction: → from the client to the daemon, ← from the daemon to the client.
+//! The arrows show the direction: → from the client to the daemon, ← from the daemon to the client.
 
 use std::fmt;
 
@@ -28,7 +28,7 @@ pub struct Filters<'a> {
     pub filters: Vec<&'a str>,
 }
 
-/// → The datagrams that arrived.
+/// → Acknowledges the datagrams that arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ack {
     /// The largest number that arrived.
@@ -48,7 +48,7 @@ impl Ack {
     }
 }
 
-/// ← A registration.
+/// ← Confirms a registration.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Welcome {
     /// The version of the protocol that both sides use from here on.
@@ -60,7 +60,7 @@ pub struct Welcome {
     pub lease: u32,
     /// The endpoint's number.
     pub id: u64,
-    /// The secret that resumes the session. The client keeps it to itself.
+    /// The secret that resumes the session. The client must not disclose it.
     pub secret: [u8; 16],
     /// Datagrams: the key that every datagram of the session carries. 0 on streams.
     pub key: u64,
@@ -80,7 +80,7 @@ pub struct Welcome {
 
 impl fmt::Debug for Welcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The secret and the key stay out of logs.
+        // The secret and the key are omitted, so that they never reach a log.
         f.debug_struct("Welcome")
             .field("resumed", &self.resumed)
             .field("id", &self.id)
@@ -100,8 +100,8 @@ pub struct Upcall<'a> {
     pub source: u64,
     /// When the daemon received the input, in milliseconds since 1970 (UTC). 48 bits are transmitted.
     pub time: u64,
-    /// The low 32 bits of the sequence that precedes it for this endpoint: of the upcall before, of the end of the gap
-    /// before, or the start minus 1.
+    /// The low 32 bits of the sequence that precedes it for this endpoint: that of the previous upcall, the end of the
+    /// previous gap, or the start minus 1.
     pub prev: u32,
     /// The topic; empty for none.
     pub topic: &'a str,
@@ -118,11 +118,11 @@ pub struct Receipt {
     pub sequence: u64,
     /// How many endpoints the input was due to, not counting the sender.
     pub due: u32,
-    /// Whether the SEND was a repeat of one that had been accepted before.
+    /// Whether the SEND repeats one that was accepted before.
     pub repeat: bool,
 }
 
-/// ← Sequences that this endpoint does not get.
+/// ← Sequences that this endpoint does not receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
     /// The first of them. It directly follows the sequence that precedes the gap for this endpoint.
@@ -138,10 +138,10 @@ pub struct Gap {
 pub struct ErrorFrame<'a> {
     /// What is wrong.
     pub code: Code,
-    /// The kind of the frame that it is about; 0 for none.
+    /// The kind of the frame that caused it; 0 for none.
     pub about: u8,
     /// The message id, request id or nonce of that frame; 0 for none.
     pub reference: u64,
-    /// An explanation for a person.
+    /// A human-readable explanation.
     pub text: &'a str,
 }

@@ -15,7 +15,7 @@ named_enum! {
         UnknownFlag = 3 => "unknown_flag",
         /// A frame, or a payload, that is larger than allowed.
         TooLarge = 4 => "too_large",
-        /// A frame that is not allowed here: any before HELLO, a second HELLO, one of the other direction.
+        /// A frame that is not allowed here: any before HELLO, a second HELLO, a frame of the other direction.
         Unexpected = 5 => "unexpected",
         /// The daemon implements none of the offered versions.
         Version = 6 => "version",
@@ -29,9 +29,10 @@ named_enum! {
         Stale = 10 => "stale",
         /// Datagrams: the daemon accepts no input for now. The client repeats it later with the same message id.
         Busy = 11 => "busy",
-        /// The session does not exist (any more), or belongs to another endpoint. Another HELLO may follow.
+        /// The session does not exist, no longer exists, or belongs to another endpoint. The client may send another
+        /// HELLO.
         UnknownSession = 12 => "unknown_session",
-        /// Too many filters, or too many bytes in all of them.
+        /// Too many filters, or too many bytes in all of them together.
         Limit = 13 => "limit",
         /// Text that is not a topic, or not a filter.
         BadTopic = 14 => "bad_topic",
@@ -41,7 +42,7 @@ named_enum! {
 }
 
 impl Code {
-    /// Whether it reports a mistake of the client: a client that follows the protocol never gets it.
+    /// Whether it reports a mistake of the client. A client that follows the protocol never receives such a code.
     pub const fn is_mistake(self) -> bool {
         matches!(self, Code::Malformed | Code::UnknownKind | Code::UnknownFlag | Code::Unexpected)
     }
@@ -64,7 +65,7 @@ pub struct Violation {
     pub about: u8,
     /// Its message id, request id or nonce; 0 if it has none, or that part could not be read.
     pub reference: u64,
-    /// An explanation for a person.
+    /// A human-readable explanation.
     pub text: &'static str,
 }
 
@@ -83,7 +84,7 @@ impl fmt::Display for Violation {
 impl std::error::Error for Violation {}
 
 named_enum! {
-    /// Why an endpoint does not get some upcalls.
+    /// Why an endpoint does not receive some upcalls.
     pub enum GapReason: u8 {
         /// The endpoint fell too far behind, and the slow policy is `skip`.
         SlowConsumer = 1 => "slow_consumer",

@@ -41,7 +41,7 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
-    /// Adds a number. Returns whether it is new; a number too old to tell counts as not new.
+    /// Adds a number. Returns whether it is new; a number that is too old to be remembered counts as not new.
     pub fn add(&mut self, number: u64) -> bool {
         if number > self.largest {
             let distance = number - self.largest;

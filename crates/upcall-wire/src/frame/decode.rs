@@ -14,24 +14,25 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     ///
-    /// What is wrong with the frame, or that it is incomplete.
+    /// Fails if the frame is malformed or incomplete.
     pub fn take(bytes: &mut &'a [u8]) -> Result<Frame<'a>, Violation> {
-        let cut_off = || Violation::new(Code::Malformed, 0, "the frame is cut off");
-        let (header, rest) = bytes.split_first_chunk().ok_or_else(cut_off)?;
+        let incomplete = || Violation::new(Code::Malformed, 0, "the frame is cut off");
+        let (header, rest) = bytes.split_first_chunk().ok_or_else(incomplete)?;
         let header = Header::parse(header)?;
         if header.length as usize > MAX_HELLO && !matches!(header.kind, kind::SEND | kind::UPCALL) {
             return Err(Violation::new(Code::TooLarge, header.kind, "the frame is larger than allowed"));
         }
-        let (body, rest) = rest.split_at_checked(header.length as usize).ok_or_else(cut_off)?;
+        let (body, rest) = rest.split_at_checked(header.length as usize).ok_or_else(incomplete)?;
         *bytes = rest;
         Frame::parse(header, body)
     }
 
-    /// Parses one frame. A violation carries the frame's reference, as far as that could be read.
+    /// Parses one frame. A violation carries the frame's reference if that could be read.
     pub(super) fn parse(header: Header, body: &'a [u8]) -> Result<Frame<'a>, Violation> {
         let with_reference = |violation| Violation { reference: reference(header.kind, body), ..violation };
         if header.kind == kind::SEND {
-            // On a path of its own: most frames are SENDs, and moving a Frame, as large as its largest variant, costs.
+            // SENDs take a path of their own: they are most of the frames, and moving a `Frame`, which is as large as
+            // its largest variant, is expensive.
             return Send::parse(header, body).map(Frame::Send).map_err(with_reference);
         }
         Frame::parse_body(header, body).map_err(with_reference)
@@ -46,7 +47,7 @@ impl<'a> Frame<'a> {
                 let request = reader.u32()?;
                 let filters = Filters { request, filters: reader.filters()? };
                 if filters.filters.is_empty() {
-                    return Err(reader.malformed("it names no filter"));
+                    return Err(reader.malformed("it contains no filter"));
                 }
                 if kind == kind::SUBSCRIBE { Frame::Subscribe(filters) } else { Frame::Unsubscribe(filters) }
             }
@@ -74,7 +75,7 @@ impl<'a> Frame<'a> {
                 let reason = GapReason::from_number(reader.u8()?).ok_or_else(|| reader.malformed("no such reason"))?;
                 reader.zeros::<3>()?;
                 if first == 0 || first > last {
-                    return Err(reader.malformed("that is no range of sequences"));
+                    return Err(reader.malformed("that is not a range of sequences"));
                 }
                 Frame::Gap(Gap { first, last, reason })
             }

@@ -7,7 +7,7 @@ use super::bodies::{Filters, Send, Upcall};
 use super::kinds::{flag, kind};
 use super::limits::{HEADER, SEND_OVERHEAD, UPCALL_OVERHEAD};
 
-/// Appends a frame: its header, and the body that `write` appends, whose length it fills in.
+/// Appends a frame: its header, and the body that `write` appends. Then fills in the length of the body.
 fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, topic: &str, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0, kind, flags, topic.len() as u8, 0, 0, 0, 0]);
@@ -129,11 +129,11 @@ impl Upcall<'_> {
         self.fill(&mut out[start..]);
     }
 
-    /// Writes the frame to `out`, whose length is [`Upcall::size`].
+    /// Writes the frame to `out`, which must be [`Upcall::size`] bytes long.
     ///
     /// # Panics
     ///
-    /// If the length is another.
+    /// If `out` has another length.
     #[inline]
     pub fn fill(&self, out: &mut [u8]) {
         let length = (out.len() - HEADER) as u64 & u64::from(u32::MAX);

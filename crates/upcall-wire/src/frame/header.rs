@@ -17,7 +17,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Parses a header. Fails at once on bytes that cannot begin a frame, whatever follows.
+    /// Parses a header. Fails immediately on bytes that cannot begin a frame, whatever follows.
     pub(super) fn parse(bytes: &[u8; HEADER]) -> Result<Header, Violation> {
         let [zero, kind, flags, topic, l0, l1, l2, l3] = *bytes;
         let header = Header { kind, flags, topic, length: u32::from_be_bytes([l0, l1, l2, l3]) };
@@ -41,8 +41,8 @@ impl Header {
         Ok(header)
     }
 
-    /// As [`Header::parse`], and refuses a frame that is longer than its kind allows, before any of its body is kept.
-    /// `max` is the limit of a payload, in bytes.
+    /// Like [`Header::parse`], but also refuses a frame that is longer than its kind allows, before any of its body is
+    /// stored. `max` is the limit of a payload, in bytes.
     pub(super) fn parse_limited(bytes: &[u8; HEADER], max: usize) -> Result<Header, Violation> {
         let header = Header::parse(bytes)?;
         let limit = match header.kind {

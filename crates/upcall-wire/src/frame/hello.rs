@@ -10,7 +10,7 @@ use crate::named_enum;
 use crate::topic::is_filter;
 
 named_enum! {
-    /// What an endpoint does.
+    /// The role of an endpoint.
     #[derive(Default)]
     pub enum Role: u8 {
         /// It sends inputs and receives upcalls.
@@ -23,7 +23,7 @@ named_enum! {
     }
 }
 
-/// The session to resume, and from where.
+/// The session to resume, and the position to resume from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Resume {
     /// The endpoint's number.
@@ -41,16 +41,16 @@ impl fmt::Debug for Resume {
     }
 }
 
-/// → Asks for a registration.
+/// → Requests a registration.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Hello<'a> {
     /// The lowest and the highest version that the client implements.
     pub versions: (u8, u8),
-    /// What the endpoint does.
+    /// The role of the endpoint.
     pub role: Role,
     /// A random number that identifies this attempt; the answer repeats it.
     pub nonce: u64,
-    /// What logs call the endpoint; empty for nothing.
+    /// The endpoint's name in logs; empty for none.
     pub name: &'a str,
     /// The listener's shared secret.
     pub token: Option<&'a [u8]>,
@@ -62,13 +62,13 @@ pub struct Hello<'a> {
     pub since: Option<u64>,
     /// Datagrams: the cookie of a RETRY, which proves the address.
     pub cookie: Option<u64>,
-    /// The number of bytes without a meaning that make the frame longer.
+    /// The number of padding bytes, which have no meaning.
     pub padding: usize,
 }
 
 impl fmt::Debug for Hello<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The token and the session's secret stay out of logs.
+        // The token and the session's secret are omitted, so that they never reach a log.
         f.debug_struct("Hello")
             .field("versions", &self.versions)
             .field("role", &self.role)
@@ -105,7 +105,7 @@ impl<'a> Hello<'a> {
             return Err(wrong("the lowest version is above the highest"));
         }
         if !(versions.0..=versions.1).contains(&VERSION) {
-            // The rest has the form of another version, and is not checked.
+            // The rest has the format of another version, and is not checked.
             return Err(Violation::new(Code::Version, kind::HELLO, "only version 1 is implemented here"));
         }
         let role = Role::from_number(reader.u8()?).ok_or_else(|| wrong("no such role"))?;

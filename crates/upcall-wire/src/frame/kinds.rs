@@ -3,7 +3,8 @@
 use crate::named::named_numbers;
 
 named_numbers! {
-    /// The kinds of frames. Below 0x20 the client sends them, from 0x80 on the daemon, and both send those in between.
+    /// The kinds of frames. The client sends kinds below 0x20, the daemon sends kinds from 0x80 on, and both send those
+    /// in between.
     pub mod kind {
         /// See [`Frame::Hello`](crate::frame::Frame::Hello).
         HELLO = 0x01,
@@ -62,7 +63,7 @@ named_numbers! {
 named_numbers! {
     /// The types of the options of a HELLO.
     pub mod option {
-        /// What the daemon calls the endpoint in its log.
+        /// The endpoint's name in the daemon's log.
         NAME = 1,
         /// The secret that the listener requires.
         TOKEN = 2,
@@ -70,11 +71,11 @@ named_numbers! {
         FILTER = 3,
         /// The session to resume: [`Resume`](crate::frame::Resume).
         RESUME = 4,
-        /// The first sequence wanted of the history.
+        /// The first sequence of the requested history.
         SINCE = 5,
         /// Datagrams: the cookie of a RETRY.
         COOKIE = 6,
-        /// Bytes without a meaning, which make the frame longer.
+        /// Padding: bytes without a meaning.
         PADDING = 7,
         /// The first of the types that a receiver skips if it does not know them.
         SKIPPABLE = 0x80,

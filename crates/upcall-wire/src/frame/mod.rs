@@ -22,10 +22,10 @@ pub use kinds::{flag, kind, option};
 pub use limits::{HEADER, MAX_HELLO, MAX_NAME, MAX_REASON, MAX_TOKEN, SEND_OVERHEAD, UPCALL_OVERHEAD, VERSION};
 pub use stream::FrameDecoder;
 
-/// A frame. The arrows tell the direction: → from the client to the daemon, ← from the daemon to the client.
+/// A frame. The arrows show the direction: → from the client to the daemon, ← from the daemon to the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame<'a> {
-    /// → Asks for a registration.
+    /// → Requests a registration.
     Hello(Hello<'a>),
     /// → An input.
     Send(Send<'a>),
@@ -62,7 +62,7 @@ pub enum Frame<'a> {
     Upcall(Upcall<'a>),
     /// ← Confirms a SEND.
     Receipt(Receipt),
-    /// ← Sequences that this endpoint does not get.
+    /// ← Sequences that this endpoint does not receive.
     Gap(Gap),
     /// ← Answers SUBSCRIBE and UNSUBSCRIBE with the filters in force.
     Subscribed {

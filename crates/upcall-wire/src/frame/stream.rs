@@ -89,14 +89,14 @@ impl FrameDecoder {
         }
     }
 
-    /// Moves bytes from `input` until `whole` bytes are kept, as far as there are any.
+    /// Moves bytes from `input` until `whole` bytes are kept, or `input` is empty.
     fn keep(&mut self, input: &mut &[u8], whole: usize) {
         let (taken, rest) = input.split_at(input.len().min(whole.saturating_sub(self.carry.len())));
         self.carry.extend_from_slice(taken);
         *input = rest;
     }
 
-    /// Whether a frame has begun and not ended.
+    /// Whether an incomplete frame is kept.
     pub fn is_unfinished(&self) -> bool {
         !self.returned && !self.carry.is_empty()
     }

@@ -1,8 +1,8 @@
 //! The order of upcalls. Each upcall names the sequence that precedes it for this client, and is delivered after that
 //! one.
 //!
-//! Upcalls that arrive early are kept, those that arrive twice are dropped, and gaps are reported in their place. Knows
-//! sequences, but neither frames nor the time.
+//! Upcalls that arrive early are kept, those that arrive twice are dropped, and gaps are reported in their place. This
+//! module knows sequences, but neither frames nor the time.
 
 use std::collections::BTreeMap;
 
@@ -17,11 +17,11 @@ const MAX_EARLY_BYTES: usize = 16 << 20;
 /// The result of an upcall or a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Accepted {
-    /// It was delivered, is kept, or had come before.
+    /// It was delivered, is kept, or had arrived before.
     Yes,
     /// It arrived too early, and there is no room to keep it. The daemon has to send it again.
     NoRoom,
-    /// It contradicts what came before.
+    /// It contradicts what arrived before.
     Violation,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct UpcallOrder {
 }
 
 impl UpcallOrder {
-    /// Begins after the sequence `last`. `is_strict` tells whether the transport keeps the order and loses nothing.
+    /// Starts after the sequence `last`. `is_strict` is set if the transport keeps the order and loses nothing.
     pub(super) fn new(is_strict: bool, last: u64) -> UpcallOrder {
         UpcallOrder { is_strict, last, ..UpcallOrder::default() }
     }

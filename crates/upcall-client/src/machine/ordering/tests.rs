@@ -20,7 +20,7 @@ fn reported(events: Vec<Event>) -> Vec<(u64, u64)> {
 }
 
 #[test]
-fn a_gap_spares_early_upcalls() {
+fn a_gap_does_not_drop_early_upcalls() {
     let (mut order, mut events) = (UpcallOrder::new(false, 2), Vec::new());
     let mut out = |event| events.push(event);
     order.upcall(upcall(4), 3, &mut out);
@@ -55,11 +55,11 @@ fn sequences_beyond_32_bits_are_distinguished() {
 }
 
 #[test]
-fn a_new_session_reports_what_it_missed() {
+fn a_new_session_reports_what_is_missing() {
     let (mut order, mut events) = (UpcallOrder::new(true, 7), Vec::new());
     order.begin(10, Some(7), &mut |event| events.push(event));
     assert_eq!(order.upcall(upcall(10), 9, &mut |event| events.push(event)), Accepted::Yes);
-    // With history, earlier upcalls come again, and are not reported twice.
+    // With history, earlier upcalls arrive again, and are not reported twice.
     order.begin(9, Some(10), &mut |event| events.push(event));
     order.upcall(upcall(10), 8, &mut |event| events.push(event));
     order.upcall(upcall(11), 10, &mut |event| events.push(event));
@@ -67,7 +67,7 @@ fn a_new_session_reports_what_it_missed() {
 }
 
 #[test]
-fn a_session_of_which_nothing_came_is_missing_from_its_start() {
+fn a_session_without_deliveries_is_missing_from_its_start() {
     let (mut order, mut events) = (UpcallOrder::new(true, 0), Vec::new());
     order.begin(1, None, &mut |event| events.push(event));
     order.begin(5, Some(0), &mut |event| events.push(event));

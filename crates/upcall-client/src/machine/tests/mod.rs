@@ -150,7 +150,7 @@ impl Simulation {
         self.machine.disconnected();
     }
 
-    /// Runs with inputs from the client and from others, and everything that may happen.
+    /// Runs with inputs from the client and from other endpoints, and with all faults of the network.
     fn run_with_faults(&mut self, steps: u32) {
         for _ in 0..steps {
             if self.random.u8(0..4) == 0 && self.machine.has_room() {

@@ -1,20 +1,18 @@
-//! Loss recovery for the datagrams that one endpoint has to acknowledge: which have arrived, which are lost and have to
-//! be sent again, how many may be in flight, and when to stop waiting. Knows neither contents nor endpoints.
+//! Loss recovery for the datagrams that one endpoint must acknowledge: which have arrived, which are lost and must be
+//! sent again, how many may be in flight, and when to stop waiting. This module knows neither contents nor endpoints.
 //!
 //! This is RFC 9002 (loss detection and congestion control of QUIC), counted in datagrams instead of bytes, with
-//! acknowledgments that are never delayed on purpose, and with three deviations to the careful side (RFC 8085 section
-//! 3.1):
+//! acknowledgments that are never delayed on purpose, and with three more conservative rules (RFC 8085 section 3.1):
 //!
 //! - The reordering threshold counts acknowledged datagrams instead of numbers, because numbers that
-//!   [`Recovery::unsent`] took back say nothing about the network.
+//!   [`Recovery::unsent`] withdrew say nothing about the network.
 //! - A timeout counts as a loss: what has been in flight longest is sent again, and the window is halved, as the
 //!   acknowledgment that confirms such a loss would do in QUIC. A second timeout in a row is persistent congestion,
 //!   even before the first measured round trip.
-//! - A timeout is at least 200 ms, because a client may be a process that others keep from running.
+//! - A timeout is at least 200 ms, because the client's process may not be scheduled for a while.
 //!
 //! Every transmission has a number of its own, so an acknowledgment is never ambiguous. A content that is sent again
-//! moves to the new number and the old one is forgotten: from then on only the new number acknowledges it, and only
-//! once.
+//! moves to the new number and the old one is forgotten: only the new number can acknowledge it then, and only once.
 
 mod round_trip;
 mod window;
@@ -49,26 +47,26 @@ enum Found {
 /// The content of one datagram, in flight or lost.
 #[derive(Debug)]
 struct Transmission<C> {
-    /// The number that it was sent with; 0 if the socket did not take it, which no ACK can name.
+    /// The number that it was sent with. It is 0 if the socket did not accept it, because no ACK can name 0.
     number: u64,
     /// The number of its first transmission: its place in the order.
     first: u64,
     /// When it was sent.
     at: Time,
-    /// How many later ones were acknowledged while it was not.
+    /// How many later datagrams were acknowledged while it was not.
     overtaken: u8,
     content: C,
 }
 
-/// The datagrams to one endpoint that it has to acknowledge, generic over what they carry.
+/// The datagrams that one endpoint must acknowledge, generic over what they carry.
 ///
 /// The caller sends while [`Recovery::has_room`]: what [`Recovery::resend`] returns first, then new content, which it
 /// reports with [`Recovery::sent`]. It calls [`Recovery::expire`] when [`Recovery::deadline`] is over.
 #[derive(Debug)]
 pub(crate) struct Recovery<C> {
-    /// In flight, as far as is known, by number, which is also by time.
+    /// In flight, as far as is known. Ordered by number, which is also the order of time.
     outstanding: VecDeque<Transmission<C>>,
-    /// To be sent again, by their first number.
+    /// Waiting to be sent again, by their first number.
     lost: VecDeque<Transmission<C>>,
     /// The last number that was used.
     last: u64,
@@ -76,7 +74,7 @@ pub(crate) struct Recovery<C> {
     round_trip: Option<RoundTrip>,
     /// Timeouts since the last progress.
     timeouts: u32,
-    /// One may be sent beyond the window, after a timeout.
+    /// One datagram may be sent beyond the window, after a timeout.
     probe: bool,
     /// The next timeout. Always set while something is unacknowledged.
     timer: Option<Time>,
@@ -84,7 +82,7 @@ pub(crate) struct Recovery<C> {
 }
 
 impl<C> Recovery<C> {
-    /// Nothing is sent or measured yet. The same seed makes the same jitter.
+    /// Starts with nothing sent or measured. The same seed gives the same jitter.
     pub(crate) fn new(seed: u64) -> Recovery<C> {
         Recovery {
             outstanding: VecDeque::new(),
@@ -111,8 +109,8 @@ impl<C> Recovery<C> {
         number
     }
 
-    /// Takes the lost content that was sent first originally, to be sent again. Returns its new number and the content;
-    /// `None` if nothing is lost.
+    /// Takes the lost content with the earliest first transmission, to send it again. Returns its new number and the
+    /// content; `None` if nothing is lost.
     pub(crate) fn resend(&mut self, now: Time) -> Option<(u64, &C)> {
         let lost = self.lost.pop_front()?;
         let number = self.last + 1;
@@ -120,7 +118,7 @@ impl<C> Recovery<C> {
         self.outstanding.back().map(|transmission| (number, &transmission.content))
     }
 
-    /// The socket did not take this number after all. Its content has to be sent again, but that is no sign of
+    /// The socket did not accept this number after all. Its content must be sent again, but this is no sign of
     /// congestion. The number is not used again.
     pub(crate) fn unsent(&mut self, number: u64) {
         let Ok(index) = self.outstanding.binary_search_by_key(&number, |transmission| transmission.number) else {
@@ -139,8 +137,8 @@ impl<C> Recovery<C> {
         self.outstanding.remove(index).map(|transmission| transmission.content)
     }
 
-    /// Takes an ACK. Calls `arrived` with each content that is acknowledged for the first time, and returns whether
-    /// there was one. An ACK that names a number that was never used is ignored.
+    /// Handles an ACK. Calls `arrived` with each content that is acknowledged for the first time, and returns whether
+    /// there was any. An ACK that names a number that was never used is ignored.
     pub(crate) fn acked(&mut self, now: Time, ack: &Ack, mut arrived: impl FnMut(C)) -> bool {
         if !self.is_plausible(ack) {
             return false;
@@ -189,7 +187,7 @@ impl<C> Recovery<C> {
         true
     }
 
-    /// Whether something has to be sent again.
+    /// Whether something must be sent again.
     #[cfg(test)]
     pub(crate) fn has_lost(&self) -> bool {
         !self.lost.is_empty()
@@ -205,22 +203,21 @@ impl<C> Recovery<C> {
         self.outstanding.is_empty() && self.lost.is_empty()
     }
 
-    /// Forgets everything that is unacknowledged. What was learnt about the network stays, the length of the next
-    /// timeout included.
+    /// Forgets everything that is unacknowledged. The measurements of the network stay, and so does the length of the
+    /// next timeout.
     pub(crate) fn clear(&mut self) {
         (self.outstanding, self.lost) = (VecDeque::new(), VecDeque::new());
         (self.timer, self.probe) = (None, false);
     }
 
-    /// When [`Recovery::expire`] has to be called, if nothing else happens. Never `None` while something is
-    /// unacknowledged.
+    /// When to call [`Recovery::expire`], if nothing else happens. Never `None` while something is unacknowledged.
     pub(crate) fn deadline(&self) -> Option<Time> {
         // An expected loss comes before the timeout (RFC 9002 section 6.2.1).
         self.loss_expected().or(self.timer)
     }
 
-    /// Does what is due by `now`, but one step only, however late it is. There may be something to [`Recovery::resend`]
-    /// then. The next deadline counts from `now`.
+    /// Does one step of what is due by `now`, and only one, however late it is. There may be something to
+    /// [`Recovery::resend`] afterwards. The next deadline counts from `now`.
     pub(crate) fn expire(&mut self, now: Time) {
         if self.deadline().is_none_or(|deadline| deadline > now) {
             return;
@@ -290,7 +287,7 @@ impl<C> Recovery<C> {
         self.lost.insert(place, transmission);
     }
 
-    /// Sets the timer anew, if something is unacknowledged (RFC 9002 section 6.2.1).
+    /// Restarts the timer, if something is unacknowledged (RFC 9002 section 6.2.1).
     fn arm(&mut self, now: Time) {
         let is_idle = self.is_idle();
         let timeout = || round_trip::timeout(self.round_trip, self.timeouts, &mut self.jitter);

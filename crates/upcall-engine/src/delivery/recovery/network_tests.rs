@@ -22,7 +22,7 @@ struct Network {
     loss: f64,
     ack_loss: f64,
     duplication: f64,
-    /// The share of datagrams that the socket does not take.
+    /// The share of datagrams that the socket does not accept.
     refusals: f64,
     /// One way, in microseconds: the least delay, and the most that is added to it.
     delay: u64,
@@ -126,7 +126,7 @@ fn networks(loss: f64) -> impl Strategy<Value = Network> {
 
 proptest! {
     /// Whatever the network does, everything arrives, is acknowledged once, and costs little more than necessary: a
-    /// transmission is in vain unless both it and (at worst) its ACK arrive. Twice as many are allowed, because
+    /// transmission is wasted unless both it and (at worst) its ACK arrive. Twice as many are allowed, because
     /// reordering looks like loss, and some more for bad luck.
     #[test]
     fn everything_arrives_over_any_network(network in networks(0.5), contents in 1u64..500, seed: u64) {
@@ -162,8 +162,8 @@ proptest! {
     }
 }
 
-/// A network without faults gets everything once, as fast as the window allows: with a round trip of 20 ms,
-/// 10 + 20 + 40 + 64 × 14 = 966 go in 17 round trips, the rest of 1000 in one more.
+/// Over a network without faults, everything is sent once, as fast as the window allows: with a round trip of 20 ms, 10
+/// + 20 + 40 + 64 × 14 = 966 go in 17 round trips, the rest of 1000 in one more.
 #[test]
 fn nothing_is_sent_twice_over_a_network_without_faults() {
     let network = Network { loss: 0.0, ack_loss: 0.0, duplication: 0.0, refusals: 0.0, delay: 10_000, spread: 0 };

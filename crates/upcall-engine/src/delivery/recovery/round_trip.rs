@@ -1,5 +1,5 @@
 //! The round trip time to one endpoint, and the timeouts that follow from it. Kept as integers of nanoseconds: it is
-//! estimated anew with each acknowledgment, and integers are cheaper to calculate with than [`Duration`]s.
+//! estimated again with each acknowledgment, and calculations with integers are cheaper than with [`Duration`]s.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ impl RoundTrip {
 }
 
 /// How long to wait for an acknowledgment after `timeouts` timeouts in a row (RFC 9002 section 6.2.1). The jitter, of
-/// up to a quarter, only makes it longer: before the computed timeout a retransmission would be in vain.
+/// up to a quarter, only makes it longer: before the computed timeout a retransmission would be wasted.
 pub(crate) fn timeout(round_trip: Option<RoundTrip>, timeouts: u32, jitter: &mut fastrand::Rng) -> Duration {
     let single = round_trip.map_or(INITIAL_TIMEOUT, RoundTrip::timeout).max(MIN_TIMEOUT);
     // 2^9 times the shortest is more than the longest.

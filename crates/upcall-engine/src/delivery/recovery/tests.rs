@@ -1,4 +1,4 @@
-//! Each rule of the RFCs, with figures.
+//! Each rule of the RFCs, with numbers.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::*;
 
 const MS: u64 = 1_000_000;
 
-/// What an ACK acknowledges that is ignored.
+/// The result of an ACK that is ignored.
 const NOTHING: [u64; 0] = [];
 
 fn at(ms: u64) -> Time {
@@ -69,7 +69,7 @@ fn the_round_trip_is_estimated_as_the_rfcs_do() {
     // 9/8 × max(112.5, 200) = 225; then 9/8 × 1 µs, which is below the granularity of timers.
     assert_eq!(second.loss_delay().as_micros(), 225_000);
     assert_eq!(RoundTrip::sampled(None, Duration::from_micros(1)).loss_delay().as_micros(), 1000);
-    // A round trip of an hour is not taken as it is.
+    // A round trip of an hour is capped.
     assert_eq!(RoundTrip::sampled(None, Duration::from_secs(3600)).smoothed, 60_000_000_000);
 }
 
@@ -320,7 +320,7 @@ fn a_timeout_sends_the_oldest_again_even_beyond_the_window() {
         assert!(!recovery.has_room());
     }
     // Number 13, which is content 3, arrives: 4 to 12 were in flight for long, so they are lost to the same congestion.
-    // Slow start goes on from 2 to 5, and then it is one more in each round trip.
+    // Slow start continues from 2 to 5, and then the window grows by one in each round trip.
     let mut now = now + Duration::from_millis(10);
     assert!(recovery.acked(now, &ack([13]), |_| {}));
     assert_eq!((recovery.in_flight(), recovery.lost.len(), window(&recovery)), (0, 9, 3));
@@ -347,7 +347,7 @@ fn an_acknowledgment_makes_a_probe_unnecessary() {
 }
 
 #[test]
-fn a_probe_that_the_socket_does_not_take_may_be_repeated() {
+fn a_probe_that_the_socket_does_not_accept_may_be_repeated() {
     let mut recovery = Recovery::new(1);
     fill(&mut recovery, at(0));
     let now = recovery.deadline().unwrap();
@@ -360,12 +360,12 @@ fn a_probe_that_the_socket_does_not_take_may_be_repeated() {
 }
 
 #[test]
-fn a_datagram_that_the_socket_does_not_take_is_sent_again_without_other_effects() {
+fn a_datagram_that_the_socket_does_not_accept_is_sent_again_without_other_effects() {
     let mut recovery = Recovery::new(1);
     send(&mut recovery, at(0), 1..=5);
     [5, 3, 4, 4, 99, 0].into_iter().for_each(|number| recovery.unsent(number));
     assert_eq!((window(&recovery), recovery.in_flight(), recovery.last), (10, 2, 5));
-    // No client can have got them.
+    // No client can have received them.
     assert_eq!(acked(&mut recovery, at(10), ack([3, 4, 5])), NOTHING);
     assert_eq!(resend_all(&mut recovery, at(10)), [3, 4, 5]);
     assert_eq!(acked(&mut recovery, at(20), ack([1, 2, 6, 7, 8])), [1, 2, 3, 4, 5]);

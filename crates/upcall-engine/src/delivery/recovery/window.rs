@@ -7,7 +7,7 @@ const INITIAL: usize = 10;
 /// The smallest size (RFC 9002 section 7.2).
 const MIN: usize = 2;
 
-/// The largest size. An ACK covers 65 numbers; what it no longer covers would be sent again in vain.
+/// The largest size. An ACK covers 65 numbers; what it no longer covers would be sent again needlessly.
 const MAX: usize = 64;
 
 /// The congestion window.

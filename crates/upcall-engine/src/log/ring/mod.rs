@@ -1,4 +1,4 @@
-//! A ring of records in the order of their sequences, in one rendition. Knows pages and readers, and nothing of
+//! A ring of records in the order of their sequences, in one rendition. This module knows pages and readers, but not
 //! endpoints.
 
 use std::collections::VecDeque;
@@ -33,7 +33,7 @@ impl Ring {
         self.next
     }
 
-    /// The oldest sequence that is still here; the next one if the ring is empty.
+    /// The oldest sequence that the ring still holds; the next one if the ring is empty.
     pub(crate) fn oldest(&self) -> u64 {
         self.pages.front().map_or(self.next, Page::first)
     }
@@ -142,12 +142,12 @@ impl Ring {
         self.page(sequence).map(|page| page.payload(sequence))
     }
 
-    /// Whether some records may not be due to a reader: then adjacent bytes are not what it gets.
+    /// Whether some records may not be due to a reader: then it does not receive all adjacent bytes.
     pub(crate) fn is_selective(&self, reading: &Reading<'_>) -> bool {
         self.last_selective >= reading.cursor.sequence || reading.filters.is_some() || !reading.earlier.is_empty()
     }
 
-    /// Everything that a reader gets, if that is one slice of the last page.
+    /// Everything that a reader receives, if that is one slice of the last page.
     pub(crate) fn whole(&self, reading: &Reading<'_>) -> Option<&[u8]> {
         let Reading { cursor, until, .. } = *reading;
         let page = self.pages.back().filter(|page| page.first() <= cursor.sequence)?;
@@ -157,7 +157,7 @@ impl Ring {
         page.payloads(cursor.sequence, until).get(cursor.offset as usize..).filter(|bytes| !bytes.is_empty())
     }
 
-    /// Adds what a reader gets to `slices`, as far as they have room. Returns whether they hold all of it.
+    /// Adds what a reader receives to `slices`, as far as they have room. Returns whether they hold all of it.
     pub(crate) fn slices<'a>(&'a self, reading: &Reading<'_>, slices: &mut Slices<'a>) -> bool {
         let Reading { cursor, until, .. } = *reading;
         if cursor.sequence >= until {
@@ -198,7 +198,7 @@ impl Ring {
         true
     }
 
-    /// Where a reader is after `written` bytes of what [`Ring::slices`] gave.
+    /// The place of a reader after `written` bytes of what [`Ring::slices`] returned.
     pub(crate) fn advance(&self, reading: &Reading<'_>, mut written: usize) -> Advanced {
         if self.is_selective(reading) {
             return self.selective_advance(reading, written);
@@ -250,8 +250,8 @@ impl Ring {
         None
     }
 
-    /// Where a reader is once it has got, or missed, at most `count` of the records that are due to it, and how many
-    /// that really were.
+    /// The place of a reader once it has passed, received or not, at most `count` of the records that are due to it,
+    /// and how many it passed.
     pub(crate) fn pass(&self, reading: &Reading<'_>, count: usize) -> (Cursor, usize) {
         let mut sequence = reading.cursor.sequence;
         let mut passed = 0;
@@ -291,8 +291,8 @@ impl Ring {
         Advanced { cursor, completed, last, rest: written }
     }
 
-    /// Appends the frames that a reader gets to `out`, until it has `max` bytes. Each gets the `prev` field that is
-    /// right for this reader, to which `prev` was due last. Returns whether that was all.
+    /// Appends the frames that a reader receives to `out`, until it has `max` bytes. Sets the `prev` field of each as
+    /// it must be for this reader, to which `prev` was due last. Returns whether that was all.
     pub(crate) fn copy(&self, reading: &Reading<'_>, mut prev: u64, max: usize, out: &mut Vec<u8>) -> bool {
         let mut sequence = reading.cursor.sequence;
         while sequence < reading.until

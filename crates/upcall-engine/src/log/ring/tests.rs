@@ -73,7 +73,7 @@ fn audience() -> impl Strategy<Value = Audience> {
 }
 
 proptest! {
-    /// Whatever the sizes of the writes, a reader gets exactly what is due to it, in order.
+    /// Whatever the sizes of the writes, a reader receives exactly what is due to it, in order.
     #[test]
     fn any_partial_writes_deliver_what_is_due(
         records in prop::collection::vec((0usize..40_000, audience(), 0u64..3), 1..80),

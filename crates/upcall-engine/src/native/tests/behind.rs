@@ -1,4 +1,4 @@
-//! Endpoints that start behind, because they resume their session or ask for history.
+//! Endpoints that start behind, because they resume their session or request history.
 
 use super::*;
 
@@ -7,7 +7,7 @@ const HISTORY: Terms = Terms { history: true, ..BOTH };
 /// The size of one input, in bytes.
 const SIZE: usize = 10_000;
 
-/// A world with `count` inputs in the log.
+/// An engine with `count` inputs in the log.
 fn after(count: usize, settings: Settings) -> World {
     let mut world = World::new(settings);
     world.publish_many(count);
@@ -30,7 +30,7 @@ impl World {
         self.end_turn();
     }
 
-    /// The socket of an endpoint takes nothing.
+    /// The socket of an endpoint accepts nothing.
     fn stalls(&mut self, id: EndpointId) {
         if self.ready(id) {
             self.engine.blocked(self.now, id);
@@ -38,7 +38,7 @@ impl World {
         self.end_turn();
     }
 
-    /// The socket of an endpoint takes `count` bytes, and no more.
+    /// The socket of an endpoint accepts `count` bytes, and no more.
     fn takes(&mut self, id: EndpointId, mut count: usize) {
         self.engine.writable(id);
         self.ready(id);
@@ -59,7 +59,7 @@ impl World {
 }
 
 #[test]
-fn no_inputs_are_held_for_clients_that_ask_for_history_again_and_again() {
+fn no_inputs_are_held_for_clients_that_request_history_again_and_again() {
     let mut world = after(60, patient());
     let mut all = Vec::new();
     for _ in 0..50 {
@@ -112,7 +112,7 @@ fn an_endpoint_that_has_caught_up_is_treated_like_every_other() {
         world.publish_many(1);
         world.end_turn();
     }
-    // Where patience is for ever, no endpoint may lose anything: inputs are held for it from the beginning.
+    // With endless patience, no endpoint may lose anything: inputs are held for it from the beginning.
     let mut world = after(60, Settings { patience: Patience::Forever, ..settings() });
     let (id, _) = world.join(Transport::Tcp, &since(1), HISTORY);
     world.stalls(id);
@@ -124,7 +124,7 @@ fn an_endpoint_that_has_caught_up_is_treated_like_every_other() {
 }
 
 #[test]
-fn a_change_of_settings_decides_anew_which_endpoints_catch_up() {
+fn a_change_of_settings_decides_again_which_endpoints_catch_up() {
     let mut world = after(60, patient());
     let (id, _) = world.join(Transport::Tcp, &since(1), HISTORY);
     world.stalls(id);
@@ -133,7 +133,7 @@ fn a_change_of_settings_decides_anew_which_endpoints_catch_up() {
     assert_eq!(world.engine.intake(), Intake::Only(id));
 }
 
-/// Over datagrams every window takes a round trip, and there may be no patience at all.
+/// Over datagrams every window takes a round trip, and the patience may be zero.
 #[test]
 fn a_session_that_is_resumed_from_far_behind_over_datagrams_gets_everything() {
     let mut world = World::new(settings());

@@ -1,4 +1,4 @@
-//! What native endpoints, and endpoints of a protocol that is not known yet, get and do not get.
+//! What native endpoints, and endpoints whose protocol is not known yet, receive and do not receive.
 
 mod behind;
 mod protocol_detection;
@@ -162,7 +162,7 @@ fn resume(welcome: &Welcome, last: u64) -> Hello<'static> {
 }
 
 #[test]
-fn an_endpoint_without_a_welcome_gets_no_upcalls() {
+fn an_endpoint_without_a_welcome_receives_no_upcalls() {
     let mut world = World::new(settings());
     let (_listener, _) = world.join(Transport::Tcp, &Hello::new(1), BOTH);
     for expected in [ExpectedProtocol::Native, ExpectedProtocol::Auto] {
@@ -175,7 +175,7 @@ fn an_endpoint_without_a_welcome_gets_no_upcalls() {
 }
 
 #[test]
-fn an_endpoint_that_only_sends_gets_no_upcalls() {
+fn an_endpoint_that_only_sends_receives_no_upcalls() {
     let mut world = World::new(settings());
     let role = Role::SendOnly;
     for (hello, terms) in [(Hello { role, ..Hello::new(1) }, BOTH), (Hello::new(1), INPUT)] {
@@ -276,7 +276,7 @@ fn an_endpoint_that_does_not_read_its_answers_is_parked_until_it_has() {
 }
 
 #[test]
-fn a_sequence_of_another_log_is_no_mistake() {
+fn a_sequence_of_another_log_is_not_a_mistake() {
     let mut world = World::new(settings());
     let (id, welcome) = world.join(Transport::Tcp, &Hello { since: None, ..Hello::new(1) }, BOTH);
     world.publish("", b"x");
@@ -305,7 +305,7 @@ fn a_session_resumes_no_earlier_than_it_began() {
 }
 
 #[test]
-fn a_connection_that_is_superseded_gets_what_matches_its_filters_only() {
+fn a_superseded_connection_receives_only_what_matches_its_filters() {
     let mut world = World::new(settings());
     let (old, welcome) = world.join(Transport::Tcp, &Hello { filters: vec!["a"], ..Hello::new(1) }, BOTH);
     world.read(old);
@@ -318,7 +318,7 @@ fn a_connection_that_is_superseded_gets_what_matches_its_filters_only() {
 }
 
 #[test]
-fn requests_are_taken_in_order_and_used_up_by_refusals() {
+fn requests_are_handled_in_order_and_used_up_by_refusals() {
     for (transport, ahead) in [(Transport::Udp, &[][..]), (Transport::Tcp, &["ERROR out_of_order 6", "BYE protocol"])] {
         let mut world = World::new(settings());
         let (id, _) = world.join(transport, &Hello::new(1), BOTH);
@@ -344,14 +344,14 @@ fn requests_are_taken_in_order_and_used_up_by_refusals() {
 }
 
 #[test]
-fn a_message_that_is_too_large_is_refused_for_good() {
+fn a_message_that_is_too_large_is_refused_permanently() {
     let mut world = World::new(settings());
     let (id, welcome) = world.join(Transport::Tcp, &Hello::new(1), BOTH);
     world.read(id);
     assert_eq!(world.send(id, 1, &vec![0; 61 << 10]), None);
     assert_eq!(names(&world.read(id)), ["ERROR too_large 1", "BYE protocol"]);
     let (_, welcome) = world.join(Transport::Tcp, &resume(&welcome, 0), BOTH);
-    assert_eq!(welcome.last_message, 1, "or it would be sent again, for ever");
+    assert_eq!(welcome.last_message, 1, "or it would be sent again, forever");
 }
 
 #[test]
@@ -387,7 +387,7 @@ fn over_datagrams_no_answer_is_answered_and_no_flood_of_mistakes() {
     let mut world = World::new(settings());
     let (id, _) = world.join(Transport::Udp, &Hello::new(1), BOTH);
     let error = Frame::Error(ErrorFrame { code: Code::Unexpected, about: kind::PING, reference: 0, text: "" });
-    let malformed = violation(Code::Malformed, kind::GAP, "that is no range of sequences");
+    let malformed = violation(Code::Malformed, kind::GAP, "that is not a range of sequences");
     for _ in 0..100 {
         world.engine.handle_frame(world.now, id, &error);
         world.engine.handle_violation(world.now, id, &malformed);
@@ -403,7 +403,7 @@ fn over_datagrams_no_answer_is_answered_and_no_flood_of_mistakes() {
 }
 
 #[test]
-fn a_session_of_an_input_listener_does_not_get_earlier_inputs_elsewhere() {
+fn a_session_of_an_input_listener_does_not_receive_earlier_inputs_elsewhere() {
     let mut world = World::new(settings());
     let (id, first) = world.join(Transport::Tcp, &Hello::new(1), INPUT);
     world.publish("", b"secret");

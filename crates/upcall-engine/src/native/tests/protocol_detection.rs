@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A world where inputs are held for one reader, for ever.
+/// An engine where inputs are held for one reader, without end.
 fn held() -> (World, EndpointId) {
     let mut world = World::new(Settings { patience: Patience::Forever, ..settings() });
     let slow = world.connect(ExpectedProtocol::Text, Transport::Tcp, true);
@@ -22,7 +22,7 @@ fn an_endpoint_whose_hello_is_unread_is_not_silent() {
     world.later(Duration::from_millis(900));
     world.engine.connection_lost(world.now, slow, Reason::Reset);
     world.later(Duration::from_millis(200));
-    assert!(world.engine.detected_native(world.now, id), "it has had 200 ms");
+    assert!(world.engine.detected_native(world.now, id), "only 200 ms of its time have passed");
     let silent = world.connect(ExpectedProtocol::Auto, Transport::Tcp, true);
     world.later(Duration::from_millis(1_001));
     assert!(!world.engine.detected_native(world.now, silent));
@@ -39,12 +39,12 @@ fn endpoints_that_come_and_go_behind_a_silent_one_leave_no_entries() {
         world.later(Duration::from_secs(1));
     }
     assert!(world.engine.detection.undecided_entries() < 100, "{} entries", world.engine.detection.undecided_entries());
-    assert!(world.engine.detected_native(world.now, silent), "nothing was read all the while");
+    assert!(world.engine.detected_native(world.now, silent), "nothing was read in the meantime");
     world.engine.connection_lost(world.now, slow, Reason::Reset);
 }
 
 #[test]
-fn endpoints_are_decided_in_the_order_in_which_they_came() {
+fn endpoints_are_decided_in_the_order_of_their_registration() {
     let mut world = World::new(settings());
     let first = world.connect(ExpectedProtocol::Auto, Transport::Tcp, true);
     world.later(Duration::from_millis(600));

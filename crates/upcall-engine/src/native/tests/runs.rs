@@ -1,10 +1,10 @@
-//! Messages that are taken in runs: the outcome is the same as if each had come by itself.
+//! Messages that are handled in runs: the outcome is the same as if each had arrived by itself.
 
 use upcall_wire::frame::Receipt;
 
 use super::*;
 
-/// Everything that can be observed of how messages were taken.
+/// Everything that can be observed of how messages were handled.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     /// What each endpoint reads, the sender last.
@@ -17,14 +17,14 @@ struct Outcome {
     next_message: Option<u64>,
 }
 
-/// Payloads of all kinds: without a newline and with one, empty, and so large that pages are displaced.
+/// Payloads of all kinds: with and without a newline, empty, and so large that pages are displaced.
 fn payloads() -> Vec<Vec<u8>> {
     let small = (0..300usize).map(|n| [vec![b'a' + (n % 26) as u8; n % 70], vec![b'\n'; n % 2]].concat());
     let large = (0..60usize).map(|n| vec![b'A' + (n % 26) as u8; 997 * n]);
     small.chain(large).chain((0..90).map(|n| vec![b'0'; n])).collect()
 }
 
-/// Sends them all, in runs or one by one. Every endpoint reads at the end of each turn.
+/// Sends them all, in runs or one at a time. Every endpoint reads at the end of each turn.
 fn outcome(runs: bool, settings: Settings, filters: &[&str], receives: bool) -> Outcome {
     let mut world = World::new(settings);
     let text = world.connect(ExpectedProtocol::Text, Transport::Tcp, true);
@@ -70,7 +70,7 @@ fn outcome(runs: bool, settings: Settings, filters: &[&str], receives: bool) -> 
 }
 
 #[test]
-fn a_run_is_what_its_messages_would_be_one_by_one() {
+fn a_run_has_the_same_outcome_as_its_single_messages() {
     for audience in [Audience::All, Audience::Others, Audience::Sender] {
         for format in ["{data}", "{seq} {from} {time}: {data}!"] {
             for (filters, receives) in [(&[][..], true), (&[], false), (&["a"], true)] {
