@@ -1,6 +1,6 @@
 //! UDP over loopback.
 
-use std::io::{ErrorKind, IoSlice};
+use std::io::{self, ErrorKind, IoSlice, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::num::NonZeroU16;
 
@@ -18,7 +18,8 @@ const DUAL: Binding = Binding { dual_stack: true, mode: 0, group: None };
 fn bind(url: &str, binding: Binding) -> Option<(DatagramSocket, u16)> {
     match super::bind(url, binding) {
         Err(error) if url.contains('[') => {
-            eprintln!("no IPv6 here: {error}");
+            // eprintln! would be captured by the test runner, and .ci/run counts these lines.
+            let _ = writeln!(io::stderr(), "SKIPPED datagrams over IPv6: {error}");
             None
         }
         result => {

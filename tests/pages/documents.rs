@@ -180,7 +180,7 @@ fn every_file_that_is_named_is_there() {
     assert!(found > 60, "{found} files are named");
 }
 
-/// Documents name functions as `Type::function`.
+/// Documents name functions as `Type::function`; CONTRIBUTING.md, which names their file beside them, by the plain name.
 #[test]
 fn every_function_that_is_named_is_there() {
     let mut files = Vec::new();
@@ -198,4 +198,11 @@ fn every_function_that_is_named_is_there() {
     let is_function = |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
     let missing: Vec<_> = names.iter().filter(|(owner, name)| is_function(name) && !is_defined(owner, name)).collect();
     assert!(missing.is_empty(), "{missing:?}");
+
+    files_below("tests", &mut files);
+    let is_there = |name: &str| is_defined("", name) || files.iter().any(|file| file.ends_with(&format!("/{name}.rs")));
+    let text = read("CONTRIBUTING.md");
+    let names = quoted(&text).into_iter().filter(|word| word.contains('_') && is_function(word));
+    let (there, missing): (Vec<&str>, Vec<&str>) = names.partition(|name| is_there(name));
+    assert!(missing.is_empty() && there.len() > 10, "{missing:?} of CONTRIBUTING.md are missing");
 }

@@ -64,7 +64,10 @@ impl Daemon {
 
     /// Where all listeners listen, in the order of the log.
     pub(crate) fn urls(&self) -> Vec<String> {
-        self.log.entries(Event::Listening).iter().filter_map(|entry| entry.url().map(str::to_owned)).collect()
+        let listening = self.log.entries(Event::Listening);
+        let urls: Vec<String> = listening.iter().filter_map(|entry| entry.url().map(str::to_owned)).collect();
+        assert!(!urls.is_empty(), "the log names no listener");
+        urls
     }
 
     /// The TCP or UDP port of the listener of this name.

@@ -1,4 +1,5 @@
-//! Why an endpoint left, or was refused: the names that logs, counters, tests and both protocols share.
+//! Why an endpoint left, or was refused: the names that logs, counters, tests and both protocols share. Why upcalls are
+//! missing is [`GapReason`](crate::frame::GapReason); why a datagram was dropped is `Dropped` in the gate of upcall-engine.
 
 use crate::named_enum;
 

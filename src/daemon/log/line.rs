@@ -5,6 +5,9 @@ use std::time::SystemTime;
 
 use crate::config::Level;
 
+/// The fields that a line may have. In the journal they begin with `UPCALLD_`.
+const FIELDS: [&str; 6] = ["endpoint", "listener", "address", "peer", "reason", "sequence"];
+
 /// The fields whose values are numbers in JSON.
 const NUMBERS: [&str; 2] = ["endpoint", "sequence"];
 
@@ -40,6 +43,7 @@ impl Line {
         message: fmt::Arguments<'_>,
         fields: &[(&'static str, &dyn fmt::Display)],
     ) -> Line {
+        debug_assert!(fields.iter().all(|(key, _)| FIELDS.contains(key)), "a field that FIELDS does not list");
         let message = OneLine(message).to_string();
         // The other styles have no fields.
         let wanted = if matches!(style, Style::Json | Style::Journal) { fields } else { &[] };
