@@ -13,7 +13,7 @@ use super::service::drain;
 use super::service::notify::{Figures, Notifier};
 use super::service::{reload, summary};
 use super::timers::Timers;
-use super::tokens::Token;
+use super::tokens::EventToken;
 use crate::config::Config;
 use crate::exit::Status;
 use crate::net::inherited::Inherited;
@@ -58,7 +58,7 @@ impl Server {
     fn open(&mut self) -> Result<(), (String, Status)> {
         let Rooms { context, listeners, .. } = &mut self.rooms;
         for source in self.signals.sources() {
-            let added = context.poller.add(source, Token::Signals.encode(), Interest::Read);
+            let added = context.poller.add(source, EventToken::Signals.encode(), Interest::Read);
             added.map_err(|error| (format!("cannot watch for signals: {error}"), Status::CannotCreate))?;
         }
         let added = context.timers.watch(&context.poller);
@@ -109,8 +109,8 @@ impl Server {
     fn dispatch(&mut self, now: Now, readiness: Readiness) {
         let Readiness { token, readable, hangup, writable } = readiness;
         let Rooms { context, listeners, streams, datagrams, .. } = &mut self.rooms;
-        match Token::decode(token) {
-            Token::Connection(key) => {
+        match EventToken::decode(token) {
+            EventToken::Connection(key) => {
                 if writable {
                     streams.writable(&mut context.engine, key);
                 }
@@ -118,16 +118,16 @@ impl Server {
                     streams.mark_readable(key, hangup);
                 }
             }
-            Token::Listener(number) => {
+            EventToken::Listener(number) => {
                 if writable {
                     listeners.writable(context, number);
                 }
                 listeners.mark_pending(number);
             }
-            Token::Peer(key) => datagrams.peer_writable(context, now, key),
-            Token::Alarm => context.timers.alarm_went_off(),
-            Token::LeaseAlarm => context.timers.lease_alarm_went_off(),
-            Token::Signals => self.handle_signals(),
+            EventToken::Peer(key) => datagrams.peer_writable(context, now, key),
+            EventToken::Alarm => context.timers.alarm_went_off(),
+            EventToken::LeaseAlarm => context.timers.lease_alarm_went_off(),
+            EventToken::Signals => self.handle_signals(),
         }
     }
 

@@ -22,7 +22,7 @@ slotmap::new_key_type! {
 
 /// The subject of a poller event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Token {
+pub(super) enum EventToken {
     Signals,
     LeaseAlarm,
     Alarm,
@@ -32,29 +32,29 @@ pub(super) enum Token {
     Connection(ConnectionKey),
 }
 
-impl Token {
+impl EventToken {
     pub(super) fn encode(self) -> u64 {
         match self {
-            Token::Signals => SIGNALS,
-            Token::LeaseAlarm => LEASE_ALARM,
-            Token::Alarm => ALARM,
-            Token::Listener(number) => number.into(),
+            EventToken::Signals => SIGNALS,
+            EventToken::LeaseAlarm => LEASE_ALARM,
+            EventToken::Alarm => ALARM,
+            EventToken::Listener(number) => number.into(),
             // No slot is reused 2³¹ times, so the highest bit of a key is never set, and the highest values are free.
-            Token::Peer(key) => key.tag() | PEER,
+            EventToken::Peer(key) => key.tag() | PEER,
             // Never below 2³², the range of the listeners: slotmap counts generations, from 1, in the upper half.
-            Token::Connection(key) => key.tag(),
+            EventToken::Connection(key) => key.tag(),
         }
     }
 
-    pub(super) fn decode(token: u64) -> Token {
+    pub(super) fn decode(token: u64) -> EventToken {
         match token {
-            SIGNALS => Token::Signals,
-            LEASE_ALARM => Token::LeaseAlarm,
-            ALARM => Token::Alarm,
-            _ if token & PEER != 0 => Token::Peer(PeerKey::from_tag(token & !PEER)),
+            SIGNALS => EventToken::Signals,
+            LEASE_ALARM => EventToken::LeaseAlarm,
+            ALARM => EventToken::Alarm,
+            _ if token & PEER != 0 => EventToken::Peer(PeerKey::from_tag(token & !PEER)),
             _ => match ListenerNumber::try_from(token) {
-                Ok(number) => Token::Listener(number),
-                Err(_) => Token::Connection(ConnectionKey::from_tag(token)),
+                Ok(number) => EventToken::Listener(number),
+                Err(_) => EventToken::Connection(ConnectionKey::from_tag(token)),
             },
         }
     }
@@ -90,13 +90,13 @@ mod tests {
     fn every_token_is_decoded_as_what_it_was() {
         let mut slots = slotmap::SlotMap::<ConnectionKey, ()>::with_key();
         let mut peers = slotmap::SlotMap::<PeerKey, ()>::with_key();
-        let mut tokens = vec![Token::Signals, Token::LeaseAlarm, Token::Alarm];
-        tokens.extend([0, 1, ListenerNumber::MAX].map(Token::Listener));
+        let mut tokens = vec![EventToken::Signals, EventToken::LeaseAlarm, EventToken::Alarm];
+        tokens.extend([0, 1, ListenerNumber::MAX].map(EventToken::Listener));
         for _ in 0..3 {
-            tokens.extend([Token::Connection(slots.insert(())), Token::Peer(peers.insert(()))]);
+            tokens.extend([EventToken::Connection(slots.insert(())), EventToken::Peer(peers.insert(()))]);
         }
         for token in tokens {
-            assert_eq!(Token::decode(token.encode()), token);
+            assert_eq!(EventToken::decode(token.encode()), token);
         }
     }
 }

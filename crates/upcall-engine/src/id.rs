@@ -15,19 +15,19 @@ pub type ListenerNumber = u32;
 
 /// What a limit per source counts together: an IPv4 address, an IPv6 /64 network, or a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum PeerSource {
+pub(crate) enum LimitSource {
     Address(IpAddr),
     User(u32),
 }
 
-impl PeerSource {
-    pub(crate) fn of(peer: Peer) -> PeerSource {
+impl LimitSource {
+    pub(crate) fn of(peer: Peer) -> LimitSource {
         match peer {
-            Peer::Unix(credentials) => PeerSource::User(credentials.uid),
+            Peer::Unix(credentials) => LimitSource::User(credentials.uid),
             Peer::Inet(address) => match address.ip().to_canonical() {
                 // A provider commonly assigns a whole /64 to one customer (RFC 6177).
-                IpAddr::V6(ip) => PeerSource::Address(IpAddr::V6((ip.to_bits() & !(u128::from(u64::MAX))).into())),
-                ip => PeerSource::Address(ip),
+                IpAddr::V6(ip) => LimitSource::Address(IpAddr::V6((ip.to_bits() & !(u128::from(u64::MAX))).into())),
+                ip => LimitSource::Address(ip),
             },
         }
     }

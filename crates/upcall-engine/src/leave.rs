@@ -6,7 +6,7 @@ use upcall_wire::frame::Frame;
 use upcall_wire::reason::Reason;
 
 use crate::deadlines::Deadline;
-use crate::id::{EndpointId, PeerSource};
+use crate::id::{EndpointId, LimitSource};
 use crate::log::reading::Cursor;
 use crate::log::{Log, Rendition};
 use crate::registry::endpoint::{Delivery, Endpoint};
@@ -94,7 +94,7 @@ impl Engine {
             session.sent = session.sent.max(first_unsent);
             let per_source = native.max_sessions.unwrap_or(usize::MAX);
             let limits = DetachedLimits { all: self.settings.max_endpoints, per_source };
-            let from = (endpoint.listener, PeerSource::of(endpoint.peer));
+            let from = (endpoint.listener, LimitSource::of(endpoint.peer));
             self.sessions.detach(now.time + self.settings.session_ttl, session, from, limits);
         }
         self.counters.left[reason as usize] += 1;

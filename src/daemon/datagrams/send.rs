@@ -10,7 +10,7 @@ use super::peers::{OwnSocket, Route, key_of};
 use crate::daemon::context::Context;
 use crate::daemon::listeners::{ActiveListener, ListenerSocket, Listeners};
 use crate::daemon::log::warning;
-use crate::daemon::tokens::Token;
+use crate::daemon::tokens::EventToken;
 use crate::net::datagram::{PeerSocket, SendError};
 use crate::net::poller::Interest;
 
@@ -109,7 +109,7 @@ impl Datagrams {
         if let Some(peer) = self.peers.get_mut(key)
             && let Route::Unix { peer, own: own @ None, .. } = &mut peer.route
         {
-            let token = Token::Peer(key).encode();
+            let token = EventToken::Peer(key).encode();
             let socket = PeerSocket::connect(peer, largest).ok();
             // Only a connected socket reports correctly when the peer's queue has room (unix(7)).
             let watched = |socket: &PeerSocket| context.poller.add(socket, token, Interest::ReadWrite).is_ok();

@@ -9,7 +9,7 @@ use super::{ActiveListener, ListenerSocket, Listeners};
 use crate::config;
 use crate::daemon::context::Context;
 use crate::daemon::log::{Logger, info, warning};
-use crate::daemon::tokens::Token;
+use crate::daemon::tokens::EventToken;
 use crate::net::binding::Binding;
 use crate::net::poller::{Interest, Poller};
 
@@ -109,7 +109,7 @@ impl Listeners {
 
 /// Watches the socket of a listener.
 pub(in crate::daemon) fn watch(poller: &Poller, number: ListenerNumber, socket: &ListenerSocket) -> Result<(), String> {
-    let added = poller.add(socket, Token::Listener(number).encode(), Interest::Read);
+    let added = poller.add(socket, EventToken::Listener(number).encode(), Interest::Read);
     added.map_err(|error| format!("cannot watch {}: {error}", socket.address()))
 }
 

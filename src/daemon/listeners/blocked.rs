@@ -4,7 +4,7 @@ use upcall_engine::{EndpointId, ListenerNumber};
 
 use super::Listeners;
 use crate::daemon::context::Context;
-use crate::daemon::tokens::Token;
+use crate::daemon::tokens::EventToken;
 use crate::net::poller::Interest;
 
 impl Listeners {
@@ -15,7 +15,7 @@ impl Listeners {
         if listener.blocked.len() > 1 {
             return;
         }
-        let token = Token::Listener(number).encode();
+        let token = EventToken::Listener(number).encode();
         if context.poller.modify(&listener.socket, token, Interest::ReadWrite).is_err() {
             context.timers.no_memory.add(context.clock.now().time, id);
         }
@@ -31,6 +31,6 @@ impl Listeners {
             context.engine.writable(id);
         }
         // This fails only if memory runs out. The only cost is one superfluous event.
-        let _ = context.poller.modify(&listener.socket, Token::Listener(number).encode(), Interest::Read);
+        let _ = context.poller.modify(&listener.socket, EventToken::Listener(number).encode(), Interest::Read);
     }
 }

@@ -11,7 +11,7 @@ use crate::config::{ListenerConfig, ListenerProtocol};
 use crate::daemon::context::Context;
 use crate::daemon::listeners::{ListenerSocket, Listeners, admits};
 use crate::daemon::log::{Count, debug, info, warning};
-use crate::daemon::tokens::{ConnectionKey, Token};
+use crate::daemon::tokens::{ConnectionKey, EventToken};
 use crate::daemon::traffic;
 use crate::net::listener::{AcceptOutcome, BACKLOG};
 use crate::net::peer_groups;
@@ -115,7 +115,7 @@ impl Streams {
         let protocol = expected_protocol(&listener.rules);
         let key = self.connections.insert(Connection::new(stream, number, listener.rules.framing, protocol));
         let stream = &self.connections[key].stream;
-        if let Err(error) = context.poller.add(stream, Token::Connection(key).encode(), Interest::Read) {
+        if let Err(error) = context.poller.add(stream, EventToken::Connection(key).encode(), Interest::Read) {
             warning!(context.logger, "cannot watch a connection from {peer}: {error}");
             return self.close(context, key);
         }

@@ -4,7 +4,7 @@ use upcall_engine::{EndpointId, ExpectedProtocol, ListenerNumber};
 use upcall_wire::frame::FrameDecoder;
 use upcall_wire::text::{End, Framing, TextDecoder};
 
-use super::written::Written;
+use super::written::RecentWrites;
 use crate::net::stream::Stream;
 
 /// Bytes that were read but may not be handled yet, because inputs are held.
@@ -58,7 +58,7 @@ pub(super) struct Connection {
     /// The poller also watches for room to write.
     pub(super) awaits_room: bool,
     /// When bytes were written that may not be acknowledged yet.
-    pub(super) written: Written,
+    pub(super) written: RecentWrites,
 }
 
 impl Connection {
@@ -84,7 +84,7 @@ impl Connection {
             far_end: FarEnd::Open,
             discards: false,
             awaits_room: false,
-            written: Written::default(),
+            written: RecentWrites::default(),
         }
     }
 }

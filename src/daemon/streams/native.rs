@@ -6,7 +6,7 @@ use upcall_wire::text::End;
 
 use super::NextRead;
 use super::connection::{Connection, Decoder};
-use super::read::{Handled, Reading};
+use super::read::{Handled, ReadContext};
 use crate::daemon::context::Context;
 use crate::daemon::listeners::{authenticate, terms};
 use crate::daemon::traffic;
@@ -15,7 +15,7 @@ impl Connection {
     pub(super) fn handle_native(
         &mut self,
         context: &mut Context,
-        mut reading: Reading<'_>,
+        mut reading: ReadContext<'_>,
         mut bytes: &[u8],
         end: End,
     ) -> NextRead {
@@ -72,15 +72,15 @@ fn takes_frames(engine: &Engine, endpoint: EndpointId) -> bool {
     engine.endpoint(endpoint).is_some_and(|endpoint| endpoint.leaving().is_none())
 }
 
-fn handle_frame(context: &mut Context, reading: &Reading<'_>, frame: &Frame<'_>) {
+fn handle_frame(context: &mut Context, reading: &ReadContext<'_>, frame: &Frame<'_>) {
     if let Frame::Hello(hello) = frame {
         return handle_hello(context, reading, hello);
     }
     context.handle_frame(reading.now, reading.endpoint, frame);
 }
 
-fn handle_hello(context: &mut Context, reading: &Reading<'_>, hello: &Hello<'_>) {
-    let Reading { listeners, now, endpoint, .. } = *reading;
+fn handle_hello(context: &mut Context, reading: &ReadContext<'_>, hello: &Hello<'_>) {
+    let ReadContext { listeners, now, endpoint, .. } = *reading;
     let Some(registered) = context.engine.endpoint(endpoint) else { return };
     let Some(listener) = listeners.get(registered.listener) else { return };
     let terms = terms(&listener.rules, registered.peer);

@@ -13,7 +13,7 @@ use crate::daemon::tokens::ConnectionKey;
 use crate::net::stream::ReadOutcome;
 
 /// The data for handling the bytes of one read, besides the connection and the context.
-pub(super) struct Reading<'r> {
+pub(super) struct ReadContext<'r> {
     pub(super) listeners: &'r Listeners,
     pub(super) now: Now,
     pub(super) endpoint: EndpointId,
@@ -21,7 +21,7 @@ pub(super) struct Reading<'r> {
     pub(super) is_granted: bool,
 }
 
-impl Reading<'_> {
+impl ReadContext<'_> {
     /// Whether the endpoint's next input may be handled. Each answer is valid for one input.
     pub(super) fn request_input(&mut self, context: &mut Context) -> InputTurn {
         if std::mem::take(&mut self.is_granted) {
@@ -47,7 +47,7 @@ impl Streams {
             InputTurn::Parked => return NextRead::Parked,
             turn => turn == InputTurn::Granted,
         };
-        let reading = Reading { listeners, now, endpoint, is_granted };
+        let reading = ReadContext { listeners, now, endpoint, is_granted };
         if let Some(unread) = connection.unread.take() {
             let next = connection.handle(context, reading, &unread.bytes, unread.end);
             // There may be more to read: the state of the socket when these bytes were put aside is not recorded.
@@ -79,7 +79,7 @@ impl Streams {
 
 impl Connection {
     /// Decodes bytes into messages, and handles these as inputs.
-    fn handle(&mut self, context: &mut Context, mut reading: Reading<'_>, bytes: &[u8], end: End) -> NextRead {
+    fn handle(&mut self, context: &mut Context, mut reading: ReadContext<'_>, bytes: &[u8], end: End) -> NextRead {
         if let (Decoder::Undecided(expected, framing), Some(first)) = (&self.decoder, bytes.first()) {
             let (is_native, expected, framing) = (*first == 0, *expected, *framing);
             let (now, endpoint) = (reading.now, reading.endpoint);
@@ -123,11 +123,11 @@ impl Connection {
     pub(super) fn end_of_bytes(
         &self,
         context: &mut Context,
-        reading: &Reading<'_>,
+        reading: &ReadContext<'_>,
         handled: Handled,
         end: End,
     ) -> NextRead {
-        let Reading { now, endpoint, .. } = *reading;
+        let ReadContext { now, endpoint, .. } = *reading;
         let unfinished = handled.unfinished && end != End::More;
         if handled.any && unfinished {
             // The message that was unfinished before this read is complete.

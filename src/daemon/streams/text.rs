@@ -6,7 +6,7 @@ use upcall_wire::text::End;
 
 use super::NextRead;
 use super::connection::{Connection, Decoder};
-use super::read::{Handled, Reading};
+use super::read::{Handled, ReadContext};
 use crate::config::ListenerRole;
 use crate::daemon::context::Context;
 
@@ -14,7 +14,7 @@ impl Connection {
     pub(super) fn handle_text(
         &mut self,
         context: &mut Context,
-        mut reading: Reading<'_>,
+        mut reading: ReadContext<'_>,
         mut bytes: &[u8],
         end: End,
     ) -> NextRead {

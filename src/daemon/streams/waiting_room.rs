@@ -11,7 +11,7 @@ use upcall_wire::reason::Refusal;
 use super::{NextRead, Streams};
 use crate::daemon::context::Context;
 use crate::daemon::listeners::Listeners;
-use crate::daemon::timers::Deadlines;
+use crate::daemon::timers::RetryQueue;
 use crate::daemon::tokens::ConnectionKey;
 
 /// The time that a connection has to send a HELLO that resumes a session.
@@ -37,12 +37,12 @@ pub(super) struct Waiting {
 /// over.
 #[derive(Debug)]
 pub(super) struct WaitingRoom {
-    waiting: Deadlines<Waiting>,
+    waiting: RetryQueue<Waiting>,
 }
 
 impl WaitingRoom {
     pub(super) fn new() -> WaitingRoom {
-        WaitingRoom { waiting: Deadlines::new(MAX_WAIT) }
+        WaitingRoom { waiting: RetryQueue::new(MAX_WAIT) }
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {

@@ -7,7 +7,7 @@ use super::connection::{Connection, FarEnd};
 use super::written::PERIOD;
 use crate::daemon::context::Context;
 use crate::daemon::log::warning;
-use crate::daemon::tokens::{ConnectionKey, Token};
+use crate::daemon::tokens::{ConnectionKey, EventToken};
 use crate::net::poller::Interest;
 use crate::net::stream::WriteOutcome;
 
@@ -82,7 +82,7 @@ impl Connection {
         if self.awaits_room {
             return;
         }
-        match context.poller.modify(&self.stream, Token::Connection(key).encode(), Interest::ReadWrite) {
+        match context.poller.modify(&self.stream, EventToken::Connection(key).encode(), Interest::ReadWrite) {
             Ok(()) => self.awaits_room = true,
             Err(error) => {
                 warning!(context.logger, "cannot watch a connection for room: {error}");
@@ -94,7 +94,7 @@ impl Connection {
     fn stop_awaiting_room(&mut self, context: &mut Context, key: ConnectionKey) {
         if std::mem::take(&mut self.awaits_room) {
             // This fails only if memory runs out. The only cost is one superfluous event.
-            let _ = context.poller.modify(&self.stream, Token::Connection(key).encode(), Interest::Read);
+            let _ = context.poller.modify(&self.stream, EventToken::Connection(key).encode(), Interest::Read);
         }
     }
 }

@@ -16,9 +16,9 @@ pub(super) const LATE: Duration = Duration::from_secs(2);
 /// The periods in which something was written to a peer, one bit for each; the lowest is the present period. A peer
 /// without any bit is not checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Written(u8);
+pub(super) struct RecentWrites(u8);
 
-impl Written {
+impl RecentWrites {
     /// Records a write. Returns whether it is the first one for which the peer is checked.
     pub(super) fn note(&mut self) -> bool {
         let first = self.0 == 0;
@@ -67,7 +67,7 @@ mod tests {
     /// Writes in the periods for which `writes` is true, the earliest first, to a peer that acknowledges every write
     /// before `dies_at` seconds. Returns after how many seconds it counts as dead, and how often the kernel was asked.
     fn dies(writes: &[bool], dies_at: u64) -> (Option<u64>, usize) {
-        let (mut written, mut asked) = (Written::default(), 0);
+        let (mut written, mut asked) = (RecentWrites::default(), 0);
         for (period, wrote) in writes.iter().enumerate() {
             if *wrote {
                 written.note();
@@ -79,7 +79,7 @@ mod tests {
             if written.is_due() {
                 asked += 1;
                 if earlier().all(|time| time < dies_at) {
-                    written = Written::default();
+                    written = RecentWrites::default();
                 } else if written.outstanding_for(Duration::from_secs(end - last)) >= DEAD {
                     return (Some(end), asked);
                 }
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn a_peer_that_was_just_written_to_again_is_alive_however_late_periods_end() {
         for late in (0..2_000).step_by(50).map(Duration::from_millis) {
-            let mut written = Written::default();
+            let mut written = RecentWrites::default();
             written.note();
             for _ in 0..6 {
                 written.age();

@@ -3,18 +3,18 @@
 //! Knows which endpoint, peer, connection or listener a deadline is for, but not what happens when it is due.
 
 mod clock;
-mod deadlines;
+mod retry_queue;
 
 use std::io;
 use std::time::Duration;
 
-use super::tokens::{ConnectionKey, PeerKey, Token};
+use super::tokens::{ConnectionKey, EventToken, PeerKey};
 use crate::net::alarm::{Alarm, ClockId};
 use crate::net::poller::{Interest, Poller};
 use upcall_engine::{EndpointId, Engine, ListenerNumber, Now, Time};
 
 pub(in crate::daemon) use clock::Clock;
-pub(in crate::daemon) use deadlines::Deadlines;
+pub(in crate::daemon) use retry_queue::RetryQueue;
 
 /// The delay before a read or write is retried for which the kernel had no memory.
 const NO_MEMORY: Duration = Duration::from_millis(50);
@@ -53,18 +53,18 @@ pub(in crate::daemon) struct Timers {
     /// The earliest of the other deadlines at the end of the last turn. Deadlines that were set later are not due yet.
     next: Time,
     /// Not empty while accepting is paused because there were no file descriptors.
-    pub(in crate::daemon) no_descriptors: Deadlines<()>,
+    pub(in crate::daemon) no_descriptors: RetryQueue<()>,
     /// Endpoints for whose output the kernel had no memory.
-    pub(in crate::daemon) no_memory: Deadlines<EndpointId>,
+    pub(in crate::daemon) no_memory: RetryQueue<EndpointId>,
     /// Unix peers whose queues were full, and for which no socket reports room.
-    pub(in crate::daemon) peer_queue_full: Deadlines<EndpointId>,
+    pub(in crate::daemon) peer_queue_full: RetryQueue<EndpointId>,
     /// Such peers that have not read for a while.
-    pub(in crate::daemon) peer_not_reading: Deadlines<EndpointId>,
+    pub(in crate::daemon) peer_not_reading: RetryQueue<EndpointId>,
     /// Listeners for whose datagrams the kernel had no memory.
-    pub(in crate::daemon) listener_no_memory: Deadlines<ListenerNumber>,
+    pub(in crate::daemon) listener_no_memory: RetryQueue<ListenerNumber>,
     /// Peers that may no longer need a sending socket of their own.
-    pub(in crate::daemon) own_sockets: Deadlines<PeerKey>,
-    pub(in crate::daemon) lingering: Deadlines<Lingering>,
+    pub(in crate::daemon) own_sockets: RetryQueue<PeerKey>,
+    pub(in crate::daemon) lingering: RetryQueue<Lingering>,
 }
 
 impl Timers {
@@ -74,19 +74,19 @@ impl Timers {
             lease_alarm: Alarm::new(ClockId::CLOCK_BOOTTIME)?,
             alarm: Alarm::new(ClockId::CLOCK_MONOTONIC)?,
             next: Time(0),
-            no_descriptors: Deadlines::new(NO_DESCRIPTORS),
-            no_memory: Deadlines::new(NO_MEMORY),
-            peer_queue_full: Deadlines::new(PEER_QUEUE_FULL),
-            peer_not_reading: Deadlines::new(PEER_NOT_READING),
-            listener_no_memory: Deadlines::new(NO_MEMORY),
-            own_sockets: Deadlines::new(OWN_SOCKET),
-            lingering: Deadlines::new(LINGER),
+            no_descriptors: RetryQueue::new(NO_DESCRIPTORS),
+            no_memory: RetryQueue::new(NO_MEMORY),
+            peer_queue_full: RetryQueue::new(PEER_QUEUE_FULL),
+            peer_not_reading: RetryQueue::new(PEER_NOT_READING),
+            listener_no_memory: RetryQueue::new(NO_MEMORY),
+            own_sockets: RetryQueue::new(OWN_SOCKET),
+            lingering: RetryQueue::new(LINGER),
         })
     }
 
     pub(in crate::daemon) fn watch(&self, poller: &Poller) -> io::Result<()> {
-        poller.add(&self.lease_alarm, Token::LeaseAlarm.encode(), Interest::Read)?;
-        poller.add(&self.alarm, Token::Alarm.encode(), Interest::Read)
+        poller.add(&self.lease_alarm, EventToken::LeaseAlarm.encode(), Interest::Read)?;
+        poller.add(&self.alarm, EventToken::Alarm.encode(), Interest::Read)
     }
 
     pub(in crate::daemon) fn lease_alarm_went_off(&mut self) {

@@ -8,7 +8,7 @@ use upcall_wire::frame::{Ack, Gap, Welcome};
 
 use super::outbox::GAP;
 use super::recovery::Recovery;
-use crate::log::filters::Filters;
+use crate::log::filters::FilterSet;
 use crate::time::Time;
 
 /// How many mistakes of one endpoint are answered, and in which time.
@@ -23,7 +23,7 @@ pub(super) enum Content {
         last: u64,
         prev: u64,
         /// The filters that were in force for these records.
-        filters: Option<Rc<Filters>>,
+        filters: Option<Rc<FilterSet>>,
         count: u64,
         /// The size of their frames, in bytes.
         size: usize,

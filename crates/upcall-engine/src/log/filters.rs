@@ -7,9 +7,9 @@ use upcall_wire::topic::{MAX_FILTER_BYTES, MAX_FILTERS, matches};
 
 /// The filters of one endpoint. An input is due to it if one of them matches the topic.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Filters(BTreeSet<Box<str>>);
+pub(crate) struct FilterSet(BTreeSet<Box<str>>);
 
-impl Filters {
+impl FilterSet {
     /// Adds filters. Returns whether all of them are within the limits.
     pub(crate) fn add<'a>(&mut self, filters: impl Iterator<Item = &'a str>) -> bool {
         self.0.extend(filters.map(Box::from));
@@ -36,7 +36,7 @@ impl Filters {
 #[derive(Debug, Clone)]
 pub(crate) struct EarlierFilters {
     pub(crate) until: u64,
-    pub(crate) filters: Option<Rc<Filters>>,
+    pub(crate) filters: Option<Rc<FilterSet>>,
 }
 
 #[cfg(test)]
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn filters_are_bounded() {
-        let mut many = Filters::default();
+        let mut many = FilterSet::default();
         assert!(many.add((0..MAX_FILTERS).map(|n| ["a", "b", "c", "d"][n % 4])));
         let names: Vec<String> = (0..=MAX_FILTERS).map(|n| n.to_string()).collect();
         assert!(!many.clone().add(names.iter().map(String::as_str)));

@@ -9,7 +9,7 @@ pub(crate) const HEADER: usize = 16;
 
 /// What the log knows about a record besides its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Header {
+pub(crate) struct RecordHeader {
     /// Where its payload ends in the page.
     end: u32,
     audience: Audience,
@@ -17,7 +17,7 @@ pub(crate) struct Header {
     source: u64,
 }
 
-impl Header {
+impl RecordHeader {
     pub(crate) fn is_due_to(&self, reader: u64) -> bool {
         match self.audience {
             Audience::All => true,
@@ -131,12 +131,12 @@ impl Page {
     }
 
     /// The header of record `sequence`, which is in this page.
-    pub(crate) fn header(&self, sequence: u64) -> Header {
+    pub(crate) fn header(&self, sequence: u64) -> RecordHeader {
         let index = (sequence - self.first) as usize;
         let at = self.buffer.len() - (index + 1) * HEADER;
         let bytes: &[u8; HEADER] = self.buffer[at..at + HEADER].try_into().expect("a header is 16 bytes long");
         let [s0, s1, s2, s3, s4, s5, s6, s7, e0, e1, e2, e3, audience, ..] = *bytes;
-        Header {
+        RecordHeader {
             source: u64::from_le_bytes([s0, s1, s2, s3, s4, s5, s6, s7]),
             end: u32::from_le_bytes([e0, e1, e2, e3]),
             audience: match audience {

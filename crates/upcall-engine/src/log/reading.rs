@@ -1,6 +1,6 @@
 //! What a reader receives of the log: where it is, how far it may read, and which records are due to it.
 
-use super::filters::{EarlierFilters, Filters};
+use super::filters::{EarlierFilters, FilterSet};
 
 /// A place in the log: `offset` bytes into record `sequence`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,14 +26,14 @@ pub(crate) struct Reading<'f> {
     /// The number of the endpoint.
     pub(crate) reader: u64,
     /// `None`: it receives everything.
-    pub(crate) filters: Option<&'f Filters>,
+    pub(crate) filters: Option<&'f FilterSet>,
     /// The filters that were in force before, in the order of their sequences.
     pub(crate) earlier: &'f [EarlierFilters],
 }
 
 impl Reading<'_> {
     /// The filters that are in force for a sequence.
-    pub(crate) fn filters_at(&self, sequence: u64) -> Option<&Filters> {
+    pub(crate) fn filters_at(&self, sequence: u64) -> Option<&FilterSet> {
         match self.earlier.last() {
             Some(last) if sequence < last.until => {
                 let index = self.earlier.partition_point(|earlier| earlier.until <= sequence);

@@ -11,7 +11,7 @@ use crate::delivery::acknowledged::Acknowledged;
 use crate::delivery::outbox::MAX_CONTROL;
 use crate::id::EndpointId;
 use crate::log::Rendition;
-use crate::log::filters::Filters;
+use crate::log::filters::FilterSet;
 use crate::log::reading::Cursor;
 use crate::registry::endpoint::{Delivery, DetectedProtocol, Native};
 use crate::session::{Session, user_of};
@@ -38,7 +38,7 @@ struct Candidate {
     number: u64,
     peer: Peer,
     is_datagram: bool,
-    filters: Option<Filters>,
+    filters: Option<FilterSet>,
 }
 
 impl Engine {
@@ -92,7 +92,7 @@ impl Engine {
         if is_new && hello.since.is_some() && !terms.history {
             return refuse(Code::NotPermitted, "this listener has no history");
         }
-        let mut filters = (is_new && !hello.filters.is_empty()).then(Filters::default);
+        let mut filters = (is_new && !hello.filters.is_empty()).then(FilterSet::default);
         if filters.as_mut().is_some_and(|filters| !filters.add(hello.filters.iter().copied())) {
             return refuse(Code::Limit, "too many filters");
         }

@@ -7,7 +7,7 @@ use upcall_wire::frame::{Code, Filters as FilterFrame, Frame, Violation, kind};
 use super::violation;
 use crate::id::EndpointId;
 use crate::log::Rendition;
-use crate::log::filters::Filters;
+use crate::log::filters::FilterSet;
 use crate::{Engine, Now};
 
 impl Engine {
@@ -66,7 +66,7 @@ impl Engine {
     }
 
     /// Changes the filters of an endpoint, from the first sequence on that it has not begun to receive.
-    fn change_filters(&mut self, id: EndpointId, filters: Filters) {
+    fn change_filters(&mut self, id: EndpointId, filters: FilterSet) {
         self.make_ready(id);
         let oldest = self.log.ring(Rendition::Frames).oldest();
         if let Some(endpoint) = self.registry.get_mut(id) {

@@ -11,7 +11,7 @@ use crate::delivery::acknowledged::Acknowledged;
 use crate::delivery::outbox::{MAX_CONTROL, Outbox};
 use crate::id::ListenerNumber;
 use crate::log::Rendition;
-use crate::log::filters::Filters;
+use crate::log::filters::FilterSet;
 use crate::log::reading::{Cursor, Reading};
 use crate::session::Session;
 use crate::slow::Slow;
@@ -190,7 +190,7 @@ impl Endpoint {
         self.native.as_deref_mut()
     }
 
-    pub(crate) fn filters(&self) -> Option<&Filters> {
+    pub(crate) fn filters(&self) -> Option<&FilterSet> {
         self.native()?.session.filters.as_deref()
     }
 

@@ -8,13 +8,13 @@ use upcall_wire::address::Peer;
 use upcall_wire::reason::Refusal;
 
 use super::endpoint::{Endpoint, Registration};
-use crate::id::{ListenerNumber, PeerSource};
+use crate::id::{LimitSource, ListenerNumber};
 
 /// How many endpoints each listener has, and each source at a listener.
 #[derive(Debug, Default)]
 pub(super) struct EndpointCounts {
     per_listener: HashMap<ListenerNumber, usize>,
-    per_source: HashMap<(ListenerNumber, PeerSource), usize>,
+    per_source: HashMap<(ListenerNumber, LimitSource), usize>,
 }
 
 impl EndpointCounts {
@@ -41,8 +41,8 @@ impl EndpointCounts {
             return Err(Refusal::ListenerMaxEndpoints);
         }
         if let Some(max) = client.max_per_source {
-            let source = PeerSource::of(client.peer);
-            let of_source = from_here.filter(|endpoint| PeerSource::of(endpoint.peer) == source);
+            let source = LimitSource::of(client.peer);
+            let of_source = from_here.filter(|endpoint| LimitSource::of(endpoint.peer) == source);
             if is_full(self.per_source.get(&(client.listener, source)), of_source, max) {
                 return Err(Refusal::MaxPerSource);
             }
@@ -52,18 +52,18 @@ impl EndpointCounts {
 
     pub(super) fn add(&mut self, listener: ListenerNumber, peer: Peer) {
         *self.per_listener.entry(listener).or_default() += 1;
-        *self.per_source.entry((listener, PeerSource::of(peer))).or_default() += 1;
+        *self.per_source.entry((listener, LimitSource::of(peer))).or_default() += 1;
     }
 
     pub(super) fn remove(&mut self, listener: ListenerNumber, peer: Peer) {
         count_one_less(&mut self.per_listener, listener);
-        count_one_less(&mut self.per_source, (listener, PeerSource::of(peer)));
+        count_one_less(&mut self.per_source, (listener, LimitSource::of(peer)));
     }
 
     /// An endpoint has moved to another address.
     pub(super) fn set_peer(&mut self, listener: ListenerNumber, before: Peer, after: Peer) {
-        count_one_less(&mut self.per_source, (listener, PeerSource::of(before)));
-        *self.per_source.entry((listener, PeerSource::of(after))).or_default() += 1;
+        count_one_less(&mut self.per_source, (listener, LimitSource::of(before)));
+        *self.per_source.entry((listener, LimitSource::of(after))).or_default() += 1;
     }
 
     /// Panics unless there are this many endpoints.

@@ -18,7 +18,7 @@ use upcall_wire::reason::Refusal;
 
 use crate::id::{EndpointId, OwnIdHasher};
 use crate::log::Rendition;
-use crate::log::filters::Filters;
+use crate::log::filters::FilterSet;
 use crate::log::reading::Cursor;
 use crate::time::Time;
 use endpoint::{Delivery, DetectedProtocol, Endpoint, ExpectedProtocol, Native, Registration};
@@ -120,7 +120,7 @@ impl Registry {
     }
 
     /// Enters an endpoint that has filters.
-    fn enter_index(&mut self, id: EndpointId, filters: &Filters) {
+    fn enter_index(&mut self, id: EndpointId, filters: &FilterSet) {
         self.index.add(id, filters);
         self.filtered += 1;
         if self.filtered == 1 {
@@ -178,7 +178,7 @@ impl Registry {
     }
 
     /// Sets whether upcalls are due to an endpoint, and the filters that they must match.
-    pub(crate) fn set_receives(&mut self, id: EndpointId, receives: bool, filters: Option<Rc<Filters>>) {
+    pub(crate) fn set_receives(&mut self, id: EndpointId, receives: bool, filters: Option<Rc<FilterSet>>) {
         self.unlist(id);
         let Some(endpoint) = self.endpoints.get_mut(id) else { return };
         self.receivers -= usize::from(std::mem::replace(&mut endpoint.receives, receives));

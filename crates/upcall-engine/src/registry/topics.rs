@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::id::EndpointId;
-use crate::log::filters::Filters;
+use crate::log::filters::FilterSet;
 
 /// The endpoints that have filters, by filter. The cost of an input depends only on the endpoints that it is due to.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub(crate) struct TopicIndex {
 }
 
 impl TopicIndex {
-    pub(crate) fn add(&mut self, id: EndpointId, filters: &Filters) {
+    pub(crate) fn add(&mut self, id: EndpointId, filters: &FilterSet) {
         for filter in filters.iter() {
             match filter.strip_suffix('*') {
                 None => drop(self.exact.entry(filter.into()).or_default().insert(id)),
@@ -30,7 +30,7 @@ impl TopicIndex {
         }
     }
 
-    pub(crate) fn remove(&mut self, id: EndpointId, filters: &Filters) {
+    pub(crate) fn remove(&mut self, id: EndpointId, filters: &FilterSet) {
         for filter in filters.iter() {
             let (map, key) = match filter.strip_suffix('*') {
                 None => (&mut self.exact, filter),
@@ -74,8 +74,8 @@ mod tests {
 
     use super::*;
 
-    fn filters(of: &[String]) -> Filters {
-        let mut filters = Filters::default();
+    fn filters(of: &[String]) -> FilterSet {
+        let mut filters = FilterSet::default();
         assert!(filters.add(of.iter().map(String::as_str)));
         filters
     }
@@ -88,7 +88,7 @@ mod tests {
             topics in prop::collection::vec("[ab]{0,4}", 1..10),
         ) {
             let mut index = TopicIndex::default();
-            let mut ids: SlotMap<EndpointId, (Filters, bool)> = SlotMap::with_key();
+            let mut ids: SlotMap<EndpointId, (FilterSet, bool)> = SlotMap::with_key();
             for (list, stays) in &endpoints {
                 let list = filters(list);
                 let id = ids.insert((list.clone(), *stays));

@@ -12,8 +12,8 @@ use std::rc::Rc;
 
 use upcall_wire::frame::{Resume, Role};
 
-use crate::id::{EndpointId, ListenerNumber, PeerSource};
-use crate::log::filters::{EarlierFilters, Filters};
+use crate::id::{EndpointId, LimitSource, ListenerNumber};
+use crate::log::filters::{EarlierFilters, FilterSet};
 use crate::time::Time;
 
 pub(crate) use messages::{MessageStatus, Messages};
@@ -37,7 +37,7 @@ pub(crate) struct Session {
     pub(crate) name: Box<str>,
     pub(crate) role: Role,
     /// `None`: it never had any, and receives everything.
-    pub(crate) filters: Option<Rc<Filters>>,
+    pub(crate) filters: Option<Rc<FilterSet>>,
     /// The first sequence for which they are in force.
     pub(crate) filters_since: u64,
     /// The filters that were in force before, each up to a sequence. A client that resumes further back receives what
@@ -57,7 +57,7 @@ pub(crate) struct Session {
 
 impl Session {
     /// The filters that are in force for a sequence, and the first sequence for which they no longer are.
-    pub(crate) fn filters_at(&self, sequence: u64) -> (Option<Rc<Filters>>, u64) {
+    pub(crate) fn filters_at(&self, sequence: u64) -> (Option<Rc<FilterSet>>, u64) {
         match self.earlier.iter().find(|earlier| sequence < earlier.until) {
             Some(earlier) => (earlier.filters.clone(), earlier.until),
             None => (self.filters.clone(), u64::MAX),
@@ -101,7 +101,7 @@ struct Detached {
     /// When it is forgotten.
     until: Time,
     /// Where its last connection came from.
-    from: (ListenerNumber, PeerSource),
+    from: (ListenerNumber, LimitSource),
 }
 
 /// How many detached sessions may be kept.
@@ -120,7 +120,7 @@ pub(crate) struct Sessions {
     detached: HashMap<u64, Detached>,
     expiry: BTreeSet<(Time, u64)>,
     /// The same, by source.
-    by_source: HashMap<(ListenerNumber, PeerSource), BTreeSet<(Time, u64)>>,
+    by_source: HashMap<(ListenerNumber, LimitSource), BTreeSet<(Time, u64)>>,
 }
 
 impl Sessions {
@@ -149,7 +149,7 @@ impl Sessions {
         &mut self,
         until: Time,
         session: Session,
-        from: (ListenerNumber, PeerSource),
+        from: (ListenerNumber, LimitSource),
         limits: DetachedLimits,
     ) {
         while let Some(number) = self.first_to_forget(from, limits) {
@@ -162,7 +162,7 @@ impl Sessions {
     }
 
     /// The session that must be forgotten before one more from this source is detached.
-    fn first_to_forget(&self, from: (ListenerNumber, PeerSource), limits: DetachedLimits) -> Option<u64> {
+    fn first_to_forget(&self, from: (ListenerNumber, LimitSource), limits: DetachedLimits) -> Option<u64> {
         let own = self.by_source.get(&from);
         let count = own.map_or(0, BTreeSet::len);
         let is_full = self.detached.len() >= limits.all.max(1);

@@ -3,14 +3,14 @@
 use upcall_wire::frame::Resume;
 
 use super::*;
-use crate::id::{ListenerNumber, PeerSource};
+use crate::id::{LimitSource, ListenerNumber};
 
 fn resume(id: u64, byte: u8) -> Resume {
     Resume { id, secret: [byte; 16], last: 0 }
 }
 
-fn from(user: u32) -> (ListenerNumber, PeerSource) {
-    (1, PeerSource::User(user))
+fn from(user: u32) -> (ListenerNumber, LimitSource) {
+    (1, LimitSource::User(user))
 }
 
 fn limits(all: usize, per_source: usize) -> DetachedLimits {

@@ -8,14 +8,14 @@ use upcall_engine::Time;
 /// Entries that are due one period after they were added. They cannot be cancelled: the caller must check whether an
 /// entry that it pops still matters.
 #[derive(Debug)]
-pub(in crate::daemon) struct Deadlines<T> {
+pub(in crate::daemon) struct RetryQueue<T> {
     period: Duration,
     queue: VecDeque<(Time, T)>,
 }
 
-impl<T> Deadlines<T> {
-    pub(in crate::daemon) fn new(period: Duration) -> Deadlines<T> {
-        Deadlines { period, queue: VecDeque::new() }
+impl<T> RetryQueue<T> {
+    pub(in crate::daemon) fn new(period: Duration) -> RetryQueue<T> {
+        RetryQueue { period, queue: VecDeque::new() }
     }
 
     pub(in crate::daemon) fn add(&mut self, now: Time, entry: T) {
