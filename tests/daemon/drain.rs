@@ -48,6 +48,18 @@ fn a_slow_reader_that_sends_gets_everything() {
     assert_eq!(daemon.wait_exit().code(), Some(0));
 }
 
+/// A listener is closed when the drain begins. The line about the end of an endpoint names it all the same.
+#[test]
+fn the_end_of_an_endpoint_names_its_closed_listener() {
+    let mut daemon = Daemon::start(&config(Place::Tcp, DATA));
+    let reader = daemon.join("lab");
+    daemon.signal(Signal::SIGTERM);
+    reader.expect_rest(FAREWELL);
+    daemon.wait(Event::Left.listener("lab").reason("shutdown"));
+    drop(reader);
+    assert_eq!(daemon.wait_exit().code(), Some(0));
+}
+
 /// Inputs wait for a reader that shuts its side down while the daemon drains: the daemon has nothing to do but wait.
 #[test]
 fn a_half_close_while_inputs_wait_does_not_spin() {

@@ -157,17 +157,13 @@ impl Tally {
     }
 
     fn outstanding(&self) -> String {
-        format!(
-            "{} of {} inputs are not confirmed and may or may not have been delivered",
-            self.sent - self.answered,
-            self.sent
-        )
+        format!("not confirmed, and perhaps delivered: {} of {} inputs", self.sent - self.answered, self.sent)
     }
 
     fn outcome(&self, required: Option<u32>) -> Result<(), Failure> {
         let Tally { failed, sent, below_required, .. } = self;
         if let Some(error) = &self.first_failure {
-            let note = format!("{failed} of {sent} inputs were not confirmed");
+            let note = format!("not confirmed: {failed} of {sent} inputs");
             return Err(Failure::from(error.clone()).with_note(&note));
         }
         if let (Some(required), 1..) = (required, *below_required) {

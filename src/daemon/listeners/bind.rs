@@ -104,6 +104,9 @@ impl Listeners {
         if context.drain.is_none() {
             log_closed(&mut context.logger, &socket, &rules);
         }
+        self.removed.insert(number, rules.name);
+        let engine = &context.engine;
+        self.removed.retain(|number, _| engine.endpoints().any(|(_, endpoint)| endpoint.listener == *number));
     }
 }
 

@@ -101,6 +101,8 @@ impl ActiveListener {
 #[derive(Debug)]
 pub(in crate::daemon) struct Listeners {
     active: BTreeMap<ListenerNumber, ActiveListener>,
+    /// The names of removed listeners that still have endpoints, for the lines about the end of those.
+    removed: BTreeMap<ListenerNumber, String>,
     /// The last number that was given to a listener. No other listener ever gets the same number.
     last_number: ListenerNumber,
     /// Every socket that was handed over, whether a listener uses it or not.
@@ -109,7 +111,7 @@ pub(in crate::daemon) struct Listeners {
 
 impl Listeners {
     pub(in crate::daemon) fn new(inherited: Vec<Inherited>) -> Listeners {
-        Listeners { active: BTreeMap::new(), last_number: 0, inherited }
+        Listeners { active: BTreeMap::new(), removed: BTreeMap::new(), last_number: 0, inherited }
     }
 
     pub(in crate::daemon) fn get(&self, number: ListenerNumber) -> Option<&ActiveListener> {
@@ -132,7 +134,8 @@ impl Listeners {
 
     /// The name of a listener, for log lines.
     pub(in crate::daemon) fn name_of(&self, number: ListenerNumber) -> &str {
-        self.get(number).map_or("?", |listener| &listener.rules.name)
+        let name = self.get(number).map(|listener| &listener.rules.name).or_else(|| self.removed.get(&number));
+        name.map_or("?", String::as_str)
     }
 
     /// The socket of a listener for datagrams.
