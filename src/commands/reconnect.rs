@@ -31,9 +31,7 @@ impl OutageReport {
     pub(super) fn lost(&mut self, error: &impl fmt::Display) {
         let error = error.to_string();
         if self.reported.as_ref() != Some(&error) {
-            // An error may end with a question, such as whether the daemon is running.
-            let retrying = if error.ends_with('?') { " Retrying" } else { "; retrying" };
-            notice(&format!("{error}{retrying}, at most {} s between attempts", BACKOFF_CAP.as_secs()));
+            notice(&format!("{error}; retrying, at most {} s between attempts", BACKOFF_CAP.as_secs()));
             self.reported = Some(error);
         }
     }

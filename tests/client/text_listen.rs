@@ -110,7 +110,7 @@ fn retry_waits_for_a_daemon_that_is_not_there_yet() {
         let url = format!("unix://{}", path.display());
         let mut running = Running::start(&mut client(&url, &["listen", "--retry", "-n1"]));
         let complaint = running.error_lines().next().unwrap();
-        assert!(complaint.contains("no such socket") && complaint.contains("Retrying, at most"), "{complaint}");
+        assert!(complaint.contains("no such socket") && complaint.contains("retrying, at most"), "{complaint}");
         let _daemon = ScriptedDaemon::unix(&path, send_and_stay("one\n"));
         assert_eq!(running.lines().next().unwrap(), "one");
         assert_eq!(running.wait().code(), Some(0));

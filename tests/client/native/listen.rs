@@ -183,7 +183,7 @@ fn retry_waits_for_a_daemon() {
         let done = run_native(&url, &["listen", "--retry", "--timeout", "100ms"]);
         assert_eq!(done.status, Some(75), "{done:?}");
         let mut running = Running::start(&mut native_client(&url, &["listen", "--retry", "-n", "1"]));
-        assert!(running.error_lines().next().unwrap().contains("Retrying, at most"));
+        assert!(running.error_lines().next().unwrap().contains("retrying, at most"));
         let _daemon = setup.start();
         let mut sender = Client::connect(&url).unwrap();
         until("the listener is registered", || sender.send(b"x").unwrap().receivers > 0);
