@@ -12,7 +12,16 @@ pub const SCHEMA: [(&str, &[&str]); 6] = [
     ("slow_consumer", &["max_behind", "patience", "policy"]),
 ];
 
-pub(super) const TABLES: [&str; 6] = [SCHEMA[0].0, SCHEMA[1].0, SCHEMA[2].0, SCHEMA[3].0, SCHEMA[4].0, SCHEMA[5].0];
+/// The names of the tables.
+pub(super) const TABLES: [&str; SCHEMA.len()] = {
+    let mut names = [""; SCHEMA.len()];
+    let mut table = 0;
+    while table < SCHEMA.len() {
+        names[table] = SCHEMA[table].0;
+        table += 1;
+    }
+    names
+};
 
 /// The keys of a listener, in the order in which they are documented and printed.
 pub(super) const LISTENER_KEYS: [&str; 19] = [

@@ -2,6 +2,9 @@
 //! socket that the peers of a listener share; a Unix peer that does not read gets a socket of its own.
 //!
 //! Knows the listeners, whose sockets it uses. Must not know connections.
+//!
+//! The struct is defined here; the other files add methods to it, one part of its work each, and call each other's. These
+//! are the only arrows inside this folder that point back up.
 
 mod answer;
 mod held;

@@ -1,6 +1,9 @@
 //! Listeners: their sockets, their rules, and which of them may have connections to accept or datagrams to receive.
 //!
 //! Knows neither connections nor datagram peers.
+//!
+//! The struct is defined here; the other files add methods to it, one part of its work each, and call each other's. These
+//! are the only arrows inside this folder that point back up.
 
 mod activation;
 mod admission;

@@ -2,6 +2,9 @@
 //!
 //! Each turn reads once from every connection that may be readable, while the engine accepts inputs; writes come
 //! afterwards. Knows the listeners that connections belong to. Must not know datagrams.
+//!
+//! The struct is defined here; the other files add methods to it, one part of its work each, and call each other's. These
+//! are the only arrows inside this folder that point back up.
 
 mod accept;
 mod close;
