@@ -10,8 +10,8 @@
 //!
 //! # Sending and receiving
 //!
-//! Inputs may have a topic, and an endpoint may have filters, which select the topics that it receives. The sender of
-//! an input does not receive it.
+//! Inputs may have a topic, and an endpoint may have filters, which select the topics that it receives. By default the
+//! sender receives its own inputs as well (`deliver_to` in the daemon's configuration); receipts do not count it.
 //!
 //! ```
 //! # use clap::Parser;
