@@ -103,10 +103,17 @@ impl Engine {
     }
 
     /// Appends inputs of an endpoint while there are messages and [its turn](Engine::request_input) lasts, which is
-    /// checked before each message is taken out of `messages`. Returns how many were appended.
-    pub fn input_lines<'a>(&mut self, now: Now, id: EndpointId, mut messages: impl Iterator<Item = &'a [u8]>) -> u64 {
+    /// checked before each message is taken out of `messages`. `is_granted`: the caller has just asked for the first.
+    /// Returns how many were appended.
+    pub fn input_lines<'a>(
+        &mut self,
+        now: Now,
+        id: EndpointId,
+        mut is_granted: bool,
+        mut messages: impl Iterator<Item = &'a [u8]>,
+    ) -> u64 {
         let before = self.counters.inputs;
-        while let Some(message) = self.append_run(now, id, false, &mut messages) {
+        while let Some(message) = self.append_run(now, id, false, std::mem::take(&mut is_granted), &mut messages) {
             self.input(now, id, message);
         }
         self.counters.inputs - before
@@ -121,10 +128,16 @@ impl Engine {
     /// Like [`Engine::input_lines`], for the payloads of a native endpoint's messages: their ids count up from
     /// [`Engine::next_message`], they request no receipt, have no topic, and are not larger than allowed. Appends
     /// nothing if `next_message` is `None`.
-    pub fn input_sends<'a>(&mut self, now: Now, id: EndpointId, mut messages: impl Iterator<Item = &'a [u8]>) -> u64 {
+    pub fn input_sends<'a>(
+        &mut self,
+        now: Now,
+        id: EndpointId,
+        mut is_granted: bool,
+        mut messages: impl Iterator<Item = &'a [u8]>,
+    ) -> u64 {
         let before = self.counters.inputs;
         while self.next_message(id).is_some()
-            && let Some(payload) = self.append_run(now, id, true, &mut messages)
+            && let Some(payload) = self.append_run(now, id, true, std::mem::take(&mut is_granted), &mut messages)
             && let Some(message) = self.next_message(id)
         {
             self.handle_frame(now, id, &Frame::Send(Send { id: message, receipt: false, topic: "", payload }));
@@ -140,9 +153,10 @@ impl Engine {
         now: Now,
         id: EndpointId,
         native: bool,
+        is_granted: bool,
         messages: &mut impl Iterator<Item = &'a [u8]>,
     ) -> Option<&'a [u8]> {
-        if self.request_input(now, id) != InputTurn::Granted {
+        if !is_granted && self.request_input(now, id) != InputTurn::Granted {
             return None;
         }
         let audience = self.settings.audience;

@@ -8,7 +8,7 @@ use crate::id::EndpointId;
 use crate::log::Rendition;
 use crate::log::reading::Cursor;
 use crate::registry::endpoint::{Delivery, DetectedProtocol, Endpoint};
-use crate::slow::Lag;
+use crate::slow::{Lag, Parking};
 use crate::{Engine, Patience};
 
 impl Engine {
@@ -75,7 +75,7 @@ impl Engine {
             assert_eq!(lag, Lag::HoldsInputs);
             assert!(self.deadlines.contains(deadline, id, Deadline::Patience));
         }
-        if let Some(deadline) = endpoint.slow.as_ref().and_then(|slow| slow.parked) {
+        if let Some(Parking::Until(deadline)) = endpoint.slow.as_ref().map(|slow| slow.parking) {
             assert!(matches!(lag, Lag::CatchingUp | Lag::HoldsInputs | Lag::Unprotected));
             assert!(self.deadlines.contains(deadline, id, Deadline::Parked));
         }

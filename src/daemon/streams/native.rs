@@ -28,7 +28,12 @@ impl Connection {
             // Plain SENDs are handled in runs, unless each of them is logged.
             if !logs
                 && let Some(message) = context.engine.next_message(endpoint)
-                && context.engine.input_sends(now, endpoint, decoder.sends(&mut bytes, message, max)) > 0
+                && context.engine.input_sends(
+                    now,
+                    endpoint,
+                    reading.is_granted,
+                    decoder.sends(&mut bytes, message, max),
+                ) > 0
             {
                 any = true;
                 reading.is_granted = false;

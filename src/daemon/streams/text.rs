@@ -29,7 +29,9 @@ impl Connection {
         let mut any = false;
         loop {
             // Whole lines are handled in runs, unless each of them is logged.
-            if !logs && context.engine.input_lines(now, endpoint, decoder.lines(&mut bytes, max)) > 0 {
+            if !logs
+                && context.engine.input_lines(now, endpoint, reading.is_granted, decoder.lines(&mut bytes, max)) > 0
+            {
                 any = true;
                 reading.is_granted = false;
             }

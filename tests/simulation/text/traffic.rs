@@ -80,7 +80,7 @@ impl Simulation {
     fn text_inputs(&mut self, number: u64, messages: Vec<Vec<u8>>) {
         let (now, id) = (self.now(), self.clients[&number].id);
         let mut left = messages.iter().map(Vec::as_slice);
-        let accepted = self.engine.input_lines(now, id, &mut left) as usize;
+        let accepted = self.engine.input_lines(now, id, false, &mut left) as usize;
         let left = left.len();
         if self.engine.endpoint(id).is_some_and(|endpoint| endpoint.leaving().is_none()) {
             assert_eq!(accepted + left, messages.len());

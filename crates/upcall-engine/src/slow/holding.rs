@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Lag, Slow};
+use super::{Lag, Parking, Slow};
 use crate::deadlines::Deadline;
 use crate::id::EndpointId;
 use crate::{Engine, Event, Now, Patience, Time};
@@ -105,8 +105,7 @@ impl Engine {
             self.deadlines.cancel(deadline, id, Deadline::Patience);
         }
         if matches!(lag, Lag::None | Lag::Behind) {
-            slow.idle = false;
-            if let Some(deadline) = slow.parked.take() {
+            if let Parking::Until(deadline) = std::mem::replace(&mut slow.parking, Parking::No) {
                 self.deadlines.cancel(deadline, id, Deadline::Parked);
                 self.events.extend(unparked);
             }
@@ -145,13 +144,17 @@ impl Engine {
         let Some(endpoint) = self.registry.get_mut(id) else { return false };
         let may_hold = endpoint.may_hold_inputs();
         let Some(slow) = endpoint.slow.as_mut().filter(|_| may_hold) else { return false };
-        if slow.idle || !matches!(slow.lag(), Lag::CatchingUp | Lag::HoldsInputs | Lag::Unprotected) {
+        if !matches!(slow.lag(), Lag::CatchingUp | Lag::HoldsInputs | Lag::Unprotected) {
             return false;
         }
-        if slow.parked.is_none() {
-            let deadline = slow.progress.max(now.time) + IDLE;
-            slow.parked = Some(deadline);
-            self.deadlines.set(deadline, id, Deadline::Parked);
+        match slow.parking {
+            Parking::Idle => return false,
+            Parking::Until(_) => {}
+            Parking::No => {
+                let deadline = slow.progress.max(now.time) + IDLE;
+                slow.parking = Parking::Until(deadline);
+                self.deadlines.set(deadline, id, Deadline::Parked);
+            }
         }
         true
     }
@@ -159,7 +162,7 @@ impl Engine {
     /// Whether the inputs of an endpoint are parked. [`Event::Unparked`] reports when they may be handled.
     pub fn is_parked(&self, id: EndpointId) -> bool {
         let Some(endpoint) = self.registry.get(id) else { return false };
-        let by_lag = endpoint.slow.as_ref().is_some_and(|slow| slow.parked.is_some());
+        let by_lag = endpoint.slow.as_ref().is_some_and(|slow| matches!(slow.parking, Parking::Until(_)));
         by_lag || endpoint.native().is_some_and(|native| native.answers_unread)
     }
 
@@ -168,13 +171,12 @@ impl Engine {
         let Some(endpoint) = self.registry.get_mut(id) else { return };
         let unparked = (!endpoint.transport.is_datagram()).then_some(Event::Unparked(endpoint.tag));
         let Some(slow) = endpoint.slow.as_mut() else { return };
-        slow.parked = None;
         let deadline = slow.progress + IDLE;
         if deadline > now {
-            slow.parked = Some(deadline);
+            slow.parking = Parking::Until(deadline);
             self.deadlines.set(deadline, id, Deadline::Parked);
         } else {
-            slow.idle = true;
+            slow.parking = Parking::Idle;
             self.events.extend(unparked);
         }
     }

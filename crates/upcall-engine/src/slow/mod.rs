@@ -69,12 +69,19 @@ pub(crate) struct Slow {
     hold: Hold,
     /// When it last read something.
     pub(crate) progress: Time,
-    /// It does not read, so its own inputs are not parked.
-    pub(crate) idle: bool,
     /// When its patience must be checked next.
     pub(crate) deadline: Option<Time>,
-    /// When to check whether it still reads, while its own inputs are parked.
-    pub(crate) parked: Option<Time>,
+    pub(crate) parking: Parking,
+}
+
+/// Whether the inputs of an endpoint are parked because of its own lag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parking {
+    No,
+    /// They are. At this time, it is checked whether the endpoint still reads.
+    Until(Time),
+    /// They were, and the endpoint did not read. They are not parked again during this lag.
+    Idle,
 }
 
 impl Slow {
@@ -86,9 +93,8 @@ impl Slow {
             used_at: now,
             hold: Hold { since: now, position: 0, distance: 0 },
             progress: now,
-            idle: false,
             deadline: None,
-            parked: None,
+            parking: Parking::No,
         }
     }
 

@@ -3,7 +3,7 @@
 use upcall_wire::frame::{Frame, Gap, GapReason, UPCALL_OVERHEAD, Upcall};
 use upcall_wire::reason::Reason;
 
-use super::Lag;
+use super::{Lag, Parking};
 use crate::deadlines::Deadline;
 use crate::id::EndpointId;
 use crate::leave::farewell_after;
@@ -30,7 +30,7 @@ impl Engine {
         // behind, but it is not disconnected for what arrived before the hold.
         if let Some(id) = self.laggards.only_holding()
             && let Some(slow) = self.registry.get(id).and_then(|endpoint| endpoint.slow.as_ref())
-            && slow.idle
+            && slow.parking == Parking::Idle
             && self.log.head() - slow.position() > self.settings.max_behind.max(slow.distance())
         {
             self.apply_policy(now, id);

@@ -41,7 +41,7 @@ pub(crate) fn sends() -> io::Result<u64> {
         sends_of,
         |harness, id, mut bytes| {
             let next = harness.engine.next_message(id).unwrap_or(0);
-            harness.engine.input_sends(harness.now, id, decoder.sends(&mut bytes, next, MAX_MESSAGE))
+            harness.engine.input_sends(harness.now, id, false, decoder.sends(&mut bytes, next, MAX_MESSAGE))
         },
     )
 }
@@ -72,7 +72,7 @@ pub(crate) fn lines() -> io::Result<u64> {
     in_runs(
         |harness| harness.register_text(Transport::Tcp, true),
         |_| MESSAGE.repeat(RUN as usize),
-        |harness, id, mut bytes| harness.engine.input_lines(harness.now, id, decoder.lines(&mut bytes, MAX_MESSAGE)),
+        |harness, id, mut bytes| harness.engine.input_lines(harness.now, id, false, decoder.lines(&mut bytes, MAX_MESSAGE)),
     )
 }
 

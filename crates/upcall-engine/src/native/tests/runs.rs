@@ -39,7 +39,7 @@ fn outcome(runs: bool, settings: Settings, filters: &[&str], receives: bool) -> 
         if runs {
             // Each run ends somewhere else.
             let length = messages.len().min(1 + messages.len() % 97);
-            let taken = world.engine.input_sends(world.now, sender, messages.by_ref().take(length));
+            let taken = world.engine.input_sends(world.now, sender, false, messages.by_ref().take(length));
             assert!(taken <= length as u64);
         }
         while (!runs || messages.len() % 5 == 0) && world.engine.request_input(world.now, sender) == InputTurn::Granted
@@ -100,7 +100,7 @@ fn an_endpoint_that_may_not_send_has_no_next_message() {
     for id in [awaiting_hello, text, listener, leaving, forbidden] {
         let mut messages = [&b"x"[..]; 3].into_iter();
         assert_eq!(world.engine.next_message(id), None);
-        assert_eq!(world.engine.input_sends(world.now, id, &mut messages), 0);
+        assert_eq!(world.engine.input_sends(world.now, id, false, &mut messages), 0);
         assert_eq!(messages.len(), 3);
     }
     assert_eq!(world.engine.next_sequence(), 1);
