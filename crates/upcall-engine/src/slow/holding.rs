@@ -104,11 +104,11 @@ impl Engine {
         if let Some(deadline) = slow.deadline {
             self.deadlines.cancel(deadline, id, Deadline::Patience);
         }
-        if matches!(lag, Lag::None | Lag::Behind) {
-            if let Parking::Until(deadline) = std::mem::replace(&mut slow.parking, Parking::No) {
-                self.deadlines.cancel(deadline, id, Deadline::Parked);
-                self.events.extend(unparked);
-            }
+        if matches!(lag, Lag::None | Lag::Behind)
+            && let Parking::Until(deadline) = std::mem::replace(&mut slow.parking, Parking::No)
+        {
+            self.deadlines.cancel(deadline, id, Deadline::Parked);
+            self.events.extend(unparked);
         }
         if slow.lag() == Lag::HoldsInputs {
             let (patience, max_behind) = (self.settings.patience, self.settings.max_behind);

@@ -72,7 +72,9 @@ pub(crate) fn lines() -> io::Result<u64> {
     in_runs(
         |harness| harness.register_text(Transport::Tcp, true),
         |_| MESSAGE.repeat(RUN as usize),
-        |harness, id, mut bytes| harness.engine.input_lines(harness.now, id, false, decoder.lines(&mut bytes, MAX_MESSAGE)),
+        |harness, id, mut bytes| {
+            harness.engine.input_lines(harness.now, id, false, decoder.lines(&mut bytes, MAX_MESSAGE))
+        },
     )
 }
 
